@@ -1,0 +1,56 @@
+# Everything runs in .venv, which `make setup` builds; each target sees to that itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types contracts proto proto-check bench serve crash clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
+
+setup: $(STAMP)  ## Build .venv with everything for work on assay
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: setup  ## Mine and label real text against a live server (writes demo-out/)
+	$(BIN)/python demo/run.py
+
+test: setup  ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: setup  ## Check style with ruff, and the protos with buf
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python tools/generate_protos.py lint
+
+types: setup  ## Check types with mypy --strict
+	$(BIN)/mypy
+
+contracts: setup  ## Check that imports go down only
+	$(BIN)/lint-imports --no-logo
+
+proto: setup  ## Generate the code of proto/assay/v1
+	$(BIN)/python tools/generate_protos.py generate
+
+proto-check: setup  ## Check that the generated code is up to date
+	$(BIN)/python tools/generate_protos.py check
+
+bench: setup  ## Run the benchmarks (minutes)
+	$(BIN)/python benchmarks/run.py
+
+serve: setup  ## Start a server on loopback
+	$(BIN)/assay serve
+
+crash: setup  ## Kill a live server at random moments and look for losses (minutes)
+	$(BIN)/python -m pytest -m crash tests/crash -s
+
+clean:  ## Remove the environment, caches and outputs
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist demo-out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The wire protocol of assay, version 1: code generated from the .proto files beside it."""
