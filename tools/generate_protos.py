@@ -1,7 +1,7 @@
 """Generate the Python code of proto/assay/v1, lint the protos, or check that the committed code is up to date.
 
-The code is made with the oldest supported generator, because generated code runs on its own protobuf version and on newer
-ones, never on older ones. That generator does not accept today's protobuf, so it lives in an environment of its own.
+The code is made with the oldest supported generator, because generated code runs on its own protobuf version and on
+newer ones, never on older ones. That generator does not accept today's protobuf, so it has an environment of its own.
 """
 
 import argparse
