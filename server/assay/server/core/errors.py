@@ -1,0 +1,95 @@
+"""What can go wrong in the domain, as one exception with a reason.
+
+The wire's table (`assay.server.rpc.errors`) gives each reason its canonical status code; every reason is listed there.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Machine-readable reason of an error; sent as `google.rpc.ErrorInfo.reason`."""
+
+    # The request is wrong whatever the state of the server.
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    INVALID_NAME = "INVALID_NAME"
+    INVALID_ID = "INVALID_ID"
+    DUPLICATE_ID = "DUPLICATE_ID"
+    TOO_LARGE = "TOO_LARGE"
+    INVALID_MATRIX = "INVALID_MATRIX"
+    NOT_FINITE = "NOT_FINITE"
+    PROBABILITIES_INVALID = "PROBABILITIES_INVALID"
+    INVALID_FILTER = "INVALID_FILTER"
+    INVALID_PLAN = "INVALID_PLAN"
+    INVALID_PARAMETER = "INVALID_PARAMETER"
+    INVALID_PAGE_TOKEN = "INVALID_PAGE_TOKEN"
+    UNKNOWN_STRATEGY = "UNKNOWN_STRATEGY"
+    UNKNOWN_ATTRIBUTE = "UNKNOWN_ATTRIBUTE"
+    UNKNOWN_CLASS = "UNKNOWN_CLASS"
+    ATTRIBUTE_TYPE_MISMATCH = "ATTRIBUTE_TYPE_MISMATCH"
+    DIMENSION_MISMATCH = "DIMENSION_MISMATCH"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    MODEL_INVALID = "MODEL_INVALID"
+    INPUTS_INVALID = "INPUTS_INVALID"
+    # Something named is not there, or is there already.
+    POOL_NOT_FOUND = "POOL_NOT_FOUND"
+    POOL_EXISTS = "POOL_EXISTS"
+    SAMPLE_NOT_FOUND = "SAMPLE_NOT_FOUND"
+    SAMPLE_EXISTS = "SAMPLE_EXISTS"
+    MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
+    MODEL_EXISTS = "MODEL_EXISTS"
+    LEASE_NOT_FOUND = "LEASE_NOT_FOUND"
+    OPERATION_NOT_FOUND = "OPERATION_NOT_FOUND"
+    LABEL_EXISTS = "LABEL_EXISTS"
+    # The state of the pool does not allow it.
+    POOL_EXHAUSTED = "POOL_EXHAUSTED"
+    SAMPLE_LEASED = "SAMPLE_LEASED"
+    LEASE_EXPIRED = "LEASE_EXPIRED"
+    LEASE_FOREIGN = "LEASE_FOREIGN"
+    LEASE_DONE = "LEASE_DONE"
+    NEED_MISSING = "NEED_MISSING"
+    MODEL_NOT_STOCHASTIC = "MODEL_NOT_STOCHASTIC"
+    MODEL_ACTIVE = "MODEL_ACTIVE"
+    MODEL_SPACE_MISMATCH = "MODEL_SPACE_MISMATCH"
+    BACKBONE_ACTIVE = "BACKBONE_ACTIVE"
+    NO_BACKBONE = "NO_BACKBONE"
+    INPUTS_NOT_KEPT = "INPUTS_NOT_KEPT"
+    TOO_FEW_CLASSES = "TOO_FEW_CLASSES"
+    INDEX_NOT_READY = "INDEX_NOT_READY"
+    NOTHING_TO_ROLL_BACK = "NOTHING_TO_ROLL_BACK"
+    OPERATION_RUNNING = "OPERATION_RUNNING"
+    # Try again.
+    CONFLICT = "CONFLICT"
+    BUSY = "BUSY"
+    STORAGE_FULL = "STORAGE_FULL"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    CANCELLED = "CANCELLED"
+    # The server's own trouble.
+    SEGMENT_DAMAGED = "SEGMENT_DAMAGED"
+    DATA_DIRECTORY_LOCKED = "DATA_DIRECTORY_LOCKED"
+    STORAGE_FAILED = "STORAGE_FAILED"
+    INFERENCE_FAILED = "INFERENCE_FAILED"
+
+
+class AssayError(Exception):
+    """An error that a caller is told of.
+
+    Attributes:
+        reason: which kind of error.
+        message: one sentence on what is wrong and one on the way out.
+        metadata: facts as strings, such as the offending id.
+    """
+
+    def __init__(self, reason: Reason, message: str, **metadata: object) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+        self.metadata: Mapping[str, str] = {key: str(value) for key, value in metadata.items()}
+
+
+class RequestReplayed(Exception):
+    """Raised when a request id was answered before: carries the first response, and undoes the transaction."""
+
+    def __init__(self, response: bytes) -> None:
+        super().__init__("answered before")
+        self.response = response
