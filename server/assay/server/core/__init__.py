@@ -1,1 +1,1 @@
-"""The domain: pools, snapshots, scoring, selection, leases. Knows numpy and the strategies; no wire, no storage engine."""
+"""The domain: pools, snapshots, scoring, selection, leases. Knows numpy and strategies; no wire, no storage engine."""
