@@ -1,0 +1,1 @@
+"""The service: pools, models, mining and labeling over gRPC."""
