@@ -1,0 +1,85 @@
+"""One call from plain arrays to scores or picks, for use without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from assay.strategies.base import Scorer, Selection, Selector, kind
+from assay.strategies.candidates import AnyArray, Candidates
+from assay.strategies.errors import NeedMissing, StrategyError
+from assay.strategies.needs import LABELED, SPECS, Need
+from assay.strategies.params import parse
+from assay.strategies.registry import get
+
+_NEED_NAMES = frozenset(need.value for need in Need)
+
+
+def score(name: str, **arrays_and_params: Any) -> NDArray[np.float32]:
+    """float32 scores of a scorer, one per candidate, higher = more informative.
+
+    Arrays go by the names of `Need` and are converted to float32 or int64: logits and probs (N, C),
+    embeddings (N, D), member_probs (K, N, C), labeled_embeddings (L, D), labeled_classes (L,), knn_graph (N, K),
+    clusters (N,). All other keywords are parameters of the strategy.
+    Raises UnknownStrategy, InvalidParams, NeedMissing, or StrategyError for arrays that cannot be scored.
+    """
+    strategy = get(name)
+    if kind(strategy) != "scorer":
+        raise StrategyError("WRONG_KIND", f"{name!r} is a selector: it has no scores of its own, call select")
+    arrays, params = _split(arrays_and_params)
+    return _score(cast(Scorer, strategy), _candidates(arrays, None), params)
+
+
+def select(
+    name: str, *, size: int, utility: ArrayLike | None = None, seed: int = 0, **arrays_and_params: Any
+) -> Selection:
+    """The picks of a strategy, in order; a scorer's are the `size` highest scores.
+
+    utility: (N,) scores that some selectors weigh or rank by. seed: the only source of randomness.
+    Arrays and parameters are given as to `score`, and the same errors are raised.
+    """
+    strategy = get(name)
+    arrays, params = _split(arrays_and_params)
+    utility_N = None if utility is None else np.asarray(utility, np.float32)
+    candidates = _candidates(arrays, utility_N)
+    if kind(strategy) == "scorer":
+        utility_N = _score(cast(Scorer, strategy), candidates, params)
+        strategy, params = get("top"), {}
+    selector = cast(Selector, strategy)
+    _check_needs(selector.needs, candidates)
+    return selector.select(candidates, size, np.random.default_rng(seed), utility_N, parse(selector.params, params))
+
+
+def _split(arrays_and_params: Mapping[str, Any]) -> tuple[dict[Need, AnyArray], dict[str, Any]]:
+    arrays, params = {}, {}
+    for name, value in arrays_and_params.items():
+        if name not in _NEED_NAMES:
+            params[name] = value
+        elif value is not None:
+            arrays[Need(name)] = np.asarray(value, SPECS[Need(name)].dtype)
+    return arrays, params
+
+
+def _candidates(arrays: dict[Need, AnyArray], utility_N: AnyArray | None) -> Candidates:
+    sizes = [utility_N.size] if utility_N is not None else []
+    for need, array in arrays.items():
+        axis = SPECS[need].candidate_axis
+        if axis is not None and axis < array.ndim:
+            sizes.append(array.shape[axis])
+    if not sizes:
+        raise StrategyError("NO_CANDIDATES", "give at least one array over the candidates")
+    return Candidates(sizes[0], arrays)
+
+
+def _score(scorer: Scorer, candidates: Candidates, params: dict[str, Any]) -> NDArray[np.float32]:
+    _check_needs(scorer.needs, candidates)
+    return scorer.score(candidates, parse(scorer.params, params))
+
+
+def _check_needs(needs: frozenset[Need], candidates: Candidates) -> None:
+    for need in sorted(needs - LABELED):
+        if not candidates.has(need):
+            raise NeedMissing(need)
