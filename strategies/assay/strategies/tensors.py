@@ -1,0 +1,95 @@
+"""Arrays as torch tensors without copies, and a thread pool whose threads run torch single-threaded."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+
+AnyArray = np.ndarray[Any, Any]
+
+
+class _Writable:
+    """An array's memory, declared writable: torch has no read-only tensors and warns about read-only arrays."""
+
+    def __init__(self, array: AnyArray) -> None:
+        self.__array_interface__ = {
+            **array.__array_interface__,
+            "data": (array.__array_interface__["data"][0], False),
+        }
+        self.owner = array
+
+
+def borrow(array: AnyArray) -> torch.Tensor:
+    """A tensor over the array's own memory, read-only and mapped files too. Whoever borrows must only read.
+
+    The one copy: strides that torch cannot express (reversed axes, fields of records).
+    """
+    if any(stride < 0 or stride % array.itemsize for stride in array.strides):
+        return torch.from_numpy(np.array(array))
+    return torch.from_numpy(array if array.flags.writeable else np.asarray(_Writable(array)))
+
+
+def spread(task: Callable[[int, int], None], size: int, block: int) -> None:
+    """Run `task(start, stop)` over blocks of 0..size-1, on all cores; raises what the first failing block raises.
+
+    One thread per block that fits a core's cache beats one operation spread over all cores.
+    """
+    if size <= block:
+        task(0, size)
+        return
+    done = workers().map(lambda start: task(start, min(start + block, size)), range(0, size, block))
+    for _ in done:
+        pass
+
+
+class _Pool:
+    """The threads, started at first use, once per process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+
+    def get(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._executor is None:
+                self._executor = _started(torch.get_num_threads())
+            return self._executor
+
+
+def _started(threads: int) -> ThreadPoolExecutor:
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="assay-strategies")
+    barrier = threading.Barrier(threads)
+
+    def enter(_: int) -> None:
+        torch.set_num_threads(1)
+        barrier.wait()
+
+    for _ in executor.map(enter, range(threads)):
+        pass
+    # torch keeps the count per thread, but setting it also sets what threads born later get: put that back.
+    torch.set_num_threads(threads)
+    return executor
+
+
+_pool = _Pool()
+
+
+def workers() -> ThreadPoolExecutor:
+    """As many threads as torch may use here, each with torch's own threading off."""
+    return _pool.get()
+
+
+def _forget_threads() -> None:
+    global _pool
+    _pool = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked child inherits the pool but none of its threads.
+    os.register_at_fork(after_in_child=_forget_threads)
