@@ -1,0 +1,234 @@
+"""The calls of leases and labels."""
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from os import PathLike
+from pathlib import Path
+from typing import BinaryIO, Literal, TypeAlias
+
+from google.protobuf import duration_pb2
+
+from assay.client import _replies, results
+from assay.client._names import Named, fresh_request_id, id_list, pool_name, resource_name
+from assay.client._pools import filter_message
+from assay.client._wire import Download, Pages, Unary, pages, unary
+from assay.client.filters import Filter
+from assay.client.plans import PlanLike, plan_to_proto
+from assay.client.results import Lease
+from assay.v1 import labeling_pb2
+
+ExportFormat: TypeAlias = Literal["jsonl", "parquet"]
+
+_SERVICE = "/assay.v1.Labeling/"
+_FORMATS = {
+    "jsonl": labeling_pb2.EXPORT_FORMAT_JSON_LINES,
+    "parquet": labeling_pb2.EXPORT_FORMAT_PARQUET,
+}
+
+
+def next_batch(
+    pool: str,
+    worker: str,
+    size: int,
+    *,
+    plan: PlanLike | None = None,
+    where: Filter | None = None,
+    ttl: timedelta | float = 900,
+    seed: int = 0,
+    request_id: str | None = None,
+    include_payload: bool = True,
+    predictions: int = 0,
+) -> Unary[results.Batch]:
+    """Pick samples by a plan and lease them to a worker. No sample is ever in two live leases.
+
+    Args:
+        pool: id or name.
+        worker: who labels.
+        size: number of samples; fewer come back only where fewer are left.
+        plan: a plan or the name of a preset; None means "margin", or "random" where nothing predicts yet.
+        where: narrows the plan's filter.
+        ttl: how long the lease lasts, in seconds or as a timedelta: 1 second to 7 days.
+        seed: of all that is random in the plan.
+        request_id: idempotency key, made up if not given; a repeated call gets the same lease.
+        include_payload: whether picks carry payloads.
+        predictions: how many predictions each pick carries, 0 to 100.
+
+    Raises:
+        PoolExhausted: no sample is left.
+    """
+    request = labeling_pb2.NextBatchRequest(
+        pool=pool_name(pool),
+        worker=worker,
+        size=size,
+        plan=plan_to_proto(plan),
+        filter=filter_message(where),
+        ttl=_duration(ttl),
+        seed=seed,
+        request_id=fresh_request_id(request_id),
+        omit_payload=not include_payload,
+        predictions=predictions,
+    )
+    return unary(_SERVICE + "NextBatch", request, labeling_pb2.NextBatchResponse, _replies.batch)
+
+
+def get_lease(lease: str | Named) -> Unary[results.Lease]:
+    """Get a lease by its name "pools/{pool}/leases/{lease}"."""
+    request = labeling_pb2.GetLeaseRequest(name=resource_name(lease))
+    return unary(_SERVICE + "GetLease", request, labeling_pb2.Lease, _replies.lease)
+
+
+def list_leases(pool: str, *, worker: str | None = None) -> Pages[results.Lease]:
+    """Live leases, oldest first, fetched page by page."""
+    return pages(
+        _SERVICE + "ListLeases",
+        labeling_pb2.ListLeasesRequest(pool=pool_name(pool), worker=worker or ""),
+        labeling_pb2.ListLeasesResponse,
+        lambda reply: map(_replies.lease, reply.leases),
+    )
+
+
+def renew_lease(lease: Lease, ttl: timedelta | float = 900, *, request_id: str | None = None) -> Unary[results.Lease]:
+    """Let a live lease last `ttl` (seconds or a timedelta) from now.
+
+    Raises:
+        LeaseExpired: it is too late.
+    """
+    request = labeling_pb2.RenewLeaseRequest(
+        name=lease.name,
+        fencing_token=lease.fencing_token,
+        ttl=_duration(ttl),
+        request_id=fresh_request_id(request_id),
+    )
+    return unary(_SERVICE + "RenewLease", request, labeling_pb2.Lease, _replies.lease)
+
+
+def release_lease(
+    lease: Lease,
+    sample_ids: Iterable[str] = (),
+    reason: str = "",
+    exclude: bool = False,
+    *,
+    request_id: str | None = None,
+) -> Unary[results.Lease]:
+    """Give samples of a lease back: these, or all that it still holds. `exclude` sets them aside for good."""
+    request = labeling_pb2.ReleaseLeaseRequest(
+        name=lease.name,
+        fencing_token=lease.fencing_token,
+        sample_ids=id_list(sample_ids),
+        reason=reason,
+        exclude=exclude,
+        request_id=fresh_request_id(request_id),
+    )
+    return unary(_SERVICE + "ReleaseLease", request, labeling_pb2.Lease, _replies.lease)
+
+
+def submit_labels(
+    pool: str,
+    labels: Mapping[str, str],
+    worker: str,
+    *,
+    lease: Lease | None = None,
+    overwrite: bool = False,
+    request_id: str | None = None,
+) -> Unary[results.SubmitResult]:
+    """Store labels, all or none.
+
+    Args:
+        pool: id or name.
+        labels: class name by sample id.
+        worker: who labeled.
+        lease: the lease that holds the samples; each labeled one leaves it. None for labels from elsewhere.
+        overwrite: replace labels that samples already have.
+        request_id: idempotency key; made up if not given.
+
+    Raises:
+        LeaseExpired: the lease's time ran out.
+        LeaseForeign: the lease does not hold a sample, or the token is another's.
+    """
+    request = labeling_pb2.SubmitLabelsRequest(
+        pool=pool_name(pool),
+        worker=worker,
+        labels=[
+            labeling_pb2.LabelInput(sample_id=sample_id, class_name=class_name)
+            for sample_id, class_name in labels.items()
+        ],
+        lease="" if lease is None else lease.name,
+        fencing_token=0 if lease is None else lease.fencing_token,
+        overwrite=overwrite,
+        request_id=fresh_request_id(request_id),
+    )
+    return unary(_SERVICE + "SubmitLabels", request, labeling_pb2.SubmitLabelsResponse, _replies.submitted)
+
+
+def list_labels(pool: str, *, worker: str | None = None, class_name: str | None = None) -> Pages[results.Label]:
+    """Labels by row, of one worker or class if given, fetched page by page."""
+    return pages(
+        _SERVICE + "ListLabels",
+        labeling_pb2.ListLabelsRequest(
+            pool=pool_name(pool), worker=worker or "", class_name=class_name or "", page_size=1000
+        ),
+        labeling_pb2.ListLabelsResponse,
+        lambda reply: map(_replies.label, reply.labels),
+    )
+
+
+def export_labels(pool: str, target: str | PathLike[str] | BinaryIO, format: ExportFormat = "jsonl") -> Download[int]:
+    """Write all labels to a file; returns the number of bytes.
+
+    A path is written beside itself and renamed when complete; an open binary file is written to as it is.
+    The columns are sample_id, class_name, class_index, worker, create_time and uri.
+    """
+    if format not in _FORMATS:
+        raise ValueError(f"{format!r} is none of {', '.join(_FORMATS)}")
+    request = labeling_pb2.ExportLabelsRequest(pool=pool_name(pool), format=_FORMATS[format])
+    if isinstance(target, str | PathLike):
+        path = Path(target)
+        return Download(
+            _SERVICE + "ExportLabels", request, labeling_pb2.ExportLabelsResponse, lambda: _FileExport(path)
+        )
+    file = target
+    return Download(
+        _SERVICE + "ExportLabels", request, labeling_pb2.ExportLabelsResponse, lambda: _Export(file), restartable=False
+    )
+
+
+class _Export:
+    """Writes the chunks of an export to an open file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._written = 0
+
+    def add(self, message: labeling_pb2.ExportLabelsResponse) -> None:
+        self._file.write(message.chunk)
+        self._written += len(message.chunk)
+
+    def finish(self) -> int:
+        return self._written
+
+    def discard(self) -> None:
+        """What is written stays: the file belongs to the caller."""
+
+
+class _FileExport(_Export):
+    """Writes the chunks of an export beside a path, which it takes when the export is complete."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._partial = path.with_name(path.name + ".partial")
+        super().__init__(self._partial.open("wb"))
+
+    def finish(self) -> int:
+        self._file.close()
+        self._partial.replace(self._path)
+        return self._written
+
+    def discard(self) -> None:
+        self._file.close()
+        self._partial.unlink(missing_ok=True)
+
+
+def _duration(ttl: timedelta | float) -> duration_pb2.Duration:
+    duration = duration_pb2.Duration()
+    duration.FromTimedelta(ttl if isinstance(ttl, timedelta) else timedelta(seconds=ttl))
+    return duration

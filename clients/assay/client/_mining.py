@@ -1,0 +1,114 @@
+"""The calls of scoring and picking."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.client import _replies, results
+from assay.client._arrays import from_matrix
+from assay.client._names import pool_name
+from assay.client._pools import SampleState, filter_message, state_values
+from assay.client._wire import Download, Unary, unary
+from assay.client.filters import Filter
+from assay.client.plans import PlanLike, plan_to_proto
+from assay.v1 import mining_pb2, types_pb2
+
+_SERVICE = "/assay.v1.Mining/"
+
+
+def list_strategies() -> Unary[results.Strategies]:
+    """The strategies of the server, with their parameters and needs, and its presets."""
+    request = mining_pb2.ListStrategiesRequest(page_size=1000)
+    return unary(_SERVICE + "ListStrategies", request, mining_pb2.ListStrategiesResponse, _replies.strategies)
+
+
+def score(
+    pool: str,
+    plan: PlanLike = "margin",
+    *,
+    where: Filter | None = None,
+    states: Sequence[SampleState] = (),
+) -> Download[results.ScoreResult]:
+    """Scores of all matching samples by row; higher = more informative.
+
+    Args:
+        pool: id or name.
+        plan: the scores of a plan, or a preset that has scores.
+        where: which samples.
+        states: states they are in; empty means unlabeled.
+    """
+    request = mining_pb2.ScoreRequest(
+        pool=pool_name(pool),
+        plan=plan_to_proto(plan),
+        filter=filter_message(where),
+        states=state_values(states),
+    )
+    return Download(_SERVICE + "Score", request, mining_pb2.ScoreResponse, _Scores)
+
+
+class _Scores:
+    """Collects the chunks of a score stream."""
+
+    def __init__(self) -> None:
+        self._ids: list[str] = []
+        self._scores: list[NDArray[np.float32]] = []
+        self._provenance = types_pb2.Provenance()
+
+    def add(self, message: mining_pb2.ScoreResponse) -> None:
+        if message.HasField("provenance"):
+            self._provenance = message.provenance
+        if message.ids:
+            self._ids.extend(message.ids)
+            self._scores.append(from_matrix(message.scores)[:, 0])
+
+    def finish(self) -> results.ScoreResult:
+        scores_N = np.concatenate(self._scores) if self._scores else np.empty(0, np.float32)
+        return results.ScoreResult(self._ids, scores_N, _replies.provenance(self._provenance))
+
+    def discard(self) -> None:
+        self._ids.clear()
+        self._scores.clear()
+
+
+def mine(
+    pool: str,
+    size: int,
+    plan: PlanLike = "margin",
+    *,
+    where: Filter | None = None,
+    seed: int = 0,
+    request_id: str | None = None,
+    validate_only: bool = False,
+    include_payload: bool = False,
+    predictions: int = 0,
+) -> Unary[results.MineResult]:
+    """Pick samples by a plan without leasing them. Changes nothing.
+
+    Args:
+        pool: id or name.
+        size: number of picks.
+        plan: a plan or the name of a preset.
+        where: narrows the plan's filter.
+        seed: of all that is random in the plan.
+        request_id: if given, a repeated call gets the same picks though the pool has changed.
+        validate_only: check and estimate the cost only.
+        include_payload: whether picks carry payloads.
+        predictions: how many predictions each pick carries, 0 to 100.
+
+    Raises:
+        PoolExhausted: fewer candidates than picks.
+        NeedMissing: the plan needs what the current model cannot give.
+    """
+    request = mining_pb2.MineRequest(
+        pool=pool_name(pool),
+        plan=plan_to_proto(plan),
+        size=size,
+        filter=filter_message(where),
+        seed=seed,
+        request_id=request_id or "",
+        validate_only=validate_only,
+        include_payload=include_payload,
+        predictions=predictions,
+    )
+    return unary(_SERVICE + "Mine", request, mining_pb2.MineResponse, _replies.mined)

@@ -1,0 +1,168 @@
+"""The calls of pools and samples, save ingest."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+from google.protobuf import empty_pb2
+from numpy.typing import ArrayLike
+
+from assay.client import _replies, results
+from assay.client._arrays import float_rows, matrix
+from assay.client._names import enum_value, fresh_request_id, id_list, pool_name
+from assay.client._wire import Pages, Unary, nothing, pages, unary
+from assay.client.filters import Filter
+from assay.v1 import pools_pb2, types_pb2
+
+Metric: TypeAlias = Literal["cosine", "l2", "inner_product"]
+SampleState: TypeAlias = Literal["unlabeled", "leased", "labeled", "excluded"]
+SearchMode: TypeAlias = Literal["auto", "exact", "approximate"]
+
+_SERVICE = "/assay.v1.Pools/"
+
+
+def create_pool(
+    pool_id: str,
+    *,
+    class_names: Iterable[str] = (),
+    metric: Metric = "cosine",
+    dimension: int = 0,
+    discard_inputs: bool = False,
+    request_id: str | None = None,
+) -> Unary[results.Pool]:
+    """Create an empty pool.
+
+    Args:
+        pool_id: a letter, then up to 62 lower-case letters, digits, "-" or "_".
+        class_names: distinct; fixed for the pool's life, as is the metric.
+        metric: of the embeddings.
+        dimension: length of pushed embeddings; 0 lets the first batch or backbone decide.
+        discard_inputs: do not keep model inputs once they are embedded; a new backbone then cannot embed them again.
+        request_id: idempotency key; made up if not given.
+
+    Raises:
+        AlreadyExists: the pool is there.
+    """
+    request = pools_pb2.CreatePoolRequest(
+        pool_id=pool_id,
+        class_names=id_list(class_names),
+        metric=enum_value(pools_pb2.Metric, metric),
+        dimension=dimension,
+        discard_inputs=discard_inputs,
+        request_id=fresh_request_id(request_id),
+    )
+    return unary(_SERVICE + "CreatePool", request, pools_pb2.Pool, _replies.pool)
+
+
+def get_pool(pool: str) -> Unary[results.Pool]:
+    """Get a pool with its counts."""
+    return unary(_SERVICE + "GetPool", pools_pb2.GetPoolRequest(name=pool_name(pool)), pools_pb2.Pool, _replies.pool)
+
+
+def list_pools() -> Pages[results.Pool]:
+    """All pools by name, fetched page by page."""
+    return pages(
+        _SERVICE + "ListPools",
+        pools_pb2.ListPoolsRequest(),
+        pools_pb2.ListPoolsResponse,
+        lambda reply: map(_replies.pool, reply.pools),
+    )
+
+
+def delete_pool(pool: str, *, request_id: str | None = None) -> Unary[None]:
+    """Delete a pool with all its samples, labels, leases and models. Cannot be undone."""
+    request = pools_pb2.DeletePoolRequest(name=pool_name(pool), request_id=fresh_request_id(request_id))
+    return unary(_SERVICE + "DeletePool", request, empty_pb2.Empty, nothing)
+
+
+def get_sample(pool: str, sample_id: str) -> Unary[results.Sample]:
+    """Get one sample with its payload."""
+    request = pools_pb2.GetSampleRequest(pool=pool_name(pool), id=sample_id)
+    return unary(_SERVICE + "GetSample", request, types_pb2.Sample, _replies.sample)
+
+
+def list_samples(
+    pool: str,
+    *,
+    where: Filter | None = None,
+    states: Sequence[SampleState] = (),
+    include_payload: bool = False,
+) -> Pages[results.Sample]:
+    """Samples by row, fetched page by page; `states` empty means all."""
+    request = pools_pb2.ListSamplesRequest(
+        pool=pool_name(pool),
+        filter=filter_message(where),
+        states=state_values(states),
+        # Payloads can be large: with them the server's own, smaller page.
+        page_size=0 if include_payload else 1000,
+        include_payload=include_payload,
+    )
+    return pages(
+        _SERVICE + "ListSamples",
+        request,
+        pools_pb2.ListSamplesResponse,
+        lambda reply: map(_replies.sample, reply.samples),
+    )
+
+
+def delete_samples(
+    pool: str, ids: Iterable[str], allow_missing: bool = False, *, request_id: str | None = None
+) -> Unary[results.DeleteResult]:
+    """Delete samples with their labels: all or none. Those under a live lease are refused."""
+    request = pools_pb2.DeleteSamplesRequest(
+        pool=pool_name(pool),
+        ids=id_list(ids),
+        allow_missing=allow_missing,
+        request_id=fresh_request_id(request_id),
+    )
+    return unary(_SERVICE + "DeleteSamples", request, pools_pb2.DeleteSamplesResponse, _replies.deleted)
+
+
+def search(
+    pool: str,
+    *,
+    vectors: ArrayLike | None = None,
+    samples: Sequence[str] | None = None,
+    k: int = 10,
+    where: Filter | None = None,
+    states: Sequence[SampleState] = (),
+    mode: SearchMode = "auto",
+    include_payload: bool = False,
+) -> Unary[results.SearchResult]:
+    """Find the samples nearest to vectors or to samples of the pool.
+
+    Args:
+        pool: id or name.
+        vectors: one query per row; a single vector will do.
+        samples: ids; each is left out of its own result. Either this or vectors.
+        k: hits per query.
+        where: which samples may be found.
+        states: states they may be in; empty means all.
+        mode: "exact", "approximate" (refused where no index is ready) or "auto".
+        include_payload: whether hits carry payloads.
+    """
+    if (vectors is None) == (samples is None):
+        raise ValueError("search takes either vectors or samples")
+    request = pools_pb2.SearchSamplesRequest(
+        pool=pool_name(pool),
+        k=k,
+        filter=filter_message(where),
+        states=state_values(states),
+        mode=enum_value(pools_pb2.SearchMode, mode),
+        include_payload=include_payload,
+    )
+    if vectors is not None:
+        request.vectors.CopyFrom(matrix(float_rows(np.atleast_2d(vectors), "vectors")))
+    if samples is not None:
+        request.samples.ids.extend(id_list(samples))
+    return unary(_SERVICE + "SearchSamples", request, pools_pb2.SearchSamplesResponse, _replies.search_result)
+
+
+def filter_message(where: Filter | None) -> types_pb2.Filter | None:
+    """The message of a filter; None stays unset and matches every sample."""
+    return None if where is None else where.to_proto()
+
+
+def state_values(states: Sequence[SampleState]) -> list[types_pb2.SampleState.ValueType]:
+    """The enum values of sample states."""
+    return [enum_value(types_pb2.SampleState, state) for state in id_list(states)]

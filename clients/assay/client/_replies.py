@@ -1,0 +1,268 @@
+"""From messages to results."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf import duration_pb2, timestamp_pb2
+from google.protobuf.message import Message
+
+from assay.client import results
+from assay.client._arrays import from_matrix
+from assay.client._names import enum_word
+from assay.client.filters import attribute_scalar
+from assay.client.plans import plan_from_proto, struct_dict
+from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, types_pb2
+
+
+def when(message: Message, field: str) -> datetime | None:
+    """The time in a field; None where unset."""
+    if not message.HasField(field):
+        return None
+    stamp: timestamp_pb2.Timestamp = getattr(message, field)
+    return stamp.ToDatetime(tzinfo=UTC)
+
+
+def seconds(duration: duration_pb2.Duration) -> float:
+    """A duration in seconds."""
+    return duration.seconds + duration.nanos / 1e9
+
+
+def timings(stages: Iterable[types_pb2.StageTiming]) -> dict[str, float]:
+    """Seconds by stage."""
+    return {stage.stage: seconds(stage.duration) for stage in stages}
+
+
+def pool(message: pools_pb2.Pool) -> results.Pool:
+    """A pool."""
+    counts, index = message.counts, message.index
+    return results.Pool(
+        name=message.name,
+        metric=enum_word(pools_pb2.Metric, message.metric),
+        class_names=tuple(message.class_names),
+        dimension=message.dimension,
+        embedding_space=message.embedding_space,
+        keep_inputs=message.keep_inputs,
+        counts=results.Counts(
+            counts.unlabeled, counts.leased, counts.labeled, counts.excluded, counts.total, counts.damaged
+        ),
+        state=enum_word(pools_pb2.PoolState, message.state),
+        epoch=message.epoch,
+        active_backbone=message.active_backbone or None,
+        active_head=message.active_head or None,
+        attributes=dict(sorted(message.attributes.items())),
+        index=results.IndexStatus(index.kind, index.indexed, index.building),
+        segments=message.segments,
+        embedding_bytes=message.embedding_bytes,
+        damaged_segments=tuple(
+            results.DamagedSegment(segment.file, segment.samples, segment.reason)
+            for segment in message.damaged_segments
+        ),
+        create_time=when(message, "create_time"),
+    )
+
+
+def added(message: pools_pb2.AddSamplesResponse) -> results.AddResult:
+    """What an ingest did."""
+    return results.AddResult(message.added, message.skipped, message.replaced, message.epoch, timings(message.timings))
+
+
+def deleted(message: pools_pb2.DeleteSamplesResponse) -> results.DeleteResult:
+    """What a deletion did."""
+    return results.DeleteResult(message.deleted, message.epoch)
+
+
+def sample(message: types_pb2.Sample) -> results.Sample:
+    """A sample."""
+    attributes = {name: attribute_scalar(value) for name, value in sorted(message.attributes.items())}
+    return results.Sample(
+        id=message.id,
+        uri=message.uri,
+        payload=message.payload,
+        media_type=message.payload_media_type,
+        attributes={name: value for name, value in attributes.items() if value is not None},
+        state=enum_word(types_pb2.SampleState, message.state),
+        label=message.label or None,
+        row=message.row,
+    )
+
+
+def search_result(message: pools_pb2.SearchSamplesResponse) -> results.SearchResult:
+    """The hits of each query."""
+    hits = tuple(
+        tuple(results.SearchHit(sample(neighbor.sample), neighbor.distance) for neighbor in result.neighbors)
+        for result in message.results
+    )
+    return results.SearchResult(hits, message.exact, message.epoch, timings(message.timings))
+
+
+def model(message: models_pb2.Model) -> results.Model:
+    """A model version."""
+    return results.Model(
+        name=message.name,
+        kind=enum_word(models_pb2.ModelKind, message.kind),
+        display_name=message.display_name,
+        active=message.active,
+        create_time=when(message, "create_time"),
+        backbone=_backbone(message.backbone) if message.HasField("backbone") else None,
+        head=_head(message.head) if message.HasField("head") else None,
+    )
+
+
+def _backbone(message: models_pb2.BackboneInfo) -> results.BackboneInfo:
+    return results.BackboneInfo(
+        inputs=tuple(
+            results.TensorSpec(spec.name, enum_word(types_pb2.DType, spec.dtype), tuple(spec.shape))
+            for spec in message.inputs
+        ),
+        embedding_output=message.embedding_output,
+        logits_output=message.logits_output,
+        pooling=enum_word(models_pb2.Pooling, message.pooling),
+        mask_input=message.mask_input,
+        normalize=message.normalize,
+        dimension=message.dimension,
+        size_bytes=message.size_bytes,
+        sha256=message.sha256,
+    )
+
+
+def _head(message: models_pb2.HeadInfo) -> results.HeadInfo:
+    metrics = message.metrics
+    return results.HeadInfo(
+        embedding_space=message.embedding_space,
+        classes_seen=message.classes_seen,
+        members=message.members,
+        labels=message.labels,
+        l2=message.l2,
+        temperature=message.temperature,
+        metrics=results.HeadMetrics(metrics.accuracy, metrics.log_loss, metrics.calibration_error, metrics.samples),
+        balanced=message.balanced,
+        seed=message.seed,
+    )
+
+
+def predicted(message: models_pb2.PredictResponse) -> results.PredictResult:
+    """Class probabilities and embeddings."""
+    return results.PredictResult(
+        probs_NC=from_matrix(message.probabilities) if message.probabilities.cols else None,
+        class_names=tuple(message.class_names),
+        embeddings_ND=from_matrix(message.embeddings) if message.embeddings.cols else None,
+        head=message.head or None,
+        prediction_source=message.prediction_source,
+        embedding_space=message.embedding_space,
+        timings=timings(message.timings),
+    )
+
+
+def provenance(message: types_pb2.Provenance) -> results.Provenance:
+    """What scores or picks were computed from."""
+    return results.Provenance(
+        backbone=message.backbone or None,
+        head=message.head or None,
+        prediction_source=message.prediction_source,
+        embedding_space=message.embedding_space,
+        epoch=message.epoch,
+        plan_digest=message.plan_digest,
+        seed=message.seed,
+        candidates=message.candidates,
+    )
+
+
+def pick(message: types_pb2.Pick) -> results.Pick:
+    """A pick."""
+    return results.Pick(
+        sample=sample(message.sample),
+        rank=message.rank,
+        score=message.score,
+        parts=dict(sorted(message.parts.items())),
+        predictions=tuple(
+            results.Prediction(prediction.class_name, prediction.probability) for prediction in message.predictions
+        ),
+    )
+
+
+def mined(message: mining_pb2.MineResponse) -> results.MineResult:
+    """Picks, or an estimate."""
+    return results.MineResult(
+        picks=tuple(map(pick, message.picks)),
+        plan=plan_from_proto(message.plan),
+        provenance=provenance(message.provenance),
+        estimate=_estimate(message.estimate) if message.HasField("estimate") else None,
+        timings=timings(message.timings),
+    )
+
+
+def _estimate(message: mining_pb2.CostEstimate) -> results.CostEstimate:
+    duration = timedelta(seconds=seconds(message.duration))
+    return results.CostEstimate(message.candidates, message.bytes_read, message.gflop, duration)
+
+
+def strategies(message: mining_pb2.ListStrategiesResponse) -> results.Strategies:
+    """Strategies and presets."""
+    return results.Strategies(
+        tuple(
+            results.Strategy(
+                name=entry.name,
+                kind=enum_word(mining_pb2.StrategyKind, entry.kind),
+                summary=entry.summary,
+                params_schema=struct_dict(entry.params_schema),
+                needs=tuple(entry.needs),
+            )
+            for entry in message.strategies
+        ),
+        tuple(results.Preset(entry.name, entry.summary, plan_from_proto(entry.plan)) for entry in message.presets),
+    )
+
+
+def lease(message: labeling_pb2.Lease) -> results.Lease:
+    """A lease."""
+    return results.Lease(
+        name=message.name,
+        fencing_token=message.fencing_token,
+        worker=message.worker,
+        state=enum_word(labeling_pb2.LeaseState, message.state),
+        create_time=when(message, "create_time"),
+        expire_time=when(message, "expire_time"),
+        sample_ids=tuple(message.sample_ids),
+    )
+
+
+def batch(message: labeling_pb2.NextBatchResponse) -> results.Batch:
+    """Leased picks."""
+    return results.Batch(
+        lease=lease(message.lease),
+        picks=tuple(map(pick, message.picks)),
+        plan=plan_from_proto(message.plan),
+        provenance=provenance(message.provenance),
+        timings=timings(message.timings),
+    )
+
+
+def submitted(message: labeling_pb2.SubmitLabelsResponse) -> results.SubmitResult:
+    """What a submission did."""
+    return results.SubmitResult(message.stored, message.unchanged, message.lease_remaining, message.epoch)
+
+
+def label(message: labeling_pb2.Label) -> results.Label:
+    """A stored label."""
+    return results.Label(
+        sample_id=message.sample_id,
+        class_name=message.class_name,
+        class_index=message.class_index,
+        worker=message.worker,
+        create_time=when(message, "create_time"),
+        lease=message.lease or None,
+    )
+
+
+def progress(message: types_pb2.OperationProgress) -> results.Progress:
+    """How far an operation is."""
+    return results.Progress(
+        stage=message.stage,
+        done=message.done,
+        total=message.total,
+        eta=timedelta(seconds=seconds(message.eta)) if message.HasField("eta") else None,
+        create_time=when(message, "create_time"),
+        target=message.target,
+        kind=message.kind,
+        cancel_requested=message.cancel_requested,
+    )

@@ -1,0 +1,142 @@
+"""Running calls in the caller's thread."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from assay.client._channel import CallSettings, Endpoint
+from assay.client._wire import Collector, Download, Pages, Unary, Upload
+from assay.client.errors import FailedCall, from_call
+from assay.client.retry import Budget
+
+T = TypeVar("T")
+
+
+def open_channel(endpoint: Endpoint) -> grpc.Channel:
+    """A channel to the server; it connects on first use."""
+    if endpoint.secure:
+        return grpc.secure_channel(endpoint.target, endpoint.credentials(), options=endpoint.options())
+    return grpc.insecure_channel(endpoint.target, options=endpoint.options())
+
+
+class Transport:
+    """Runs calls over a channel, with deadlines and retries. Safe to share between threads."""
+
+    def __init__(self, channel: grpc.Channel, settings: CallSettings) -> None:
+        self._channel = channel
+        self.settings = settings
+
+    def with_settings(self, settings: CallSettings) -> "Transport":
+        """The same channel with other settings."""
+        return Transport(self._channel, settings)
+
+    def close(self) -> None:
+        """Close the channel; calls in flight are cancelled."""
+        self._channel.close()
+
+    def unary(self, call: Unary[T], timeout: float | None = None) -> T:
+        """Run a call; `timeout` in seconds takes the place of the settings' one."""
+        method = self._channel.unary_unary(call.path, _encode, call.reply.FromString)
+
+        def once(seconds: float | None) -> Any:
+            return method(call.request, timeout=seconds, metadata=self.settings.metadata)
+
+        return call.parse(self._attempt(once, self.settings.timeout if timeout is None else timeout, True))
+
+    def pages(self, call: Pages[T]) -> Iterator[T]:
+        """Run a call once per page, as its items are asked for."""
+        request = call.request
+        while True:
+            reply = self.unary(Unary(call.path, request, call.reply, _same))
+            yield from call.items(reply)
+            if not reply.next_page_token:
+                return
+            request = next_page(request, reply.next_page_token)
+
+    def download(self, call: Download[T]) -> T:
+        """Run a call and collect its stream."""
+        method = self._channel.unary_stream(call.path, _encode, call.reply.FromString)
+
+        def once(seconds: float | None) -> T:
+            stream = method(call.request, timeout=seconds, metadata=self.settings.metadata)
+            return _collect(stream, call.collector())
+
+        return self._attempt(once, self.settings.stream_timeout, call.restartable)
+
+    def upload(self, call: Upload[T]) -> T:
+        """Run a call that sends a stream."""
+        method = self._channel.stream_unary(call.path, _encode, call.reply.FromString)
+
+        def once(seconds: float | None) -> Any:
+            source = _Source(call.messages())
+            try:
+                return method(source, timeout=seconds, metadata=self.settings.metadata)
+            except grpc.RpcError:
+                if source.failure is not None:
+                    # gRPC only says that the source failed; the caller wants to know how.
+                    raise source.failure from None
+                raise
+
+        return call.parse(self._attempt(once, self.settings.stream_timeout, call.restartable))
+
+    def _attempt(self, once: Callable[[float | None], T], seconds: float | None, retryable: bool) -> T:
+        budget = Budget(self.settings.retry, seconds)
+        while True:
+            try:
+                return once(budget.remaining())
+            except grpc.RpcError as failure:
+                error = from_call(cast(FailedCall, failure))
+                pause = budget.wait(error) if retryable else None
+                if pause is None:
+                    raise error from failure
+            time.sleep(pause)
+
+
+class _Source:
+    """An iterator of messages that remembers the exception that ended it; gRPC reads it in a thread of its own."""
+
+    def __init__(self, messages: Iterator[Message]) -> None:
+        self._messages = messages
+        self.failure: Exception | None = None
+
+    def __iter__(self) -> "_Source":
+        return self
+
+    def __next__(self) -> Message:
+        try:
+            return next(self._messages)
+        except StopIteration:
+            raise
+        except Exception as failure:
+            self.failure = failure
+            raise
+
+
+def next_page(request: Message, token: str) -> Message:
+    """The request of the next page."""
+    following = type(request)()
+    following.CopyFrom(request)
+    following.page_token = token  # type: ignore[attr-defined]
+    return following
+
+
+def _collect(stream: Any, collector: Collector[Any, T]) -> T:
+    try:
+        for message in stream:
+            collector.add(message)
+        return collector.finish()
+    except BaseException:
+        stream.cancel()
+        collector.discard()
+        raise
+
+
+def _encode(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _same(reply: Any) -> Any:
+    return reply

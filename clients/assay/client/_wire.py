@@ -1,0 +1,83 @@
+"""Calls as data: what to send, to which method, and how to read the answer. Both clients run these."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from google.protobuf.message import Message
+
+T = TypeVar("T", covariant=True)
+ReplyT = TypeVar("ReplyT", bound=Message)
+MessageT = TypeVar("MessageT", bound=Message, contravariant=True)
+ResultT = TypeVar("ResultT")
+
+
+class Collector(Protocol[MessageT, T]):
+    """Takes the messages of one stream in order, then gives the result."""
+
+    def add(self, message: MessageT) -> None:
+        """Take the next message."""
+
+    def finish(self) -> T:
+        """The result of the whole stream."""
+
+    def discard(self) -> None:
+        """Undo: the stream broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unary(Generic[T]):
+    """One request, one reply."""
+
+    path: str
+    request: Message
+    reply: type[Message]
+    parse: Callable[[Any], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Pages(Generic[T]):
+    """One request per page; the request has a page_token, each reply a next_page_token."""
+
+    path: str
+    request: Message
+    reply: type[Message]
+    items: Callable[[Any], Iterable[T]]
+
+
+@dataclass(frozen=True, slots=True)
+class Download(Generic[T]):
+    """One request, a stream of replies. With `restartable` a new collector can start over."""
+
+    path: str
+    request: Message
+    reply: type[Message]
+    collector: Callable[[], Collector[Any, T]]
+    restartable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Upload(Generic[T]):
+    """A stream of requests, one reply. With `restartable` the same messages can be sent again from the first."""
+
+    path: str
+    messages: Callable[[], Iterator[Message]]
+    reply: type[Message]
+    parse: Callable[[Any], T]
+    restartable: bool = True
+
+
+def unary(path: str, request: Message, reply: type[ReplyT], parse: Callable[[ReplyT], ResultT]) -> Unary[ResultT]:
+    """A `Unary` whose parts are checked to fit each other."""
+    return Unary(path, request, reply, parse)
+
+
+def pages(
+    path: str, request: Message, reply: type[ReplyT], items: Callable[[ReplyT], Iterable[ResultT]]
+) -> Pages[ResultT]:
+    """A `Pages` whose parts are checked to fit each other."""
+    return Pages(path, request, reply, items)
+
+
+def nothing(_reply: Message) -> None:
+    """The result of calls whose reply is empty."""

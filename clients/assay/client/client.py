@@ -1,0 +1,171 @@
+"""The blocking client."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from os import PathLike
+from types import GenericAlias, TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+
+from assay.client import _ingest, _labeling, _mining, _models, _operations, _pools
+from assay.client._channel import CallSettings, Endpoint
+from assay.client._methods import like, same_type
+from assay.client._sync import Transport, open_channel
+from assay.client._wire import Download, Pages, Unary, Upload
+from assay.client.operations import Operation
+from assay.client.retry import RetryPolicy
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+
+
+class _Connected:
+    """A transport and its life."""
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        api_key: str | None = None,
+        tls: bool = False,
+        tls_ca: str | PathLike[str] | None = None,
+        timeout: float | None = 30.0,
+        stream_timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        """Prepare a connection; it is made on the first call.
+
+        Args:
+            target: host and port of the server.
+            api_key: sent with every call; to other machines only under TLS.
+            tls: encrypt, and trust the usual certificate authorities.
+            tls_ca: encrypt, and trust the certificates in this PEM file.
+            timeout: seconds for a call of one reply, all its tries together; None for no limit.
+            stream_timeout: seconds for calls that stream (ingest, upload, score, export); None for no limit.
+            retry: when to try again.
+        """
+        endpoint = Endpoint(target, api_key, tls, tls_ca)
+        settings = CallSettings(timeout, stream_timeout, retry or RetryPolicy(), endpoint.metadata())
+        self._transport = Transport(open_channel(endpoint), settings)
+
+    def with_timeout(self, timeout: float | None) -> Self:
+        """The same connection with another limit, in seconds, for every call, streams too."""
+        other = object.__new__(type(self))
+        settings = dataclasses.replace(self._transport.settings, timeout=timeout, stream_timeout=timeout)
+        other._transport = self._transport.with_settings(settings)
+        return other
+
+    def close(self) -> None:
+        """Close the connection; calls in flight are cancelled."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _unary(build: Callable[P, Unary[T]]) -> Callable[Concatenate[_Connected, P], T]:
+    @like(build, same_type)
+    def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._transport.unary(build(*args, **kwargs))
+
+    return method
+
+
+def _pages(build: Callable[P, Pages[T]]) -> Callable[Concatenate[_Connected, P], Iterator[T]]:
+    @like(build, lambda item: GenericAlias(Iterator, item))
+    def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return self._transport.pages(build(*args, **kwargs))
+
+    return method
+
+
+def _download(build: Callable[P, Download[T]]) -> Callable[Concatenate[_Connected, P], T]:
+    @like(build, same_type)
+    def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._transport.download(build(*args, **kwargs))
+
+    return method
+
+
+def _upload(build: Callable[P, Upload[T]]) -> Callable[Concatenate[_Connected, P], T]:
+    @like(build, same_type)
+    def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._transport.upload(build(*args, **kwargs))
+
+    return method
+
+
+def _operation(
+    build: Callable[P, Unary[operations_pb2.Operation]],
+) -> Callable[Concatenate[_Connected, P], Operation]:
+    @like(build, lambda _: Operation)
+    def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> Operation:
+        return Operation(self._transport, self._transport.unary(build(*args, **kwargs)))
+
+    return method
+
+
+def _operations_pages(
+    build: Callable[P, Pages[operations_pb2.Operation]],
+) -> Callable[Concatenate[_Connected, P], Iterator[Operation]]:
+    @like(build, lambda _: Iterator[Operation])
+    def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Operation]:
+        for operation in self._transport.pages(build(*args, **kwargs)):
+            yield Operation(self._transport, operation)
+
+    return method
+
+
+class Client(_Connected):
+    """A connection to a server. Use it in a `with` statement; it may be shared between threads.
+
+    Pools are given by id ("news") or name ("pools/news"). Every change carries a request id, so that it is safe to
+    try it again; see `RetryPolicy`. All errors are `assay.client.errors.AssayError`.
+    """
+
+    # Pools and samples
+    create_pool = _unary(_pools.create_pool)
+    get_pool = _unary(_pools.get_pool)
+    list_pools = _pages(_pools.list_pools)
+    delete_pool = _unary(_pools.delete_pool)
+    add_samples = _upload(_ingest.add_samples)
+    add_batches = _upload(_ingest.add_batches)
+    get_sample = _unary(_pools.get_sample)
+    list_samples = _pages(_pools.list_samples)
+    delete_samples = _unary(_pools.delete_samples)
+    search = _unary(_pools.search)
+    # Models
+    upload_backbone = _upload(_models.upload_backbone)
+    get_model = _unary(_models.get_model)
+    list_models = _pages(_models.list_models)
+    delete_model = _unary(_models.delete_model)
+    activate_model = _operation(_models.activate_model)
+    rollback_model = _operation(_models.rollback_model)
+    train_head = _operation(_models.train_head)
+    predict = _unary(_models.predict)
+    # Mining
+    list_strategies = _unary(_mining.list_strategies)
+    score = _download(_mining.score)
+    mine = _unary(_mining.mine)
+    # Labeling
+    next_batch = _unary(_labeling.next_batch)
+    get_lease = _unary(_labeling.get_lease)
+    list_leases = _pages(_labeling.list_leases)
+    renew_lease = _unary(_labeling.renew_lease)
+    release_lease = _unary(_labeling.release_lease)
+    submit_labels = _unary(_labeling.submit_labels)
+    list_labels = _pages(_labeling.list_labels)
+    export_labels = _download(_labeling.export_labels)
+    # Operations and health
+    get_operation = _operation(_operations.get_operation)
+    list_operations = _operations_pages(_operations.list_operations)
+    cancel_operation = _unary(_operations.cancel_operation)
+    health = _unary(_operations.health)

@@ -1,0 +1,71 @@
+"""When calls are tried again."""
+
+from datetime import timedelta
+
+import pytest
+
+from assay.client import errors
+from assay.client.retry import Budget, RetryPolicy
+
+GONE = errors.Unavailable("gone")
+BUSY = errors.ResourceExhausted("busy", retry_after=timedelta(seconds=2))
+
+
+def test_backoff_grows_up_to_its_limit() -> None:
+    policy = RetryPolicy(attempts=6, initial=1.0, multiplier=2.0, longest=5.0)
+    assert [policy.wait(GONE, tried, 1.0) for tried in range(1, 7)] == [1, 2, 4, 5, 5, None]
+
+
+def test_jitter_takes_a_share_of_the_backoff() -> None:
+    policy = RetryPolicy(initial=1.0)
+    assert policy.wait(GONE, 1, 0.25) == 0.25
+    assert policy.wait(GONE, 1, 0.0) == 0.0
+
+
+def test_the_server_is_given_the_time_it_asks_for() -> None:
+    policy = RetryPolicy(initial=1.0, longest=1.0)
+    assert policy.wait(BUSY, 1, 0.5) == 2.5
+    assert policy.wait(errors.Unavailable("later", retry_after=timedelta(seconds=9)), 1, 1.0) == 9
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.ResourceExhausted("message too large"),
+        errors.DeadlineExceeded("late"),
+        errors.FailedPrecondition("no", retry_after=timedelta(seconds=1)),
+        errors.Internal("bug"),
+        errors.Cancelled("stop"),
+    ],
+)
+def test_other_errors_are_final(error: errors.AssayError) -> None:
+    assert RetryPolicy().wait(error, 1, 0.0) is None
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_no_try_starts_after_the_deadline() -> None:
+    clock = Clock()
+    budget = Budget(RetryPolicy(initial=4.0), 10.0, clock, lambda: 1.0)
+    assert budget.remaining() == 10
+    assert budget.wait(GONE) == 4
+    clock.now += 7
+    assert budget.remaining() == 3
+    assert budget.wait(GONE) is None
+    clock.now += 5
+    assert budget.remaining() == 0
+
+
+def test_without_a_limit_only_tries_count() -> None:
+    budget = Budget(RetryPolicy(attempts=3, initial=1.0), None, Clock(), lambda: 1.0)
+    assert budget.remaining() is None
+    assert [budget.wait(GONE), budget.wait(GONE), budget.wait(GONE)] == [1, 2, None]
+
+
+def test_one_attempt_never_tries_again() -> None:
+    assert Budget(RetryPolicy(attempts=1), None).wait(GONE) is None
