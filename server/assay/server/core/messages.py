@@ -63,7 +63,8 @@ class PoolView:
 
 @dataclass(frozen=True, slots=True)
 class IngestBatch:
-    """A batch to store. Exactly one of embeddings_ND and columns.inputs is given; labels are class names, "" for none."""
+    """A batch to store. Exactly one of embeddings_ND and columns.inputs is given; labels are class names, "" for
+    none."""
 
     columns: SampleColumns
     embeddings_ND: FloatArray | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -190,6 +191,11 @@ class SampleSegment(Protocol):
     def input_names(self) -> tuple[str, ...]:
         """Names of the stored model inputs; empty where none."""
 
+    @property
+    def input_runs(self) -> tuple[tuple[int, int], ...]:
+        """Position ranges (start, stop) within which the inputs have one shape, ascending; samples outside them have
+        none. A merged file has several where its parts were padded to different lengths."""
+
     def find(self, ids: Sequence[str]) -> RowArray:
         """Row of each id, the newest where an id occurs twice, -1 where it does not."""
 
@@ -208,7 +214,8 @@ class SampleSegment(Protocol):
         """Which samples of the file match; an attribute that the file lacks matches nothing."""
 
     def inputs(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]] | None:
-        """Stored model inputs of positions start..stop, None where the file has none."""
+        """Stored model inputs of positions start..stop, which lie within one of input_runs; None where the file has
+        none."""
 
 
 class VectorSegment(Protocol):
@@ -241,6 +248,9 @@ class SegmentStore(Protocol):
     ) -> SegmentFile:
         """Writes a vectors file. Raises as write_samples."""
 
+    def prepare_ids(self, ids: Sequence[str]) -> Sequence[str]:
+        """The same ids with what find() computes of them: worth it where several files are asked."""
+
     def open_samples(self, file: SegmentFile, *, verify: bool) -> SampleSegment:
         """Maps a samples file; with verify, checks its checksum first. Raises AssayError(SEGMENT_DAMAGED)."""
 
@@ -250,15 +260,19 @@ class SegmentStore(Protocol):
     def verify(self, file: SegmentFile) -> None:
         """Reads a whole file against its checksum. Raises AssayError(SEGMENT_DAMAGED)."""
 
+    def mergeable(self, segments: Sequence[SampleSegment]) -> bool:
+        """Whether merge_samples can make one file of these: columns of one name have one type in all."""
+
     def merge_samples(
         self, pool_uid: int, segments: Sequence[SampleSegment], keep: Callable[[RowArray], MaskArray]
     ) -> SegmentFile | None:
-        """Writes adjacent samples files as one, without the rows that keep() refuses; None if no row is left."""
+        """Writes adjacent samples files as one, without the rows that keep() refuses; None if no row is left. Raises as
+        write_samples, and AssayError(SEGMENT_DAMAGED) for a damaged source."""
 
     def merge_vectors(
         self, pool_uid: int, segments: Sequence[VectorSegment], keep: Callable[[RowArray], MaskArray]
     ) -> SegmentFile | None:
-        """Writes adjacent vectors files of one space as one; None if no row is left."""
+        """Writes adjacent vectors files of one space as one; None if no row is left. Raises as merge_samples."""
 
     def write_model(self, pool_uid: int, model_id: str, chunks: Iterable[bytes]) -> tuple[str, int, str]:
         """Writes a model file; returns (file, size, sha256 hexadecimal). Raises as write_samples."""
@@ -312,7 +326,8 @@ class IndexBuilder(Protocol):
         base: SearchIndex | None,
         stop: Callable[[], bool],
     ) -> SearchIndex | None:
-        """Builds an index over all blocks, or extends base by the rows that it lacks, and stores it. None if stopped."""
+        """Builds an index over all blocks, or extends base by the rows that it lacks, and stores it. None if
+        stopped."""
 
     def forget(self, pool_uid: int) -> None:
         """Deletes the stored indexes of a pool."""
@@ -396,3 +411,25 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Seconds since the Unix epoch."""
+
+
+class Scratch(Protocol):
+    """Room for derived arrays."""
+
+    def array(self, shape: tuple[int, int]) -> FloatArray:
+        """A writable float32 array, in memory or, where it is large, in a file that vanishes with the process. Raises
+        AssayError(STORAGE_FULL)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """One adapter for each port."""
+
+    catalog: Catalog
+    segments: SegmentStore
+    exact: ExactSearch
+    indexes: IndexBuilder
+    backbones: BackboneLoader
+    heads: Heads
+    scratch: Scratch
+    clock: Clock

@@ -1,0 +1,386 @@
+"""Checks of what callers give, each at the one place where it enters the domain."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.limits import Limits
+from assay.server.core.messages import IngestBatch, PoolSpec, TrainSpec
+from assay.server.core.types import (
+    AllOf,
+    AnyOf,
+    AttributeColumn,
+    Compare,
+    Filter,
+    FloatArray,
+    HasId,
+    Metric,
+    Not,
+    OneOf,
+    PoolRecord,
+    Scalar,
+)
+
+MAX_ID_BYTES = 256
+MAX_URI_BYTES = 2048
+MAX_TEXT_BYTES = 4096
+MAX_REASON_BYTES = 1024
+MAX_IDS = 100_000
+MAX_TTL = 7 * 86_400.0
+MAX_CHUNK = 100_000
+# Rows of probabilities may miss 1 by rounding, but not by more.
+PROBABILITY_SLACK = 1e-3
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def name(value: str, what: str) -> str:
+    """A pool or model id. Raises AssayError(INVALID_NAME)."""
+    if not _NAME.fullmatch(value):
+        raise AssayError(
+            Reason.INVALID_NAME,
+            f"{value!r} is no {what} id: use a lower-case letter, then up to 62 lower-case letters, digits, '-' or "
+            f"'_'.",
+            name=value,
+        )
+    return value
+
+
+def worker(value: str) -> str:
+    """A worker. Raises AssayError(INVALID_ID)."""
+    if not 1 <= len(value.encode()) <= MAX_ID_BYTES or _CONTROL.search(value):
+        raise AssayError(
+            Reason.INVALID_ID, f"A worker is 1 to {MAX_ID_BYTES} bytes of text without control characters."
+        )
+    return value
+
+
+def text(value: str, what: str, most: int) -> str:
+    """A short text. Raises AssayError(TOO_LARGE)."""
+    if len(value.encode()) > most:
+        raise AssayError(Reason.TOO_LARGE, f"{what} has {len(value.encode())} bytes; at most {most} are kept.")
+    return value
+
+
+def ids(values: Sequence[str], most: int) -> None:
+    """Distinct sample ids. Raises AssayError(INVALID_ARGUMENT | INVALID_ID | DUPLICATE_ID | TOO_LARGE)."""
+    if not values:
+        raise AssayError(Reason.INVALID_ARGUMENT, "No ids were given; give at least one.")
+    if len(values) > most:
+        raise AssayError(Reason.TOO_LARGE, f"{len(values)} ids in one request; at most {most} are taken. Send several.")
+    # One pass over all ids together; the culprit is looked for only if there is one.
+    if _CONTROL.search("".join(values)) or not all(values) or _longest(values) > MAX_ID_BYTES:
+        raise _bad_id(values)
+    if len(set(values)) < len(values):
+        raise _repeated_id(values)
+
+
+def _longest(values: Sequence[str]) -> int:
+    longest = max(map(len, values))
+    return longest if longest * 4 <= MAX_ID_BYTES else max(len(value.encode()) for value in values)
+
+
+def _bad_id(values: Sequence[str]) -> AssayError:
+    position = next(i for i, v in enumerate(values) if not 1 <= len(v.encode()) <= MAX_ID_BYTES or _CONTROL.search(v))
+    return AssayError(
+        Reason.INVALID_ID,
+        f"Id number {position} is empty, longer than {MAX_ID_BYTES} bytes or has control characters.",
+        position=position,
+    )
+
+
+def _repeated_id(values: Sequence[str]) -> AssayError:
+    seen: set[str] = set()
+    repeated = next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
+    return AssayError(Reason.DUPLICATE_ID, f"The id {repeated!r} occurs twice in one request.", id=repeated)
+
+
+def pool_spec(spec: PoolSpec, limits: Limits) -> None:
+    """A pool to create. Raises AssayError(INVALID_NAME | INVALID_ARGUMENT | TOO_LARGE)."""
+    name(spec.pool_id, "pool")
+    if len(spec.class_names) > limits.max_classes:
+        raise AssayError(Reason.TOO_LARGE, f"{len(spec.class_names)} classes; at most {limits.max_classes}.")
+    if len(set(spec.class_names)) < len(spec.class_names):
+        raise AssayError(Reason.INVALID_ARGUMENT, "Class names must differ from each other.")
+    for class_name in spec.class_names:
+        if not 1 <= len(class_name.encode()) <= MAX_ID_BYTES or _CONTROL.search(class_name):
+            raise AssayError(
+                Reason.INVALID_ARGUMENT,
+                f"{class_name!r} is no class name: 1 to {MAX_ID_BYTES} bytes without control characters.",
+            )
+    if not 0 <= spec.dimension <= limits.max_dimension:
+        raise AssayError(
+            Reason.INVALID_ARGUMENT, f"The dimension is 0 (open) to {limits.max_dimension}, not {spec.dimension}."
+        )
+
+
+def size(value: int, most: int) -> int:
+    """A number of picks. Raises AssayError(INVALID_ARGUMENT)."""
+    if not 1 <= value <= most:
+        raise AssayError(Reason.INVALID_ARGUMENT, f"Ask for 1 to {most} samples, not {value}.")
+    return value
+
+
+def chunk_size(value: int) -> int:
+    """Samples per streamed message. Raises AssayError(INVALID_ARGUMENT)."""
+    if not 1 <= value <= MAX_CHUNK:
+        raise AssayError(Reason.INVALID_ARGUMENT, f"A chunk holds 1 to {MAX_CHUNK} samples, not {value}.")
+    return value
+
+
+def ttl(value: float) -> float:
+    """Seconds that a lease lasts. Raises AssayError(INVALID_ARGUMENT)."""
+    if not (math.isfinite(value) and 1 <= value <= MAX_TTL):
+        raise AssayError(Reason.INVALID_ARGUMENT, f"A lease lasts 1 second to 7 days, not {value} s.")
+    return value
+
+
+def train_spec(spec: TrainSpec) -> None:
+    """A head to train. Raises AssayError(INVALID_ARGUMENT)."""
+    text(spec.display_name, "display_name", MAX_ID_BYTES)
+    if spec.l2 is not None and not (math.isfinite(spec.l2) and spec.l2 > 0):
+        raise AssayError(Reason.INVALID_ARGUMENT, f"l2 is a finite number above 0, not {spec.l2}.")
+    if not 1 <= spec.members <= 64:
+        raise AssayError(Reason.INVALID_ARGUMENT, f"A committee has 1 to 64 members, not {spec.members}.")
+    if not 2 <= spec.folds <= 20:
+        raise AssayError(Reason.INVALID_ARGUMENT, f"Cross-validation takes 2 to 20 folds, not {spec.folds}.")
+
+
+# --- arrays --------------------------------------------------------------------------------------------------------
+
+
+def embeddings(vectors_ND: FloatArray, dimension: int, metric: Metric) -> FloatArray:
+    """Embeddings of the right dimension, all finite, as the pool stores them: scaled to length 1 for cosine.
+
+    Raises:
+        AssayError: DIMENSION_MISMATCH, NOT_FINITE, INVALID_MATRIX (a zero vector has no direction).
+    """
+    if vectors_ND.ndim != 2 or vectors_ND.shape[1] != dimension:
+        raise AssayError(
+            Reason.DIMENSION_MISMATCH,
+            f"The pool holds vectors of {dimension} numbers; these have {vectors_ND.shape[-1]}.",
+            expected=dimension,
+            got=vectors_ND.shape[-1],
+        )
+    squares_N = np.einsum("nd,nd->n", vectors_ND, vectors_ND)
+    if not np.isfinite(squares_N).all():
+        _refuse_not_finite(vectors_ND)
+        squares_N = np.square(vectors_ND, dtype=np.float64).sum(axis=1)
+    if metric is not Metric.COSINE:
+        return vectors_ND
+    if not squares_N.all():
+        return _normalised_carefully(vectors_ND)
+    if np.abs(squares_N - 1).max(initial=0) < 1e-6:
+        return vectors_ND
+    scaled: FloatArray = vectors_ND * (1 / np.sqrt(squares_N))[:, None].astype(np.float32)
+    return scaled
+
+
+def _normalised_carefully(vectors_ND: FloatArray) -> FloatArray:
+    """For vectors whose squares vanish in single precision."""
+    lengths_N = np.sqrt(np.square(vectors_ND, dtype=np.float64).sum(axis=1))
+    if not lengths_N.all():
+        row = int(np.flatnonzero(lengths_N == 0)[0])
+        raise AssayError(
+            Reason.INVALID_MATRIX,
+            f"Vector number {row} is zero and has no direction; a cosine pool refuses it.",
+            row=row,
+        )
+    scaled: FloatArray = (vectors_ND / lengths_N[:, None]).astype(np.float32)
+    return scaled
+
+
+def _refuse_not_finite(values_ND: FloatArray) -> None:
+    bad = np.argwhere(~np.isfinite(values_ND))
+    if len(bad):
+        row, column = bad[0].tolist()
+        raise AssayError(
+            Reason.NOT_FINITE,
+            f"Row {row}, column {column} is {values_ND[row, column]}: only finite numbers are taken.",
+            row=row,
+            column=column,
+        )
+
+
+def probabilities(probs_NC: FloatArray, classes: int) -> None:
+    """Pushed class probabilities. Raises AssayError(DIMENSION_MISMATCH | NOT_FINITE | PROBABILITIES_INVALID)."""
+    if classes == 0:
+        raise AssayError(Reason.PROBABILITIES_INVALID, "The pool has no classes, so it takes no predictions.")
+    if probs_NC.ndim != 2 or probs_NC.shape[1] != classes:
+        raise AssayError(
+            Reason.DIMENSION_MISMATCH,
+            f"The pool has {classes} classes; the predictions have {probs_NC.shape[-1]} columns.",
+            expected=classes,
+            got=probs_NC.shape[-1],
+        )
+    _refuse_not_finite(probs_NC)
+    off_N = (np.abs(probs_NC.sum(axis=1) - 1) > PROBABILITY_SLACK) | (probs_NC.min(axis=1) < 0)
+    if off_N.any():
+        row = int(np.flatnonzero(off_N)[0])
+        raise AssayError(
+            Reason.PROBABILITIES_INVALID,
+            f"Row {row} of the predictions is no distribution: numbers of 0 or more that sum to 1 are needed.",
+            row=row,
+        )
+
+
+# --- ingest --------------------------------------------------------------------------------------------------------
+
+
+def batch(given: IngestBatch, pool: PoolRecord, kinds: Mapping[str, str], limits: Limits) -> None:
+    """All of a batch but its embeddings. Raises AssayError, naming what is wrong and where."""
+    columns = given.columns
+    ids(columns.ids, limits.max_batch_rows)
+    count = len(columns.ids)
+    if (given.embeddings_ND is None) == (not columns.inputs):
+        raise AssayError(Reason.INVALID_ARGUMENT, "A batch has either embeddings or named inputs, and not both.")
+    if given.embeddings_ND is not None:
+        _same_count("embeddings", len(given.embeddings_ND), count)
+    if columns.uris is not None:
+        _same_count("uris", len(columns.uris), count)
+        _texts("uris", columns.uris, MAX_URI_BYTES)
+    if columns.payloads is not None:
+        _same_count("payloads", len(columns.payloads), count)
+        _payloads(columns.payloads, limits.max_payload_bytes)
+    text(columns.payload_media_type, "payload_media_type", MAX_ID_BYTES)
+    if given.labels is not None:
+        _same_count("labels", len(given.labels), count)
+        class_indices(given.labels, pool)
+    if columns.predictions_NC is not None:
+        _same_count("predictions", len(columns.predictions_NC), count)
+        probabilities(columns.predictions_NC, len(pool.class_names))
+    _attributes(columns.attributes, kinds, count, limits)
+
+
+def class_indices(names: Sequence[str], pool: PoolRecord) -> np.ndarray:
+    """Index of each class name, -1 for "". Raises AssayError(UNKNOWN_CLASS)."""
+    index = {class_name: i for i, class_name in enumerate(pool.class_names)}
+    index[""] = -1
+    try:
+        return np.array([index[class_name] for class_name in names], np.int32)
+    except KeyError as error:
+        raise unknown_class(str(error.args[0]), pool) from None
+
+
+def unknown_class(class_name: str, pool: PoolRecord) -> AssayError:
+    """The error for a label outside the classes."""
+    known = ", ".join(pool.class_names[:20]) + (", ..." if len(pool.class_names) > 20 else "")
+    return AssayError(
+        Reason.UNKNOWN_CLASS,
+        f"{class_name!r} is no class of pool {pool.pool_id!r}; its classes are: {known or 'none'}.",
+        class_name=class_name,
+    )
+
+
+def _same_count(what: str, got: int, expected: int) -> None:
+    if got != expected:
+        raise AssayError(Reason.INVALID_ARGUMENT, f"The batch has {expected} ids but {got} {what}.", column=what)
+
+
+def _texts(what: str, values: Sequence[str], most: int) -> None:
+    if max(map(len, values)) * 4 <= most:
+        return
+    for position, value in enumerate(values):
+        if len(value.encode()) > most:
+            raise AssayError(
+                Reason.TOO_LARGE, f"Number {position} of {what} is longer than {most} bytes.", position=position
+            )
+
+
+def _payloads(values: Sequence[bytes], most: int) -> None:
+    if max(map(len, values)) > most:
+        position = next(i for i, value in enumerate(values) if len(value) > most)
+        raise AssayError(
+            Reason.TOO_LARGE,
+            f"Payload number {position} has {len(values[position])} bytes; at most {most} are kept. "
+            "Keep the sample elsewhere and give its uri.",
+            position=position,
+        )
+
+
+def _attributes(columns: Mapping[str, AttributeColumn], kinds: Mapping[str, str], count: int, limits: Limits) -> None:
+    if len(kinds.keys() | columns.keys()) > limits.max_attributes:
+        raise AssayError(Reason.TOO_LARGE, f"A pool has at most {limits.max_attributes} attributes.")
+    for attribute, column in columns.items():
+        if not _ATTRIBUTE.fullmatch(attribute):
+            raise AssayError(
+                Reason.INVALID_NAME,
+                f"{attribute!r} is no attribute name: a letter or '_', then up to 63 letters, digits or '_'.",
+                name=attribute,
+            )
+        _same_count(f"values of attribute {attribute!r}", len(column.values), count)
+        if column.present_N is not None:
+            _same_count(f"presence flags of attribute {attribute!r}", len(column.present_N), count)
+        if kinds.get(attribute, column.kind) != column.kind:
+            raise _wrong_kind(attribute, kinds[attribute], column.kind)
+        _attribute_values(attribute, column)
+
+
+def _attribute_values(attribute: str, column: AttributeColumn) -> None:
+    if column.kind == "string":
+        _texts(f"attribute {attribute!r}", [str(value) for value in column.values], MAX_TEXT_BYTES)
+    elif column.kind == "double" and not np.isfinite(np.asarray(column.values)).all():
+        raise AssayError(Reason.NOT_FINITE, f"Attribute {attribute!r} has values that are not finite.", name=attribute)
+
+
+def _wrong_kind(attribute: str, expected: str, got: str) -> AssayError:
+    return AssayError(
+        Reason.ATTRIBUTE_TYPE_MISMATCH,
+        f"Attribute {attribute!r} is of type {expected} in this pool, not {got}.",
+        name=attribute,
+        expected=expected,
+        got=got,
+    )
+
+
+# --- filters -------------------------------------------------------------------------------------------------------
+
+_KIND_OF = {bool: "bool", str: "string", int: "int64", float: "double"}
+_ORDERED = {"<", "<=", ">", ">="}
+
+
+def filter_fits(condition: Filter | None, kinds: Mapping[str, str]) -> None:
+    """A filter whose attributes the pool has, compared with values of their types.
+
+    Raises AssayError(UNKNOWN_ATTRIBUTE | ATTRIBUTE_TYPE_MISMATCH | INVALID_FILTER)."""
+    match condition:
+        case Compare(attribute, op, value):
+            kind = _known(attribute, kinds)
+            _comparable(attribute, kind, value)
+            if op in _ORDERED and kind == "bool":
+                raise AssayError(Reason.INVALID_FILTER, f"{attribute!r} is true or false; it has no order.")
+        case OneOf(attribute, values):
+            kind = _known(attribute, kinds)
+            for value in values:
+                _comparable(attribute, kind, value)
+        case AllOf(filters) | AnyOf(filters):
+            for inner in filters:
+                filter_fits(inner, kinds)
+        case Not(inner):
+            filter_fits(inner, kinds)
+        case HasId() | None:
+            pass
+
+
+def _known(attribute: str, kinds: Mapping[str, str]) -> str:
+    if attribute not in kinds:
+        raise AssayError(
+            Reason.UNKNOWN_ATTRIBUTE,
+            f"The pool has no attribute {attribute!r}; it has: {', '.join(sorted(kinds)) or 'none'}.",
+            name=attribute,
+        )
+    return kinds[attribute]
+
+
+def _comparable(attribute: str, kind: str, value: Scalar) -> None:
+    got = _KIND_OF[type(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise AssayError(Reason.INVALID_FILTER, f"{attribute!r} cannot be compared with {value}.")
+    numbers = {"int64", "double"}
+    if got != kind and not {got, kind} <= numbers:
+        raise _wrong_kind(attribute, kind, got)

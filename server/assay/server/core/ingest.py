@@ -1,0 +1,262 @@
+"""Adds a batch of samples: check, embed, resolve conflicts, write files, commit."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.server.core import checks
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.limits import Limits
+from assay.server.core.messages import AddResult, IngestBatch
+from assay.server.core.pool import Change, Pool
+from assay.server.core.ports import Clock, SampleSegment, SegmentStore, VectorSegment
+from assay.server.core.selection import Stopwatch
+from assay.server.core.snapshot import Snapshot
+from assay.server.core.types import (
+    AttributeColumn,
+    FloatArray,
+    MaskArray,
+    OnConflict,
+    RequestKey,
+    RowArray,
+    SampleColumns,
+    SegmentFile,
+    State,
+)
+
+T = TypeVar("T")
+
+PUSHED_SPACE = "pushed"
+IMPORT_WORKER = "import"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Vectors:
+    """Embeddings of a batch and the space that they are in."""
+
+    space: str
+    embeddings_ND: FloatArray
+    logits_NC: FloatArray | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What becomes of a batch: positions to keep, the rows they get, rows that they replace."""
+
+    keep: npt.NDArray[np.int64]
+    rows: RowArray
+    replaced: RowArray
+    skipped: int
+
+
+class Ingest:
+    """Adds batches to pools."""
+
+    def __init__(self, segments: SegmentStore, clock: Clock, limits: Limits) -> None:
+        self._segments = segments
+        self._clock = clock
+        self._limits = limits
+
+    def add(self, pool: Pool, batch: IngestBatch, on_conflict: OnConflict, key: RequestKey) -> AddResult:
+        """Stores a batch; durable when it returns, nothing changed when it raises.
+
+        Raises:
+            AssayError: what is wrong with the batch; SAMPLE_EXISTS, SAMPLE_LEASED; NO_BACKBONE; STORAGE_FULL.
+            RequestReplayed: the batch was stored before under the same key.
+        """
+        pool.check_replay(key)
+        watch = Stopwatch()
+        with watch.stage("check"):
+            snapshot = pool.snapshot
+            checks.batch(batch, snapshot.pool, snapshot.attributes, self._limits)
+        with watch.stage("embed"):
+            vectors = self._vectors(snapshot, batch)
+        with pool.ingest_lock:
+            return self._add_locked(pool, batch, vectors, on_conflict, key, watch)
+
+    def _add_locked(
+        self,
+        pool: Pool,
+        batch: IngestBatch,
+        vectors: Vectors,
+        on_conflict: OnConflict,
+        key: RequestKey,
+        watch: Stopwatch,
+    ) -> AddResult:
+        snapshot = pool.snapshot
+        if snapshot.pool.space not in ("", vectors.space):
+            # A backbone was swapped in while this batch was embedded by the one before.
+            vectors = self._vectors(snapshot, batch)
+        with watch.stage("conflicts"):
+            plan = _resolve(snapshot, batch.columns.ids, on_conflict)
+        if len(plan.keep) == 0:
+            with pool.change(key) as change:
+                result = AddResult(0, plan.skipped, 0, change.epoch, watch.timings)
+                change.answer(result)
+            return result
+        kept = _take(batch, plan.keep, keep_inputs=snapshot.pool.keep_inputs)
+        with watch.stage("write"):
+            files, opened = self._write(snapshot, kept, vectors, plan)
+        try:
+            with watch.stage("commit"), pool.change(key) as change:
+                self._record(change, kept, plan, vectors, files, opened)
+                result = AddResult(
+                    len(plan.rows) - len(plan.replaced), plan.skipped, len(plan.replaced), change.epoch, watch.timings
+                )
+                change.answer(result)
+        except BaseException:
+            self._segments.discard(file.file for file in files)
+            raise
+        return result
+
+    def _vectors(self, snapshot: Snapshot, batch: IngestBatch) -> Vectors:
+        pool, backbone = snapshot.pool, snapshot.backbone
+        if batch.embeddings_ND is not None:
+            dimension = pool.dimension or batch.embeddings_ND.shape[-1]
+            if not 1 <= dimension <= self._limits.max_dimension:
+                raise AssayError(Reason.DIMENSION_MISMATCH, f"Vectors have 1 to {self._limits.max_dimension} numbers.")
+            embeddings_ND = checks.embeddings(batch.embeddings_ND, dimension, pool.metric)
+            return Vectors(pool.space or PUSHED_SPACE, embeddings_ND, None)
+        if backbone is None:
+            raise AssayError(
+                Reason.NO_BACKBONE,
+                f"Pool {pool.pool_id!r} has no active backbone to embed inputs with. Upload and activate one, or push "
+                "embeddings.",
+            )
+        inputs = batch.columns.inputs or {}
+        count = backbone.runtime.check_inputs(inputs)
+        if count != len(batch.columns.ids):
+            raise AssayError(
+                Reason.INPUTS_INVALID, f"The inputs hold {count} samples; the batch has {len(batch.columns.ids)} ids."
+            )
+        embeddings_ND, logits_NC = backbone.runtime.embed(inputs)
+        return Vectors(pool.space, checks.embeddings(embeddings_ND, pool.dimension, pool.metric), logits_NC)
+
+    def _write(
+        self, snapshot: Snapshot, kept: IngestBatch, vectors: Vectors, plan: Plan
+    ) -> tuple[list[SegmentFile], tuple[SampleSegment, VectorSegment]]:
+        uid = snapshot.pool.uid
+        files: list[SegmentFile] = []
+        try:
+            files.append(self._segments.write_samples(uid, plan.rows, kept.columns))
+            embeddings_ND = _rows_of(vectors.embeddings_ND, plan.keep)
+            logits_NC = None if vectors.logits_NC is None else _rows_of(vectors.logits_NC, plan.keep)
+            files.append(self._segments.write_vectors(uid, vectors.space, plan.rows, embeddings_ND, logits_NC))
+            return files, (
+                self._segments.open_samples(files[0], verify=False),
+                self._segments.open_vectors(files[1], verify=False),
+            )
+        except BaseException:
+            self._segments.discard(file.file for file in files)
+            raise
+
+    def _record(
+        self,
+        change: Change,
+        kept: IngestBatch,
+        plan: Plan,
+        vectors: Vectors,
+        files: list[SegmentFile],
+        opened: tuple[SampleSegment, VectorSegment],
+    ) -> None:
+        before, uid = change.before, change.before.pool.uid
+        check_not_leased(before, plan.replaced)
+        change.tx.add_segments(uid, files)
+        fresh = {name: c.kind for name, c in kept.columns.attributes.items() if name not in before.attributes}
+        if fresh:
+            change.tx.add_attributes(uid, fresh)
+            change.replace(attributes={**before.attributes, **fresh})
+        if len(plan.replaced):
+            change.tx.delete_rows(uid, plan.replaced)
+            change.mark(plan.replaced, State.DELETED)
+            change.classify(plan.replaced, -1)
+        next_row = int(plan.rows[-1]) + 1
+        change.grow(next_row)
+        change.mark(plan.rows, State.UNLABELED)
+        self._record_labels(change, kept.labels, plan.rows)
+        change.replace(samples=(*before.samples, opened[0]), vectors=(*before.vectors, opened[1]))
+        change.replace_pool(next_row=next_row, space=vectors.space, dimension=vectors.embeddings_ND.shape[1])
+
+    def _record_labels(self, change: Change, labels: Sequence[str] | None, rows: RowArray) -> None:
+        if labels is None:
+            return
+        classes = checks.class_indices(labels, change.before.pool)
+        has = classes >= 0
+        if has.any():
+            change.tx.put_label_columns(
+                change.before.pool.uid, rows[has], classes[has], IMPORT_WORKER, self._clock.now()
+            )
+            change.mark(rows[has], State.LABELED)
+            change.classify(rows[has], classes[has])
+
+
+def _resolve(snapshot: Snapshot, ids: Sequence[str], on_conflict: OnConflict) -> Plan:
+    found = snapshot.find(ids)
+    taken = found >= 0
+    if taken.any() and on_conflict is OnConflict.ERROR:
+        sample_id = ids[int(np.flatnonzero(taken)[0])]
+        raise AssayError(
+            Reason.SAMPLE_EXISTS,
+            f"The pool already has {int(taken.sum())} of these ids, the first is {sample_id!r}. "
+            "Send them with on_conflict SKIP or REPLACE.",
+            id=sample_id,
+            count=int(taken.sum()),
+        )
+    replaced = found[taken] if on_conflict is OnConflict.REPLACE else np.empty(0, np.int64)
+    check_not_leased(snapshot, replaced)
+    keep = np.flatnonzero(~taken) if on_conflict is OnConflict.SKIP else np.arange(len(ids))
+    first = snapshot.pool.next_row
+    return Plan(keep, np.arange(first, first + len(keep), dtype=np.int64), replaced, len(ids) - len(keep))
+
+
+def check_not_leased(snapshot: Snapshot, rows: RowArray) -> None:
+    """Raises AssayError(SAMPLE_LEASED) if a worker holds one of the rows."""
+    leased = rows[snapshot.states.at(rows) == State.LEASED]
+    if len(leased):
+        raise sample_leased(snapshot.ids(leased[:1])[0], len(leased))
+
+
+def sample_leased(sample_id: str, count: int) -> AssayError:
+    """The error for changing samples that a worker holds."""
+    return AssayError(
+        Reason.SAMPLE_LEASED,
+        f"{count} of the samples are under a live lease, the first is {sample_id!r}. "
+        "Wait until the lease ends, or release it.",
+        id=sample_id,
+        count=count,
+    )
+
+
+def _rows_of(values_ND: FloatArray, keep: npt.NDArray[np.int64]) -> FloatArray:
+    return values_ND if len(keep) == len(values_ND) else values_ND[keep]
+
+
+def _take(batch: IngestBatch, keep: npt.NDArray[np.int64], *, keep_inputs: bool) -> IngestBatch:
+    """The kept positions of every column; inputs only where the pool keeps them."""
+    columns = batch.columns
+    inputs = columns.inputs if keep_inputs else None
+    if len(keep) == len(columns.ids):
+        return dataclasses.replace(batch, columns=dataclasses.replace(columns, inputs=inputs))
+    taken = SampleColumns(
+        ids=_pick(columns.ids, keep),
+        uris=None if columns.uris is None else _pick(columns.uris, keep),
+        payloads=None if columns.payloads is None else _pick(columns.payloads, keep),
+        payload_media_type=columns.payload_media_type,
+        attributes={name: _take_attribute(column, keep) for name, column in columns.attributes.items()},
+        predictions_NC=None if columns.predictions_NC is None else columns.predictions_NC[keep],
+        inputs=None if inputs is None else {name: tensor[keep] for name, tensor in inputs.items()},
+    )
+    return IngestBatch(taken, None, None if batch.labels is None else _pick(batch.labels, keep))
+
+
+def _take_attribute(column: AttributeColumn, keep: npt.NDArray[np.int64]) -> AttributeColumn:
+    values: Any = column.values[keep] if isinstance(column.values, np.ndarray) else _pick(column.values, keep)
+    present: MaskArray | None = None if column.present_N is None else column.present_N[keep]
+    return AttributeColumn(column.kind, values, present)
+
+
+def _pick(values: Sequence[T], keep: npt.NDArray[np.int64]) -> list[T]:
+    return [values[position] for position in keep.tolist()]

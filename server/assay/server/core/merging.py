@@ -1,0 +1,115 @@
+"""Merges small adjacent files in the background, leaving out deleted samples."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+
+from assay.server.core.pool import Change, Pool
+from assay.server.core.ports import SampleSegment, SegmentStore, VectorSegment
+from assay.server.core.snapshot import Snapshot
+from assay.server.core.types import MaskArray, RowArray, SegmentFile, State
+
+# Fewer files than this are not worth writing their bytes again.
+MIN_RUN = 4
+
+S = TypeVar("S", SampleSegment, VectorSegment)
+
+
+class Merger:
+    """Merges files of a pool.
+
+    Args:
+        segment_bytes: files up to half of this are small; a merged file has at most this many bytes. Each sample is
+            thus rewritten about log4(segment_bytes / bytes of a batch) times, and a merge holds at most one file in
+            memory.
+    """
+
+    def __init__(self, segments: SegmentStore, segment_bytes: int) -> None:
+        self._segments = segments
+        self._segment_bytes = segment_bytes
+
+    def merge_once(self, pool: Pool) -> bool:
+        """Merges one run of files, if there is one; returns whether there was."""
+        snapshot = pool.snapshot
+        samples, vectors = self._run_of(snapshot.samples), self._run_of(snapshot.vectors)
+        try:
+            if samples:
+                self._merge_samples(pool, snapshot, samples)
+            elif vectors:
+                self._merge_vectors(pool, snapshot, vectors)
+        except _Overtaken:
+            return False
+        return bool(samples or vectors)
+
+    def _run_of(self, segments: Sequence[S]) -> list[S]:
+        """The longest run of adjacent small files that fit into one, if it is worth it."""
+        best: list[S] = []
+        run: list[S] = []
+        total = 0
+        for segment in segments:
+            size = segment.file.size
+            if size > self._segment_bytes // 2 or total + size > self._segment_bytes:
+                run, total = [], 0
+            if size <= self._segment_bytes // 2:
+                run.append(segment)
+                total += size
+            if len(run) > len(best):
+                best = list(run)
+        return best if len(best) >= MIN_RUN else []
+
+    def _merge_samples(self, pool: Pool, snapshot: Snapshot, run: list[SampleSegment]) -> None:
+        file = self._segments.merge_samples(snapshot.pool.uid, run, lambda rows: _keep(snapshot, rows))
+        opened = None if file is None else self._segments.open_samples(file, verify=False)
+        with self._replacing(pool, run, file) as change:
+            gone = np.concatenate([segment.rows_N for segment in run])
+            if opened is not None:
+                gone = gone[~np.isin(gone, opened.rows_N)]
+            # No file names these rows any more, so no tombstone is needed to hide them.
+            change.tx.forget_deleted_rows(snapshot.pool.uid, gone)
+            change.replace(samples=_spliced(change.before.samples, run, opened))
+
+    def _merge_vectors(self, pool: Pool, snapshot: Snapshot, run: list[VectorSegment]) -> None:
+        file = self._segments.merge_vectors(snapshot.pool.uid, run, lambda rows: _keep(snapshot, rows))
+        opened = None if file is None else self._segments.open_vectors(file, verify=False)
+        with self._replacing(pool, run, file) as change:
+            change.replace(vectors=_spliced(change.before.vectors, run, opened))
+
+    @contextmanager
+    def _replacing(self, pool: Pool, run: Sequence[S], new: SegmentFile | None) -> Iterator[Change]:
+        """A change that puts one file in the place of several, in the catalog and on disk."""
+        old = {segment.file.file for segment in run}
+        try:
+            with pool.change() as change:
+                uid = change.before.pool.uid
+                if not old <= {file.file for file in change.tx.segments(uid)}:
+                    raise _Overtaken
+                change.tx.remove_segments(uid, old)
+                change.tx.add_segments(uid, [new] if new else [])
+                yield change
+        except BaseException:
+            self._segments.discard([new.file] if new else [])
+            raise
+        # Readers of older snapshots keep their mappings; only the names go.
+        self._segments.discard(old)
+
+
+class _Overtaken(Exception):
+    """The files went away while they were merged: their model or pool was deleted."""
+
+
+def _keep(snapshot: Snapshot, rows: RowArray) -> MaskArray:
+    kept: MaskArray = ~np.isin(snapshot.states.at(rows), (State.DELETED, State.ABSENT))
+    return kept
+
+
+def _spliced(segments: tuple[S, ...], run: Sequence[S], merged: S | None) -> tuple[S, ...]:
+    """Segments with a run of them replaced; as they are if another space became active meanwhile."""
+    names = {segment.file.file for segment in run}
+    if not any(segment.file.file in names for segment in segments):
+        return segments
+    spliced: list[S] = [segment for segment in segments if segment.file.file not in names]
+    if merged is not None:
+        spliced.append(merged)
+    return tuple(sorted(spliced, key=lambda segment: segment.file.first_row))

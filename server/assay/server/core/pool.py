@@ -1,0 +1,153 @@
+"""An open pool: the current snapshot, and the one way to change it."""
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.server.core.errors import AssayError, Reason, RequestReplayed
+from assay.server.core.ports import Catalog, CatalogTx, Clock
+from assay.server.core.predictions import PredictionCache
+from assay.server.core.snapshot import Snapshot
+from assay.server.core.types import RequestKey, RowArray, State
+
+NO_KEY = RequestKey("", "", "", lambda _: b"")
+
+
+class Change:
+    """One change of a pool: what is written through `tx` and what `replace` and `mark` say takes effect together.
+
+    Attributes:
+        tx: the catalog's transaction.
+        before: the snapshot that it starts from.
+        epoch: epoch that it leads to.
+    """
+
+    def __init__(self, tx: CatalogTx, before: Snapshot) -> None:
+        self.tx = tx
+        self.before = before
+        self.epoch = before.pool.epoch + 1
+        self._after = before
+        self._pool_changes: dict[str, Any] = {"epoch": self.epoch}
+        self._answer: object = None
+
+    def replace(self, **fields: Any) -> None:
+        """Sets fields of the snapshot."""
+        self._after = dataclasses.replace(self._after, **fields)
+
+    def replace_pool(self, **fields: Any) -> None:
+        """Sets fields of the pool's record."""
+        self._pool_changes |= fields
+
+    def mark(self, rows: RowArray, state: State) -> None:
+        """Puts rows into a state."""
+        self.replace(states=self._after.states.with_values(rows, state))
+
+    def classify(self, rows: RowArray, classes: npt.ArrayLike) -> None:
+        """Gives rows a label's class, -1 to take it away."""
+        self.replace(classes=self._after.classes.with_values(rows, classes))
+
+    def grow(self, length: int) -> None:
+        """Makes room for rows below length."""
+        self.replace(states=self._after.states.extended(length), classes=self._after.classes.extended(length))
+
+    @property
+    def after(self) -> Snapshot:
+        """The snapshot as changed so far."""
+        return self._after
+
+    def answer(self, result: object) -> None:
+        """Sets the result that the request's id is remembered with."""
+        self._answer = result
+
+    def finish(self, key: RequestKey, now: float) -> Snapshot:
+        """Writes what every change writes, and returns the snapshot to publish."""
+        self.tx.update_pool(self.before.pool.uid, **self._pool_changes)
+        if key.request_id:
+            self.tx.remember(key, key.encode(self._answer), now)
+        return dataclasses.replace(self._after, pool=dataclasses.replace(self._after.pool, **self._pool_changes))
+
+
+class Pool:
+    """An open pool.
+
+    Readers take `snapshot` and never wait. Writers go through `change`, one at a time. Work that writes files first
+    (ingest) holds `ingest_lock` around it, so that ids are checked and rows given out once; labels and leases do not
+    wait for it.
+    """
+
+    def __init__(self, catalog: Catalog, clock: Clock, snapshot: Snapshot, predictions: PredictionCache) -> None:
+        self._catalog = catalog
+        self._clock = clock
+        self._snapshot = snapshot
+        self._lock = threading.RLock()
+        self.ingest_lock = threading.Lock()
+        self.selection_lock = threading.Lock()
+        self.predictions = predictions
+        self.closed = False
+        self.index_building = False
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The pool now."""
+        return self._snapshot
+
+    def check_replay(self, key: RequestKey) -> None:
+        """Raises RequestReplayed if the request was answered before; called ahead of costly work."""
+        if key.request_id:
+            with self._catalog.reading() as tx:
+                _replay(tx, key)
+
+    @contextmanager
+    def change(self, key: RequestKey = NO_KEY) -> Iterator[Change]:
+        """A change: durable and visible once the context ends without an exception, undone otherwise.
+
+        Raises:
+            RequestReplayed: the request was answered before.
+            AssayError: POOL_NOT_FOUND if the pool was deleted meanwhile; what the catalog raises.
+        """
+        with self._lock:
+            if self.closed:
+                raise pool_not_found(self._snapshot.pool.pool_id)
+            with self._catalog.transaction() as tx:
+                _replay(tx, key)
+                change = Change(tx, self._snapshot)
+                yield change
+                after = change.finish(key, self._clock.now())
+            self._snapshot = after
+
+    def publish(self, **fields: Any) -> None:
+        """Sets fields of the snapshot that the catalog does not keep (derived state)."""
+        with self._lock:
+            self._snapshot = dataclasses.replace(self._snapshot, **fields)
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Keeps writers out while the pool is deleted, and for good if that succeeds."""
+        with self.ingest_lock, self._lock:
+            if self.closed:
+                raise pool_not_found(self._snapshot.pool.pool_id)
+            yield
+            self.closed = True
+
+
+def _replay(tx: CatalogTx, key: RequestKey) -> None:
+    response = tx.recall(key)
+    if response is not None:
+        raise RequestReplayed(response)
+
+
+def pool_not_found(pool_id: str) -> AssayError:
+    """The error for a pool that is not there."""
+    return AssayError(
+        Reason.POOL_NOT_FOUND, f"There is no pool {pool_id!r}. Create it first, or list the pools.", pool=pool_id
+    )
+
+
+def rows_array(rows: list[int] | tuple[int, ...]) -> RowArray:
+    """Rows as an array."""
+    return np.array(rows, np.int64)
