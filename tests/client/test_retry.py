@@ -28,9 +28,15 @@ def test_the_server_is_given_the_time_it_asks_for() -> None:
     assert policy.wait(errors.Unavailable("later", retry_after=timedelta(seconds=9)), 1, 1.0) == 9
 
 
+def test_a_lost_race_is_run_again() -> None:
+    assert RetryPolicy(initial=1.0).wait(errors.Aborted("raced", retry_after=timedelta(seconds=0.5)), 1, 0.5) == 1.0
+
+
 @pytest.mark.parametrize(
     "error",
     [
+        errors.ResourceExhausted("disk full", retry_after=timedelta(minutes=1)),
+        errors.Aborted("raced"),
         errors.ResourceExhausted("message too large"),
         errors.DeadlineExceeded("late"),
         errors.FailedPrecondition("no", retry_after=timedelta(seconds=1)),
