@@ -1,0 +1,62 @@
+"""Where files live below the data directory: pools/UID/{samples,vectors/SPACE,models}/NAME."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from assay.server.adapters.arrow.errors import damaged
+
+POOLS = "pools"
+
+
+def samples_path(pool_uid: int, first_row: int) -> str:
+    """A new name for a samples file."""
+    return f"{POOLS}/{pool_uid}/samples/samples-{first_row:012d}-{_suffix()}.arrow"
+
+
+def vectors_path(pool_uid: int, space: str, first_row: int) -> str:
+    """A new name for a vectors file."""
+    return f"{POOLS}/{pool_uid}/vectors/{_safe(space)}/vectors-{first_row:012d}-{_suffix()}.arrow"
+
+
+def model_path(pool_uid: int, model_id: str) -> str:
+    """A new name for a model file."""
+    return f"{POOLS}/{pool_uid}/models/{_safe(model_id)}-{_suffix()}.model"
+
+
+def locate(data_dir: Path, file: str) -> Path:
+    """Path of a file of the store. Raises AssayError(SEGMENT_DAMAGED) for a name that leads elsewhere."""
+    parts = file.split("/")
+    if parts[0] != POOLS or len(parts) < 3 or any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise damaged(file, "its name lies outside the store")
+    return data_dir.joinpath(*parts)
+
+
+def stored_files(data_dir: Path) -> Iterator[tuple[str, Path]]:
+    """Every file of the store: its name below the data directory, and its path."""
+    for folder, _, names in os.walk(data_dir / POOLS, onerror=_unless_missing):
+        for name in names:
+            path = Path(folder, name)
+            yield path.relative_to(data_dir).as_posix(), path
+
+
+def stored_folders(data_dir: Path) -> Iterator[Path]:
+    """Every folder of the store, those inside first, links left out."""
+    for folder, _, _ in os.walk(data_dir / POOLS, topdown=False, onerror=_unless_missing):
+        yield Path(folder)
+
+
+def _unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _suffix() -> str:
+    return secrets.token_hex(6)
+
+
+def _safe(name: str) -> str:
+    if not name or name.startswith(".") or any(mark in name for mark in "/\\\0"):
+        raise ValueError(f"{name!r} cannot be part of a path")
+    return name

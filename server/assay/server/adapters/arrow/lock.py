@@ -1,0 +1,74 @@
+"""One server a data directory: an advisory lock that the system drops when its process dies, however it dies."""
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from assay.server.core.errors import AssayError, Reason
+
+LOCK_NAME = ".lock"
+
+
+class DirectoryLock:
+    """Exclusive use of a data directory, from acquire() to release(). The lock file holds the owner's process id and
+    stays behind: deleting it would let two processes lock two files of one name."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = data_dir / LOCK_NAME
+        self._descriptor = -1
+
+    def acquire(self) -> None:
+        """Takes the lock, or raises AssayError(DATA_DIRECTORY_LOCKED) with the holder's pid at once; raises
+        AssayError(STORAGE_FAILED) where the directory cannot be made or written."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise _unusable(self._path.parent, error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        except BlockingIOError:
+            pid = os.pread(descriptor, 20, 0).decode(errors="replace") or "unknown"
+            os.close(descriptor)
+            raise _held(self._path.parent, pid) from None
+        except OSError as error:
+            os.close(descriptor)
+            raise _unusable(self._path.parent, error) from error
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Gives the lock back; does nothing if it is not held."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _held(folder: Path, pid: str) -> AssayError:
+    return AssayError(
+        Reason.DATA_DIRECTORY_LOCKED,
+        f"The data directory {folder} is in use by process {pid}. Stop that server, or start this one on another "
+        "directory.",
+        directory=folder,
+        pid=pid,
+    )
+
+
+def _unusable(folder: Path, error: OSError) -> AssayError:
+    return AssayError(
+        Reason.STORAGE_FAILED,
+        f"The data directory {folder} cannot be used: {error.strerror}. Check that it can be made and written.",
+        directory=folder,
+    )
