@@ -8,6 +8,8 @@ import numpy.typing as npt
 from assay.server.core.types import RowArray
 
 CHUNK_ROWS = 1 << 16
+# From here on, one look-up in the whole column is cheaper than sorting the rows by chunk.
+MANY_ROWS = 4096
 
 
 class RowColumn:
@@ -46,6 +48,10 @@ class RowColumn:
     def at(self, rows: RowArray) -> npt.NDArray[np.generic]:
         """Values of some rows; rows beyond the end have the fill value."""
         values = np.full(len(rows), self._fill)
+        if len(rows) > MANY_ROWS:
+            inside = rows < self.length
+            values[inside] = self.array[rows[inside]]
+            return values
         for chunk, positions in self._by_chunk(rows):
             if chunk < len(self._chunks):
                 values[positions] = self._chunks[chunk][rows[positions] % CHUNK_ROWS]
@@ -64,6 +70,8 @@ class RowColumn:
 
     @staticmethod
     def _by_chunk(rows: RowArray) -> list[tuple[int, npt.NDArray[np.int64]]]:
+        if len(rows) == 0:
+            return []
         order = np.argsort(rows, kind="stable")
         chunk_of = rows[order] // CHUNK_ROWS
         starts = np.flatnonzero(np.diff(chunk_of, prepend=-1))

@@ -68,10 +68,9 @@ class MiningService:
         pool = self._pools.get(pool_id)
         snapshot = pool.snapshot
         checks.chunk_size(spec.chunk)
-        asked = plans.expand(spec.plan or DEFAULT_PLAN)
-        if not asked.scores:
+        bound = plans.bind(spec.plan or DEFAULT_PLAN, spec.filter, self._registry)
+        if not bound.scores:
             raise AssayError(Reason.INVALID_PLAN, "The plan has no scores. Name at least one scorer.")
-        bound = plans.bind(asked, spec.filter, self._registry)
         checks.filter_fits(bound.plan.filter, snapshot.attributes)
         selection = Selection(snapshot, bound, 0, pool.predictions, self._limits)
         mask_N = selection.candidates(spec.states or (State.UNLABELED,))
