@@ -1,0 +1,55 @@
+"""What a database says went wrong, in the domain's words. The only place that reads error codes of databases."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import exc
+
+from assay.server.core.errors import AssayError, Reason
+
+POSTGRES_DISK_FULL = "53100"
+
+
+def translate(error: Exception) -> AssayError:
+    """AssayError for an error of the database: CONFLICT, STORAGE_FULL, BUSY, INVALID_ARGUMENT or STORAGE_FAILED."""
+    cause = getattr(error, "orig", None) or error
+    if isinstance(error, exc.IntegrityError):
+        return AssayError(Reason.CONFLICT, "The catalog holds something else by now. Read again and retry.")
+    if _is_full(cause):
+        return AssayError(Reason.STORAGE_FULL, "The disk of the catalog is full. Free some space and retry.")
+    if _is_busy(cause):
+        return AssayError(Reason.BUSY, "The catalog is in use by others for too long. Retry in a moment.")
+    if isinstance(error, exc.DataError):
+        return AssayError(Reason.INVALID_ARGUMENT, f"The catalog cannot hold a value: {_text(cause)}. Correct it.")
+    return AssayError(
+        Reason.STORAGE_FAILED,
+        f"The catalog failed: {_text(cause)}. Check that its database is there, running and writable, then retry.",
+    )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raises errors of the database as AssayError; all others pass."""
+    try:
+        yield
+    except (exc.SQLAlchemyError, sqlite3.Error) as error:
+        raise translate(error) from error
+
+
+def _is_full(cause: BaseException) -> bool:
+    return _sqlite_code(cause) == sqlite3.SQLITE_FULL or getattr(cause, "sqlstate", None) == POSTGRES_DISK_FULL
+
+
+def _is_busy(cause: BaseException) -> bool:
+    return _sqlite_code(cause) == sqlite3.SQLITE_BUSY or isinstance(cause, exc.TimeoutError)
+
+
+def _sqlite_code(cause: BaseException) -> int | None:
+    """Primary result code: the low byte of an extended one."""
+    code = getattr(cause, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _text(cause: BaseException) -> str:
+    return " ".join(str(cause).split()).rstrip(".") or type(cause).__name__

@@ -1,0 +1,90 @@
+"""Model versions and the history of which was active."""
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Executable, Row, bindparam, delete, insert, select
+
+from assay.server.adapters.sql.codec import info_from_json, info_to_json
+from assay.server.adapters.sql.dialects import Dialect
+from assay.server.adapters.sql.schema import activations, models
+from assay.server.adapters.sql.session import Session
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.types import ModelKind, ModelRecord
+
+_MODELS = select(models).where(models.c.pool_uid == bindparam("pool_uid")).order_by(models.c.number)
+_DELETE_MODEL = delete(models).where(
+    models.c.pool_uid == bindparam("of_pool"), models.c.model_id == bindparam("of_model")
+)
+_DELETE_ACTIVATIONS = delete(activations).where(
+    activations.c.pool_uid == bindparam("of_pool"), activations.c.model_id == bindparam("of_model")
+)
+_ADD_ACTIVATION = insert(activations)
+_ACTIVATIONS = (
+    select(activations.c.model_id, activations.c.space)
+    .where(activations.c.pool_uid == bindparam("pool_uid"), activations.c.kind == bindparam("kind"))
+    .order_by(activations.c.number)
+)
+
+
+class ModelPart(Session):
+    """The part of a transaction that keeps models."""
+
+    def add_model(self, pool_uid: int, model: ModelRecord) -> None:
+        """Stores a model version. Raises AssayError(MODEL_EXISTS)."""
+        if self._run(_add_model(self._dialect), _model_values(pool_uid, model)).first() is None:
+            raise AssayError(
+                Reason.MODEL_EXISTS,
+                f"The pool has a model {model.model_id!r} already. Choose another id.",
+                model=model.model_id,
+            )
+
+    def models(self, pool_uid: int) -> list[ModelRecord]:
+        """All model versions, oldest first."""
+        return [_model_record(row) for row in self._run(_MODELS, {"pool_uid": pool_uid})]
+
+    def delete_model(self, pool_uid: int, model_id: str) -> None:
+        """Forgets a model version and its activations."""
+        params = {"of_pool": pool_uid, "of_model": model_id}
+        self._run(_DELETE_ACTIVATIONS, params)
+        self._run(_DELETE_MODEL, params)
+
+    def record_activation(self, pool_uid: int, kind: ModelKind, model_id: str, space: str, now: float) -> None:
+        """Appends to the history of activations."""
+        values = {"pool_uid": pool_uid, "kind": kind.value, "model_id": model_id, "space": space, "create_time": now}
+        self._run(_ADD_ACTIVATION, values)
+
+    def activations(self, pool_uid: int, kind: ModelKind) -> list[tuple[str, str]]:
+        """(model_id, space) of all activations, oldest first."""
+        rows = self._tuples(_ACTIVATIONS, {"pool_uid": pool_uid, "kind": kind.value})
+        return [(model_id, space) for model_id, space in rows]
+
+
+@cache
+def _add_model(dialect: Dialect) -> Executable:
+    unique = ["pool_uid", "model_id"]
+    return dialect.insert(models).on_conflict_do_nothing(index_elements=unique).returning(models.c.number)
+
+
+def _model_values(pool_uid: int, model: ModelRecord) -> dict[str, object]:
+    return {
+        "pool_uid": pool_uid,
+        "model_id": model.model_id,
+        "kind": model.kind.value,
+        "display_name": model.display_name,
+        "create_time": model.create_time,
+        "file": model.file,
+        "info": info_to_json(model.info),
+    }
+
+
+def _model_record(row: Row[Any]) -> ModelRecord:
+    kind = ModelKind(row.kind)
+    return ModelRecord(
+        model_id=row.model_id,
+        kind=kind,
+        display_name=row.display_name,
+        create_time=row.create_time,
+        file=row.file,
+        info=info_from_json(kind, row.info),
+    )

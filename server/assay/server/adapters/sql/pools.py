@@ -1,0 +1,143 @@
+"""Pools, their attributes and their segment files."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Executable, Row, bindparam, delete, insert, select, union_all, update
+
+from assay.server.adapters.sql.dialects import Dialect
+from assay.server.adapters.sql.schema import attributes, models, operations, pools, segments
+from assay.server.adapters.sql.session import Session
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.types import Metric, PoolRecord, SegmentFile
+
+NUMBERS = {"epoch", "dimension", "next_fencing_token", "next_row"}
+NAMES = {"space", "backbone", "head"}
+
+_POOLS = select(pools).order_by(pools.c.pool_id)
+_POOL_ID = select(pools.c.pool_id).where(pools.c.uid == bindparam("pool_uid")).scalar_subquery()
+_DELETE_OPERATIONS = delete(operations).where(operations.c.pool_id == _POOL_ID)
+_DELETE_POOL = delete(pools).where(pools.c.uid == bindparam("pool_uid"))
+
+_ATTRIBUTES = select(attributes.c.name, attributes.c.kind).where(attributes.c.pool_uid == bindparam("pool_uid"))
+_ADD_ATTRIBUTES = insert(attributes)
+
+_SEGMENT_COLUMNS = [column for column in segments.c if column.name != "pool_uid"]
+_SEGMENTS = (
+    select(*_SEGMENT_COLUMNS)
+    .where(segments.c.pool_uid == bindparam("pool_uid"))
+    .order_by(segments.c.kind, segments.c.space, segments.c.first_row, segments.c.file)
+)
+_ALL_FILES = union_all(select(segments.c.file), select(models.c.file))
+_ADD_SEGMENTS = insert(segments)
+_REMOVE_SEGMENT = delete(segments).where(
+    segments.c.pool_uid == bindparam("of_pool"), segments.c.file == bindparam("of_file")
+)
+
+
+class PoolPart(Session):
+    """The part of a transaction that keeps pools."""
+
+    def insert_pool(self, pool: PoolRecord) -> PoolRecord:
+        """Stores a pool under a new uid."""
+        row = self._run(_insert_pool(self._dialect), _pool_values(pool)).first()
+        if row is None:
+            raise AssayError(
+                Reason.POOL_EXISTS, f"There is a pool {pool.pool_id!r} already. Choose another id.", pool=pool.pool_id
+            )
+        return _pool_record(row)
+
+    def pools(self) -> list[PoolRecord]:
+        """All pools, ordered by pool_id."""
+        return [_pool_record(row) for row in self._run(_POOLS)]
+
+    def delete_pool(self, pool_uid: int) -> None:
+        """Deletes a pool; foreign keys take its tables along."""
+        self._run(_DELETE_OPERATIONS, {"pool_uid": pool_uid})
+        self._run(_DELETE_POOL, {"pool_uid": pool_uid})
+
+    def update_pool(self, pool_uid: int, **changes: Any) -> None:
+        """Sets fields of a pool. Raises TypeError for one that never changes."""
+        if not changes:
+            return
+        if fixed := changes.keys() - NUMBERS - NAMES:
+            raise TypeError(f"fields of a pool that cannot be set: {sorted(fixed)}")
+        values = {name: int(value) if name in NUMBERS else str(value) for name, value in changes.items()}
+        self._run(_update_pool(tuple(sorted(changes))), {"of_pool": pool_uid, **values})
+
+    def attributes(self, pool_uid: int) -> dict[str, str]:
+        """Attribute names and kinds."""
+        return dict(self._tuples(_ATTRIBUTES, {"pool_uid": pool_uid}))
+
+    def add_attributes(self, pool_uid: int, kinds: Mapping[str, str]) -> None:
+        """Records new attributes. Raises AssayError(CONFLICT) for one that is there."""
+        rows = [{"pool_uid": pool_uid, "name": name, "kind": kind} for name, kind in kinds.items()]
+        if rows:
+            self._run(_ADD_ATTRIBUTES, rows)
+
+    def segments(self, pool_uid: int) -> list[SegmentFile]:
+        """Segment files by kind, space, first_row."""
+        return [SegmentFile(*row) for row in self._tuples(_SEGMENTS, {"pool_uid": pool_uid})]
+
+    def all_segment_files(self) -> set[str]:
+        """Files of all segments and models."""
+        return {file for (file,) in self._tuples(_ALL_FILES, {}) if file}
+
+    def add_segments(self, pool_uid: int, files: Sequence[SegmentFile]) -> None:
+        """Makes segment files part of the pool."""
+        if files:
+            self._run(_ADD_SEGMENTS, [_segment_values(pool_uid, file) for file in files])
+
+    def remove_segments(self, pool_uid: int, files: Iterable[str]) -> None:
+        """Forgets segment files."""
+        rows = [{"of_pool": pool_uid, "of_file": file} for file in files]
+        if rows:
+            self._run(_REMOVE_SEGMENT, rows)
+
+
+@cache
+def _insert_pool(dialect: Dialect) -> Executable:
+    return dialect.insert(pools).on_conflict_do_nothing(index_elements=["pool_id"]).returning(*pools.c)
+
+
+@cache
+def _update_pool(names: tuple[str, ...]) -> Executable:
+    values: dict[str, Any] = {name: bindparam(name) for name in names}
+    return update(pools).where(pools.c.uid == bindparam("of_pool")).values(values)
+
+
+def _pool_values(pool: PoolRecord) -> dict[str, object]:
+    return {
+        "pool_id": pool.pool_id,
+        "metric": pool.metric.value,
+        "class_names": list(pool.class_names),
+        "keep_inputs": pool.keep_inputs,
+        "create_time": pool.create_time,
+        "epoch": pool.epoch,
+        "dimension": pool.dimension,
+        "space": pool.space,
+        "backbone": pool.backbone,
+        "head": pool.head,
+        "next_fencing_token": pool.next_fencing_token,
+        "next_row": pool.next_row,
+    }
+
+
+def _pool_record(row: Row[Any]) -> PoolRecord:
+    fields = row._asdict()
+    return PoolRecord(**{**fields, "metric": Metric(row.metric), "class_names": tuple(row.class_names)})
+
+
+def _segment_values(pool_uid: int, file: SegmentFile) -> dict[str, object]:
+    return {
+        "pool_uid": pool_uid,
+        "file": file.file,
+        "kind": file.kind,
+        "space": file.space,
+        "first_row": int(file.first_row),
+        "last_row": int(file.last_row),
+        "count": int(file.count),
+        "size": int(file.size),
+        "checksum": file.checksum,
+    }

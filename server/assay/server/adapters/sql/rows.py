@@ -1,0 +1,174 @@
+"""States of rows: deleted, set aside, labeled."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import (
+    BigInteger,
+    Double,
+    Executable,
+    Integer,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    literal,
+    select,
+    true,
+)
+
+from assay.server.adapters.sql.dialects import Dialect, Upsert
+from assay.server.adapters.sql.schema import deleted_rows, excluded_rows, labels
+from assay.server.adapters.sql.session import Session
+from assay.server.core.types import LabelRecord, RowArray
+
+ROW_KEY = ["pool_uid", "row"]
+LABEL_COLUMNS = [*ROW_KEY, "class_index", "worker", "create_time", "lease_id"]
+
+_POOL = bindparam("pool_uid", type_=BigInteger)
+_LABELS = (
+    select(labels.c.row, labels.c.class_index, labels.c.worker, labels.c.create_time, labels.c.lease_id)
+    .where(labels.c.pool_uid == _POOL, labels.c.row > bindparam("after_row"))
+    .order_by(labels.c.row)
+    .limit(bindparam("limit", type_=Integer))
+)
+_OF_WORKER = labels.c.worker == bindparam("worker")
+_OF_CLASS = labels.c.class_index == bindparam("class_index")
+
+
+def _columns_of(table: Table, *names: str) -> Executable:
+    return select(*(table.c[name] for name in names)).where(table.c.pool_uid == _POOL).order_by(table.c.row)
+
+
+_LABEL_COLUMNS = _columns_of(labels, "row", "class_index")
+_DELETED_ROWS = _columns_of(deleted_rows, "row")
+_EXCLUDED_ROWS = _columns_of(excluded_rows, "row")
+
+
+class RowPart(Session):
+    """The part of a transaction that keeps states and labels of rows."""
+
+    def delete_rows(self, pool_uid: int, rows: RowArray) -> None:
+        """Marks rows as deleted, and drops their labels and exclusions."""
+        params = {"pool_uid": pool_uid, **self._dialect.rows(rows.tolist())}
+        for statement in (_mark_deleted, _delete_labels, _delete_exclusions):
+            self._run(statement(self._dialect), params)
+
+    def deleted_rows(self, pool_uid: int) -> RowArray:
+        """Deleted rows, ascending."""
+        return self._int_columns(_DELETED_ROWS, {"pool_uid": pool_uid}, 1).ravel()
+
+    def forget_deleted_rows(self, pool_uid: int, rows: RowArray) -> None:
+        """Drops tombstones."""
+        self._run(_delete_tombstones(self._dialect), {"pool_uid": pool_uid, **self._dialect.rows(rows.tolist())})
+
+    def exclude_rows(self, pool_uid: int, rows: RowArray, worker: str, reason: str) -> None:
+        """Sets rows aside; the newest reason is kept."""
+        params = {"pool_uid": pool_uid, "by": worker, "why": reason, **self._dialect.rows(rows.tolist())}
+        self._run(_exclude(self._dialect), params)
+
+    def excluded_rows(self, pool_uid: int) -> RowArray:
+        """Rows set aside, ascending."""
+        return self._int_columns(_EXCLUDED_ROWS, {"pool_uid": pool_uid}, 1).ravel()
+
+    def put_labels(self, pool_uid: int, labels: Sequence[LabelRecord]) -> None:
+        """Stores labels; one that a row already has is replaced."""
+        if labels:
+            self._run(_put_labels(self._dialect), [_label_values(pool_uid, label) for label in labels])
+
+    def put_label_columns(
+        self, pool_uid: int, rows: RowArray, classes: npt.NDArray[np.int32], worker: str, now: float
+    ) -> None:
+        """Stores many labels in one statement; one that a row already has is replaced. Rows are distinct."""
+        given = self._dialect.labels(rows.tolist(), classes.tolist())
+        self._run(_put_label_columns(self._dialect), {"pool_uid": pool_uid, "by": worker, "at": now, **given})
+
+    def label_columns(self, pool_uid: int) -> tuple[RowArray, npt.NDArray[np.int32]]:
+        """Rows (ascending) and class indices of all labels."""
+        rows, classes = self._int_columns(_LABEL_COLUMNS, {"pool_uid": pool_uid}, 2)
+        return rows, classes.astype(np.int32)
+
+    def labels(
+        self, pool_uid: int, *, after_row: int = -1, limit: int = 1000, worker: str = "", class_index: int = -1
+    ) -> list[LabelRecord]:
+        """Labels by row, for pages."""
+        params: dict[str, object] = {"pool_uid": pool_uid, "after_row": after_row, "limit": limit}
+        if worker:
+            params["worker"] = worker
+        if class_index >= 0:
+            params["class_index"] = class_index
+        statement = _labels(of_worker=bool(worker), of_class=class_index >= 0)
+        return [LabelRecord(*row) for row in self._tuples(statement, params)]
+
+
+def _label_values(pool_uid: int, label: LabelRecord) -> dict[str, object]:
+    return {
+        "pool_uid": pool_uid,
+        "row": int(label.row),
+        "class_index": int(label.class_index),
+        "worker": label.worker,
+        "create_time": label.create_time,
+        "lease_id": label.lease,
+    }
+
+
+def _replacing(statement: Upsert, columns: Sequence[str]) -> Executable:
+    """On a row that is there, the statement overwrites the columns."""
+    new = {name: statement.excluded[name] for name in columns}
+    return statement.on_conflict_do_update(index_elements=ROW_KEY, set_=new)
+
+
+def _delete_given(table: Table, dialect: Dialect) -> Executable:
+    return delete(table).where(table.c.pool_uid == _POOL, table.c.row.in_(dialect.given_rows))
+
+
+@cache
+def _mark_deleted(dialect: Dialect) -> Executable:
+    # SQLite needs a WHERE between SELECT and ON CONFLICT, here and below.
+    given = dialect.given_rows.subquery()
+    source = select(_POOL, given.c.row).where(true())
+    return dialect.insert(deleted_rows).from_select(ROW_KEY, source).on_conflict_do_nothing(index_elements=ROW_KEY)
+
+
+@cache
+def _delete_labels(dialect: Dialect) -> Executable:
+    return _delete_given(labels, dialect)
+
+
+@cache
+def _delete_exclusions(dialect: Dialect) -> Executable:
+    return _delete_given(excluded_rows, dialect)
+
+
+@cache
+def _delete_tombstones(dialect: Dialect) -> Executable:
+    return _delete_given(deleted_rows, dialect)
+
+
+@cache
+def _exclude(dialect: Dialect) -> Executable:
+    given = dialect.given_rows.subquery()
+    source = select(_POOL, given.c.row, bindparam("by", type_=Text), bindparam("why", type_=Text)).where(true())
+    statement = dialect.insert(excluded_rows).from_select([*ROW_KEY, "worker", "reason"], source)
+    return _replacing(statement, ["worker", "reason"])
+
+
+@cache
+def _put_labels(dialect: Dialect) -> Executable:
+    return _replacing(dialect.insert(labels), LABEL_COLUMNS[2:])
+
+
+@cache
+def _put_label_columns(dialect: Dialect) -> Executable:
+    given = dialect.given_labels
+    worker, now, lease = bindparam("by", type_=Text), bindparam("at", type_=Double), literal("", Text)
+    source = select(_POOL, given.c.row, given.c.class_index, worker, now, lease).where(true())
+    return _replacing(dialect.insert(labels).from_select(LABEL_COLUMNS, source), LABEL_COLUMNS[2:])
+
+
+@cache
+def _labels(*, of_worker: bool, of_class: bool) -> Executable:
+    statement = _LABELS.where(_OF_WORKER) if of_worker else _LABELS
+    return statement.where(_OF_CLASS) if of_class else statement

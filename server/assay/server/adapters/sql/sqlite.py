@@ -1,0 +1,56 @@
+"""Connections to SQLite: one that writes and a pool that reads beside it (WAL)."""
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.pool import QueuePool
+
+from assay.server.core.errors import AssayError, Reason
+
+BUSY_TIMEOUT_MS = 10_000  # waiting for another process, such as a backup
+READERS = 8
+MORE_READERS = 56
+
+PRAGMAS = (
+    f"busy_timeout = {BUSY_TIMEOUT_MS}",
+    "journal_mode = WAL",
+    "synchronous = FULL",  # a commit is on disk when it returns
+    "foreign_keys = ON",
+    "cache_size = -65536",  # KiB
+    "temp_store = MEMORY",
+    "journal_size_limit = 67108864",
+)
+
+
+def open_sqlite(url: URL) -> tuple[Engine, Engine]:
+    """Engines for writing and for reading. Raises AssayError(INVALID_ARGUMENT) for a database in memory."""
+    if not url.database or url.database == ":memory:" or "mode" in url.query:
+        raise AssayError(Reason.INVALID_ARGUMENT, "A catalog in memory would be lost. Give the path of a file.")
+    writer = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0)
+    reader = create_engine(url, poolclass=QueuePool, pool_size=READERS, max_overflow=MORE_READERS)
+    for engine in (writer, reader):
+        event.listen(engine, "connect", _set_up)
+    event.listen(reader, "connect", _forbid_writing)
+    event.listen(writer, "begin", _begin_writing)
+    event.listen(reader, "begin", _begin_reading)
+    return writer, reader
+
+
+def _set_up(connection: sqlite3.Connection, _record: Any) -> None:
+    # Python's driver would begin transactions by its own rules: switched off, begun by the listeners below.
+    connection.isolation_level = None
+    for pragma in PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _forbid_writing(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.execute("PRAGMA query_only = ON")
+
+
+def _begin_writing(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_reading(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")

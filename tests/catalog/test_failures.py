@@ -1,0 +1,204 @@
+"""What a caller is told when the database cannot."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.pool import Pool
+
+from assay.server.adapters.sql import SqlCatalog, open_catalog
+from assay.server.adapters.sql.schema import metadata
+from assay.server.adapters.sql.versions import MIGRATIONS, prepare
+from assay.server.core.errors import AssayError, Reason
+from tests.catalog.records import direct, label, pool_record, rows_of
+from tests.postgres import PostgresServer
+
+KILL_OTHERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+)
+
+
+def refusal(url: str) -> AssayError:
+    with pytest.raises(AssayError) as refused:
+        open_catalog(url)
+    return refused.value
+
+
+@pytest.mark.parametrize(
+    "url", ["", "catalog.db", "mysql://u:secret@h/d", "sqlite://", "sqlite:///:memory:", "sqlite:///x?mode=memory"]
+)
+def test_unknown_urls(url: str) -> None:
+    error = refusal(url)
+    assert error.reason is Reason.INVALID_ARGUMENT
+    assert "secret" not in error.message
+
+
+def test_sqlite_in_a_missing_folder(tmp_path: Path) -> None:
+    error = refusal(f"sqlite:///{tmp_path}/missing/catalog.db")
+    assert error.reason is Reason.STORAGE_FAILED
+    assert "unable to open" in error.message
+
+
+def test_sqlite_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "catalog.db").write_bytes(b"not a database at all" * 100)
+    error = refusal(f"sqlite:///{tmp_path}/catalog.db")
+    assert error.reason is Reason.STORAGE_FAILED
+    assert "not a database" in error.message
+
+
+@pytest.fixture
+def tiny_disk() -> Iterator[None]:
+    """SQLite files of at most 300 pages."""
+
+    def limit(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA max_page_count = 300")
+
+    event.listen(Pool, "connect", limit)
+    yield
+    event.remove(Pool, "connect", limit)
+
+
+@pytest.mark.usefixtures("tiny_disk")
+def test_full_disk_under_sqlite(tmp_path: Path) -> None:
+    catalog = open_catalog(f"sqlite:///{tmp_path}/catalog.db")
+    with catalog.transaction() as tx:
+        pool = tx.insert_pool(pool_record("news"))
+    _assert_full(catalog, pool.uid, 50_000)
+
+
+def test_full_disk_under_postgres(postgres_url: str) -> None:
+    catalog = open_catalog(postgres_url)
+    with catalog.transaction() as tx:
+        pool = tx.insert_pool(pool_record("news"))
+    with direct(postgres_url) as connection:
+        connection.execute(text(
+            "CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN IF NEW.row > 10 THEN RAISE disk_full; END IF; RETURN NEW; END $$"
+        ))  # fmt: skip
+        connection.execute(text("CREATE TRIGGER fill BEFORE INSERT ON labels FOR EACH ROW EXECUTE FUNCTION fill()"))
+    _assert_full(catalog, pool.uid, 20)
+
+
+def _assert_full(catalog: SqlCatalog, pool_uid: int, count: int) -> None:
+    """Labels beyond the disk are refused whole, and the catalog works on."""
+    with pytest.raises(AssayError) as refused, catalog.transaction() as tx:
+        tx.put_labels(pool_uid, [label(row) for row in range(count)])
+    assert refused.value.reason is Reason.STORAGE_FULL
+    with catalog.transaction() as tx:
+        assert tx.labels(pool_uid) == []
+        tx.put_labels(pool_uid, [label(1)])
+    with catalog.reading() as tx:
+        assert tx.labels(pool_uid) == [label(1)]
+    catalog.close()
+
+
+def test_value_that_postgres_cannot_hold(postgres_url: str) -> None:
+    catalog = open_catalog(postgres_url)
+    with pytest.raises(AssayError) as refused, catalog.transaction() as tx:
+        tx.insert_pool(pool_record("nul\0"))
+    catalog.close()
+    assert refused.value.reason is Reason.INVALID_ARGUMENT
+
+
+def test_postgres_that_is_not_there(postgres: PostgresServer) -> None:
+    error = refusal(postgres.url("no_such_database"))
+    assert error.reason is Reason.STORAGE_FAILED
+    assert "no_such_database" in error.message
+
+
+def test_second_server_on_a_postgres_database_is_refused(postgres_url: str) -> None:
+    first = open_catalog(postgres_url)
+    assert refusal(postgres_url).reason is Reason.DATA_DIRECTORY_LOCKED
+    with first.transaction() as tx:
+        tx.insert_pool(pool_record("news"))
+    first.close()
+    open_catalog(postgres_url).close()
+
+
+def test_server_that_lost_its_connections_comes_back_with_its_lock(postgres_url: str) -> None:
+    catalog = open_catalog(postgres_url)
+    with catalog.transaction() as tx:
+        pool = tx.insert_pool(pool_record("news"))
+
+    def lose_the_connection_midway() -> None:
+        with catalog.transaction() as tx:
+            tx.put_labels(pool.uid, [label(1)])
+            assert rows_of(postgres_url, KILL_OTHERS) == [(True,)]
+            tx.put_labels(pool.uid, [label(2)])
+
+    with pytest.raises(AssayError) as lost:
+        lose_the_connection_midway()
+    assert lost.value.reason is Reason.STORAGE_FAILED
+    with catalog.transaction() as tx:
+        tx.put_labels(pool.uid, [label(3)])
+    rows_of(postgres_url, KILL_OTHERS)
+    with catalog.reading() as tx:
+        assert tx.labels(pool.uid) == [label(3)]
+    with catalog.transaction() as tx:
+        tx.put_labels(pool.uid, [label(4)])
+    assert refusal(postgres_url).reason is Reason.DATA_DIRECTORY_LOCKED
+    catalog.close()
+
+
+def test_commits_are_durable_whatever_the_database_prefers(postgres: PostgresServer, postgres_url: str) -> None:
+    name = postgres_url.rpartition("/")[2]
+    postgres.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    with direct(postgres_url) as connection:
+        assert connection.execute(text("SHOW synchronous_commit")).scalar() == "off"
+    catalog = open_catalog(postgres_url)
+    with catalog.transaction() as tx:
+        pool = tx.insert_pool(pool_record("news"))
+    with direct(postgres_url) as connection:
+        connection.execute(text(
+            "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN NEW.worker := current_setting('synchronous_commit'); RETURN NEW; END $$"
+        ))  # fmt: skip
+        connection.execute(text("CREATE TRIGGER note BEFORE INSERT ON labels FOR EACH ROW EXECUTE FUNCTION note()"))
+    with catalog.transaction() as tx:
+        tx.put_labels(pool.uid, [label(1)])
+        assert tx.labels(pool.uid)[0].worker == "on"
+    catalog.close()
+
+
+def test_version_is_written_once(url: str) -> None:
+    for _ in range(2):
+        open_catalog(url).close()
+        assert rows_of(url, "SELECT version FROM schema_version") == [(len(MIGRATIONS) + 1,)]
+
+
+def test_tables_of_a_newer_version_are_refused_untouched(url: str) -> None:
+    open_catalog(url).close()
+    with direct(url) as connection:
+        connection.execute(text("UPDATE schema_version SET version = 99"))
+    error = refusal(url)
+    assert error.reason is Reason.STORAGE_FAILED
+    assert "newer assay (version 99" in error.message
+    assert rows_of(url, "SELECT version FROM schema_version") == [(99,)]
+
+
+def test_foreign_tables_are_not_taken_for_ours(url: str) -> None:
+    with direct(url) as connection:
+        connection.execute(text("CREATE TABLE labels (mine INTEGER)"))
+    assert refusal(url).reason is Reason.STORAGE_FAILED
+    assert rows_of(url, "SELECT mine FROM labels") == []
+    with pytest.raises(Exception, match="schema_version"):
+        rows_of(url, "SELECT version FROM schema_version")
+
+
+def test_migrations_run_from_the_version_found(url: str) -> None:
+    def step(column: str) -> Any:
+        return lambda connection: connection.execute(text(f"ALTER TABLE labels ADD COLUMN {column} INTEGER"))
+
+    with direct(url) as connection:
+        prepare(connection, [step("made_as_version_2")])
+    assert rows_of(url, "SELECT version FROM schema_version") == [(2,)]
+    with direct(url) as connection:
+        prepare(connection, [step("not_run"), step("third"), step("fourth")])
+    assert rows_of(url, "SELECT version FROM schema_version") == [(4,)]
+    assert rows_of(url, "SELECT third, fourth FROM labels") == []
+    assert "not_run" not in metadata.tables["labels"].c
+    with pytest.raises(Exception, match="not_run"):
+        rows_of(url, "SELECT labels.not_run FROM labels")

@@ -1,0 +1,75 @@
+"""Model versions and their activations."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from assay.server.adapters.sql import SqlCatalog
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.types import HeadInfo, ModelKind, PoolRecord
+from tests.catalog.records import HEAD, model, pool_record
+
+
+def test_models_come_back_oldest_first(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    given = [model("z"), model("b", kind=ModelKind.BACKBONE), model("a")]
+    with catalog.transaction() as tx:
+        other = tx.insert_pool(pool_record("other"))
+        tx.add_model(other.uid, model("z"))
+        for one in given:
+            tx.add_model(pool.uid, one)
+    with catalog.reading() as tx:
+        assert tx.models(pool.uid) == given
+        assert tx.models(other.uid) == [model("z")]
+
+
+def test_numbers_outside_json_survive(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    metrics = replace(HEAD.metrics, accuracy=math.nan, log_loss=math.inf, calibration_error=-math.inf)
+    with catalog.transaction() as tx:
+        tx.add_model(pool.uid, replace(model("a"), info=replace(HEAD, metrics=metrics, l2=1e-300)))
+    with catalog.reading() as tx:
+        info = tx.models(pool.uid)[0].info
+    assert isinstance(info, HeadInfo)
+    assert math.isnan(info.metrics.accuracy)
+    assert (info.metrics.log_loss, info.metrics.calibration_error, info.l2) == (math.inf, -math.inf, 1e-300)
+
+
+def test_second_model_of_an_id_is_refused(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    with catalog.transaction() as tx:
+        tx.add_model(pool.uid, model("a"))
+    with pytest.raises(AssayError) as refused, catalog.transaction() as tx:
+        tx.add_model(pool.uid, model("a", kind=ModelKind.BACKBONE))
+    assert refused.value.reason is Reason.MODEL_EXISTS
+    with catalog.reading() as tx:
+        assert tx.models(pool.uid) == [model("a")]
+
+
+def test_activations_are_a_history_by_kind(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    with catalog.transaction() as tx:
+        other = tx.insert_pool(pool_record("other"))
+        for model_id, space in (("b", "pushed"), ("a", "pushed"), ("", "minilm"), ("b", "minilm")):
+            tx.record_activation(pool.uid, ModelKind.HEAD, model_id, space, 1.0)
+        tx.record_activation(pool.uid, ModelKind.BACKBONE, "minilm", "minilm", 1.0)
+        tx.record_activation(other.uid, ModelKind.HEAD, "o", "pushed", 1.0)
+    with catalog.reading() as tx:
+        history = [("b", "pushed"), ("a", "pushed"), ("", "minilm"), ("b", "minilm")]
+        assert tx.activations(pool.uid, ModelKind.HEAD) == history
+        assert tx.activations(pool.uid, ModelKind.BACKBONE) == [("minilm", "minilm")]
+        assert tx.activations(other.uid, ModelKind.BACKBONE) == []
+
+
+def test_delete_forgets_the_model_and_its_activations(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    with catalog.transaction() as tx:
+        other = tx.insert_pool(pool_record("other"))
+        for uid in (pool.uid, other.uid):
+            for model_id in ("a", "b", "a"):
+                tx.record_activation(uid, ModelKind.HEAD, model_id, "pushed", 1.0)
+            tx.add_model(uid, model("a"))
+            tx.add_model(uid, model("b"))
+        tx.delete_model(pool.uid, "a")
+        tx.delete_model(pool.uid, "missing")
+    with catalog.reading() as tx:
+        assert tx.models(pool.uid) == [model("b")]
+        assert tx.activations(pool.uid, ModelKind.HEAD) == [("b", "pushed")]
+        assert len(tx.models(other.uid)) == 2
+        assert len(tx.activations(other.uid, ModelKind.HEAD)) == 3

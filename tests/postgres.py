@@ -1,0 +1,109 @@
+"""A real PostgreSQL server for tests: started once a run on a free loopback port, in a directory of its own.
+
+A test asks for `postgres_url` and gets the URL of a fresh, empty database.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+PROGRAMS = ("initdb", "pg_ctl", "postgres")
+HOW_TO_INSTALL = "PostgreSQL's initdb and pg_ctl are not found: install it (Debian: apt-get install postgresql)"
+# PostgreSQL refuses to run as root.
+AS_NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+
+
+class PostgresServer:
+    """A running server; its superuser is postgres, trusted on loopback."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def url(self, database: str = "postgres") -> str:
+        """URL of a database of the server."""
+        return f"postgresql://postgres@127.0.0.1:{self._port}/{database}"
+
+    def execute(self, statement: str, database: str = "postgres") -> None:
+        """Runs one statement outside transactions."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """URL of a fresh database that is dropped at the end."""
+        name = f"test_{uuid4().hex}"
+        self.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
+        try:
+            yield self.url(name)
+        finally:
+            self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def find_program(name: str) -> str | None:
+    """Path of a program of PostgreSQL: on the PATH, or where Debian puts it."""
+    places = [os.environ.get("PATH", ""), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))]
+    return shutil.which(name, path=os.pathsep.join(places))
+
+
+@contextmanager
+def postgres_server(programs: dict[str, str]) -> Iterator[PostgresServer]:
+    """A server in a new directory, stopped and deleted at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="assay-postgres-"))
+    try:
+        if os.geteuid() == 0:
+            shutil.chown(folder, "nobody", "nogroup")
+        data, port = folder / "data", _free_port()
+        _run(folder, programs["initdb"], "-D", data, "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")
+        options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c max_connections=60 -c fsync=off"
+        _run(folder, programs["pg_ctl"], "-D", data, "-l", folder / "log", "-w", "-o", options, "start")
+        try:
+            yield PostgresServer(port)
+        finally:
+            _run(folder, programs["pg_ctl"], "-D", data, "-w", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(folder: Path, *command: str | Path) -> None:
+    user: Sequence[str] = AS_NOBODY if os.geteuid() == 0 else ()
+    with open(folder.with_suffix(".out"), "w+") as output:  # a pipe would stay open in the server that is started
+        done = subprocess.run([*user, *command], cwd=folder, stdout=output, stderr=subprocess.STDOUT, check=False)
+        output.seek(0)
+        said = output.read()
+    folder.with_suffix(".out").unlink()
+    assert done.returncode == 0, said
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The server of this run."""
+    programs = {name: found for name in PROGRAMS if (found := find_program(name))}
+    if len(programs) < len(PROGRAMS):
+        if os.environ.get("CI") == "true":
+            pytest.fail(HOW_TO_INSTALL)
+        pytest.skip(HOW_TO_INSTALL)
+    with postgres_server(programs) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """URL of a fresh, empty database."""
+    with postgres.database() as url:
+        yield url
