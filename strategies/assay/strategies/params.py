@@ -2,8 +2,8 @@
 
 A field says what it accepts in its metadata:
 `alpha: float = field(default=1.0, metadata={"doc": "...", "minimum": 0.0, "maximum": 10.0})`;
-`start: str = field(default="first", metadata={"doc": "...", "enum": ("first", "mean")})`.
-Types: bool, int, float, str. Every field has a default.
+`start: Literal["first", "mean"] = field(default="first", metadata={"doc": "..."})`.
+Types: bool, int, float, str, and Literal of one of them (or "enum" in the metadata). Every field has a default.
 """
 
 from __future__ import annotations
@@ -11,25 +11,23 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from assay.strategies.errors import InvalidParams
 
 P = TypeVar("P")
 
 _JSON_TYPES: dict[type[Any], str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
-_KEYWORDS = ("minimum", "maximum", "enum")
 
 
 def schema(params_type: type[Any]) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a parameter dataclass. Raises TypeError for a field it cannot describe."""
-    types = get_type_hints(params_type)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": params_type.__name__,
         "type": "object",
         "additionalProperties": False,
-        "properties": {f.name: _field_schema(f, types[f.name]) for f in dataclasses.fields(params_type)},
+        "properties": {rule.name: rule.described() for rule in _rules(params_type)},
     }
 
 
@@ -39,32 +37,69 @@ def parse(params_type: type[P], values: Mapping[str, Any]) -> P:
     Raises InvalidParams, naming the field and what it accepts, for an unknown key, a wrong type, NaN, or a value
     out of range. A whole float counts as an int and an int as a float: JSON does not tell them apart.
     """
-    fields = {f.name: f for f in dataclasses.fields(params_type)}  # type: ignore[arg-type]
-    types = get_type_hints(params_type)
+    rules = {rule.name: rule for rule in _rules(params_type)}
     for name in values:
-        if name not in fields:
-            raise InvalidParams(str(name), f"unknown; accepted: {', '.join(fields) or 'none'}")
-    return params_type(**{name: _checked(fields[name], types[name], value) for name, value in values.items()})
+        if name not in rules:
+            raise InvalidParams(str(name), f"unknown; accepted: {', '.join(rules) or 'none'}")
+    return params_type(**{name: rules[name].checked(value) for name, value in values.items()})
 
 
-def _field_schema(f: dataclasses.Field[Any], kind: type[Any]) -> dict[str, Any]:
-    if kind not in _JSON_TYPES or f.default is dataclasses.MISSING:
-        raise TypeError(f"parameter {f.name!r} must be a bool, int, float or str with a default")
-    described: dict[str, Any] = {"type": _JSON_TYPES[kind], "default": f.default}
-    if "doc" in f.metadata:
-        described["description"] = f.metadata["doc"]
-    for keyword in _KEYWORDS:
-        if keyword in f.metadata:
-            bound = f.metadata[keyword]
-            described[keyword] = list(bound) if keyword == "enum" else bound
-    return described
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    """What one field accepts."""
+
+    name: str
+    type: type[Any]
+    default: Any
+    doc: str | None
+    minimum: Any
+    maximum: Any
+    enum: tuple[Any, ...] | None
+
+    def described(self) -> dict[str, Any]:
+        keywords = {
+            "description": self.doc,
+            "minimum": self.minimum,
+            "maximum": self.maximum,
+            "enum": None if self.enum is None else list(self.enum),
+        }
+        present = {keyword: value for keyword, value in keywords.items() if value is not None}
+        return {"type": _JSON_TYPES[self.type], "default": self.default, **present}
+
+    def checked(self, value: Any) -> Any:
+        converted = _converted(self.type, value)
+        if converted is None or not self._accepts(converted):
+            raise InvalidParams(self.name, f"{value!r} is refused; accepted: {self._accepted()}")
+        return converted
+
+    def _accepts(self, value: Any) -> bool:
+        return (
+            (self.minimum is None or value >= self.minimum)
+            and (self.maximum is None or value <= self.maximum)
+            and (self.enum is None or value in self.enum)
+        )
+
+    def _accepted(self) -> str:
+        if self.enum is not None:
+            return ", ".join(repr(choice) for choice in self.enum)
+        bounds = [f"at least {self.minimum}"] * (self.minimum is not None)
+        bounds += [f"at most {self.maximum}"] * (self.maximum is not None)
+        return " ".join([_JSON_TYPES[self.type], " and ".join(bounds)]).strip()
 
 
-def _checked(f: dataclasses.Field[Any], kind: type[Any], value: Any) -> Any:
-    converted = _converted(kind, value)
-    if converted is None or not _accepted(f.metadata, converted):
-        raise InvalidParams(f.name, f"{value!r} is refused; accepted: {_accepts(f.metadata, kind)}")
-    return converted
+def _rules(params_type: type[Any]) -> list[_Rule]:
+    hints = get_type_hints(params_type)
+    return [_rule(field, hints[field.name]) for field in dataclasses.fields(params_type)]
+
+
+def _rule(field: dataclasses.Field[Any], hint: Any) -> _Rule:
+    literal = get_origin(hint) is Literal
+    choices: tuple[Any, ...] | None = get_args(hint) if literal else field.metadata.get("enum")
+    kind = type(get_args(hint)[0]) if literal else hint
+    if kind not in _JSON_TYPES or field.default is dataclasses.MISSING:
+        raise TypeError(f"parameter {field.name!r} must be a bool, int, float or str with a default")
+    bounds = field.metadata.get("minimum"), field.metadata.get("maximum")
+    return _Rule(field.name, kind, field.default, field.metadata.get("doc"), *bounds, choices)
 
 
 def _converted(kind: type[Any], value: Any) -> Any:
@@ -74,19 +109,3 @@ def _converted(kind: type[Any], value: Any) -> Any:
     if not isinstance(value, (int, float)) or not -sys.float_info.max <= value <= sys.float_info.max:
         return None
     return kind(value) if kind is float or value == int(value) else None
-
-
-def _accepted(metadata: Mapping[str, Any], value: Any) -> bool:
-    return (
-        ("minimum" not in metadata or value >= metadata["minimum"])
-        and ("maximum" not in metadata or value <= metadata["maximum"])
-        and ("enum" not in metadata or value in metadata["enum"])
-    )
-
-
-def _accepts(metadata: Mapping[str, Any], kind: type[Any]) -> str:
-    if "enum" in metadata:
-        return ", ".join(repr(choice) for choice in metadata["enum"])
-    low, high = metadata.get("minimum"), metadata.get("maximum")
-    bounds = [f"at least {low}"] * (low is not None) + [f"at most {high}"] * (high is not None)
-    return " ".join([_JSON_TYPES[kind], ", ".join(bounds)]).strip()

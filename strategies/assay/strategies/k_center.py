@@ -1,0 +1,243 @@
+"""k-center (core-set): always the candidate farthest from everything labeled or picked so far.
+
+Sener and Savarese 2018, the greedy 2-approximation of Gonzalez 1985; picks are those of the plain loop. Distances
+to the nearest centre only fall, so old ones are upper bounds: the block of candidates with the largest bounds is
+brought up to date, and picks are made inside it for as long as no bound outside can win. Everything else is
+brought up to date in one matrix product per `_PENDING` picks.
+
+Where the best candidates are too close for float32, float64 decides between them; equal ones go to the lower index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from assay.strategies.base import Selection, checked_size
+from assay.strategies.candidates import Candidates
+from assay.strategies.errors import StrategyError
+from assay.strategies.needs import Need
+from assay.strategies.points import Metric, Points, exact
+from assay.strategies.topk import top_k
+
+_BLOCK = 512
+_PENDING = 64
+# Candidates that float64 decides between, at most; of more, the lowest indices.
+_RIVALS = 64
+# Squared distances in float64 closer than this are equal.
+_EQUAL = 1e-12
+
+
+@dataclass(frozen=True)
+class KCenterParams:
+    metric: Metric = field(
+        default="l2",
+        metadata={
+            "doc": "Distance between embeddings: l2, or cosine (1 - cosine similarity).",
+        },
+    )
+    start: Literal["mean", "first", "max_norm"] = field(
+        default="mean",
+        metadata={
+            "doc": "The first pick where nothing is labeled: nearest to the mean, the first row, or the longest.",
+        },
+    )
+
+
+@dataclass(frozen=True)
+class KCenter:
+    """Spreads picks over the space, away from what is labeled; drawn to outliers, so shortlist by uncertainty first.
+
+    Cost: O(N D (L + k)) in matrix products; memory O(N) beside the embeddings.
+    """
+
+    name: ClassVar[str] = "k_center"
+    summary: ClassVar[str] = "Always the sample farthest from all that is labeled or picked: covers the space."
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS})
+    params: ClassVar[type[KCenterParams]] = KCenterParams
+    deterministic: ClassVar[bool] = True
+    needs_utility: ClassVar[bool] = False
+
+    def select(
+        self,
+        candidates: Candidates,
+        size: int,
+        rng: np.random.Generator,
+        utility: NDArray[np.float32] | None,
+        params: KCenterParams,
+    ) -> Selection:
+        """Scores of the picks: distance to the nearest labeled or earlier pick at the time; never rising.
+
+        A first pick with nothing labeled has no neighbour: its score is the cover radius it leaves, which the
+        second pick then has too. Raises NeedMissing, or StrategyError INVALID_ARRAY or NOT_FINITE.
+        """
+        size = checked_size(size, candidates)
+        labeled_LD = _labeled(candidates)
+        if size == 0:
+            return Selection.empty()
+        # Points refuse NaN and infinity in the pass that they make anyway.
+        greedy = _Greedy(Points(candidates.unchecked(Need.EMBEDDINGS), params.metric), labeled_LD)
+        if not len(labeled_LD):
+            greedy.begin(params.start)
+        while len(greedy.picks) < size:
+            greedy.advance(size)
+        return Selection(
+            np.array(greedy.picks, np.int64),
+            _distances(greedy.squared, params.metric),
+            {"labeled": len(labeled_LD), "passes": greedy.passes},
+        )
+
+
+k_center = KCenter()
+
+
+class _Greedy:
+    """The farthest-first traversal so far.
+
+    bounds_N: squared distance to the nearest centre, or an upper bound of it; -inf for picks.
+    pending: picks that the bounds do not know yet.
+    """
+
+    def __init__(self, points: Points, labeled_LD: NDArray[np.float32]) -> None:
+        self.points = points
+        self.labeled_LD = points.measured(labeled_LD)
+        self.picks: list[int] = []
+        self.squared: list[float] = []
+        self.pending: list[int] = []
+        self.passes = 0
+        self.bounds_N = torch.full((points.size,), torch.inf)
+        points.lower(self.bounds_N, self.labeled_LD)
+
+    def begin(self, start: str) -> None:
+        """The first pick, where no distance can choose it."""
+        self._pick(_first(self.points, start), 0.0)
+        self._flush()
+        self.squared[0] = max(float(self.bounds_N.max()), 0.0)
+
+    def advance(self, size: int) -> None:
+        """At least one more pick, at most up to `size` in all."""
+        before = len(self.picks)
+        self._pick_inside(_Block(self.points, self.bounds_N, self._rows(self.pending)), size)
+        if len(self.picks) == before or len(self.pending) >= _PENDING:
+            self._flush()
+
+    def _pick_inside(self, block: _Block, size: int) -> None:
+        while len(self.picks) < size and len(rivals := block.farthest()):
+            place = rivals[0] if len(rivals) == 1 else self._decided(block, rivals)
+            self._pick(int(block.indices_B[place]), float(block.distances_B[place]))
+            block.add(place)
+        self.bounds_N[block.indices_B] = block.distances_B
+
+    def _decided(self, block: _Block, rivals: list[int]) -> int:
+        """The one of a few equally far candidates that is farthest in float64."""
+        points_HD = block.points_BD[rivals]
+        centres = [centres_MD for centres_MD in (self.labeled_LD, self._rows(self.picks)) if len(centres_MD)]
+        exact_H = torch.stack([exact(points_HD, centres_MD) for centres_MD in centres]).amin(0)
+        return rivals[int((exact_H >= exact_H.max() * (1 - _EQUAL)).to(torch.uint8).argmax())]
+
+    def _pick(self, index: int, squared: float) -> None:
+        self.picks.append(index)
+        self.squared.append(squared)
+        self.pending.append(index)
+        self.bounds_N[index] = -torch.inf
+
+    def _flush(self) -> None:
+        """Bring every bound up to date."""
+        if self.pending:
+            self.points.lower(self.bounds_N, self._rows(self.pending))
+            self.pending = []
+            self.passes += 1
+
+    def _rows(self, indices: list[int]) -> torch.Tensor:
+        return self.points.rows(np.array(indices, np.int64))
+
+
+class _Block:
+    """The candidates with the largest bounds, up to date, and the largest bound outside.
+
+    saturated: more candidates tie for the largest bound than fit; the block then holds the lowest indices of them.
+    """
+
+    def __init__(self, points: Points, bounds_N: torch.Tensor, pending_MD: torch.Tensor) -> None:
+        self._points = points
+        chosen, self.saturated = _largest(bounds_N, points)
+        self.indices_B = torch.from_numpy(chosen)
+        self.points_BD = points.rows(chosen)
+        self.norms_B = points.norms_N[self.indices_B]
+        self.distances_B = bounds_N[self.indices_B]
+        self.outside = _largest_outside(bounds_N, self.indices_B)
+        if len(pending_MD):
+            self._lower(pending_MD)
+
+    def farthest(self) -> list[int]:
+        """Places in index order of what may be the next pick; none where a candidate outside might come before."""
+        place = int(self.distances_B.argmax())
+        best = float(self.distances_B[place])
+        reach = max(best, self.outside)
+        floor = reach - _blur(self._points, reach, float(self.norms_B[place]))
+        if best < floor or best == -torch.inf or (self.outside >= floor and not self.saturated):
+            return []
+        rivals: list[int] = torch.nonzero(self.distances_B >= floor).flatten()[:_RIVALS].tolist()
+        # Nothing is left to tell copies of centres apart by.
+        return rivals if best > 0 else rivals[:1]
+
+    def add(self, place: int) -> None:
+        """Make the candidate at `place` a centre."""
+        self._lower(self.points_BD[place : place + 1])
+        self.distances_B[place] = -torch.inf
+
+    def _lower(self, centres_MD: torch.Tensor) -> None:
+        distances_B = self._points.nearest(self.points_BD, self.norms_B, centres_MD)
+        torch.minimum(self.distances_B, distances_B, out=self.distances_B)
+
+
+def _blur(points: Points, squared: float, norm: float) -> float:
+    """How far apart squared distances around `squared` must be for float32 to order them."""
+    return points.resolution * (squared + norm)
+
+
+def _largest(bounds_N: torch.Tensor, points: Points) -> tuple[NDArray[np.int64], bool]:
+    """Ascending indices of the block's candidates, and whether ties for the largest bound fill it."""
+    place = int(bounds_N.argmax())
+    top = float(bounds_N[place])
+    tied_N = bounds_N >= top - _blur(points, top, float(points.norms_N[place]))
+    if int(tied_N.count_nonzero()) >= _BLOCK:
+        return np.flatnonzero(tied_N.numpy())[:_BLOCK], True
+    return np.sort(top_k(bounds_N.numpy(), _BLOCK)), False
+
+
+def _largest_outside(bounds_N: torch.Tensor, inside_B: torch.Tensor) -> float:
+    outside_N = torch.ones(len(bounds_N), dtype=torch.bool)
+    outside_N[inside_B] = False
+    return float(bounds_N.where(outside_N, -torch.inf).max())
+
+
+def _distances(squared: list[float], metric: Metric) -> NDArray[np.float32]:
+    """Distances from squared ones, in order; rounding must not make a later one larger."""
+    falling = np.minimum.accumulate(np.array(squared))
+    return (falling / 2 if metric == "cosine" else np.sqrt(falling)).astype(np.float32)
+
+
+def _first(points: Points, start: str) -> int:
+    if start == "first":
+        return 0
+    if start == "max_norm":
+        return int(top_k(points.raw_norms_N.numpy(), 1)[0])
+    distances_N = torch.full((points.size,), torch.inf)
+    points.lower(distances_N, points.mean_D.float().unsqueeze(0))
+    return int(top_k(-distances_N.numpy(), 1)[0])
+
+
+def _labeled(candidates: Candidates) -> NDArray[np.float32]:
+    """The labeled embeddings, none where the candidates carry none."""
+    dim = candidates.unchecked(Need.EMBEDDINGS).shape[1]
+    if not candidates.has(Need.LABELED_EMBEDDINGS):
+        return np.empty((0, dim), np.float32)
+    labeled_LD = candidates.labeled_embeddings_LD
+    if len(labeled_LD) and labeled_LD.shape[1] != dim:
+        raise StrategyError("INVALID_ARRAY", f"labeled embeddings have {labeled_LD.shape[1]} dims, candidates {dim}")
+    return labeled_LD
