@@ -1,10 +1,10 @@
-"""Time."""
+"""The system's clock."""
 
 import time
 
 
 class SystemClock:
-    """The system's wall clock."""
+    """Wall-clock time."""
 
     def now(self) -> float:
         """Seconds since the Unix epoch."""

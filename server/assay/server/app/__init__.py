@@ -1,0 +1,1 @@
+"""Composition root: configuration, the object graph, start, drain and stop."""

@@ -1,0 +1,70 @@
+"""The `serve` command of `assay`. Imports stay light: every run of `assay` reads this file."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+EXIT_LOCKED = 3
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.", dir_okay=False)] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Directory of all that is stored.", file_okay=False)] = None,
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT to serve on; port 0 takes a free one.")] = None,
+    port_file: Annotated[
+        Path | None, typer.Option(help="File to write HOST:PORT to once the server serves.", dir_okay=False)
+    ] = None,
+    catalog_url: Annotated[str | None, typer.Option(help="URL of the catalog: sqlite:/// or postgresql://.")] = None,
+    tls_cert: Annotated[str | None, typer.Option(help="PEM file of the certificate chain.")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="PEM file of the certificate's key.")] = None,
+    tls_client_ca: Annotated[str | None, typer.Option(help="PEM file of the CA of callers' certificates.")] = None,
+    api_key_file: Annotated[str | None, typer.Option(help="File of accepted API keys, one a line.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="HOST:PORT of Prometheus metrics, on loopback.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="json or console.")] = None,
+) -> None:
+    """Start a server. Settings come from flags, ASSAY_* variables and a TOML file, in this precedence."""
+    flags = {
+        "data_dir": data_dir,
+        "listen": listen,
+        "catalog_url": catalog_url,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "tls_client_ca": tls_client_ca,
+        "api_key_file": api_key_file,
+        "metrics_listen": metrics,
+        "log_level": log_level,
+        "log_format": log_format,
+    }
+    code = _serve(flags, config, port_file)
+    if code:
+        raise typer.Exit(code)
+
+
+def _serve(flags: dict[str, Any], file: Path | None, port_file: Path | None) -> int:
+    """Runs a server to its end and returns the exit code."""
+    from assay.server.app import logs
+    from assay.server.app.config import ConfigError, load
+    from assay.server.core.errors import AssayError, Reason
+
+    try:
+        config = load(flags, file=file)
+        logs.configure(config.log_level, config.log_format)
+        from assay.server.app.server import run
+
+        run(config, port_file)
+    except ConfigError as error:
+        return _failed(str(error), EXIT_CONFIG)
+    except AssayError as error:
+        return _failed(error.message, EXIT_LOCKED if error.reason is Reason.DATA_DIRECTORY_LOCKED else EXIT_FAILED)
+    except ImportError as error:
+        return _failed(f"{error}. The server needs its extra: pip install 'assay[server]'", EXIT_FAILED)
+    return 0
+
+
+def _failed(message: str, code: int) -> int:
+    typer.echo(f"assay serve: {message}", err=True)
+    return code

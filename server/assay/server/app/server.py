@@ -1,0 +1,193 @@
+"""Start, serve, drain, stop."""
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from prometheus_client import start_http_server
+
+from assay.server.adapters.arrow import DirectoryLock
+from assay.server.adapters.label_export import parquet_chunks
+from assay.server.app.config import KEYS_VARIABLE, Config, ConfigError, split_address
+from assay.server.app.wiring import open_core
+from assay.server.core.assay import Assay
+from assay.server.rpc.auth import ApiKeys
+from assay.server.rpc.execution import Lanes, open_lanes
+from assay.server.rpc.metrics import Metrics
+from assay.server.rpc.server import EdgeSettings, RpcServer, Tls
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+log = structlog.get_logger("assay.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server that serves. address: HOST:PORT that it listens on."""
+
+    address: str
+    core: Assay
+    rpc: RpcServer
+
+
+def edge_settings(config: Config, environment: Mapping[str, str] = os.environ) -> EdgeSettings:
+    """Settings of the gRPC edge, with its keys and certificates read. Raises ConfigError."""
+    return EdgeSettings(
+        listen=config.listen,
+        tls=_tls(config),
+        keys=_keys(config, environment),
+        max_message_bytes=config.max_message_bytes,
+        max_concurrent_rpcs=config.max_concurrent_rpcs,
+    )
+
+
+def _tls(config: Config) -> Tls | None:
+    if not config.tls_cert:
+        return None
+    client_ca = _read(config.tls_client_ca, "tls_client_ca") if config.tls_client_ca else None
+    return Tls(_read(config.tls_cert, "tls_cert"), _read(config.tls_key, "tls_key"), client_ca)
+
+
+def _keys(config: Config, environment: Mapping[str, str]) -> ApiKeys:
+    lines = environment.get(KEYS_VARIABLE, "").split()
+    if config.api_key_file:
+        lines += _read(config.api_key_file, "api_key_file").decode("utf-8", "replace").splitlines()
+    try:
+        keys = ApiKeys(lines)
+    except ValueError as error:
+        raise ConfigError(f"{error} (api_key_file or variable {KEYS_VARIABLE})") from None
+    if config.api_key_file and not keys:
+        raise ConfigError(f"api_key_file {config.api_key_file!r} holds no key")
+    return keys
+
+
+def _read(path: str, name: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {name} {path!r}: {error.strerror}") from None
+
+
+def run(config: Config, port_file: Path | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    Raises:
+        ConfigError: for keys, certificates or an address that cannot be used.
+        AssayError: DATA_DIRECTORY_LOCKED if another server uses the data; others where the data cannot be opened.
+    """
+    settings = edge_settings(config)
+    with DirectoryLock(config.data_dir):
+        asyncio.run(_run(config, settings, port_file))
+
+
+async def _run(config: Config, settings: EdgeSettings, port_file: Path | None) -> None:
+    stop = _stop_on_signals()
+    async with serving(config, settings) as server:
+        with _port_file(port_file, server.address):
+            await stop.wait()
+            log.info("draining", seconds=config.drain_seconds)
+    log.info("stopped")
+
+
+@asynccontextmanager
+async def serving(config: Config, settings: EdgeSettings) -> AsyncIterator[Serving]:
+    """A server on a data directory that this process has locked; drained and closed at the end."""
+    lanes = open_lanes(config.compute_threads, config.compute_queue)
+    rpc = RpcServer(settings, lanes, parquet_chunks)
+    address = await _start(rpc, settings)
+    try:
+        core = await asyncio.to_thread(open_core, config)
+    except BaseException:
+        await rpc.drain(0)
+        await asyncio.to_thread(lanes.close)
+        raise
+    try:
+        with _metrics_endpoint(config.metrics_listen, rpc.metrics):
+            await rpc.serve(core)
+            await _announce(config, address, core)
+            yield Serving(address, core, rpc)
+            await rpc.drain(config.drain_seconds)
+    finally:
+        await rpc.drain(0)
+        await asyncio.to_thread(_close, lanes, core)
+
+
+def _close(lanes: Lanes, core: Assay) -> None:
+    core.close()
+    lanes.close()
+
+
+async def _start(rpc: RpcServer, settings: EdgeSettings) -> str:
+    host, _ = split_address(settings.listen)
+    try:
+        port = await rpc.start()
+    except RuntimeError:
+        raise ConfigError(f"cannot listen on {settings.listen}: the address is taken, or TLS is unusable") from None
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _announce(config: Config, address: str, core: Assay) -> None:
+    pools = await asyncio.to_thread(_count_pools, core)
+    log.info("serving", address=address, data_dir=str(config.data_dir.absolute()), pools=pools, pid=os.getpid())
+
+
+def _count_pools(core: Assay) -> int:
+    count, after = 0, ""
+    while page := core.pools.list(after, 1000):
+        count, after = count + len(page), page[-1].record.pool_id
+    return count
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT. A second one ends the process at once, which loses nothing that was acknowledged."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def begin() -> None:
+        stop.set()
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, begin)
+    return stop
+
+
+@contextmanager
+def _metrics_endpoint(listen: str, metrics: Metrics) -> Iterator[None]:
+    """Prometheus metrics over HTTP, if an address is given."""
+    if not listen:
+        yield
+        return
+    host, port = split_address(listen)
+    try:
+        endpoint, thread = start_http_server(port, host, metrics.registry)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on metrics_listen {listen!r}: {error.strerror}") from None
+    log.info("metrics", address=f"http://{host}:{endpoint.server_port}/metrics")
+    try:
+        yield
+    finally:
+        endpoint.shutdown()
+        endpoint.server_close()
+        thread.join()
+
+
+@contextmanager
+def _port_file(path: Path | None, address: str) -> Iterator[None]:
+    """A file that tells the address while the server serves; it appears whole."""
+    if path is None:
+        yield
+        return
+    with tempfile.NamedTemporaryFile("w", dir=path.absolute().parent, prefix=path.name, delete=False) as file:
+        file.write(f"{address}\n")
+    os.replace(file.name, path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

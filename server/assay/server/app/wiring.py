@@ -1,0 +1,50 @@
+"""Builds the object graph: the one place that knows which adapter serves which port."""
+
+from assay.server.adapters.arrow import ArrowSegmentStore
+from assay.server.adapters.clock import SystemClock
+from assay.server.adapters.onnx_backbone import OnnxBackboneLoader
+from assay.server.adapters.scratch import ScratchSpace
+from assay.server.adapters.sql import open_catalog
+from assay.server.adapters.torch_head import TorchHeads
+from assay.server.adapters.vector_index import BlockedExactSearch, FaissIndexBuilder
+from assay.server.app.config import Config
+from assay.server.core.assay import Assay, Limits, Ports
+
+
+def limits(config: Config) -> Limits:
+    """Bounds of the domain."""
+    return Limits(
+        max_batch_rows=config.max_batch_rows,
+        max_model_bytes=config.max_model_bytes,
+        verify_bytes=config.verify_bytes,
+    )
+
+
+def ports(config: Config) -> Ports:
+    """The adapters. Raises AssayError where the catalog or the data directory cannot be opened."""
+    return Ports(
+        segments=ArrowSegmentStore(config.data_dir),
+        catalog=open_catalog(config.catalog),
+        exact=BlockedExactSearch(),
+        indexes=FaissIndexBuilder(config.data_dir / "derived"),
+        backbones=OnnxBackboneLoader(config.inference_threads),
+        heads=TorchHeads(),
+        scratch=ScratchSpace(config.data_dir / "scratch", config.scratch_memory_bytes),
+        clock=SystemClock(),
+    )
+
+
+def open_core(config: Config) -> Assay:
+    """The core, with all its pools open. The data directory must be locked by this process.
+
+    Raises:
+        AssayError: STORAGE_FAILED, DATA_DIRECTORY_LOCKED or INVALID_ARGUMENT where the catalog cannot be opened.
+    """
+    used = ports(config)
+    try:
+        core = Assay.open(used, limits(config))
+    except BaseException:
+        used.catalog.close()
+        raise
+    core.start_background()
+    return core

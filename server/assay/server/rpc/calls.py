@@ -1,0 +1,135 @@
+"""What all servicers share: running a method in a lane, remembered requests, and pulling streams."""
+
+import asyncio
+import functools
+import hashlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Concatenate, Literal, TypeVar
+
+import grpc.aio
+from google.protobuf.message import Message
+
+from assay.server.core.assay import Assay
+from assay.server.core.errors import RequestReplayed
+from assay.server.core.types import RequestKey
+from assay.server.rpc.convert.scalars import request_id
+from assay.server.rpc.execution import Lane, Lanes
+from assay.server.rpc.gate import Gate
+
+Context = grpc.aio.ServicerContext[Any, Any]
+LaneName = Literal["compute", "io", "ingest", "upload", "wait"]
+S = TypeVar("S", bound="Edge")
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+T = TypeVar("T")
+
+
+class Edge:
+    """Base of the servicers: the way to the core and the lanes to go it in."""
+
+    def __init__(self, gate: Gate, lanes: Lanes) -> None:
+        self._gate = gate
+        self.lanes = lanes
+
+    @property
+    def core(self) -> Assay:
+        """The core. Raises EdgeError(STARTING) while it is not open."""
+        return self._gate.core
+
+    def lane(self, name: LaneName) -> Lane:
+        """A lane by name."""
+        lane: Lane = getattr(self.lanes, name)
+        return lane
+
+
+def unary(
+    lane: LaneName, response_type: type[Response]
+) -> Callable[[Callable[[S, Request], Response]], Callable[[S, Request, Context], Coroutine[Any, Any, Response]]]:
+    """Makes a blocking method an RPC: it runs in a lane, and a remembered response is given again."""
+
+    def decorate(
+        method: Callable[[S, Request], Response],
+    ) -> Callable[[S, Request, Context], Coroutine[Any, Any, Response]]:
+        @functools.wraps(method)
+        async def rpc(self: S, request: Request, context: Context) -> Response:
+            try:
+                return await self.lane(lane).run(method, self, request)
+            except RequestReplayed as replay:
+                return response_type.FromString(replay.response)
+
+        return rpc
+
+    return decorate
+
+
+def request_key(method: str, pool_id: str, request: Message, encode: Callable[[Any], Message]) -> RequestKey:
+    """Idempotency of a request with a request_id field; its other fields make the fingerprint.
+
+    Raises:
+        AssayError: INVALID_ARGUMENT for a request id that is too long.
+    """
+    key = request_id(getattr(request, "request_id"))  # noqa: B009 - every mutation has the field, Message does not
+    return RequestKey(
+        request_id=key,
+        scope=f"{method}/{pool_id}",
+        fingerprint=_fingerprint(request) if key else "",
+        encode=lambda result: encode(result).SerializeToString(),
+    )
+
+
+def _fingerprint(request: Message) -> str:
+    rest = type(request)()
+    rest.CopyFrom(request)
+    rest.ClearField("request_id")
+    return digest(rest)
+
+
+def digest(*messages: Message) -> str:
+    """SHA-256 of messages, hexadecimal."""
+    hasher = hashlib.sha256()
+    for message in messages:
+        body = message.SerializeToString(deterministic=True)
+        hasher.update(len(body).to_bytes(8, "little"))
+        hasher.update(body)
+    return hasher.hexdigest()
+
+
+def bind(function: Callable[Concatenate[str, ...], Response], pool_id: str) -> Callable[[Any], Response]:
+    """A conversion that needs the pool's id, with it."""
+    return functools.partial(function, pool_id)
+
+
+def streamed(
+    lane: LaneName,
+) -> Callable[[Callable[[S, Request], Iterator[Response]]], Callable[[S, Request, Context], AsyncIterator[Response]]]:
+    """Makes a blocking generator an RPC that streams: each message is made in a lane when the one before is sent.
+
+    A caller that leaves while a message is being made drops the generator; it ends with that message.
+    """
+
+    def decorate(
+        method: Callable[[S, Request], Iterator[Response]],
+    ) -> Callable[[S, Request, Context], AsyncIterator[Response]]:
+        @functools.wraps(method)
+        async def rpc(self: S, request: Request, context: Context) -> AsyncIterator[Response]:
+            messages = method(self, request)
+            while (message := await self.lane(lane).run(_next, messages)) is not None:
+                yield message
+
+        return rpc
+
+    return decorate
+
+
+def _next(items: Iterator[T]) -> T | None:
+    return next(items, None)
+
+
+def reader(messages: AsyncIterator[T]) -> Callable[[], "asyncio.Task[T | None]"]:
+    """Starts to read the next message of a stream each time it is called; None at the end."""
+    source = aiter(messages)
+
+    async def read() -> T | None:
+        return await anext(source, None)
+
+    return lambda: asyncio.ensure_future(read())

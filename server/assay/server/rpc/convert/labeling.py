@@ -1,0 +1,130 @@
+"""Messages of labeling.proto."""
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.messages import BatchResult, BatchSpec, LabelView, LeaseView, SubmitResult, SubmitSpec
+from assay.server.rpc.convert import names
+from assay.server.rpc.convert.mining import MAX_PREDICTIONS
+from assay.server.rpc.convert.scalars import bounded, bounded_seconds, timestamp_message
+from assay.server.rpc.convert.types import (
+    pick_message,
+    plan_message,
+    provenance_message,
+    timing_messages,
+    to_filter,
+    to_plan,
+)
+from assay.v1 import labeling_pb2
+
+_WIRE_LEASE_STATES: Mapping[str, labeling_pb2.LeaseState.ValueType] = {
+    "live": labeling_pb2.LEASE_STATE_LIVE,
+    "done": labeling_pb2.LEASE_STATE_DONE,
+    "expired": labeling_pb2.LEASE_STATE_EXPIRED,
+}
+MAX_BATCH = 10_000
+MAX_LABELS = 100_000
+DEFAULT_TTL_S = 900.0
+MAX_TTL_S = 7 * 86_400.0
+MAX_REASON_BYTES = 1024
+
+
+def to_ttl(request: labeling_pb2.NextBatchRequest | labeling_pb2.RenewLeaseRequest) -> float:
+    """Seconds that a lease lasts. Raises AssayError(INVALID_ARGUMENT) beyond the bounds."""
+    return bounded_seconds(request.ttl, 1.0, MAX_TTL_S, "ttl") if request.HasField("ttl") else DEFAULT_TTL_S
+
+
+def to_batch_spec(request: labeling_pb2.NextBatchRequest) -> BatchSpec:
+    """A batch to lease. Raises AssayError: INVALID_ARGUMENT beyond the bounds, or as to_plan."""
+    return BatchSpec(
+        worker=request.worker,
+        size=bounded(request.size, 1, MAX_BATCH, "size"),
+        plan=to_plan(request.plan) if request.HasField("plan") else None,
+        filter=to_filter(request.filter),
+        ttl=to_ttl(request),
+        seed=request.seed,
+        payload=not request.omit_payload,
+        predictions=bounded(request.predictions, 0, MAX_PREDICTIONS, "predictions"),
+    )
+
+
+def to_release_reason(request: labeling_pb2.ReleaseLeaseRequest) -> str:
+    """Why samples are given back. Raises AssayError(TOO_LARGE)."""
+    if len(request.reason.encode()) > MAX_REASON_BYTES:
+        raise AssayError(Reason.TOO_LARGE, f"reason must be at most {MAX_REASON_BYTES:,} bytes.", field="reason")
+    return request.reason
+
+
+def to_submit_spec(pool_id: str, request: labeling_pb2.SubmitLabelsRequest) -> SubmitSpec:
+    """Labels handed in. Raises AssayError: INVALID_ARGUMENT for none or too many, INVALID_NAME for a foreign lease."""
+    bounded(len(request.labels), 1, MAX_LABELS, "number of labels")
+    return SubmitSpec(
+        worker=request.worker,
+        labels=tuple((label.sample_id, label.class_name) for label in request.labels),
+        lease=names.lease_within(pool_id, request.lease),
+        fencing_token=request.fencing_token,
+        overwrite=request.overwrite,
+    )
+
+
+def lease_message(pool_id: str, view: LeaseView) -> labeling_pb2.Lease:
+    """A lease for the wire."""
+    record = view.record
+    return labeling_pb2.Lease(
+        name=names.lease_name(pool_id, record.lease_id),
+        worker=record.worker,
+        fencing_token=record.fencing_token,
+        state=_WIRE_LEASE_STATES[record.state],
+        create_time=timestamp_message(record.create_time),
+        expire_time=timestamp_message(record.expire_time),
+        sample_ids=view.sample_ids,
+    )
+
+
+def batch_message(pool_id: str, result: BatchResult) -> labeling_pb2.NextBatchResponse:
+    """A leased batch for the wire."""
+    return labeling_pb2.NextBatchResponse(
+        lease=lease_message(pool_id, result.lease),
+        picks=[pick_message(pick) for pick in result.picks],
+        plan=plan_message(result.plan),
+        provenance=provenance_message(pool_id, result.provenance),
+        timings=timing_messages(result.timings),
+    )
+
+
+def submit_message(result: SubmitResult) -> labeling_pb2.SubmitLabelsResponse:
+    """What became of labels, for the wire."""
+    return labeling_pb2.SubmitLabelsResponse(
+        stored=result.stored, unchanged=result.unchanged, lease_remaining=result.lease_remaining, epoch=result.epoch
+    )
+
+
+def label_message(pool_id: str, view: LabelView) -> labeling_pb2.Label:
+    """A label for the wire."""
+    return labeling_pb2.Label(
+        sample_id=view.sample_id,
+        class_name=view.class_name,
+        class_index=view.class_index,
+        worker=view.worker,
+        create_time=timestamp_message(view.create_time),
+        lease=names.lease_name(pool_id, view.lease),
+    )
+
+
+def label_lines(labels: Sequence[LabelView]) -> bytes:
+    """Labels as JSON Lines, one object per label; create_time in RFC 3339."""
+    return "".join(json.dumps(_label_object(view), ensure_ascii=False) + "\n" for view in labels).encode()
+
+
+def _label_object(view: LabelView) -> dict[str, str | int]:
+    moment = datetime.datetime.fromtimestamp(view.create_time, datetime.UTC)
+    return {
+        "sample_id": view.sample_id,
+        "class_name": view.class_name,
+        "class_index": view.class_index,
+        "worker": view.worker,
+        "create_time": moment.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "uri": view.uri,
+    }

@@ -1,0 +1,167 @@
+"""Messages of models.proto."""
+
+import re
+from collections.abc import Mapping
+
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.messages import ModelView, PredictResult, PredictSpec, TrainSpec
+from assay.server.core.types import BackboneInfo, BackboneWishes, HeadInfo, ModelKind, Pooling, TensorSpec
+from assay.server.rpc.convert import names
+from assay.server.rpc.convert.arrays import dtype_message, matrix_message, to_matrix, to_tensors
+from assay.server.rpc.convert.scalars import bounded, choice, finite, timestamp_message
+from assay.server.rpc.convert.types import timing_messages
+from assay.v1 import models_pb2
+
+_KINDS: Mapping[int, ModelKind] = {
+    models_pb2.MODEL_KIND_BACKBONE: ModelKind.BACKBONE,
+    models_pb2.MODEL_KIND_HEAD: ModelKind.HEAD,
+}
+_WIRE_KINDS = {kind: models_pb2.ModelKind.ValueType(value) for value, kind in _KINDS.items()}
+_POOLINGS: Mapping[int, Pooling | None] = {
+    models_pb2.POOLING_UNSPECIFIED: None,
+    models_pb2.POOLING_NONE: Pooling.NONE,
+    models_pb2.POOLING_MEAN: Pooling.MEAN,
+    models_pb2.POOLING_CLS: Pooling.CLS,
+    models_pb2.POOLING_SPATIAL_MEAN: Pooling.SPATIAL_MEAN,
+}
+_WIRE_POOLINGS = {pooling: models_pb2.Pooling.ValueType(value) for value, pooling in _POOLINGS.items()}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+MAX_PREDICTED = 10_000
+
+
+def to_model_kind(value: int) -> ModelKind:
+    """A kind of model. Raises AssayError(INVALID_ARGUMENT) where unspecified or unknown."""
+    return choice(_KINDS, value, "kind")
+
+
+def to_kind_filter(value: int) -> ModelKind | None:
+    """A kind to list, None for all. Raises AssayError(INVALID_ARGUMENT) for an unknown one."""
+    return None if value == models_pb2.MODEL_KIND_UNSPECIFIED else to_model_kind(value)
+
+
+def to_wishes(header: models_pb2.UploadBackboneHeader) -> BackboneWishes:
+    """What the user declares of a backbone. Raises AssayError(INVALID_ARGUMENT) for an unknown pooling."""
+    return BackboneWishes(
+        embedding_output=header.embedding_output,
+        logits_output=header.logits_output,
+        pooling=choice(_POOLINGS, header.pooling, "pooling"),
+        mask_input=header.mask_input,
+        normalize=header.normalize,
+    )
+
+
+def to_sha256(value: str) -> str:
+    """A SHA-256 in lower case, or "" where none is given. Raises AssayError(INVALID_ARGUMENT)."""
+    lowered = value.lower()
+    if lowered and not _SHA256.fullmatch(lowered):
+        raise AssayError(Reason.INVALID_ARGUMENT, "sha256 must be 64 hexadecimal digits, or empty.", field="sha256")
+    return lowered
+
+
+def to_train_spec(request: models_pb2.TrainHeadRequest) -> TrainSpec:
+    """A head to train. Raises AssayError(INVALID_ARGUMENT | NOT_FINITE) beyond the bounds."""
+    return TrainSpec(
+        display_name=request.display_name,
+        l2=_l2(request),
+        balanced=request.balanced,
+        members=bounded(request.members, 1, 64, "members", default=1),
+        folds=bounded(request.folds, 2, 20, "folds", default=5),
+        seed=request.seed,
+        activate=request.activate,
+    )
+
+
+def _l2(request: models_pb2.TrainHeadRequest) -> float | None:
+    if not request.HasField("l2"):
+        return None
+    if finite(request.l2, "l2") <= 0:
+        raise AssayError(
+            Reason.INVALID_ARGUMENT, "l2 must be above 0; leave it unset to have it chosen by cross-validation."
+        )
+    return request.l2
+
+
+def to_predict_spec(pool_id: str, request: models_pb2.PredictRequest) -> PredictSpec:
+    """What to predict. Raises AssayError: INVALID_ARGUMENT without a query or beyond the bounds, INVALID_NAME,
+    INVALID_MATRIX, INPUTS_INVALID."""
+    head = names.model_within(pool_id, request.head)
+    match request.WhichOneof("query"):
+        case "samples":
+            bounded(len(request.samples.ids), 1, MAX_PREDICTED, "number of samples")
+            return PredictSpec(ids=tuple(request.samples.ids), head=head, embeddings=request.include_embeddings)
+        case "embeddings":
+            embeddings_ND = to_matrix(request.embeddings, "embeddings")
+            bounded(len(embeddings_ND), 1, MAX_PREDICTED, "number of embeddings")
+            return PredictSpec(embeddings_ND=embeddings_ND, head=head, embeddings=request.include_embeddings)
+        case "inputs":
+            inputs = to_tensors(request.inputs.tensors)
+            bounded(len(next(iter(inputs.values()), ())), 1, MAX_PREDICTED, "number of samples")
+            return PredictSpec(inputs=inputs, head=head, embeddings=request.include_embeddings)
+        case _:
+            raise AssayError(Reason.INVALID_ARGUMENT, "A prediction needs samples, embeddings or inputs.")
+
+
+def model_message(pool_id: str, view: ModelView) -> models_pb2.Model:
+    """A model version for the wire."""
+    record = view.record
+    info = record.info
+    return models_pb2.Model(
+        name=names.model_name(pool_id, record.model_id),
+        kind=_WIRE_KINDS[record.kind],
+        display_name=record.display_name,
+        active=view.active,
+        create_time=timestamp_message(record.create_time),
+        backbone=_backbone_message(info) if isinstance(info, BackboneInfo) else None,
+        head=_head_message(info) if isinstance(info, HeadInfo) else None,
+    )
+
+
+def _backbone_message(info: BackboneInfo) -> models_pb2.BackboneInfo:
+    return models_pb2.BackboneInfo(
+        inputs=[_tensor_message(spec) for spec in info.inputs],
+        embedding_output=info.embedding_output,
+        logits_output=info.logits_output,
+        pooling=_WIRE_POOLINGS[info.pooling],
+        mask_input=info.mask_input,
+        normalize=info.normalize,
+        dimension=info.dimension,
+        size_bytes=info.size_bytes,
+        sha256=info.sha256,
+    )
+
+
+def _tensor_message(spec: TensorSpec) -> models_pb2.TensorSpec:
+    return models_pb2.TensorSpec(name=spec.name, dtype=dtype_message(spec.dtype), shape=spec.shape)
+
+
+def _head_message(info: HeadInfo) -> models_pb2.HeadInfo:
+    metrics = models_pb2.HeadMetrics(
+        accuracy=info.metrics.accuracy,
+        log_loss=info.metrics.log_loss,
+        calibration_error=info.metrics.calibration_error,
+        samples=info.metrics.samples,
+    )
+    return models_pb2.HeadInfo(
+        embedding_space=info.space,
+        classes_seen=info.classes_seen,
+        members=info.members,
+        labels=info.labels,
+        l2=info.l2,
+        temperature=info.temperature,
+        metrics=metrics,
+        balanced=info.balanced,
+        seed=info.seed,
+    )
+
+
+def predict_message(pool_id: str, result: PredictResult) -> models_pb2.PredictResponse:
+    """Predictions for the wire."""
+    return models_pb2.PredictResponse(
+        probabilities=matrix_message(result.probs_NC),
+        class_names=result.class_names,
+        embeddings=matrix_message(result.embeddings_ND),
+        head=names.model_name(pool_id, result.head),
+        prediction_source=result.source,
+        embedding_space=result.space,
+        timings=timing_messages(result.timings),
+    )

@@ -1,0 +1,80 @@
+"""Resource names: "pools/{pool}", "pools/{pool}/models/{model}", "pools/{pool}/leases/{lease}", "operations/{id}"."""
+
+import re
+
+from assay.server.core.errors import AssayError, Reason
+
+_ID = r"([A-Za-z0-9][A-Za-z0-9_-]{0,127})"
+_POOL = re.compile(rf"pools/{_ID}")
+_MODEL = re.compile(rf"pools/{_ID}/models/{_ID}")
+_LEASE = re.compile(rf"pools/{_ID}/leases/{_ID}")
+_OPERATION = re.compile(rf"operations/{_ID}")
+_SHOWN = 200
+
+
+def _match(pattern: re.Pattern[str], name: str, shape: str) -> re.Match[str]:
+    match = pattern.fullmatch(name)
+    if match is None:
+        shown = name[:_SHOWN]
+        raise AssayError(Reason.INVALID_NAME, f'{shown!r} is no resource name of the form "{shape}".', name=shown)
+    return match
+
+
+def parse_pool(name: str) -> str:
+    """Pool id of a pool's name. Raises AssayError(INVALID_NAME), as all here."""
+    return _match(_POOL, name, "pools/{pool}")[1]
+
+
+def parse_model(name: str) -> tuple[str, str]:
+    """Pool id and model id of a model's name."""
+    match = _match(_MODEL, name, "pools/{pool}/models/{model}")
+    return match[1], match[2]
+
+
+def parse_lease(name: str) -> tuple[str, str]:
+    """Pool id and lease id of a lease's name."""
+    match = _match(_LEASE, name, "pools/{pool}/leases/{lease}")
+    return match[1], match[2]
+
+
+def parse_operation(name: str) -> str:
+    """Id of an operation's name."""
+    return _match(_OPERATION, name, "operations/{operation}")[1]
+
+
+def model_within(pool_id: str, name: str) -> str:
+    """Id of a model of this very pool; "" for an empty name."""
+    return _within(pool_id, *parse_model(name)) if name else ""
+
+
+def lease_within(pool_id: str, name: str) -> str:
+    """Id of a lease of this very pool; "" for an empty name."""
+    return _within(pool_id, *parse_lease(name)) if name else ""
+
+
+def _within(pool_id: str, owner: str, child: str) -> str:
+    if owner != pool_id:
+        raise AssayError(
+            Reason.INVALID_NAME, f"{child!r} belongs to pool {owner!r}, but the request is for {pool_id!r}."
+        )
+    return child
+
+
+def pool_name(pool_id: str) -> str:
+    """Name of a pool."""
+    return f"pools/{pool_id}"
+
+
+def model_name(pool_id: str, model_id: str) -> str:
+    """Name of a model; "" where there is none."""
+    return f"pools/{pool_id}/models/{model_id}" if model_id else ""
+
+
+def lease_name(pool_id: str, lease_id: str) -> str:
+    """Name of a lease; "" where there is none."""
+    return f"pools/{pool_id}/leases/{lease_id}" if lease_id else ""
+
+
+def operation_name(operation_id: str) -> str:
+    """Name of an operation."""
+    return f"operations/{operation_id}"

@@ -1,0 +1,259 @@
+"""Messages of pools.proto."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.messages import (
+    AddResult,
+    DeleteResult,
+    IngestBatch,
+    PoolSpec,
+    PoolView,
+    SearchMode,
+    SearchResult,
+    SearchSpec,
+)
+from assay.server.core.types import AttributeColumn, FloatArray, MaskArray, Metric, OnConflict, SampleColumns, State
+from assay.server.rpc.convert import names
+from assay.server.rpc.convert.arrays import to_matrix, to_tensors
+from assay.server.rpc.convert.scalars import bounded, choice, timestamp_message
+from assay.server.rpc.convert.types import sample_message, states, timing_messages, to_filter
+from assay.v1 import pools_pb2
+
+_METRICS: Mapping[int, Metric] = {
+    pools_pb2.METRIC_UNSPECIFIED: Metric.COSINE,
+    pools_pb2.METRIC_COSINE: Metric.COSINE,
+    pools_pb2.METRIC_L2: Metric.L2,
+    pools_pb2.METRIC_INNER_PRODUCT: Metric.INNER_PRODUCT,
+}
+_WIRE_METRICS = {metric: pools_pb2.Metric.ValueType(value) for value, metric in _METRICS.items()}
+_ON_CONFLICT: Mapping[int, OnConflict] = {
+    pools_pb2.ON_CONFLICT_UNSPECIFIED: OnConflict.ERROR,
+    pools_pb2.ON_CONFLICT_ERROR: OnConflict.ERROR,
+    pools_pb2.ON_CONFLICT_SKIP: OnConflict.SKIP,
+    pools_pb2.ON_CONFLICT_REPLACE: OnConflict.REPLACE,
+}
+_SEARCH_MODES: Mapping[int, SearchMode] = {
+    pools_pb2.SEARCH_MODE_UNSPECIFIED: SearchMode.AUTO,
+    pools_pb2.SEARCH_MODE_AUTO: SearchMode.AUTO,
+    pools_pb2.SEARCH_MODE_EXACT: SearchMode.EXACT,
+    pools_pb2.SEARCH_MODE_APPROXIMATE: SearchMode.APPROXIMATE,
+}
+MAX_QUERIES = 1000
+MAX_NEIGHBORS = 10_000
+MAX_DELETED = 100_000
+MAX_DAMAGED_SHOWN = 100
+
+
+def to_pool_spec(request: pools_pb2.CreatePoolRequest) -> PoolSpec:
+    """A pool to create. Raises AssayError(INVALID_ARGUMENT) for an unknown metric or a negative dimension."""
+    return PoolSpec(
+        pool_id=request.pool_id,
+        metric=choice(_METRICS, request.metric, "metric"),
+        class_names=tuple(request.class_names),
+        dimension=bounded(request.dimension, 1, 65_536, "dimension", default=0),
+        keep_inputs=not request.discard_inputs,
+    )
+
+
+def pool_message(view: PoolView) -> pools_pb2.Pool:
+    """A pool for the wire."""
+    record = view.record
+    return pools_pb2.Pool(
+        name=names.pool_name(record.pool_id),
+        metric=_WIRE_METRICS[record.metric],
+        class_names=record.class_names,
+        dimension=record.dimension,
+        embedding_space=record.space,
+        keep_inputs=record.keep_inputs,
+        counts=_counts_message(view.counts),
+        state=pools_pb2.POOL_STATE_DEGRADED if view.damaged else pools_pb2.POOL_STATE_OPEN,
+        epoch=record.epoch,
+        active_backbone=names.model_name(record.pool_id, record.backbone),
+        active_head=names.model_name(record.pool_id, record.head),
+        attributes=view.attributes,
+        index=pools_pb2.IndexStatus(kind=view.index_kind, indexed=view.indexed, building=view.index_building),
+        segments=view.segments,
+        embedding_bytes=view.embedding_bytes,
+        damaged_segments=[
+            pools_pb2.DamagedSegment(file=damaged.file, samples=damaged.samples, reason=damaged.reason)
+            for damaged in view.damaged[:MAX_DAMAGED_SHOWN]
+        ],
+        create_time=timestamp_message(record.create_time),
+    )
+
+
+def _counts_message(counts: Mapping[State, int]) -> pools_pb2.SampleCounts:
+    served = {
+        "unlabeled": counts.get(State.UNLABELED, 0),
+        "leased": counts.get(State.LEASED, 0),
+        "labeled": counts.get(State.LABELED, 0),
+        "excluded": counts.get(State.EXCLUDED, 0),
+    }
+    return pools_pb2.SampleCounts(**served, total=sum(served.values()), damaged=counts.get(State.DAMAGED, 0))
+
+
+def to_on_conflict(header: pools_pb2.AddSamplesHeader) -> OnConflict:
+    """What to do with known ids. Raises AssayError(INVALID_ARGUMENT)."""
+    return choice(_ON_CONFLICT, header.on_conflict, "on_conflict")
+
+
+def to_batch(batch: pools_pb2.SampleBatch) -> IngestBatch:
+    """A batch of samples, its columns all of one length.
+
+    Raises:
+        AssayError: INVALID_ARGUMENT where columns differ in length, or not exactly one of embeddings and inputs is
+            given; INVALID_MATRIX, INPUTS_INVALID, NOT_FINITE from the arrays.
+    """
+    ids = list(batch.ids)
+    count = len(ids)
+    if batch.HasField("embeddings") == bool(batch.inputs):
+        raise AssayError(Reason.INVALID_ARGUMENT, "A batch needs either embeddings or inputs, and not both.")
+    columns = SampleColumns(
+        ids=ids,
+        uris=_column(batch.uris, count, "uris"),
+        payloads=_column(batch.payloads, count, "payloads"),
+        payload_media_type=batch.payload_media_type,
+        attributes=_attributes(batch.attributes, count),
+        predictions_NC=_rows(to_matrix(batch.predictions, "predictions"), count, "predictions")
+        if batch.HasField("predictions")
+        else None,
+        inputs=_inputs(batch, count) if batch.inputs else None,
+    )
+    embeddings_ND = to_matrix(batch.embeddings, "embeddings") if batch.HasField("embeddings") else None
+    return IngestBatch(
+        columns=columns,
+        embeddings_ND=None if embeddings_ND is None else _rows(embeddings_ND, count, "embeddings"),
+        labels=_column(batch.labels, count, "labels"),
+    )
+
+
+def _unequal(field: str, got: int, count: int) -> AssayError:
+    return AssayError(
+        Reason.INVALID_ARGUMENT,
+        f"{field} has {got:,} entries for {count:,} ids; give one per id" + (" or none." if count else "."),
+        field=field,
+    )
+
+
+def _column(values: Any, count: int, field: str) -> list[Any] | None:
+    if not values:
+        return None
+    if len(values) != count:
+        raise _unequal(field, len(values), count)
+    return list(values)
+
+
+def _rows(values_NX: FloatArray, count: int, field: str) -> FloatArray:
+    if len(values_NX) != count:
+        raise _unequal(field, len(values_NX), count)
+    return values_NX
+
+
+def _inputs(batch: pools_pb2.SampleBatch, count: int) -> dict[str, npt.NDArray[Any]]:
+    inputs = to_tensors(batch.inputs)
+    samples = len(next(iter(inputs.values())))
+    if samples != count:
+        raise _unequal("inputs", samples, count)
+    return inputs
+
+
+def _attributes(columns: Sequence[pools_pb2.AttributeColumn], count: int) -> dict[str, AttributeColumn]:
+    attributes = {column.name: _attribute(column, count) for column in columns}
+    if len(attributes) != len(columns):
+        raise AssayError(Reason.INVALID_ARGUMENT, "An attribute comes twice in the batch. Give each one column.")
+    return attributes
+
+
+def _attribute(column: pools_pb2.AttributeColumn, count: int) -> AttributeColumn:
+    kind, values = _attribute_values(column)
+    field = f"attribute {column.name[:100]!r}"
+    if len(values) != count:
+        raise _unequal(field, len(values), count)
+    if column.present and len(column.present) != count:
+        raise _unequal(f"present of {field}", len(column.present), count)
+    return AttributeColumn(kind, values, _mask(column.present))
+
+
+def _mask(present: Sequence[bool]) -> MaskArray | None:
+    return np.fromiter(present, np.bool_, len(present)) if present else None
+
+
+def _attribute_values(column: pools_pb2.AttributeColumn) -> tuple[str, Sequence[str] | npt.NDArray[Any]]:
+    match column.WhichOneof("kind"):
+        case "strings":
+            return "string", list(column.strings.values)
+        case "doubles":
+            return "double", np.fromiter(column.doubles.values, np.float64, len(column.doubles.values))
+        case "int64s":
+            return "int64", np.fromiter(column.int64s.values, np.int64, len(column.int64s.values))
+        case "bools":
+            return "bool", np.fromiter(column.bools.values, np.bool_, len(column.bools.values))
+        case _:
+            raise AssayError(Reason.INVALID_ARGUMENT, f"Attribute {column.name[:100]!r} has no values.")
+
+
+def add_message(result: AddResult) -> pools_pb2.AddSamplesResponse:
+    """What became of a batch, for the wire."""
+    return pools_pb2.AddSamplesResponse(
+        added=result.added,
+        skipped=result.skipped,
+        replaced=result.replaced,
+        epoch=result.epoch,
+        timings=timing_messages(result.timings),
+    )
+
+
+def delete_message(result: DeleteResult) -> pools_pb2.DeleteSamplesResponse:
+    """What became of a deletion, for the wire."""
+    return pools_pb2.DeleteSamplesResponse(deleted=result.deleted, epoch=result.epoch)
+
+
+def to_deleted_ids(request: pools_pb2.DeleteSamplesRequest) -> list[str]:
+    """Ids to delete. Raises AssayError(INVALID_ARGUMENT) for none or too many."""
+    bounded(len(request.ids), 1, MAX_DELETED, "number of ids")
+    return list(request.ids)
+
+
+def to_search_spec(request: pools_pb2.SearchSamplesRequest) -> SearchSpec:
+    """A search. Raises AssayError: INVALID_ARGUMENT without a query or beyond the bounds, INVALID_MATRIX,
+    INVALID_FILTER."""
+    vectors_QD: FloatArray | None = None
+    ids: tuple[str, ...] = ()
+    match request.WhichOneof("query"):
+        case "vectors":
+            vectors_QD = to_matrix(request.vectors, "vectors")
+            bounded(len(vectors_QD), 1, MAX_QUERIES, "number of query vectors")
+        case "samples":
+            ids = tuple(request.samples.ids)
+            bounded(len(ids), 1, MAX_QUERIES, "number of query samples")
+        case _:
+            raise AssayError(Reason.INVALID_ARGUMENT, "A search needs vectors or samples.")
+    return SearchSpec(
+        vectors_QD=vectors_QD,
+        ids=ids,
+        k=bounded(request.k, 1, MAX_NEIGHBORS, "k", default=10),
+        filter=to_filter(request.filter),
+        states=states(request.states),
+        mode=choice(_SEARCH_MODES, request.mode, "mode"),
+        payload=request.include_payload,
+    )
+
+
+def search_message(result: SearchResult) -> pools_pb2.SearchSamplesResponse:
+    """Result of a search for the wire."""
+    return pools_pb2.SearchSamplesResponse(
+        results=[
+            pools_pb2.SearchResult(
+                neighbors=[pools_pb2.Neighbor(sample=sample_message(view), distance=value) for view, value in hits]
+            )
+            for hits in result.hits
+        ],
+        exact=result.exact,
+        epoch=result.epoch,
+        timings=timing_messages(result.timings),
+    )

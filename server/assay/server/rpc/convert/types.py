@@ -1,0 +1,318 @@
+"""Messages shared by the services: filters, plans, samples, picks, provenance."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from google.protobuf.struct_pb2 import Struct, Value
+
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.messages import PickView, Plan, Provenance, SampleView, ScoreTerm, SelectTerm, Shortlist, Timings
+from assay.server.core.types import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf, Scalar, State
+from assay.server.rpc.convert import names
+from assay.server.rpc.convert.scalars import choice, duration_message, finite
+from assay.v1 import types_pb2
+
+STATES: Mapping[int, State] = {
+    types_pb2.SAMPLE_STATE_UNLABELED: State.UNLABELED,
+    types_pb2.SAMPLE_STATE_LEASED: State.LEASED,
+    types_pb2.SAMPLE_STATE_LABELED: State.LABELED,
+    types_pb2.SAMPLE_STATE_EXCLUDED: State.EXCLUDED,
+}
+_WIRE_STATES = {state: types_pb2.SampleState.ValueType(value) for value, state in STATES.items()}
+_OPS: Mapping[int, str] = {
+    types_pb2.COMPARE_OP_EQ: "==",
+    types_pb2.COMPARE_OP_NE: "!=",
+    types_pb2.COMPARE_OP_LT: "<",
+    types_pb2.COMPARE_OP_LE: "<=",
+    types_pb2.COMPARE_OP_GT: ">",
+    types_pb2.COMPARE_OP_GE: ">=",
+}
+_WIRE_OPS = {op: types_pb2.CompareOp.ValueType(value) for value, op in _OPS.items()}
+
+MAX_FILTER_DEPTH = 16
+MAX_CONDITIONS = 100
+MAX_ONE_OF = 10_000
+MAX_FILTER_IDS = 100_000
+MAX_TEXT_BYTES = 4096
+MAX_STRUCT_DEPTH = 16
+LARGEST_EXACT_INT = 2**53
+
+
+def states(values: Sequence[int]) -> tuple[State, ...]:
+    """States to keep. Raises AssayError(INVALID_ARGUMENT) for an unspecified or unknown one."""
+    return tuple(choice(STATES, value, "states") for value in values)
+
+
+# --- filters -------------------------------------------------------------------------------------------------------
+
+
+def to_filter(message: types_pb2.Filter) -> Filter | None:
+    """A filter; None where its condition is unset, which matches every sample.
+
+    Raises:
+        AssayError: INVALID_FILTER where it is nested too deep, too large, or lacks an operator, a value or a part.
+    """
+    return None if message.WhichOneof("kind") is None else _filter(message, 1)
+
+
+def _invalid_filter(problem: str) -> AssayError:
+    return AssayError(Reason.INVALID_FILTER, f"The filter {problem}.")
+
+
+def _filter(message: types_pb2.Filter, depth: int) -> Filter:
+    if depth > MAX_FILTER_DEPTH:
+        raise _invalid_filter(f"is nested more than {MAX_FILTER_DEPTH} deep")
+    match message.WhichOneof("kind"):
+        case "compare":
+            return _comparison(message.compare)
+        case "one_of":
+            _within(len(message.one_of.values), MAX_ONE_OF, "values to be one of")
+            return OneOf(message.one_of.attribute, tuple(scalar(value) for value in message.one_of.values))
+        case "all_of":
+            return AllOf(_conditions(message.all_of, depth))
+        case "any_of":
+            return AnyOf(_conditions(message.any_of, depth))
+        case "negation":
+            return Not(_filter(message.negation, depth + 1))
+        case "ids":
+            _within(len(message.ids.ids), MAX_FILTER_IDS, "ids")
+            return HasId(tuple(message.ids.ids))
+        case _:
+            raise _invalid_filter("has a part without a condition")
+
+
+def _within(count: int, most: int, what: str) -> None:
+    if not 1 <= count <= most:
+        raise _invalid_filter(f"has {count:,} {what}; it must be from 1 to {most:,}")
+
+
+def _conditions(message: types_pb2.Filter.Conditions, depth: int) -> tuple[Filter, ...]:
+    _within(len(message.filters), MAX_CONDITIONS, "conditions in one place")
+    return tuple(_filter(part, depth + 1) for part in message.filters)
+
+
+def _comparison(message: types_pb2.Filter.Comparison) -> Compare:
+    try:
+        op = _OPS[message.op]
+    except KeyError:
+        raise _invalid_filter(f"compares {message.attribute[:100]!r} by no usable operator ({message.op})") from None
+    return Compare(message.attribute, op, scalar(message.value))
+
+
+def scalar(message: types_pb2.AttributeValue) -> Scalar:
+    """Value of an attribute. Raises AssayError(INVALID_FILTER) where it is unset, too long or not finite."""
+    match message.WhichOneof("kind"):
+        case "string_value":
+            if len(message.string_value.encode()) > MAX_TEXT_BYTES:
+                raise _invalid_filter(f"has a text of more than {MAX_TEXT_BYTES:,} bytes")
+            return message.string_value
+        case "double_value":
+            if not math.isfinite(message.double_value):
+                raise _invalid_filter("has a number that is not finite")
+            return message.double_value
+        case "int64_value":
+            return message.int64_value
+        case "bool_value":
+            return message.bool_value
+        case _:
+            raise _invalid_filter("has a value that is unset")
+
+
+def filter_message(value: Filter | None) -> types_pb2.Filter | None:
+    """A filter for the wire; None stays None, which leaves a field unset."""
+    match value:
+        case None:
+            return None
+        case Compare():
+            compare = types_pb2.Filter.Comparison(
+                attribute=value.attribute, op=_WIRE_OPS[value.op], value=scalar_message(value.value)
+            )
+            return types_pb2.Filter(compare=compare)
+        case OneOf():
+            values = [scalar_message(part) for part in value.values]
+            return types_pb2.Filter(one_of=types_pb2.Filter.Membership(attribute=value.attribute, values=values))
+        case AllOf():
+            return types_pb2.Filter(all_of=_conditions_message(value.filters))
+        case AnyOf():
+            return types_pb2.Filter(any_of=_conditions_message(value.filters))
+        case Not():
+            return types_pb2.Filter(negation=filter_message(value.filter))
+        case HasId():
+            return types_pb2.Filter(ids=types_pb2.Filter.Ids(ids=value.ids))
+
+
+def _conditions_message(filters: Sequence[Filter]) -> types_pb2.Filter.Conditions:
+    parts = (filter_message(part) for part in filters)
+    return types_pb2.Filter.Conditions(filters=[part for part in parts if part is not None])
+
+
+def scalar_message(value: Scalar) -> types_pb2.AttributeValue:
+    """Value of an attribute for the wire."""
+    match value:
+        case bool():
+            return types_pb2.AttributeValue(bool_value=value)
+        case int():
+            return types_pb2.AttributeValue(int64_value=value)
+        case float():
+            return types_pb2.AttributeValue(double_value=value)
+        case str():
+            return types_pb2.AttributeValue(string_value=value)
+
+
+# --- plans ---------------------------------------------------------------------------------------------------------
+
+
+def to_plan(message: types_pb2.Plan) -> Plan:
+    """A plan. Raises AssayError: INVALID_FILTER, INVALID_PLAN, INVALID_PARAMETER or NOT_FINITE for a malformed part."""
+    return Plan(
+        preset=message.preset,
+        filter=to_filter(message.filter),
+        scores=tuple(_score_term(term) for term in message.scores),
+        shortlist=_shortlist(message.shortlist) if message.HasField("shortlist") else None,
+        select=SelectTerm(message.select.strategy, params(message.select.params))
+        if message.HasField("select")
+        else None,
+        exploration=finite(message.exploration, "exploration"),
+    )
+
+
+def _score_term(term: types_pb2.ScoreTerm) -> ScoreTerm:
+    return ScoreTerm(term.strategy, params(term.params), finite(term.strength, "strength") or 1.0)
+
+
+def _shortlist(message: types_pb2.Shortlist) -> Shortlist:
+    size, per_pick = message.size, message.per_pick
+    if size < 0 or per_pick < 0 or size + per_pick == 0:
+        raise AssayError(Reason.INVALID_PLAN, "A shortlist needs a size or a per_pick of 1 or more.")
+    return Shortlist(size, per_pick)
+
+
+def plan_message(plan: Plan) -> types_pb2.Plan:
+    """A plan for the wire."""
+    return types_pb2.Plan(
+        preset=plan.preset,
+        filter=filter_message(plan.filter),
+        scores=[
+            types_pb2.ScoreTerm(strategy=term.strategy, params=struct_message(term.params), strength=term.strength)
+            for term in plan.scores
+        ],
+        shortlist=_shortlist_message(plan.shortlist),
+        select=_select_message(plan.select),
+        exploration=plan.exploration,
+    )
+
+
+def _shortlist_message(shortlist: Shortlist | None) -> types_pb2.Shortlist | None:
+    if shortlist is None:
+        return None
+    if shortlist.size:
+        return types_pb2.Shortlist(size=shortlist.size)
+    return types_pb2.Shortlist(per_pick=shortlist.per_pick)
+
+
+def _select_message(select: SelectTerm | None) -> types_pb2.SelectTerm | None:
+    if select is None:
+        return None
+    return types_pb2.SelectTerm(strategy=select.strategy, params=struct_message(select.params))
+
+
+def params(struct: Struct) -> dict[str, Any]:
+    """Parameters of a strategy. JSON knows one kind of number, so whole ones become int.
+
+    Raises:
+        AssayError: INVALID_PARAMETER for a number that is not finite, an unset value, or too deep a nesting.
+    """
+    return {name: _plain(value, name, 1) for name, value in struct.fields.items()}
+
+
+def _plain(value: Value, name: str, depth: int) -> Any:
+    if depth > MAX_STRUCT_DEPTH:
+        raise AssayError(Reason.INVALID_PARAMETER, f"Parameter {name[:100]!r} is nested too deep.")
+    match value.WhichOneof("kind"):
+        case "null_value":
+            return None
+        case "number_value":
+            return _number(value.number_value, name)
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return {key: _plain(part, name, depth + 1) for key, part in value.struct_value.fields.items()}
+        case "list_value":
+            return [_plain(part, name, depth + 1) for part in value.list_value.values]
+        case _:
+            raise AssayError(Reason.INVALID_PARAMETER, f"Parameter {name[:100]!r} has an unset value.")
+
+
+def _number(value: float, name: str) -> int | float:
+    if not math.isfinite(value):
+        raise AssayError(Reason.INVALID_PARAMETER, f"Parameter {name[:100]!r} is not finite.")
+    return int(value) if value.is_integer() and abs(value) <= LARGEST_EXACT_INT else value
+
+
+def struct_message(values: Mapping[str, Any]) -> Struct:
+    """A JSON-like mapping for the wire; tuples become lists."""
+    struct = Struct()
+    struct.update({key: _jsonable(value) for key, value in values.items()})
+    return struct
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(part) for part in value]
+    return value
+
+
+# --- samples and picks ---------------------------------------------------------------------------------------------
+
+
+def sample_message(view: SampleView) -> types_pb2.Sample:
+    """A sample for the wire."""
+    record = view.record
+    return types_pb2.Sample(
+        id=record.id,
+        uri=record.uri,
+        payload=record.payload,
+        payload_media_type=record.payload_media_type,
+        attributes={name: scalar_message(value) for name, value in record.attributes.items()},
+        state=_WIRE_STATES.get(view.state, types_pb2.SAMPLE_STATE_UNSPECIFIED),
+        label=view.label,
+        row=view.row,
+    )
+
+
+def pick_message(view: PickView) -> types_pb2.Pick:
+    """A pick for the wire."""
+    return types_pb2.Pick(
+        sample=sample_message(view.sample),
+        rank=view.rank,
+        score=view.score,
+        parts=view.parts,
+        predictions=[
+            types_pb2.Prediction(class_name=class_name, probability=probability)
+            for class_name, probability in view.predictions
+        ],
+    )
+
+
+def provenance_message(pool_id: str, provenance: Provenance) -> types_pb2.Provenance:
+    """A provenance for the wire."""
+    return types_pb2.Provenance(
+        backbone=names.model_name(pool_id, provenance.backbone),
+        head=names.model_name(pool_id, provenance.head),
+        prediction_source=provenance.source,
+        embedding_space=provenance.space,
+        epoch=provenance.epoch,
+        plan_digest=provenance.plan_digest,
+        seed=provenance.seed,
+        candidates=provenance.candidates,
+    )
+
+
+def timing_messages(timings: Timings) -> list[types_pb2.StageTiming]:
+    """Time per stage for the wire."""
+    return [types_pb2.StageTiming(stage=stage, duration=duration_message(value)) for stage, value in timings]

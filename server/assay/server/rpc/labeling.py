@@ -1,0 +1,109 @@
+"""The Labeling service."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from assay.server.core.messages import LabelView
+from assay.server.rpc.calls import Edge, bind, request_key, streamed, unary
+from assay.server.rpc.convert import names, paging
+from assay.server.rpc.convert.labeling import (
+    batch_message,
+    label_lines,
+    label_message,
+    lease_message,
+    submit_message,
+    to_batch_spec,
+    to_release_reason,
+    to_submit_spec,
+    to_ttl,
+)
+from assay.server.rpc.convert.scalars import choice
+from assay.server.rpc.execution import Lanes
+from assay.server.rpc.gate import Gate
+from assay.v1 import labeling_pb2, labeling_pb2_grpc
+
+Export = Callable[[Iterable[Sequence[LabelView]]], Iterator[bytes]]
+EXPORT_PAGE = 10_000
+
+
+def json_lines(pages: Iterable[Sequence[LabelView]]) -> Iterator[bytes]:
+    """Labels as JSON Lines, one chunk a page."""
+    return map(label_lines, pages)
+
+
+class LabelingServicer(Edge, labeling_pb2_grpc.LabelingServicer):
+    """Translates between the wire and the core's labeling. `parquet` writes labels as a Parquet file, in chunks."""
+
+    def __init__(self, gate: Gate, lanes: Lanes, parquet: Export) -> None:
+        super().__init__(gate, lanes)
+        self._exports: Mapping[int, Export] = {
+            labeling_pb2.EXPORT_FORMAT_UNSPECIFIED: json_lines,
+            labeling_pb2.EXPORT_FORMAT_JSON_LINES: json_lines,
+            labeling_pb2.EXPORT_FORMAT_PARQUET: parquet,
+        }
+
+    @unary("compute", labeling_pb2.NextBatchResponse)
+    def NextBatch(self, request: labeling_pb2.NextBatchRequest) -> labeling_pb2.NextBatchResponse:
+        pool_id = names.parse_pool(request.pool)
+        key = request_key("NextBatch", pool_id, request, bind(batch_message, pool_id))
+        return batch_message(pool_id, self.core.labeling.next_batch(pool_id, to_batch_spec(request), key))
+
+    @unary("io", labeling_pb2.Lease)
+    def GetLease(self, request: labeling_pb2.GetLeaseRequest) -> labeling_pb2.Lease:
+        pool_id, lease_id = names.parse_lease(request.name)
+        return lease_message(pool_id, self.core.labeling.lease(pool_id, lease_id))
+
+    @unary("io", labeling_pb2.ListLeasesResponse)
+    def ListLeases(self, request: labeling_pb2.ListLeasesRequest) -> labeling_pb2.ListLeasesResponse:
+        pool_id = names.parse_pool(request.pool)
+        page = paging.page(request, 0)
+        found = self.core.labeling.leases(pool_id, request.worker, page.after, page.fetch)
+        views, token = page.cut(found, lambda view: view.record.fencing_token)
+        return labeling_pb2.ListLeasesResponse(leases=map(bind(lease_message, pool_id), views), next_page_token=token)
+
+    @unary("io", labeling_pb2.Lease)
+    def RenewLease(self, request: labeling_pb2.RenewLeaseRequest) -> labeling_pb2.Lease:
+        pool_id, lease_id = names.parse_lease(request.name)
+        key = request_key("RenewLease", pool_id, request, bind(lease_message, pool_id))
+        view = self.core.labeling.renew(pool_id, lease_id, request.fencing_token, to_ttl(request), key)
+        return lease_message(pool_id, view)
+
+    @unary("io", labeling_pb2.Lease)
+    def ReleaseLease(self, request: labeling_pb2.ReleaseLeaseRequest) -> labeling_pb2.Lease:
+        pool_id, lease_id = names.parse_lease(request.name)
+        view = self.core.labeling.release(
+            pool_id,
+            lease_id,
+            request.fencing_token,
+            list(request.sample_ids),
+            to_release_reason(request),
+            request.exclude,
+            request_key("ReleaseLease", pool_id, request, bind(lease_message, pool_id)),
+        )
+        return lease_message(pool_id, view)
+
+    @unary("io", labeling_pb2.SubmitLabelsResponse)
+    def SubmitLabels(self, request: labeling_pb2.SubmitLabelsRequest) -> labeling_pb2.SubmitLabelsResponse:
+        pool_id = names.parse_pool(request.pool)
+        key = request_key("SubmitLabels", pool_id, request, submit_message)
+        return submit_message(self.core.labeling.submit(pool_id, to_submit_spec(pool_id, request), key))
+
+    @unary("io", labeling_pb2.ListLabelsResponse)
+    def ListLabels(self, request: labeling_pb2.ListLabelsRequest) -> labeling_pb2.ListLabelsResponse:
+        pool_id = names.parse_pool(request.pool)
+        page = paging.page(request, -1)
+        found = self.core.labeling.labels(pool_id, request.worker, request.class_name, page.after, page.fetch)
+        views, token = page.cut(found, lambda view: view.row)
+        return labeling_pb2.ListLabelsResponse(labels=map(bind(label_message, pool_id), views), next_page_token=token)
+
+    @streamed("io")
+    def ExportLabels(self, request: labeling_pb2.ExportLabelsRequest) -> Iterator[labeling_pb2.ExportLabelsResponse]:
+        pool_id = names.parse_pool(request.pool)
+        export = choice(self._exports, request.format, "format")
+        for chunk in export(self._label_pages(pool_id)):
+            yield labeling_pb2.ExportLabelsResponse(chunk=chunk)
+
+    def _label_pages(self, pool_id: str) -> Iterator[list[LabelView]]:
+        views = self.core.labeling.labels(pool_id, "", "", -1, EXPORT_PAGE)
+        while views:
+            yield views
+            views = self.core.labeling.labels(pool_id, "", "", views[-1].row, EXPORT_PAGE)

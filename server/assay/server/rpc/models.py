@@ -1,0 +1,121 @@
+"""The Models service."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from google.longrunning import operations_pb2
+from google.protobuf import empty_pb2
+
+from assay.server.core.errors import AssayError, Reason, RequestReplayed
+from assay.server.core.messages import ModelView
+from assay.server.rpc.calls import Context, Edge, bind, request_key, unary
+from assay.server.rpc.convert import names, paging
+from assay.server.rpc.convert.models import (
+    model_message,
+    predict_message,
+    to_kind_filter,
+    to_model_kind,
+    to_predict_spec,
+    to_sha256,
+    to_train_spec,
+    to_wishes,
+)
+from assay.server.rpc.convert.operations import operation_message, packed
+from assay.server.rpc.upload import ChunkBridge
+from assay.v1 import models_pb2, models_pb2_grpc
+
+
+class ModelsServicer(Edge, models_pb2_grpc.ModelsServicer):
+    """Translates between the wire and the core's models."""
+
+    async def UploadBackbone(
+        self, request_iterator: AsyncIterator[models_pb2.UploadBackboneRequest], context: Context
+    ) -> models_pb2.Model:
+        messages = aiter(request_iterator)
+        header = _header(await anext(messages, None))
+        bridge = ChunkBridge(_size(header))
+        feeding = asyncio.ensure_future(bridge.feed(messages))
+        try:
+            return await self.lanes.upload.run(self._upload, header, bridge)
+        except RequestReplayed as replay:
+            return models_pb2.Model.FromString(replay.response)
+        finally:
+            feeding.cancel()
+            bridge.abandon()
+
+    def _upload(self, header: models_pb2.UploadBackboneHeader, bridge: ChunkBridge) -> models_pb2.Model:
+        pool_id = names.parse_pool(header.pool)
+        to_message = bind(model_message, pool_id)
+        view = self.core.models.upload(
+            pool_id,
+            header.model_id,
+            header.display_name,
+            to_wishes(header),
+            bridge,
+            header.size_bytes,
+            to_sha256(header.sha256),
+            request_key("UploadBackbone", pool_id, header, to_message),
+        )
+        return model_message(pool_id, view)
+
+    @unary("io", models_pb2.Model)
+    def GetModel(self, request: models_pb2.GetModelRequest) -> models_pb2.Model:
+        pool_id, model_id = names.parse_model(request.name)
+        return model_message(pool_id, self.core.models.get(pool_id, model_id))
+
+    @unary("io", models_pb2.ListModelsResponse)
+    def ListModels(self, request: models_pb2.ListModelsRequest) -> models_pb2.ListModelsResponse:
+        pool_id = names.parse_pool(request.pool)
+        page = paging.page(request, "")
+        found = self.core.models.list(pool_id, to_kind_filter(request.kind), page.after, page.fetch)
+        views, token = page.cut(found, lambda view: view.record.model_id)
+        return models_pb2.ListModelsResponse(models=map(bind(model_message, pool_id), views), next_page_token=token)
+
+    @unary("io", empty_pb2.Empty)
+    def DeleteModel(self, request: models_pb2.DeleteModelRequest) -> empty_pb2.Empty:
+        pool_id, model_id = names.parse_model(request.name)
+        key = request_key("DeleteModel", pool_id, request, lambda _: empty_pb2.Empty())
+        self.core.models.delete(pool_id, model_id, key)
+        return empty_pb2.Empty()
+
+    @unary("io", operations_pb2.Operation)
+    def ActivateModel(self, request: models_pb2.ActivateModelRequest) -> operations_pb2.Operation:
+        pool_id, model_id = names.parse_model(request.name)
+        key = request_key("ActivateModel", pool_id, request, operation_message)
+        return operation_message(self.core.models.activate(pool_id, model_id, key, _result_encoder(pool_id)))
+
+    @unary("io", operations_pb2.Operation)
+    def RollbackModel(self, request: models_pb2.RollbackModelRequest) -> operations_pb2.Operation:
+        pool_id = names.parse_pool(request.pool)
+        kind = to_model_kind(request.kind)
+        key = request_key("RollbackModel", pool_id, request, operation_message)
+        return operation_message(self.core.models.rollback(pool_id, kind, key, _result_encoder(pool_id)))
+
+    @unary("io", operations_pb2.Operation)
+    def TrainHead(self, request: models_pb2.TrainHeadRequest) -> operations_pb2.Operation:
+        pool_id = names.parse_pool(request.pool)
+        key = request_key("TrainHead", pool_id, request, operation_message)
+        view = self.core.models.train(pool_id, to_train_spec(request), key, _result_encoder(pool_id))
+        return operation_message(view)
+
+    @unary("compute", models_pb2.PredictResponse)
+    def Predict(self, request: models_pb2.PredictRequest) -> models_pb2.PredictResponse:
+        pool_id = names.parse_pool(request.pool)
+        return predict_message(pool_id, self.core.models.predict(pool_id, to_predict_spec(pool_id, request)))
+
+
+def _header(message: models_pb2.UploadBackboneRequest | None) -> models_pb2.UploadBackboneHeader:
+    if message is None or message.WhichOneof("kind") != "header":
+        raise AssayError(Reason.INVALID_ARGUMENT, "An UploadBackbone stream starts with its header.")
+    return message.header
+
+
+def _size(header: models_pb2.UploadBackboneHeader) -> int:
+    if header.size_bytes < 1:
+        raise AssayError(Reason.INVALID_ARGUMENT, "size_bytes must be the size of the file, 1 or more.")
+    return header.size_bytes
+
+
+def _result_encoder(pool_id: str) -> Callable[[ModelView], bytes]:
+    """What an operation keeps of the model that it ends with: a serialised Any."""
+    return lambda view: packed(model_message(pool_id, view)).SerializeToString()

@@ -1,0 +1,66 @@
+"""The google.longrunning Operations service."""
+
+import time
+
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf import empty_pb2
+
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.messages import OperationView
+from assay.server.rpc.calls import Context, Edge, unary
+from assay.server.rpc.convert import names, paging
+from assay.server.rpc.convert.operations import operation_message
+from assay.server.rpc.convert.scalars import seconds
+
+COLLECTION = "operations"
+WAIT_SLICE_S = 0.5  # waiters take turns on the lane's few threads
+DEFAULT_WAIT_S = 60.0
+FIRST = (-1.0, "")
+
+
+class OperationsServicer(Edge, operations_pb2_grpc.OperationsServicer):
+    """Translates between the wire and the core's operations."""
+
+    @unary("io", operations_pb2.Operation)
+    def GetOperation(self, request: operations_pb2.GetOperationRequest) -> operations_pb2.Operation:
+        return operation_message(self.core.operations.get(names.parse_operation(request.name)))
+
+    @unary("io", operations_pb2.ListOperationsResponse)
+    def ListOperations(self, request: operations_pb2.ListOperationsRequest) -> operations_pb2.ListOperationsResponse:
+        _check_listing(request)
+        page = paging.page(request, FIRST)
+        found = self.core.operations.list(None if page.after == FIRST else page.after, page.fetch)
+        views, token = page.cut(found, _moment)
+        return operations_pb2.ListOperationsResponse(operations=map(operation_message, views), next_page_token=token)
+
+    @unary("io", empty_pb2.Empty)
+    def CancelOperation(self, request: operations_pb2.CancelOperationRequest) -> empty_pb2.Empty:
+        self.core.operations.cancel(names.parse_operation(request.name))
+        return empty_pb2.Empty()
+
+    @unary("io", empty_pb2.Empty)
+    def DeleteOperation(self, request: operations_pb2.DeleteOperationRequest) -> empty_pb2.Empty:
+        self.core.operations.delete(names.parse_operation(request.name))
+        return empty_pb2.Empty()
+
+    async def WaitOperation(
+        self, request: operations_pb2.WaitOperationRequest, context: Context
+    ) -> operations_pb2.Operation:
+        operation_id = names.parse_operation(request.name)
+        wanted = seconds(request.timeout, "timeout") if request.HasField("timeout") else DEFAULT_WAIT_S
+        deadline = time.monotonic() + wanted
+        while True:
+            left = deadline - time.monotonic()
+            view = await self.lanes.wait.run(self.core.operations.wait, operation_id, min(max(left, 0.0), WAIT_SLICE_S))
+            if view.record.done or left <= WAIT_SLICE_S:
+                return operation_message(view)
+
+
+def _check_listing(request: operations_pb2.ListOperationsRequest) -> None:
+    if request.name not in ("", COLLECTION) or request.filter:
+        message = 'All operations are listed under the name "operations"; there is no filter.'
+        raise AssayError(Reason.INVALID_ARGUMENT, message)
+
+
+def _moment(view: OperationView) -> tuple[float, str]:
+    return float(view.record.create_time), view.record.operation_id

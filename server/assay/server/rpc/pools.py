@@ -1,0 +1,189 @@
+"""The Pools service."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from google.protobuf import empty_pb2
+
+from assay.server.core.errors import AssayError, Reason, RequestReplayed
+from assay.server.core.types import OnConflict, RequestKey
+from assay.server.rpc.calls import Context, Edge, digest, reader, request_key, unary
+from assay.server.rpc.convert import names, paging
+from assay.server.rpc.convert.pools import (
+    add_message,
+    delete_message,
+    pool_message,
+    search_message,
+    to_batch,
+    to_deleted_ids,
+    to_on_conflict,
+    to_pool_spec,
+    to_search_spec,
+)
+from assay.server.rpc.convert.scalars import request_id
+from assay.server.rpc.convert.types import sample_message, states, to_filter
+from assay.server.rpc.errors import Annotated
+from assay.v1 import pools_pb2, pools_pb2_grpc, types_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """Header of an AddSamples stream, checked."""
+
+    pool_id: str
+    on_conflict: OnConflict
+    request_id: str
+    header: pools_pb2.AddSamplesHeader
+
+    def key(self, index: int, batch: pools_pb2.SampleBatch) -> RequestKey:
+        """Idempotency of one batch: the stream's, and the batch's place in it."""
+        return RequestKey(
+            request_id=f"{self.request_id}/{index}" if self.request_id else "",
+            scope=f"AddSamples/{self.pool_id}",
+            fingerprint=digest(self.header, batch) if self.request_id else "",
+            encode=lambda result: add_message(result).SerializeToString(),
+        )
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Sum of the replies to the batches of a stream."""
+
+    stored: int = 0
+    reply: pools_pb2.AddSamplesResponse = field(default_factory=pools_pb2.AddSamplesResponse)
+    _timings: dict[str, types_pb2.StageTiming] = field(default_factory=dict)
+
+    def add(self, part: pools_pb2.AddSamplesResponse) -> None:
+        """Counts a stored batch."""
+        self.stored += part.added + part.skipped + part.replaced
+        self.reply.added += part.added
+        self.reply.skipped += part.skipped
+        self.reply.replaced += part.replaced
+        self.reply.epoch = part.epoch
+        for timing in part.timings:
+            self._add_timing(timing)
+
+    def _add_timing(self, timing: types_pb2.StageTiming) -> None:
+        total = self._timings.get(timing.stage)
+        if total is None:
+            total = self._timings[timing.stage] = self.reply.timings.add(stage=timing.stage)
+        micros = total.duration.ToMicroseconds() + timing.duration.ToMicroseconds()
+        total.duration.FromMicroseconds(micros)
+
+
+class PoolsServicer(Edge, pools_pb2_grpc.PoolsServicer):
+    """Translates between the wire and the core's pools and samples."""
+
+    @unary("io", pools_pb2.Pool)
+    def CreatePool(self, request: pools_pb2.CreatePoolRequest) -> pools_pb2.Pool:
+        key = request_key("CreatePool", "", request, pool_message)
+        return pool_message(self.core.pools.create(to_pool_spec(request), key))
+
+    @unary("io", pools_pb2.Pool)
+    def GetPool(self, request: pools_pb2.GetPoolRequest) -> pools_pb2.Pool:
+        return pool_message(self.core.pools.get(names.parse_pool(request.name)))
+
+    @unary("io", pools_pb2.ListPoolsResponse)
+    def ListPools(self, request: pools_pb2.ListPoolsRequest) -> pools_pb2.ListPoolsResponse:
+        page = paging.page(request, "")
+        views, token = page.cut(self.core.pools.list(page.after, page.fetch), lambda view: view.record.pool_id)
+        return pools_pb2.ListPoolsResponse(pools=map(pool_message, views), next_page_token=token)
+
+    @unary("io", empty_pb2.Empty)
+    def DeletePool(self, request: pools_pb2.DeletePoolRequest) -> empty_pb2.Empty:
+        pool_id = names.parse_pool(request.name)
+        self.core.pools.delete(pool_id, request_key("DeletePool", pool_id, request, lambda _: empty_pb2.Empty()))
+        return empty_pb2.Empty()
+
+    async def AddSamples(
+        self, request_iterator: AsyncIterator[pools_pb2.AddSamplesRequest], context: Context
+    ) -> pools_pb2.AddSamplesResponse:
+        tally = _Tally()
+        try:
+            await self._store_all(request_iterator, tally)
+        except Exception as error:
+            raise Annotated(error, stored=tally.stored) from error
+        return tally.reply
+
+    async def _store_all(self, messages: AsyncIterator[pools_pb2.AddSamplesRequest], tally: _Tally) -> None:
+        """Stores batch after batch. The next one is received while one is being stored, and no further one."""
+        read = reader(messages)
+        stream = _opened(await read())
+        storing: asyncio.Task[pools_pb2.AddSamplesResponse] | None = None
+        index = 0
+        while True:
+            reading = read()
+            try:
+                if storing is not None:
+                    tally.add(await storing)
+                message = await reading
+            finally:
+                reading.cancel()
+            if message is None:
+                break
+            storing = asyncio.ensure_future(self._store(stream, index, _batch(message)))
+            index += 1
+        if storing is None:
+            view = await self.lanes.io.run(lambda: self.core.pools.get(stream.pool_id))
+            tally.reply.epoch = view.record.epoch
+
+    async def _store(self, stream: _Stream, index: int, batch: pools_pb2.SampleBatch) -> pools_pb2.AddSamplesResponse:
+        try:
+            return await self.lanes.ingest.run(self._store_now, stream, index, batch)
+        except RequestReplayed as replay:
+            return pools_pb2.AddSamplesResponse.FromString(replay.response)
+
+    def _store_now(self, stream: _Stream, index: int, batch: pools_pb2.SampleBatch) -> pools_pb2.AddSamplesResponse:
+        key = stream.key(index, batch)
+        return add_message(self.core.samples.add(stream.pool_id, to_batch(batch), stream.on_conflict, key))
+
+    @unary("io", types_pb2.Sample)
+    def GetSample(self, request: pools_pb2.GetSampleRequest) -> types_pb2.Sample:
+        return sample_message(self.core.samples.get(names.parse_pool(request.pool), request.id))
+
+    @unary("io", pools_pb2.ListSamplesResponse)
+    def ListSamples(self, request: pools_pb2.ListSamplesRequest) -> pools_pb2.ListSamplesResponse:
+        page = paging.page(request, -1)
+        views, after_row = self.core.samples.list(
+            names.parse_pool(request.pool),
+            to_filter(request.filter),
+            states(request.states),
+            page.after,
+            page.size,
+            request.include_payload,
+        )
+        token = page.token(after_row) if after_row >= 0 else ""
+        return pools_pb2.ListSamplesResponse(samples=map(sample_message, views), next_page_token=token)
+
+    @unary("io", pools_pb2.DeleteSamplesResponse)
+    def DeleteSamples(self, request: pools_pb2.DeleteSamplesRequest) -> pools_pb2.DeleteSamplesResponse:
+        pool_id = names.parse_pool(request.pool)
+        key = request_key("DeleteSamples", pool_id, request, delete_message)
+        ids = to_deleted_ids(request)
+        return delete_message(self.core.samples.delete(pool_id, ids, request.allow_missing, key))
+
+    @unary("compute", pools_pb2.SearchSamplesResponse)
+    def SearchSamples(self, request: pools_pb2.SearchSamplesRequest) -> pools_pb2.SearchSamplesResponse:
+        pool_id = names.parse_pool(request.pool)
+        return search_message(self.core.samples.search(pool_id, to_search_spec(request)))
+
+
+def _opened(message: pools_pb2.AddSamplesRequest | None) -> _Stream:
+    if message is None or message.WhichOneof("kind") != "header":
+        raise AssayError(Reason.INVALID_ARGUMENT, "An AddSamples stream starts with its header.")
+    header = pools_pb2.AddSamplesHeader()
+    header.CopyFrom(message.header)
+    header.ClearField("request_id")
+    return _Stream(
+        pool_id=names.parse_pool(header.pool),
+        on_conflict=to_on_conflict(header),
+        request_id=request_id(message.header.request_id),
+        header=header,
+    )
+
+
+def _batch(message: pools_pb2.AddSamplesRequest) -> pools_pb2.SampleBatch:
+    if message.WhichOneof("kind") != "batch":
+        raise AssayError(Reason.INVALID_ARGUMENT, "After its header an AddSamples stream has batches only.")
+    return message.batch

@@ -1,0 +1,140 @@
+"""Puts the gRPC server together: servicers, health, reflection, interceptors, channel settings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from assay.server.core.assay import Assay
+from assay.server.rpc.auth import ApiKeys
+from assay.server.rpc.execution import Lanes
+from assay.server.rpc.gate import Gate
+from assay.server.rpc.interceptors import Authorize, Errors, Observe
+from assay.server.rpc.labeling import Export, LabelingServicer
+from assay.server.rpc.metrics import Metrics
+from assay.server.rpc.mining import MiningServicer
+from assay.server.rpc.models import ModelsServicer
+from assay.server.rpc.operations import OperationsServicer
+from assay.server.rpc.pools import PoolsServicer
+from assay.v1 import (
+    labeling_pb2,
+    labeling_pb2_grpc,
+    mining_pb2,
+    mining_pb2_grpc,
+    models_pb2,
+    models_pb2_grpc,
+    pools_pb2,
+    pools_pb2_grpc,
+)
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICES = (
+    pools_pb2.DESCRIPTOR.services_by_name["Pools"].full_name,
+    models_pb2.DESCRIPTOR.services_by_name["Models"].full_name,
+    mining_pb2.DESCRIPTOR.services_by_name["Mining"].full_name,
+    labeling_pb2.DESCRIPTOR.services_by_name["Labeling"].full_name,
+    operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
+)
+STANDARD_SERVICES = (health.SERVICE_NAME, reflection.SERVICE_NAME)
+KEEPALIVE_MIN_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM texts of the server's certificate chain and key; with client_ca, callers need a certificate of that CA."""
+
+    certificate: bytes
+    key: bytes = field(repr=False)
+    client_ca: bytes | None = None
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """The same for gRPC."""
+        return grpc.ssl_server_credentials(
+            [(self.key, self.certificate)],
+            root_certificates=self.client_ca,
+            require_client_auth=self.client_ca is not None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeSettings:
+    """Settings of the edge; sizes in bytes."""
+
+    listen: str
+    tls: Tls | None = None
+    keys: ApiKeys = field(default_factory=ApiKeys)
+    max_message_bytes: int = 64 << 20
+    max_concurrent_rpcs: int = 1024
+
+
+class RpcServer:
+    """The gRPC server. It answers as soon as it is started, but serves only once a core is given to `serve`."""
+
+    def __init__(self, settings: EdgeSettings, lanes: Lanes, parquet: Export) -> None:
+        self.gate = Gate()
+        self.lanes = lanes
+        self.metrics = Metrics(self.gate, lanes)
+        self._health: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]  # it is there at run time
+        self._settings = settings
+        self._server = grpc.aio.server(
+            interceptors=(Errors(), Observe(self.metrics), Authorize(settings.keys)),
+            options=_options(settings),
+            maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
+        )
+        register(self._server, self.gate, lanes, parquet, self._health)
+
+    async def start(self) -> int:
+        """Binds and answers, NOT_SERVING. Returns the port. Raises RuntimeError if the address cannot be bound."""
+        await self._set_health(NOT_SERVING)
+        tls, address = self._settings.tls, self._settings.listen
+        if tls is None:
+            port = self._server.add_insecure_port(address)
+        else:
+            port = self._server.add_secure_port(address, tls.credentials())
+        await self._server.start()
+        return port
+
+    async def serve(self, core: Assay) -> None:
+        """Lets calls through to an open core: SERVING."""
+        self.gate.open(core)
+        await self._set_health(SERVING)
+
+    async def drain(self, grace: float) -> None:
+        """NOT_SERVING; takes no more calls, lets those in flight finish for so many seconds, then cancels them."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+    async def _set_health(self, status: int) -> None:
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)
+
+
+def register(
+    server: grpc.aio.Server, gate: Gate, lanes: Lanes, parquet: Export, health_servicer: health_pb2_grpc.HealthServicer
+) -> None:
+    """Adds all services to a server."""
+    pools_pb2_grpc.add_PoolsServicer_to_server(PoolsServicer(gate, lanes), server)
+    models_pb2_grpc.add_ModelsServicer_to_server(ModelsServicer(gate, lanes), server)
+    mining_pb2_grpc.add_MiningServicer_to_server(MiningServicer(gate, lanes), server)
+    labeling_pb2_grpc.add_LabelingServicer_to_server(LabelingServicer(gate, lanes, parquet), server)
+    operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(gate, lanes), server)
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    reflection.enable_server_reflection((*SERVICES, *STANDARD_SERVICES), server)
+
+
+def _options(settings: EdgeSettings) -> Sequence[tuple[str, int]]:
+    return (
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.so_reuseport", 0),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MIN_MS),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    )
