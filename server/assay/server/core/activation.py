@@ -1,6 +1,6 @@
 """Makes a model version the current one: everything is computed beside the old version, then swapped in one change."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -61,13 +61,16 @@ class Activation:
         needed = {spec.name for spec in record.info.inputs}
         missing = self._uncovered(snapshot, record.model_id)
         for segment in snapshot.samples:
-            rows = np.intersect1d(segment.rows_N, missing)
-            if len(rows) and set(segment.input_names) != needed:
+            wanted = np.isin(segment.rows_N, missing)
+            if set(segment.input_names) == needed:
+                for start, stop in segment.input_runs:
+                    wanted[start:stop] = False
+            if wanted.any():
                 raise AssayError(
                     Reason.INPUTS_NOT_KEPT,
-                    f"{len(rows)} samples of the pool have no stored inputs {sorted(needed)}, so this backbone "
-                    f"cannot embed "
-                    "them. Add them again with on_conflict REPLACE and these inputs, or delete them.",
+                    f"{np.count_nonzero(wanted)} samples of the pool have no stored inputs {sorted(needed)}, so this "
+                    "backbone cannot embed them. Add them again with on_conflict REPLACE and these inputs, or delete "
+                    "them.",
                     model=record.model_id,
                 )
 
@@ -163,7 +166,7 @@ class Activation:
         total: int,
     ) -> SegmentFile:
         embeddings, logits = [], []
-        for block in _blocks(positions):
+        for block in _blocks(positions, segment.input_runs):
             if task.stopped():
                 raise AssayError(Reason.CANCELLED, "The operation was cancelled while it embedded the pool.")
             stored = segment.inputs(int(block[0]), int(block[-1]) + 1)
@@ -220,6 +223,9 @@ class Activation:
         return None
 
 
-def _blocks(positions: RowArray) -> Iterator[RowArray]:
-    for start in range(0, len(positions), EMBED_BLOCK):
-        yield positions[start : start + EMBED_BLOCK]
+def _blocks(positions: RowArray, runs: Sequence[tuple[int, int]]) -> Iterator[RowArray]:
+    """Positions in blocks whose inputs have one shape."""
+    for first, end in runs:
+        inside = positions[(positions >= first) & (positions < end)]
+        for start in range(0, len(inside), EMBED_BLOCK):
+            yield inside[start : start + EMBED_BLOCK]

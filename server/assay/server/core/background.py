@@ -97,7 +97,7 @@ class Background:
             if error.reason is not Reason.SEGMENT_DAMAGED:
                 raise
             log.error("damaged segment: %s", error.message)
-            quarantine(self._pools.get(pool_id), file, error.message)
+            quarantine(self._pools.get(pool_id), file.file, error.message)
 
     def _index(self, pool: Pool) -> bool:
         snapshot = pool.snapshot

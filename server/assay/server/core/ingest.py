@@ -72,15 +72,17 @@ class Ingest:
         with watch.stage("check"):
             snapshot = pool.snapshot
             checks.batch(batch, snapshot.pool, snapshot.attributes, self._limits)
+            ids = self._segments.prepare_ids(batch.columns.ids)
         with watch.stage("embed"):
             vectors = self._vectors(snapshot, batch)
         with pool.ingest_lock:
-            return self._add_locked(pool, batch, vectors, on_conflict, key, watch)
+            return self._add_locked(pool, batch, ids, vectors, on_conflict, key, watch)
 
     def _add_locked(
         self,
         pool: Pool,
         batch: IngestBatch,
+        ids: Sequence[str],
         vectors: Vectors,
         on_conflict: OnConflict,
         key: RequestKey,
@@ -91,7 +93,7 @@ class Ingest:
             # A backbone was swapped in while this batch was embedded by the one before.
             vectors = self._vectors(snapshot, batch)
         with watch.stage("conflicts"):
-            plan = _resolve(snapshot, batch.columns.ids, on_conflict)
+            plan = _resolve(snapshot, ids, on_conflict)
         if len(plan.keep) == 0:
             with pool.change(key) as change:
                 result = AddResult(0, plan.skipped, 0, change.epoch, watch.timings)

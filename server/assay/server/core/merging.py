@@ -1,11 +1,13 @@
 """Merges small adjacent files in the background, leaving out deleted samples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
 
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.opening import quarantine
 from assay.server.core.pool import Change, Pool
 from assay.server.core.ports import SampleSegment, SegmentStore, VectorSegment
 from assay.server.core.snapshot import Snapshot
@@ -33,7 +35,8 @@ class Merger:
     def merge_once(self, pool: Pool) -> bool:
         """Merges one run of files, if there is one; returns whether there was."""
         snapshot = pool.snapshot
-        samples, vectors = self._run_of(snapshot.samples), self._run_of(snapshot.vectors)
+        samples = self._run_of(snapshot.samples, self._segments.mergeable)
+        vectors = self._run_of(snapshot.vectors, lambda run: True)
         try:
             if samples:
                 self._merge_samples(pool, snapshot, samples)
@@ -41,18 +44,23 @@ class Merger:
                 self._merge_vectors(pool, snapshot, vectors)
         except _Overtaken:
             return False
+        except AssayError as error:
+            if error.reason is not Reason.SEGMENT_DAMAGED:
+                raise
+            quarantine(pool, error.metadata["file"], error.message)
         return bool(samples or vectors)
 
-    def _run_of(self, segments: Sequence[S]) -> list[S]:
+    def _run_of(self, segments: Sequence[S], fit: Callable[[Sequence[S]], bool]) -> list[S]:
         """The longest run of adjacent small files that fit into one, if it is worth it."""
         best: list[S] = []
         run: list[S] = []
         total = 0
         for segment in segments:
             size = segment.file.size
-            if size > self._segment_bytes // 2 or total + size > self._segment_bytes:
+            small = size <= self._segment_bytes // 2
+            if not small or total + size > self._segment_bytes or not fit(run + [segment]):  # noqa: RUF005 - a list display would lose the type
                 run, total = [], 0
-            if size <= self._segment_bytes // 2:
+            if small:
                 run.append(segment)
                 total += size
             if len(run) > len(best):

@@ -183,18 +183,19 @@ def _covered(row_count: int, segments: Sequence[SampleSegment | VectorSegment]) 
     return mask
 
 
-def quarantine(pool: Pool, file: SegmentFile, reason: str) -> None:
+def quarantine(pool: Pool, file: str, reason: str) -> None:
     """Takes a file that turned out damaged out of service; the rest of the pool is served on."""
     with pool.change() as change:
         before = change.before
         served: list[SampleSegment | VectorSegment] = [*before.samples, *before.vectors]
-        if not any(segment.file.file == file.file for segment in served):
+        segment = next((segment for segment in served if segment.file.file == file), None)
+        if segment is None:
             return
-        rows = next(segment.rows_N for segment in served if segment.file.file == file.file)
+        rows = segment.rows_N
         change.replace(
-            samples=tuple(s for s in before.samples if s.file.file != file.file),
-            vectors=tuple(v for v in before.vectors if v.file.file != file.file),
-            damaged=(*before.damaged, DamagedFile(file.file, file.count, reason)),
+            samples=tuple(s for s in before.samples if s.file.file != file),
+            vectors=tuple(v for v in before.vectors if v.file.file != file),
+            damaged=(*before.damaged, DamagedFile(file, segment.file.count, reason)),
         )
         gone = before.states.at(rows)
         change.mark(rows[~np.isin(gone, (State.DELETED, State.ABSENT))], State.DAMAGED)

@@ -1,0 +1,159 @@
+"""The measurements, each a function of a running server."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+import machine
+import numpy as np
+import workload
+
+from assay.client import Client, Plan
+
+POOL = "bench"
+REPEATS = 5
+WORKERS = 8
+BATCH = 10
+LABELS = 1_000
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every measurement works on."""
+
+    client: Client
+    target: str
+    vectors_ND: np.ndarray
+    classes_N: np.ndarray
+
+    def ids(self, start: int, stop: int) -> list[str]:
+        """Ids of rows."""
+        return [f"sample-{row:09d}" for row in range(start, stop)]
+
+
+def ingest(bench: Bench, raw_write_s: float) -> dict[str, float]:
+    """All samples through one AddSamples call; durable when it returns."""
+    rows = len(bench.vectors_ND)
+    bench.client.create_pool(POOL, class_names=workload.class_names())
+    ids = bench.ids(0, rows)
+    start = time.perf_counter()
+    bench.client.add_samples(POOL, ids, embeddings=bench.vectors_ND)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "rows_per_s": rows / seconds, "ratio_to_raw_write": raw_write_s / seconds}
+
+
+def head_swap(bench: Bench) -> dict[str, float]:
+    """Activating a head until the whole pool is scored by it, against the bare matrix product."""
+    names = workload.class_names()
+    labels = {bench.ids(row, row + 1)[0]: names[bench.classes_N[row]] for row in range(LABELS)}
+    bench.client.submit_labels(POOL, labels, "bench")
+    heads = [bench.client.train_head(POOL, l2=l2, activate=False).result(600).name for l2 in (1e-3, 3e-3)]
+    swaps, bares = [], []
+    for repeat in range(REPEATS + 1):
+        swaps.append(_seconds(partial(_activate, bench, heads[repeat % 2])))
+        bares.append(machine.matrix_product_seconds(bench.vectors_ND, workload.CLASSES))
+    # The first pair maps the files in and wakes the threads.
+    swap, bare = median(swaps[1:]), median(bares[1:])
+    return {"seconds": swap, "bare_product_seconds": bare, "ratio": swap / bare, "first_seconds": swaps[0]}
+
+
+def mine_margin(bench: Bench) -> dict[str, float]:
+    """Mine(margin, 100): the first after a head swap computes the scores, the next ones have them."""
+    heads = [model.name for model in bench.client.list_models(POOL, kind="head")][:2]
+    logits_NC = np.random.default_rng(1).standard_normal((len(bench.vectors_ND), workload.CLASSES), np.float32) * 3
+    firsts, nexts, bares = [], [], []
+    for repeat in range(REPEATS):
+        bench.client.activate_model(heads[repeat % 2]).result(600)
+        firsts.append(_seconds(lambda: bench.client.mine(POOL, 100, "margin")))
+        nexts.append(_seconds(lambda: bench.client.mine(POOL, 100, "margin")))
+        bares.append(machine.margin_pass_seconds(logits_NC, 100))
+    first, bare = median(firsts), median(bares)
+    return {"first_seconds": first, "next_seconds": median(nexts), "bare_pass_seconds": bare, "ratio": first / bare}
+
+
+def mine_k_center(bench: Bench, shortlist: int) -> dict[str, float]:
+    """Mine(k_center, 100) on a shortlist by margin."""
+    plan = Plan(preset="margin_k_center", shortlist=shortlist)
+    result = bench.client.mine(POOL, 100, plan)
+    seconds = median(_seconds(lambda: bench.client.mine(POOL, 100, plan)) for _ in range(REPEATS))
+    return {"seconds": seconds, **{f"stage_{name}": spent for name, spent in result.timings.items()}}
+
+
+def next_batch(bench: Bench, calls: int) -> dict[str, float]:
+    """NextBatch(10) by 8 workers at once, each releasing nothing: leases pile up as they would."""
+    times: list[float] = []
+    lock = threading.Lock()
+
+    def work(worker: int) -> None:
+        with Client(bench.target) as client:
+            client.health()
+            spent = [_seconds(lambda: client.next_batch(POOL, f"worker-{worker}", BATCH)) for _ in range(calls)]
+        with lock:
+            times.extend(spent)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(WORKERS)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    elapsed = time.perf_counter() - start
+    p50, p99 = np.percentile(times, [50, 99]) * 1e3
+    return {
+        "p50_ms": p50,
+        "p99_ms": p99,
+        "max_ms": max(times) * 1e3,
+        "calls": len(times),
+        "calls_per_s": len(times) / elapsed,
+    }
+
+
+@contextmanager
+def ingesting(bench: Bench) -> Iterator[dict[str, int]]:
+    """A client that adds samples in batches for as long as the block runs."""
+    stop = threading.Event()
+    added = {"rows": 0}
+
+    def work() -> None:
+        rows, start = len(bench.vectors_ND), 0
+        with Client(bench.target) as client:
+            while not stop.is_set():
+                block = np.arange(start, start + 5_000) % rows
+                ids = [f"late-{row:09d}" for row in range(start, start + 5_000)]
+                client.add_samples(POOL, ids, embeddings=bench.vectors_ND[block])
+                start += 5_000
+                added["rows"] = start
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield added
+    finally:
+        stop.set()
+        thread.join()
+
+
+def wait_for_quiet(bench: Bench, seconds: float) -> None:
+    """Waits until merging and indexing have come to rest, at most so long."""
+    end = time.perf_counter() + seconds
+    before = -1
+    while time.perf_counter() < end:
+        pool = bench.client.get_pool(POOL)
+        if not pool.index.building and pool.segments == before:
+            return
+        before = pool.segments
+        time.sleep(3)
+
+
+def _activate(bench: Bench, head: str) -> None:
+    bench.client.activate_model(head).result(600)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
