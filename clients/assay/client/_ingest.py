@@ -205,8 +205,8 @@ def _columns(batch: SampleBatch) -> _Columns:
     """Check a batch's types and lengths, so that what is wrong is said before anything is sent.
 
     Raises:
-        ValueError: a column of another length, a type that does not travel, or not one of embeddings and inputs.
-        TypeError: attributes of mixed types.
+        ValueError: a column of another length or of mixed types, a type that does not travel, or not exactly one of
+            embeddings and inputs.
     """
     ids = id_list(batch.ids)
     if (batch.embeddings is None) == (batch.inputs is None):
@@ -276,7 +276,7 @@ def attribute_column(name: str, values: AttributeValues) -> _AttributeColumn | N
     """One attribute as a column of one type; None where no sample has it. Whole numbers beside others become floats.
 
     Raises:
-        TypeError: values of mixed types, or of a type that no attribute has.
+        ValueError: values of mixed types, or of a type that no attribute has.
     """
     plain = values.tolist() if isinstance(values, np.ndarray) else [_plain(value) for value in values]
     kinds = {type(value) for value in plain if value is not None}
@@ -285,7 +285,7 @@ def attribute_column(name: str, values: AttributeValues) -> _AttributeColumn | N
     if kinds == {int, float}:
         kinds, plain = {float}, [None if value is None else float(value) for value in plain]
     if len(kinds) != 1 or not kinds <= _ATTRIBUTE_FIELDS.keys():
-        raise TypeError(f"attribute {name!r} mixes {', '.join(sorted(kind.__name__ for kind in kinds))}")
+        raise ValueError(f"attribute {name!r} mixes {', '.join(sorted(kind.__name__ for kind in kinds))}")
     kind = kinds.pop()
     present = None if None not in plain else [value is not None for value in plain]
     return _AttributeColumn(

@@ -39,6 +39,11 @@ class _Handle:
         return self._operation.name
 
     @property
+    def is_done(self) -> bool:
+        """Whether it had ended when last heard of; asks nothing."""
+        return self._operation.done
+
+    @property
     def last_progress(self) -> Progress:
         """How far it was when last heard of; asks nothing."""
         return progress_of(self._operation)

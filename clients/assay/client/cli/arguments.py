@@ -1,0 +1,116 @@
+"""Options that several commands share, and how their text is read."""
+
+import json
+import sys
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from assay.client import Client, Filter, Plan, parse_filter
+from assay.client.plans import PlanLike
+
+PoolArgument: TypeAlias = Annotated[str, typer.Argument(metavar="POOL", help="Pool id, such as news.")]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+WhereOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--where", "-w", help="Condition such as 'lang=en, score>=0.5'; all of them must hold."),
+]
+PlanOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--plan", "-p", help="Name of a preset, a plan as JSON, or @FILE with one."),
+]
+SeedOption: TypeAlias = Annotated[int, typer.Option(help="Seed of all that is random.")]
+PredictionsOption: TypeAlias = Annotated[
+    int, typer.Option(min=0, max=100, help="How many predictions to show with each pick.")
+]
+StateOption: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--state", help="Only samples in this state: unlabeled, leased, labeled, excluded.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the server is: the options before the sub-command."""
+
+    server: str
+    api_key: str | None
+    tls: bool
+    tls_ca: Path | None
+    timeout: float
+
+    def client(self) -> Client:
+        """A client of that server."""
+        return Client(self.server, api_key=self.api_key, tls=self.tls, tls_ca=self.tls_ca, timeout=self.timeout or None)
+
+
+def connect(context: typer.Context) -> Client:
+    """A client of the server that the command line names."""
+    connection: Connection = context.obj
+    return connection.client()
+
+
+def read_where(conditions: Iterable[str] | None) -> Filter | None:
+    """The filter of all `--where` options; None where there is none."""
+    filters = [parse_filter(text) for text in conditions or ()]
+    return reduce(and_, filters) if filters else None
+
+
+def read_plan(text: str | None) -> PlanLike | None:
+    """The plan of a `--plan` option.
+
+    Raises:
+        ValueError: JSON that is no plan.
+        OSError: the file cannot be read.
+    """
+    if text is None:
+        return None
+    if text.startswith("@"):
+        text = Path(text[1:]).read_text()
+    if not text.lstrip().startswith("{"):
+        return text.strip()
+    try:
+        return Plan.from_dict(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the plan is no JSON: {error}") from error
+
+
+def read_matrix(path: Path) -> NDArray[Any]:
+    """The array of a .npy file, memory-mapped.
+
+    Raises:
+        ValueError: no such file.
+        OSError: it cannot be read.
+    """
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} holds several arrays; a .npy file with one is needed")
+    return array
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON Lines file; "-" is standard input. Empty lines are passed over.
+
+    Raises:
+        ValueError: a line that is no JSON object.
+        OSError: the file cannot be read.
+    """
+    with nullcontext(sys.stdin) if str(path) == "-" else path.open(encoding="utf-8") as file:
+        return [_record(line, number) for number, line in enumerate(file, 1) if line.strip()]
+
+
+def _record(line: str, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {number} is no JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"line {number} is no JSON object")
+    return record

@@ -1,0 +1,171 @@
+"""`assay next`, `assay label` and `assay export`."""
+
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+
+from assay.client import Batch, Lease
+from assay.client.cli.arguments import (
+    JsonOption,
+    PlanOption,
+    PoolArgument,
+    PredictionsOption,
+    SeedOption,
+    WhereOption,
+    connect,
+    read_plan,
+    read_records,
+    read_where,
+)
+from assay.client.cli.output import fields, picks_table, show, table
+
+app = typer.Typer(help="Submit and list labels.", no_args_is_help=True)
+
+WorkerOption = Annotated[str, typer.Option(envvar="ASSAY_WORKER", help="Who labels.")]
+TtlOption = Annotated[float, typer.Option(min=1, help="Seconds that the lease lasts.")]
+
+
+def next_batch(
+    context: typer.Context,
+    pool: PoolArgument,
+    size: Annotated[int, typer.Argument(metavar="SIZE", min=1, help="Number of samples.")],
+    worker: WorkerOption,
+    plan: PlanOption = None,
+    where: WhereOption = None,
+    ttl: TtlOption = 900,
+    seed: SeedOption = 0,
+    predictions: PredictionsOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Lease the next samples to label."""
+    with connect(context) as client:
+        batch = client.next_batch(
+            pool,
+            worker,
+            size,
+            plan=read_plan(plan),
+            where=read_where(where),
+            ttl=ttl,
+            seed=seed,
+            predictions=predictions,
+        )
+    show(batch, as_json, lambda: _batch(batch))
+
+
+@app.command()
+def submit(
+    context: typer.Context,
+    pool: PoolArgument,
+    worker: WorkerOption,
+    labels: Annotated[list[str] | None, typer.Argument(metavar="ID=CLASS...", help="Labels.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", "-f", help='JSON Lines of {"id": ..., "label": ...}; - for standard input.')
+    ] = None,
+    lease: Annotated[str | None, typer.Option(help="Name of the lease that holds the samples.")] = None,
+    token: Annotated[int, typer.Option(help="Fencing token of the lease.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace labels that are there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Store labels, all or none."""
+    given = read_labels(labels or (), source)
+    with connect(context) as client:
+        result = client.submit_labels(
+            pool, given, worker, lease=Lease(lease, token) if lease else None, overwrite=overwrite
+        )
+    show(
+        result,
+        as_json,
+        lambda: fields(
+            [
+                ("stored", result.stored),
+                ("unchanged", result.unchanged),
+                ("left in the lease", result.lease_remaining),
+            ]
+        ),
+    )
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    pool: PoolArgument,
+    worker: Annotated[str | None, typer.Option(help="Only of this worker.")] = None,
+    class_name: Annotated[str | None, typer.Option("--class", help="Only of this class.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most this many; 0 for all.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """List labels by row."""
+    with connect(context) as client:
+        labels = list(islice(client.list_labels(pool, worker=worker, class_name=class_name), limit or None))
+    show(
+        {"labels": labels},
+        as_json,
+        lambda: table(
+            ("id", "class", "worker", "time", "lease"),
+            ((label.sample_id, label.class_name, label.worker, label.create_time, label.lease) for label in labels),
+        ),
+    )
+
+
+def export(
+    context: typer.Context,
+    pool: PoolArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File; - for standard output.")] = Path("-"),
+    format: Annotated[str | None, typer.Option(help="jsonl or parquet; by the file's name if not given.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write all labels to a file."""
+    chosen = format or ("parquet" if out.suffix == ".parquet" else "jsonl")
+    to_stdout = str(out) == "-"
+    if to_stdout and as_json:
+        raise ValueError("standard output takes either the labels or --json: name a file with --out")
+    with connect(context) as client:
+        written = client.export_labels(pool, sys.stdout.buffer if to_stdout else out, chosen)  # type: ignore[arg-type]
+    if not to_stdout:
+        report = {"file": str(out), "format": chosen, "bytes": written}
+        show(report, as_json, lambda: fields(report.items()))
+
+
+def read_labels(pairs: Sequence[str], source: Path | None) -> dict[str, str]:
+    """Labels from the command line and from a file. An id may hold "=", a class may not (a file takes any).
+
+    Raises:
+        ValueError: no label, two for one sample, or what is none.
+    """
+    given = [_pair(text) for text in pairs]
+    if source is not None:
+        given += [_labeled(record) for record in read_records(source)]
+    labels = dict(given)
+    if not labels:
+        raise ValueError("give labels as ID=CLASS, or a file with --from")
+    if len(labels) < len(given):
+        raise ValueError("a sample is labeled twice")
+    return labels
+
+
+def _pair(text: str) -> tuple[str, str]:
+    sample_id, equals, class_name = text.rpartition("=")
+    if not (sample_id and equals and class_name):
+        raise ValueError(f"{text!r} is no label: write ID=CLASS")
+    return sample_id, class_name
+
+
+def _labeled(record: dict[str, object]) -> tuple[str, str]:
+    sample_id, class_name = record.get("id"), record.get("label")
+    if not isinstance(sample_id, str) or not isinstance(class_name, str):
+        raise ValueError(f'{record} is no label: write {{"id": "...", "label": "..."}}')
+    return sample_id, class_name
+
+
+def _batch(batch: Batch) -> RenderableType:
+    lease = batch.lease
+    return Group(
+        fields([("lease", lease.name), ("token", str(lease.fencing_token)), ("until", lease.expire_time)]),
+        "",
+        picks_table(batch.picks),
+    )

@@ -1,0 +1,237 @@
+"""`assay model`, `assay train` and `assay predict`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import RenderableType
+
+from assay.client import Model, Operation, PredictResult
+from assay.client.cli.arguments import JsonOption, PoolArgument, SeedOption, connect, read_matrix
+from assay.client.cli.output import cell, fields, show, table
+from assay.client.cli.progress import counting, operating
+
+app = typer.Typer(help="Upload, look at, activate and delete models.", no_args_is_help=True)
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Id of a model of that pool.")]
+
+
+@app.command()
+def upload(
+    context: typer.Context,
+    pool: PoolArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="ONNX model.")],
+    model_id: Annotated[str | None, typer.Option("--id", help="Id; made up if not given.")] = None,
+    name: Annotated[str, typer.Option(help="Text of yours.")] = "",
+    embedding_output: Annotated[str | None, typer.Option(help="Output that gives the embedding.")] = None,
+    logits_output: Annotated[str | None, typer.Option(help="Output that gives class logits.")] = None,
+    pooling: Annotated[
+        str | None, typer.Option(help="none, mean, cls or spatial_mean; discovered if not given.")
+    ] = None,
+    mask_input: Annotated[str | None, typer.Option(help="Input that masks the sequence.")] = None,
+    normalize: Annotated[bool, typer.Option("--normalize", help="Scale embeddings to length 1.")] = False,
+    activate: Annotated[bool, typer.Option("--activate", help="Activate it too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Upload an ONNX backbone."""
+    with connect(context) as client:
+        with counting("uploading") as progress:
+            model = client.upload_backbone(
+                pool,
+                file,
+                model_id=model_id,
+                display_name=name,
+                embedding_output=embedding_output,
+                logits_output=logits_output,
+                pooling=pooling,  # type: ignore[arg-type]
+                mask_input=mask_input,
+                normalize=normalize,
+                progress=progress,
+            )
+        if activate:
+            model = _wait(client.activate_model(model), "activating")
+    show(model, as_json, lambda: model_details(model))
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    pool: PoolArgument,
+    kind: Annotated[str | None, typer.Option(help="backbone or head.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the models of a pool, newest first."""
+    with connect(context) as client:
+        models = list(client.list_models(pool, kind=kind))  # type: ignore[arg-type]
+    show({"models": models}, as_json, lambda: _table(models))
+
+
+@app.command()
+def get(context: typer.Context, pool: PoolArgument, model: ModelArgument, as_json: JsonOption = False) -> None:
+    """Show a model."""
+    with connect(context) as client:
+        found = client.get_model(model_name(pool, model))
+    show(found, as_json, lambda: model_details(found))
+
+
+@app.command()
+def activate(context: typer.Context, pool: PoolArgument, model: ModelArgument, as_json: JsonOption = False) -> None:
+    """Make a model the active one of its kind."""
+    with connect(context) as client:
+        active = _wait(client.activate_model(model_name(pool, model)), "activating")
+    show(active, as_json, lambda: model_details(active))
+
+
+@app.command()
+def rollback(
+    context: typer.Context,
+    pool: PoolArgument,
+    kind: Annotated[str, typer.Option(help="backbone or head.")] = "head",
+    as_json: JsonOption = False,
+) -> None:
+    """Activate the model that was active before the current one."""
+    with connect(context) as client:
+        active = _wait(client.rollback_model(pool, kind), "activating")  # type: ignore[arg-type]
+    show(active, as_json, lambda: model_details(active))
+
+
+@app.command()
+def delete(context: typer.Context, pool: PoolArgument, model: ModelArgument, as_json: JsonOption = False) -> None:
+    """Delete a model that is not active."""
+    name = model_name(pool, model)
+    with connect(context) as client:
+        client.delete_model(name)
+    show({"deleted": name}, as_json, lambda: f"deleted {name}")
+
+
+def train(
+    context: typer.Context,
+    pool: PoolArgument,
+    l2: Annotated[float | None, typer.Option(help="L2 penalty; chosen by cross-validation if not given.")] = None,
+    balanced: Annotated[bool, typer.Option("--balanced", help="Weight classes by inverse frequency.")] = False,
+    members: Annotated[int, typer.Option(min=1, max=64, help="Size of a bootstrap committee.")] = 1,
+    folds: Annotated[int, typer.Option(min=2, max=20, help="Folds of the cross-validation.")] = 5,
+    seed: SeedOption = 0,
+    activate: Annotated[bool, typer.Option("--activate/--no-activate", help="Activate the head once trained.")] = True,
+    name: Annotated[str, typer.Option(help="Text of yours.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Train a head on the pool's labels."""
+    with connect(context) as client:
+        operation = client.train_head(
+            pool,
+            l2=l2,
+            balanced=balanced,
+            members=members,
+            folds=folds,
+            seed=seed,
+            activate=activate,
+            display_name=name,
+        )
+        model = _wait(operation, "training")
+    show(model, as_json, lambda: model_details(model))
+
+
+def predict(
+    context: typer.Context,
+    pool: PoolArgument,
+    sample: Annotated[list[str] | None, typer.Option("--sample", "-s", help="Id of a sample.")] = None,
+    embeddings: Annotated[Path | None, typer.Option(help=".npy file with one embedding per row.")] = None,
+    inputs: Annotated[Path | None, typer.Option(help=".npz file with the model's inputs by name.")] = None,
+    head: Annotated[str | None, typer.Option(help="Id of a head, instead of the active one.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Classes to show for each sample.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Give class probabilities, for samples of the pool or for files."""
+    with connect(context) as client:
+        result = client.predict(
+            pool,
+            samples=sample,
+            embeddings=read_matrix(embeddings) if embeddings else None,
+            inputs=dict(np.load(inputs, allow_pickle=False)) if inputs else None,
+            head=model_name(pool, head) if head else None,
+        )
+    show(result, as_json, lambda: _predictions(sample, result, top))
+
+
+def model_name(pool: str, model: str) -> str:
+    """The resource name of a model given by id or by name."""
+    return model if "/" in model else f"pools/{pool.removeprefix('pools/')}/models/{model}"
+
+
+def model_details(model: Model) -> RenderableType:
+    """All of one model."""
+    pairs: list[tuple[str, object]] = [
+        ("model", model.name),
+        ("kind", model.kind),
+        ("name", model.display_name or None),
+        ("active", model.active),
+        ("created", model.create_time),
+    ]
+    if model.backbone is not None:
+        backbone = model.backbone
+        pairs += [
+            ("inputs", [f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in backbone.inputs]),
+            ("embedding output", backbone.embedding_output),
+            ("logits output", backbone.logits_output or None),
+            ("pooling", backbone.pooling),
+            ("mask input", backbone.mask_input or None),
+            ("normalize", backbone.normalize),
+            ("dimension", backbone.dimension),
+            ("bytes", backbone.size_bytes),
+            ("sha256", backbone.sha256),
+        ]
+    if model.head is not None:
+        head = model.head
+        pairs += [
+            ("labels", head.labels),
+            ("classes seen", head.classes_seen),
+            ("members", head.members),
+            ("l2", head.l2),
+            ("temperature", head.temperature),
+            ("held-out accuracy", head.metrics.accuracy),
+            ("held-out log loss", head.metrics.log_loss),
+            ("calibration error", head.metrics.calibration_error),
+            ("held-out samples", head.metrics.samples),
+        ]
+    return fields(pairs)
+
+
+def _wait(operation: Operation, description: str) -> Model:
+    with operating(description) as progress:
+        return operation.result(progress=progress)
+
+
+def _table(models: list[Model]) -> RenderableType:
+    return table(
+        ("model", "kind", "active", "name", "dimension", "labels", "accuracy", "created"),
+        (
+            (
+                model.id,
+                model.kind,
+                model.active,
+                model.display_name or None,
+                model.backbone.dimension if model.backbone else None,
+                model.head.labels if model.head else None,
+                model.head.metrics.accuracy if model.head else None,
+                model.create_time,
+            )
+            for model in models
+        ),
+    )
+
+
+def _predictions(samples: list[str] | None, result: PredictResult, top: int) -> RenderableType:
+    if result.probs_NC is None:
+        return "nothing predicts in this pool"
+    names = samples or [f"row {row}" for row in range(len(result.probs_NC))]
+    best_NC = np.argsort(-result.probs_NC, axis=1, kind="stable")[:, :top]
+    return table(
+        ("sample", "predicted"),
+        (
+            (name, [f"{result.class_names[index]} {cell(float(probs_C[index]))}" for index in best_C])
+            for name, probs_C, best_C in zip(names, result.probs_NC, best_NC, strict=True)
+        ),
+        title=f"by {result.head or result.prediction_source}",
+    )

@@ -1,0 +1,139 @@
+"""Printing: tables for people, one JSON document for programs."""
+
+import base64
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from assay.client.filters import Filter
+from assay.client.plans import Plan
+from assay.client.results import Pick, Sample
+
+# Where nobody watches, lines are for grep: wide enough not to be folded.
+_PIPED_WIDTH = 200
+_PREVIEW = 80
+
+
+def show(value: Any, as_json: bool, render: Callable[[], RenderableType]) -> None:
+    """Print a result: as JSON if asked, else as `render` draws it."""
+    if as_json:
+        sys.stdout.write(json.dumps(plain(value), ensure_ascii=False, indent=2) + "\n")
+    else:
+        width = None if sys.stdout.isatty() else _PIPED_WIDTH
+        Console(file=sys.stdout, width=width, highlight=False).print(render())
+
+
+def plain(value: Any) -> Any:
+    """A result as JSON values. Times are ISO 8601, durations seconds; a payload is text, or base64 where it is none."""
+    match value:
+        case Plan():
+            return value.to_dict()
+        case Sample():
+            return _plain_sample(value)
+        case Filter():
+            return repr(value)
+        case datetime():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case np.ndarray():
+            return value.tolist()
+        case bytes():
+            return base64.b64encode(value).decode()
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case str():
+            return value
+        case Sequence():
+            return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return {entry.name: plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+    return value
+
+
+def _plain_sample(sample: Sample) -> dict[str, Any]:
+    fields = {entry.name: getattr(sample, entry.name) for entry in dataclasses.fields(sample)}
+    text = decoded(sample)
+    fields["payload"] = text
+    if text is None:
+        fields["payload_base64"] = base64.b64encode(sample.payload).decode()
+    return plain(fields)  # type: ignore[no-any-return]
+
+
+def decoded(sample: Sample) -> str | None:
+    """The payload as text; None where it is none."""
+    try:
+        return sample.text
+    except UnicodeDecodeError:
+        return None
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> Table:
+    """A table of plain text; nothing in it is taken for markup."""
+    drawn = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        drawn.add_row(*(Text(cell(value)) for value in row))
+    return drawn
+
+
+def fields(pairs: Iterable[tuple[str, Any]]) -> Table:
+    """Names and values, one pair a line."""
+    return table(("", ""), pairs)
+
+
+def cell(value: Any) -> str:
+    """A value as a cell of a table."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.4g}"
+        case int():
+            return f"{value:,}"
+        case datetime():
+            return value.astimezone().isoformat(sep=" ", timespec="seconds")
+        case str():
+            return value
+        case Mapping():
+            return ", ".join(f"{name}={cell(item)}" for name, item in value.items())
+        case Sequence():
+            return ", ".join(cell(item) for item in value)
+        case _:
+            return str(value)
+
+
+def preview(sample: Sample) -> str:
+    """The beginning of a payload on one line."""
+    text = decoded(sample)
+    if text is None:
+        return f"({len(sample.payload):,} bytes of {sample.media_type or 'data'})"
+    line = " ".join(text[: 4 * _PREVIEW].split())
+    return line if len(line) <= _PREVIEW else line[: _PREVIEW - 1] + "…"
+
+
+def picks_table(picks: Sequence[Pick]) -> Table:
+    """Picks, best first, and why they were picked."""
+    return table(
+        ("rank", "id", "score", "parts", "predicted", "text"),
+        (
+            (
+                pick.rank,
+                pick.id,
+                pick.score,
+                pick.parts,
+                [f"{guess.class_name} {guess.probability:.0%}" for guess in pick.predictions],
+                preview(pick.sample),
+            )
+            for pick in picks
+        ),
+    )

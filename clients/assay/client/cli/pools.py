@@ -1,0 +1,145 @@
+"""`assay pool`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+
+from assay.client import Pool
+from assay.client.cli.arguments import JsonOption, PoolArgument, connect
+from assay.client.cli.output import fields, show, table
+
+app = typer.Typer(help="Create, look at and delete pools.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    pool: PoolArgument,
+    class_name: Annotated[
+        list[str] | None, typer.Option("--class", "-c", help="Class name; give one per class.")
+    ] = None,
+    classes: Annotated[Path | None, typer.Option(help="File with one class name per line.")] = None,
+    metric: Annotated[str, typer.Option(help="cosine, l2 or inner_product.")] = "cosine",
+    dimension: Annotated[int, typer.Option(min=0, help="Length of pushed embeddings; 0: as they come.")] = 0,
+    discard_inputs: Annotated[
+        bool, typer.Option("--discard-inputs", help="Do not keep model inputs once embedded.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Create an empty pool."""
+    names = [*(class_name or ()), *(_lines(classes) if classes else ())]
+    with connect(context) as client:
+        made = client.create_pool(
+            pool,
+            class_names=names,
+            metric=metric,  # type: ignore[arg-type]
+            dimension=dimension,
+            discard_inputs=discard_inputs,
+        )
+    show(made, as_json, lambda: pool_details(made))
+
+
+@app.command()
+def get(context: typer.Context, pool: PoolArgument, as_json: JsonOption = False) -> None:
+    """Show a pool."""
+    with connect(context) as client:
+        found = client.get_pool(pool)
+    show(found, as_json, lambda: pool_details(found))
+
+
+@app.command("list")
+def list_(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the pools."""
+    with connect(context) as client:
+        pools = list(client.list_pools())
+    show({"pools": pools}, as_json, lambda: pools_table(pools))
+
+
+@app.command()
+def delete(
+    context: typer.Context,
+    pool: PoolArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a pool with all its samples, labels, leases and models."""
+    if not yes:
+        confirm(f"Delete pool {pool} with all its samples and labels?")
+    with connect(context) as client:
+        client.delete_pool(pool)
+    show({"deleted": pool}, as_json, lambda: f"deleted {pool}")
+
+
+def confirm(question: str) -> None:
+    """Ask before what cannot be undone; where nobody can answer, refuse.
+
+    Raises:
+        ValueError: there is nobody to ask.
+        typer.Abort: the answer is no.
+    """
+    if not sys.stdin.isatty():
+        raise ValueError("this cannot be undone: say --yes")
+    typer.confirm(question, abort=True)
+
+
+def pools_table(pools: list[Pool]) -> RenderableType:
+    """One line for each pool."""
+    return table(
+        ("pool", "state", "unlabeled", "leased", "labeled", "excluded", "dimension", "head", "index"),
+        (
+            (
+                pool.id,
+                pool.state,
+                pool.counts.unlabeled,
+                pool.counts.leased,
+                pool.counts.labeled,
+                pool.counts.excluded,
+                pool.dimension,
+                (pool.active_head or "-").rpartition("/")[2],
+                _index(pool),
+            )
+            for pool in pools
+        ),
+    )
+
+
+def pool_details(pool: Pool) -> RenderableType:
+    """All of one pool."""
+    counts = pool.counts
+    return fields(
+        [
+            ("pool", pool.id),
+            ("state", pool.state),
+            ("metric", pool.metric),
+            ("dimension", pool.dimension),
+            ("classes", pool.class_names),
+            ("samples", counts.total),
+            ("  unlabeled", counts.unlabeled),
+            ("  leased", counts.leased),
+            ("  labeled", counts.labeled),
+            ("  excluded", counts.excluded),
+            ("  damaged", counts.damaged),
+            ("attributes", pool.attributes),
+            ("backbone", pool.active_backbone),
+            ("head", pool.active_head),
+            ("index", _index(pool)),
+            ("segments", pool.segments),
+            ("embedding bytes", pool.embedding_bytes),
+            ("epoch", pool.epoch),
+            ("created", pool.create_time),
+            *((f"damaged {segment.file}", segment.reason) for segment in pool.damaged_segments),
+        ]
+    )
+
+
+def _index(pool: Pool) -> str:
+    if pool.index.kind == "exact":
+        return "exact"
+    return f"{pool.index.kind} of {pool.index.indexed:,}{' (building)' if pool.index.building else ''}"
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
