@@ -12,7 +12,9 @@ ENV_PREFIX = "ASSAY_"
 CONFIG_VARIABLE = "ASSAY_CONFIG"
 KEYS_VARIABLE = "ASSAY_API_KEYS"
 # Variables with the prefix that are no settings of the server: the keys themselves, and what the client reads.
-OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, KEYS_VARIABLE, "ASSAY_ADDRESS", "ASSAY_API_KEY"})
+OTHER_VARIABLES = frozenset(
+    {CONFIG_VARIABLE, KEYS_VARIABLE, "ASSAY_API_KEY", "ASSAY_SERVER", "ASSAY_TLS_CA", "ASSAY_WORKER"}
+)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "console")
 MIB = 1 << 20
