@@ -1,0 +1,105 @@
+"""FAISS indexes while they are built: the two kinds behind one way to start and to add."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from assay.server.adapters.vector_index.library import Index, faiss, faiss_metric
+from assay.server.core.types import FloatArray, MaskArray, Metric, RowArray
+
+Blocks = Callable[[], Iterator[tuple[RowArray, FloatArray]]]
+
+TRAINING_POINTS = 40  # per list
+TRAINING_VALUES = 1 << 27  # float32 values in the training sample, at most
+ROUNDS = 10  # of k-means
+
+
+def new_hnsw(metric: Metric, dimension: int, links: int, construction: int) -> Index:
+    """An empty graph whose ids are rows.
+
+    Args:
+        links: neighbours of a vertex on the upper layers; twice as many on the lowest.
+        construction: neighbours kept while a vertex is placed.
+
+    Source: Malkov and Yashunin, Efficient and robust approximate nearest neighbor search using HNSW graphs, 2018.
+    """
+    if metric is Metric.COSINE:
+        graph = faiss.IndexHNSWSQ(dimension, faiss.ScalarQuantizer.QT_fp16, links, faiss_metric(metric))
+        graph.is_trained = True  # half precision has nothing to learn
+    else:
+        graph = faiss.IndexHNSWFlat(dimension, links, faiss_metric(metric))
+    graph.hnsw.efConstruction = construction
+    return faiss.IndexIDMap(graph)
+
+
+def new_ivf(metric: Metric, dimension: int, count: int, blocks: Blocks, stop: Callable[[], bool]) -> Index | None:
+    """An empty inverted file with 4 sqrt(count) lists, laid out by k-means on a sample; None if stopped.
+
+    Source: Jegou, Douze and Schmid, Product quantization for nearest neighbor search, 2011 (the inverted file).
+    """
+    lists = max(1, int(4 * math.sqrt(count)))
+    sample_SD = _sample(blocks, count, min(count, lists * TRAINING_POINTS, TRAINING_VALUES // dimension))
+    lists = min(lists, len(sample_SD))
+    centroids_LD = _centroids(sample_SD, lists, metric, stop)
+    if centroids_LD is None:
+        return None
+    quantizer = faiss.IndexFlat(dimension, faiss_metric(metric))
+    quantizer.add(centroids_LD)
+    if metric is Metric.COSINE:
+        kind = faiss.ScalarQuantizer.QT_fp16
+        index = faiss.IndexIVFScalarQuantizer(quantizer, dimension, lists, kind, faiss_metric(metric), False)
+    else:
+        index = faiss.IndexIVFFlat(quantizer, dimension, lists, faiss_metric(metric))
+    index.train(sample_SD)  # finds its centroids in place and only marks itself as trained
+    return index
+
+
+def fill(index: Index, blocks: Blocks, held_N: RowArray, chunk: int, stop: Callable[[], bool]) -> bool:
+    """Adds the vectors of all rows that are not held (ascending), in chunks; False if stopped in between."""
+    for rows_B, embeddings_BD in blocks():
+        missing = np.flatnonzero(~are_held(rows_B, held_N))
+        for start in range(0, len(missing), chunk):
+            if stop():
+                return False
+            chosen = missing[start : start + chunk]
+            index.add_with_ids(embeddings_BD[chosen], rows_B[chosen])
+    return True
+
+
+def are_held(rows_N: RowArray, held_N: RowArray) -> MaskArray:
+    """Which rows are among those held (ascending)."""
+    if not len(held_N):
+        return np.zeros(len(rows_N), np.bool_)
+    places = np.minimum(np.searchsorted(held_N, rows_N), len(held_N) - 1)
+    held: MaskArray = held_N[places] == rows_N
+    return held
+
+
+def _sample(blocks: Blocks, count: int, size: int) -> FloatArray:
+    """About `size` of `count` vectors, drawn evenly, the same ones each time."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for rows_B, embeddings_BD in blocks():
+        share = min(len(rows_B), math.ceil(len(rows_B) * size / count))
+        parts.append(embeddings_BD[np.sort(rng.choice(len(rows_B), share, replace=False))])
+    return np.concatenate(parts)
+
+
+def _centroids(sample_SD: FloatArray, lists: int, metric: Metric, stop: Callable[[], bool]) -> FloatArray | None:
+    """k-means, one round a call so that it can be stopped in between."""
+    centroids_LD = sample_SD[np.sort(np.random.default_rng(0).choice(len(sample_SD), lists, replace=False))]
+    for _ in range(ROUNDS):
+        if stop():
+            return None
+        means = faiss.Kmeans(
+            sample_SD.shape[1],
+            lists,
+            niter=1,
+            spherical=metric is not Metric.L2,
+            min_points_per_centroid=1,
+            max_points_per_centroid=len(sample_SD),
+        )
+        means.train(sample_SD, init_centroids=centroids_LD)
+        centroids_LD = means.centroids
+    return centroids_LD
