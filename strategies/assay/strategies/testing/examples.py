@@ -1,0 +1,133 @@
+"""Example samples for the kit, and running a strategy on them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.strategies.base import Scorer, Selection, Selector, Strategy
+from assay.strategies.candidates import AnyArray, Candidates, softmax
+from assay.strategies.errors import StrategyError
+from assay.strategies.needs import LABELED, SPECS, Need
+
+Arrays = dict[Need, AnyArray]
+
+SIZE, CLASSES, DIM, MEMBERS, LABELED_SIZE, NEIGHBOURS = 60, 4, 5, 3, 7, 6
+
+
+def require(holds: bool, message: str) -> None:
+    """An assertion that `python -O` keeps."""
+    if not holds:
+        raise AssertionError(message)
+
+
+def example_arrays(size: int = SIZE, classes: int = CLASSES, seed: int = 0) -> Arrays:
+    """Every array that can be declared, random, read-only, without ties."""
+    rng = np.random.default_rng(seed)
+    logits_NC = rng.normal(0, 2, (size, classes)).astype(np.float32)
+    members_KNC = logits_NC + rng.normal(0, 1, (MEMBERS, size, classes)).astype(np.float32)
+    embeddings_ND = rng.normal(0, 1, (size, DIM)).astype(np.float32)
+    arrays: Arrays = {
+        Need.LOGITS: logits_NC,
+        Need.PROBS: softmax(logits_NC),
+        Need.EMBEDDINGS: embeddings_ND,
+        Need.MEMBER_PROBS: np.stack([softmax(member_NC) for member_NC in members_KNC]),
+        Need.LABELED_EMBEDDINGS: rng.normal(0, 1, (LABELED_SIZE, DIM)).astype(np.float32),
+        Need.LABELED_CLASSES: rng.integers(0, classes, LABELED_SIZE),
+        Need.KNN_GRAPH: neighbours(embeddings_ND),
+        Need.CLUSTERS: rng.integers(0, 5, size),
+    }
+    for array in arrays.values():
+        array.flags.writeable = False
+    return arrays
+
+
+def neighbours(embeddings_ND: NDArray[np.float32]) -> NDArray[np.int64]:
+    squared_NN = np.square(embeddings_ND[:, None] - embeddings_ND[None]).sum(axis=2)
+    np.fill_diagonal(squared_NN, np.inf)
+    graph_NK = np.full((len(embeddings_ND), NEIGHBOURS), -1, np.int64)
+    width = max(0, min(NEIGHBOURS, len(embeddings_ND) - 1))
+    graph_NK[:, :width] = np.argsort(squared_NN, axis=1)[:, :width]
+    return graph_NK
+
+
+def given(strategy: Strategy, arrays: Arrays) -> Candidates:
+    """Candidates that carry just what the strategy declared; reading anything else raises NeedMissing."""
+    size = next(a.shape[SPECS[n].candidate_axis or 0] for n, a in arrays.items() if n not in LABELED)
+    return Candidates(size, {need: arrays[need] for need in strategy.needs})
+
+
+def reordered(arrays: Arrays, order: NDArray[np.int64]) -> Arrays:
+    """The same samples in another order: place i holds what was at order[i]."""
+    new_of_old = np.append(np.argsort(order), -1)
+    moved_arrays: Arrays = {}
+    for need, array in arrays.items():
+        axis = SPECS[need].candidate_axis
+        moved = array if axis is None else np.take(array, order, axis=axis)
+        moved_arrays[need] = new_of_old[moved] if need is Need.KNN_GRAPH else moved
+    return moved_arrays
+
+
+def score(scorer: Scorer, arrays: Arrays) -> NDArray[np.float32]:
+    return scorer.score(given(scorer, arrays), scorer.params())
+
+
+def select(
+    selector: Selector, arrays: Arrays, size: int, utility: NDArray[np.float32] | None = None, seed: int = 1
+) -> Selection:
+    candidates = given(selector, arrays)
+    if utility is None and selector.needs_utility:
+        utility = example_utility(candidates.size)
+    return selector.select(candidates, size, np.random.default_rng(seed), utility, selector.params())
+
+
+def example_utility(size: int) -> NDArray[np.float32]:
+    return np.random.default_rng(2).permutation(np.arange(size, dtype=np.float32))
+
+
+def run(strategy: Strategy, arrays: Arrays) -> None:
+    """Score or pick, for checks that only ask whether it works and what it leaves behind."""
+    if isinstance(strategy, Scorer):
+        scores_N = score(strategy, arrays)
+        require(bool(np.isfinite(scores_N).all()), "a score is NaN or infinite")
+    else:
+        require_valid(select(strategy, arrays, 5), 5)
+
+
+def require_valid(selection: Selection, picks: int, size: int = SIZE) -> None:
+    indices, scores = selection.indices, selection.scores
+    require(indices.dtype == np.int64, f"indices are {indices.dtype}, not int64")
+    require(scores.dtype == np.float32, f"scores are {scores.dtype}, not float32")
+    require(len(selection) == picks, f"{len(selection)} picks, not {picks}")
+    require(len(np.unique(indices)) == picks, "a candidate was picked twice")
+    require(not picks or (indices.min() >= 0 and indices.max() < size), "a pick lies outside the candidates")
+    require(bool(np.isfinite(scores).all()), "a pick's score is NaN or infinite")
+
+
+def same(left: Selection, right: Selection) -> bool:
+    return np.array_equal(left.indices, right.indices) and np.array_equal(left.scores, right.scores)
+
+
+def repeated(arrays: Arrays, rows: NDArray[np.int64]) -> Arrays:
+    """Rows repeated; the neighbours are those of the repeated embeddings."""
+    taken = {
+        need: array if SPECS[need].candidate_axis is None else np.take(array, rows, axis=SPECS[need].candidate_axis)
+        for need, array in arrays.items()
+    }
+    return {**taken, Need.KNN_GRAPH: neighbours(taken[Need.EMBEDDINGS])}
+
+
+def run_on(strategy: Strategy, candidates: Candidates) -> None:
+    if isinstance(strategy, Scorer):
+        strategy.score(candidates, strategy.params())
+    else:
+        utility = example_utility(candidates.size) if strategy.needs_utility else None
+        strategy.select(candidates, 5, np.random.default_rng(1), utility, strategy.params())
+
+
+def require_refused(strategy: Strategy, arrays: Arrays, what: str) -> None:
+    try:
+        run(strategy, arrays)
+    except StrategyError:
+        return
+    raise AssertionError(f"{what} was accepted")
