@@ -1,6 +1,8 @@
 """Work that nobody waits for: reading files against their checksums, merging, building indexes, expiring leases."""
 
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -43,8 +45,12 @@ class Background:
         self._unverified = unverified
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._loop, args=(work,), name=name, daemon=True)
-            for name, work in (("leases", self.expire), ("merging", self.tidy), ("indexing", self.index))
+            threading.Thread(target=self._loop, args=(work, humble), name=name, daemon=True)
+            for name, work, humble in (
+                ("leases", self.expire, False),
+                ("merging", self.tidy, True),
+                ("indexing", self.index, True),
+            )
         ]
 
     def start(self) -> None:
@@ -59,7 +65,9 @@ class Background:
             if thread.is_alive():
                 thread.join()
 
-    def _loop(self, work: Callable[[], bool]) -> None:
+    def _loop(self, work: Callable[[], bool], humble: bool) -> None:
+        if humble:
+            _yield_to_requests()
         while not self._stop.is_set():
             try:
                 busy = work()
@@ -128,6 +136,13 @@ class Background:
             return False
         indexed = len(snapshot.index.indexed_rows) if snapshot.index else 0
         return count - indexed > STALE_SHARE * indexed
+
+
+def _yield_to_requests() -> None:
+    """Gives this thread, and those that libraries start from it, only the processor time that requests leave over."""
+    # Elsewhere than on Linux the priority is the whole process's.
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def _live_blocks(snapshot: Snapshot) -> Iterator[tuple[RowArray, FloatArray]]:
