@@ -47,7 +47,16 @@ class Assay:
         self._directory = directory
         self._opener = opener
         self.operations = OperationService(ports.catalog, ports.clock)
-        self.pools = PoolService(directory, ports.catalog, ports.segments, ports.indexes, opener, ports.clock, limits)
+        self.pools = PoolService(
+            directory,
+            ports.catalog,
+            ports.segments,
+            ports.indexes,
+            opener,
+            self.operations,
+            ports.clock,
+            limits,
+        )
         self.samples = SampleService(directory, Ingest(ports.segments, ports.clock, limits), ports.exact, limits)
         self.models = ModelService(
             directory,

@@ -153,6 +153,13 @@ class OperationService:
         if task is not None:
             task.stop()
 
+    def cancel_of(self, pool_id: str) -> None:
+        """Asks all operations of a pool to stop."""
+        with self._lock:
+            tasks = [task for task in self._running.values() if task.record.pool_id == pool_id]
+        for task in tasks:
+            task.stop()
+
     def delete(self, operation_id: str) -> None:
         """Forgets an operation that has ended. Raises AssayError(OPERATION_NOT_FOUND | OPERATION_RUNNING)."""
         if not self.get(operation_id).record.done:

@@ -6,6 +6,7 @@ from assay.server.core.errors import RequestReplayed
 from assay.server.core.limits import Limits
 from assay.server.core.messages import PoolSpec, PoolView
 from assay.server.core.opening import Opener, empty_snapshot
+from assay.server.core.operations import OperationService
 from assay.server.core.ports import Catalog, Clock, IndexBuilder, SegmentStore
 from assay.server.core.snapshot import Snapshot
 from assay.server.core.types import PoolRecord, RequestKey
@@ -21,6 +22,7 @@ class PoolService:
         segments: SegmentStore,
         indexes: IndexBuilder,
         opener: Opener,
+        operations: OperationService,
         clock: Clock,
         limits: Limits,
     ) -> None:
@@ -29,6 +31,7 @@ class PoolService:
         self._segments = segments
         self._indexes = indexes
         self._opener = opener
+        self._operations = operations
         self._clock = clock
         self._limits = limits
 
@@ -72,6 +75,7 @@ class PoolService:
         if response is not None:
             raise RequestReplayed(response)
         pool = self._pools.get(pool_id)
+        self._operations.cancel_of(pool_id)
         with pool.closing():
             uid = pool.snapshot.pool.uid
             with self._catalog.transaction() as tx:

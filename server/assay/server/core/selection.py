@@ -88,7 +88,8 @@ class Selection:
             raise self.exhausted(count, size)
         size = min(size, count)
         exploring = min(size, round(size * self.bound.plan.exploration))
-        utility_N = self.utility(mask_N)
+        terms = self._terms(mask_N)
+        utility_N = self._product(terms)
         rows, scores = self._choose(mask_N, utility_N, size - exploring)
         with self.watch.stage("select"):
             extra = self._explore(mask_N, rows, exploring)
@@ -96,7 +97,7 @@ class Selection:
         return Picks(
             rows=all_rows,
             scores=np.concatenate([scores, np.zeros(len(extra), np.float32)]),
-            parts=self._parts(all_rows),
+            parts={bound.scorer.name: term_N[all_rows] for bound, term_N in zip(self.bound.scores, terms, strict=True)},
             exploring=np.arange(len(all_rows)) >= len(rows),
             provenance=self.provenance(count),
         )
@@ -119,18 +120,21 @@ class Selection:
 
     def utility(self, mask_N: MaskArray) -> FloatArray | None:
         """Product of the plan's scores over all rows; only those of the candidates mean something."""
-        if not self.bound.scores:
-            return None
+        return self._product(self._terms(mask_N))
+
+    def _terms(self, mask_N: MaskArray) -> list[FloatArray]:
         with self.watch.stage("score"):
-            terms = [self._scores(term, mask_N) for term in self.bound.scores]
-            if len(terms) == 1 and self.bound.scores[0].strength == 1.0:
-                return terms[0]
-            # Scores may be slightly below 0 by rounding; a power of those is not a number.
-            powers = [
-                np.maximum(scores, 0) ** np.float32(bound.strength)
-                for scores, bound in zip(terms, self.bound.scores, strict=True)
-            ]
-            product_N: FloatArray = np.multiply.reduce(powers)
+            return [self._scores(bound, mask_N) for bound in self.bound.scores]
+
+    def _product(self, terms: list[FloatArray]) -> FloatArray | None:
+        if len(terms) == 1 and self.bound.scores[0].strength == 1.0:
+            return terms[0]
+        with self.watch.stage("score"):
+            product_N: FloatArray | None = None
+            for scores_N, bound in zip(terms, self.bound.scores, strict=True):
+                # Scores may be slightly below 0 by rounding; a power of those is not a number.
+                power_N = np.maximum(scores_N, 0) ** np.float32(bound.strength)
+                product_N = power_N if product_N is None else product_N * power_N
             return product_N
 
     def _scores(self, bound: BoundScore, mask_N: MaskArray) -> FloatArray:
@@ -240,13 +244,6 @@ class Selection:
         left[picked] = False
         rows = np.flatnonzero(left)
         return rows[hash_order(rows, self.seed)[:size]]
-
-    def _parts(self, rows: RowArray) -> dict[str, FloatArray]:
-        if not self.bound.scores:
-            return {}
-        mask_N = np.zeros(self.snapshot.row_count, np.bool_)
-        mask_N[rows] = True
-        return {bound.scorer.name: self._scores(bound, mask_N)[rows] for bound in self.bound.scores}
 
     def exhausted(self, count: int, size: int) -> AssayError:
         """The error for more picks than candidates."""
