@@ -1,0 +1,73 @@
+"""Coordinates in which a linear head trains fast.
+
+The L2 penalty does not see a rotation, and the free bias does not mind a shift: centred embeddings turned into their
+principal axes have the same optimum, but their axes are uncorrelated and can be scaled one by one for the optimiser.
+With fewer labels than dimensions the optimum lies in the span of the labeled embeddings, so that span is enough.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from assay.server.adapters.torch_head.tensors import as_tensor
+
+_ROTATE_AT_MOST = 2048  # axes; an eigendecomposition of more costs longer than it saves
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Centred, turned embeddings with a last column of ones for the bias.
+
+    Attributes:
+        features_NR: float32 coordinates, the last column 1.
+        variance_R: float64 mean square of each column.
+        centre_D: float32 mean embedding.
+        axes_DR: float32 orthonormal axes; None where the coordinates are the centred embeddings themselves.
+    """
+
+    features_NR: torch.Tensor
+    variance_R: torch.Tensor
+    centre_D: torch.Tensor
+    axes_DR: torch.Tensor | None
+
+    @property
+    def spread(self) -> float:
+        """Total variance of the embeddings (1 where there is none): the natural unit of the L2 strength."""
+        return float(self.variance_R[:-1].sum()) or 1.0
+
+    def unfold(self, weights_RC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights [D, C] and biases [C] for raw embeddings, from weights for the features."""
+        weights = weights_RC[:-1]
+        if self.axes_DR is not None:
+            weights = self.axes_DR.to(weights.dtype) @ weights
+        return weights, weights_RC[-1] - self.centre_D.to(weights.dtype) @ weights
+
+
+def make_basis(embeddings_ND: npt.NDArray[np.float32]) -> Basis:
+    """The basis of a set of labeled embeddings."""
+    embeddings = as_tensor(embeddings_ND)
+    centre_D = embeddings.mean(dim=0, dtype=torch.float64).to(torch.float32)
+    centred_ND = embeddings - centre_D
+    axes_DR = _principal_axes(centred_ND)
+    coordinates = centred_ND if axes_DR is None else centred_ND @ axes_DR
+    features_NR = torch.cat([coordinates, torch.ones(len(coordinates), 1)], dim=1)
+    variance_R = features_NR.square().mean(dim=0, dtype=torch.float64)
+    return Basis(features_NR, variance_R, centre_D, axes_DR)
+
+
+def _principal_axes(centred_ND: torch.Tensor) -> torch.Tensor | None:
+    count, dimension = centred_ND.shape
+    if min(count, dimension) > _ROTATE_AT_MOST:
+        return None
+    if count >= dimension:
+        return _rotation(centred_ND)
+    span_DN: torch.Tensor = torch.linalg.qr(centred_ND.T).Q
+    return span_DN @ _rotation(centred_ND @ span_DN)
+
+
+def _rotation(coordinates_NR: torch.Tensor) -> torch.Tensor:
+    gram_RR = (coordinates_NR.T @ coordinates_NR).to(torch.float64)
+    axes_RR: torch.Tensor = torch.linalg.eigh(gram_RR).eigenvectors
+    return axes_RR.to(torch.float32)
