@@ -5,11 +5,11 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 
 from assay.client import Model, Operation, PredictResult
 from assay.client.cli.arguments import JsonOption, PoolArgument, SeedOption, connect, read_matrix
-from assay.client.cli.output import cell, fields, show, table
+from assay.client.cli.output import fields, show, table
 from assay.client.cli.progress import counting, operating
 
 app = typer.Typer(help="Upload, look at, activate and delete models.", no_args_is_help=True)
@@ -227,11 +227,13 @@ def _predictions(samples: list[str] | None, result: PredictResult, top: int) -> 
         return "nothing predicts in this pool"
     names = samples or [f"row {row}" for row in range(len(result.probs_NC))]
     best_NC = np.argsort(-result.probs_NC, axis=1, kind="stable")[:, :top]
-    return table(
-        ("sample", "predicted"),
-        (
-            (name, [f"{result.class_names[index]} {cell(float(probs_C[index]))}" for index in best_C])
-            for name, probs_C, best_C in zip(names, result.probs_NC, best_NC, strict=True)
+    return Group(
+        table(
+            ("sample", "predicted"),
+            (
+                (name, [f"{result.class_names[index]} {probs_C[index]:.0%}" for index in best_C])
+                for name, probs_C, best_C in zip(names, result.probs_NC, best_NC, strict=True)
+            ),
         ),
-        title=f"by {result.head or result.prediction_source}",
+        f"by {result.head or result.prediction_source}",
     )

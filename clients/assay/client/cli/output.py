@@ -76,9 +76,9 @@ def decoded(sample: Sample) -> str | None:
         return None
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> Table:
-    """A table of plain text; nothing in it is taken for markup."""
-    drawn = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """A table of plain text; nothing in it is taken for markup. Without names of columns it has no head."""
+    drawn = Table(*columns, box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for row in rows:
         drawn.add_row(*(Text(cell(value)) for value in row))
     return drawn

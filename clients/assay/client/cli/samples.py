@@ -102,19 +102,17 @@ def search(
 
 
 def _hits(queries: list[str], result: SearchResult) -> RenderableType:
-    columns = ("id", "distance", "state", "label", "text")
+    columns = ("near", "id", "distance", "state", "label", "text")
     return Group(
-        *(
-            table(
-                columns,
-                (
-                    (hit.sample.id, hit.distance, hit.sample.state, hit.sample.label, preview(hit.sample))
-                    for hit in hits
-                ),
-                title=f"near {query} ({'exact' if result.exact else 'approximate'})",
-            )
-            for query, hits in zip(queries, result.hits, strict=True)
-        )
+        table(
+            columns,
+            (
+                (query, hit.sample.id, hit.distance, hit.sample.state, hit.sample.label, preview(hit.sample))
+                for query, hits in zip(queries, result.hits, strict=True)
+                for hit in hits
+            ),
+        ),
+        "" if result.exact else "approximate",
     )
 
 

@@ -1,0 +1,246 @@
+"""The `assay` command against a real server: what it prints, and how it ends."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assay.client import Client
+from assay.client.cli import main
+from assay.client.testing import ServerProcess
+
+CLASSES = ("ant", "bee")
+SAMPLES = 40
+LABELED = 8
+
+Assay = Callable[..., str]
+AssayJson = Callable[..., Any]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with samples.jsonl and embeddings.npy: two classes apart, the first few labeled."""
+    rng = np.random.default_rng(7)
+    records = [
+        {
+            "id": f"d{row}",
+            "text": f"[bold]text {row}",
+            "label": CLASSES[row % 2] if row < LABELED else None,
+            "attributes": {"lang": "en" if row % 4 else "de"},
+            "n": row,
+        }
+        for row in range(SAMPLES)
+    ]
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    centers_CD = np.array([[3.0, 0, 0, 0], [0, 3.0, 0, 0]])
+    embeddings_ND = centers_CD[np.arange(SAMPLES) % 2] + rng.normal(size=(SAMPLES, 4))
+    np.save(tmp_path / "embeddings.npy", embeddings_ND.astype(np.float32))
+    return tmp_path
+
+
+@pytest.fixture
+def assay(assay_server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> Assay:
+    """Runs the command, which must end well; returns what it prints."""
+
+    def run(*arguments: object) -> str:
+        status = main(["--server", assay_server.target, *map(str, arguments)])
+        out, err = capsys.readouterr()
+        assert status == 0, err
+        return out
+
+    return run
+
+
+@pytest.fixture
+def assay_json(assay: Assay) -> AssayJson:
+    """Runs the command with --json; returns the document."""
+    return lambda *arguments: json.loads(assay(*arguments, "--json"))
+
+
+@pytest.fixture
+def pool(request: pytest.FixtureRequest, assay: Assay, assay_json: AssayJson, files: Path) -> str:
+    """A pool of this test, filled through the command."""
+    name = request.node.name.split("[")[0].replace("_", "-")[:60]
+    assay("pool", "create", name, "-c", "ant", "-c", "bee")
+    added = assay_json(
+        "add", name, "--from", files / "samples.jsonl", "--embeddings", files / "embeddings.npy", "-a", "n"
+    )
+    assert added["added"] == SAMPLES
+    return name
+
+
+def test_a_pool_from_file_to_export(pool: str, assay: Assay, assay_json: AssayJson, files: Path) -> None:
+    """The main road: train, mine, lease, label, export."""
+    head = assay_json("train", pool, "--seed", 3)
+    assert (head["kind"], head["active"], head["head"]["labels"]) == ("head", True, LABELED)
+
+    mined = assay_json("mine", pool, 5, "--where", "lang=en", "--where", "n>=20")
+    rows = [pick["sample"]["attributes"]["n"] for pick in mined["picks"]]
+    assert len(rows) == 5
+    assert all(row >= 20 and row % 4 for row in rows)
+    assert mined["provenance"]["head"] == head["name"]
+
+    batch = assay_json("next", pool, 3, "--worker", "ann", "--ttl", 60)
+    lease, first = batch["lease"], batch["picks"][0]["sample"]
+    assert first["payload"].startswith("[bold]text")
+    stored = assay_json(
+        *("label", "submit", pool, f"{first['id']}=bee", "--worker", "ann"),
+        *("--lease", lease["name"], "--token", lease["fencing_token"]),
+    )
+    assert (stored["stored"], stored["lease_remaining"]) == (1, 2)
+
+    out = files / "labels.jsonl"
+    assay("export", pool, "--out", out)
+    exported = {record["sample_id"]: record["class_name"] for record in map(json.loads, out.read_text().splitlines())}
+    assert len(exported) == LABELED + 1
+    assert exported[first["id"]] == "bee"
+    assert assay("export", pool) == out.read_text()
+
+
+def test_tables_show_what_json_says(pool: str, assay: Assay, assay_json: AssayJson) -> None:
+    assert pool in assay("pool", "list")
+    report = assay_json("status")
+    assert report["health"] == "SERVING"
+    (listed,) = (entry for entry in report["pools"] if entry["name"] == f"pools/{pool}")
+    assert listed["counts"]["labeled"] == LABELED
+    table = assay("status")
+    assert "SERVING" in table
+    (line,) = (line for line in table.splitlines() if line.startswith(pool))
+    assert line.split()[1:5] == ["open", str(SAMPLES - LABELED), "0", str(LABELED)]
+
+
+def test_text_is_not_taken_for_markup(pool: str, assay: Assay) -> None:
+    assert "[bold]text 9" in assay("mine", pool, SAMPLES - LABELED, "--plan", "random")
+
+
+def test_a_plan_comes_as_name_json_or_file(pool: str, assay_json: AssayJson, files: Path) -> None:
+    text = '{"preset": "random", "exploration": 0.5}'
+    (files / "plan.json").write_text(text)
+    by_text = assay_json("mine", pool, 4, "--plan", text)
+    by_file = assay_json("mine", pool, 4, "--plan", f"@{files / 'plan.json'}")
+    assert by_text["picks"] == by_file["picks"]
+    assert by_text["plan"]["exploration"] == 0.5
+    assert len(assay_json("mine", pool, 4, "--plan", "random")["picks"]) == 4
+
+
+def test_a_dry_run_has_an_estimate_and_no_picks(pool: str, assay: Assay, assay_json: AssayJson) -> None:
+    result = assay_json("mine", pool, 4, "--plan", "k_center", "--dry-run")
+    assert result["picks"] == []
+    assert result["estimate"]["candidates"] == SAMPLES - LABELED
+    assert "candidates" in assay("mine", pool, 4, "--plan", "k_center", "--dry-run")
+
+
+def test_scores_are_the_highest_first(pool: str, assay_json: AssayJson) -> None:
+    assay_json("train", pool)
+    result = assay_json("score", pool, "--plan", "entropy", "--top", 5)
+    scores = [entry["score"] for entry in result["scores"]]
+    assert len(scores) == 5
+    assert scores == sorted(scores, reverse=True)
+    assert result["scored"] == SAMPLES - LABELED
+
+
+def test_search_and_predict(pool: str, assay: Assay, assay_json: AssayJson, files: Path) -> None:
+    hits = assay_json("search", pool, "--sample", "d0", "-k", 4)["hits"][0]
+    assert "d0" not in [hit["sample"]["id"] for hit in hits]
+    nearest = assay_json("search", pool, "--vectors", files / "embeddings.npy", "-k", 1)["hits"]
+    assert [hit[0]["sample"]["id"] for hit in nearest] == [f"d{row}" for row in range(SAMPLES)]
+    head = assay_json("train", pool)
+    predicted = assay_json("predict", pool, "-s", "d0", "-s", "d1")
+    assert predicted["class_names"] == list(CLASSES)
+    np.testing.assert_allclose(np.sum(predicted["probs_NC"], axis=1), 1, rtol=1e-5)
+    assert head["name"] in assay("predict", pool, "--embeddings", files / "embeddings.npy")
+
+
+def test_leases_are_listed_renewed_and_released(pool: str, assay: Assay, assay_json: AssayJson) -> None:
+    lease = assay_json("next", pool, 2, "--worker", "ann", "--plan", "random")["lease"]
+    (listed,) = assay_json("lease", "list", pool)["leases"]
+    assert listed["sample_ids"] == lease["sample_ids"]
+    proof = (lease["name"], "--token", lease["fencing_token"])
+    assert assay_json("lease", "renew", *proof, "--ttl", 3600)["expire_time"] > lease["expire_time"]
+    held = assay_json("lease", "release", *proof, "--sample", lease["sample_ids"][0], "--exclude")
+    assert held["sample_ids"] == lease["sample_ids"][1:]
+    assert assay_json("lease", "release", *proof)["state"] == "done"
+    assert "done" in assay("lease", "get", lease["name"])
+    assert assay_json("pool", "get", pool)["counts"]["excluded"] == 1
+
+
+def test_models_are_listed_rolled_back_and_deleted(pool: str, assay: Assay, assay_json: AssayJson) -> None:
+    first, second = (assay_json("train", pool, "--name", name)["name"] for name in ("one", "two"))
+    assert [model["name"] for model in assay_json("model", "list", pool)["models"]] == [second, first]
+    assert assay_json("model", "rollback", pool)["name"] == first
+    assert assay_json("model", "activate", pool, second)["active"]
+    assay("model", "delete", pool, first.rpartition("/")[2])
+    assert second.rpartition("/")[2] in assay("model", "list", pool)
+    assert "two" in assay("model", "get", pool, second)
+
+
+def test_samples_are_listed_and_deleted(pool: str, assay: Assay, assay_json: AssayJson) -> None:
+    listed = assay_json("sample", "list", pool, "--state", "labeled", "--limit", 3)["samples"]
+    assert [sample["id"] for sample in listed] == ["d0", "d1", "d2"]
+    assert assay_json("sample", "delete", pool, "d0", "d1", "--yes")["deleted"] == 2
+    assert "[bold]text 2" in assay("sample", "get", pool, "d2")
+    assert len(assay_json("label", "list", pool)["labels"]) == LABELED - 2
+
+
+def test_labels_come_from_a_file(pool: str, assay_json: AssayJson, files: Path) -> None:
+    (files / "labels.jsonl").write_text('{"id": "d20", "label": "ant"}\n\n{"id": "d21", "label": "bee"}\n')
+    result = assay_json("label", "submit", pool, "--worker", "ann", "--from", files / "labels.jsonl", "d22=ant")
+    assert result["stored"] == 3
+    labels = assay_json("label", "list", pool, "--worker", "ann")["labels"]
+    assert {label["sample_id"]: label["class_name"] for label in labels} == {"d20": "ant", "d21": "bee", "d22": "ant"}
+
+
+def test_strategies_are_listed(assay: Assay, assay_json: AssayJson) -> None:
+    known = assay_json("strategies")
+    assert {"margin", "k_center"} <= {strategy["name"] for strategy in known["strategies"]}
+    assert "margin" in assay("strategies")
+
+
+def test_samples_come_from_arrays(assay: Assay, assay_json: AssayJson, tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "samples.npz",
+        ids=np.array(["a", "b"]),
+        embeddings=np.eye(2, dtype=np.float32),
+        texts=np.array(["x", "y"]),
+        labels=np.array(["ant", ""]),
+    )
+    assay("pool", "create", "from-arrays", "-c", "ant")
+    assert assay_json("add", "from-arrays", "--from", tmp_path / "samples.npz")["added"] == 2
+    assert assay_json("sample", "get", "from-arrays", "a")["label"] == "ant"
+    assay("pool", "delete", "from-arrays", "--yes")
+    assert "from-arrays" not in assay("pool", "list")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "reason"),
+    [
+        (("pool", "get", "nowhere"), 4, "POOL_NOT_FOUND"),
+        (("pool", "create", "Bad Name"), 4, "INVALID_NAME"),
+        (("mine", "nowhere", "3", "--plan", "magic"), 4, "POOL_NOT_FOUND"),
+        (("lease", "get", "pools/nowhere/leases/1"), 4, None),
+    ],
+)
+def test_refusals_name_their_reason(
+    assay_server: ServerProcess,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    status: int,
+    reason: str | None,
+) -> None:
+    assert main(["--server", assay_server.target, *arguments, "--json"]) == status
+    out, err = capsys.readouterr()
+    told = json.loads(err)["error"]
+    assert out == ""
+    assert told["message"]
+    if reason:
+        assert told["reason"] == reason
+    assert main(["--server", assay_server.target, *arguments]) == status
+    assert capsys.readouterr().err.startswith(f"error: {told['reason']}: ")
+
+
+def test_the_same_server_answers_the_sdk(assay_server: ServerProcess, pool: str) -> None:
+    with Client(assay_server.target) as client:
+        assert client.get_pool(pool).counts.total == SAMPLES

@@ -1,0 +1,266 @@
+"""The `assay` command without a server: what it reads, and how it ends when something is wrong."""
+
+import json
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import typer
+
+from assay.client import Filter, attr, errors
+from assay.client.cli import main
+from assay.client.cli.add import FieldNames, arrays_batch, read_batch, records_batch
+from assay.client.cli.arguments import read_plan, read_where
+from assay.client.cli.failures import Missing, exit_status
+from assay.client.cli.labeling import read_labels
+from assay.client.cli.output import plain, preview
+from assay.client.cli.plugins import add_plugins, as_app, load
+from assay.client.results import Sample
+from tests.client.scripted import Refusal, scripted
+
+NAMES = FieldNames("id", "text", "payload", "label", "uri", "embedding", ("n",))
+
+
+@pytest.fixture
+def nowhere() -> str:
+    """An address where no server listens any more."""
+    with scripted() as script:
+        return script.target
+
+
+def test_no_server_is_status_3(nowhere: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--server", nowhere, "pool", "list"]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: UNAVAILABLE: ")
+    assert "assay serve" in err
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status"),
+    [
+        (Refusal(grpc.StatusCode.INTERNAL, "bug", "INTERNAL"), 5),
+        (Refusal(grpc.StatusCode.DATA_LOSS, "flipped", "SEGMENT_DAMAGED"), 5),
+        (Refusal(grpc.StatusCode.UNAUTHENTICATED, "who", "UNAUTHENTICATED"), 4),
+        (Refusal(grpc.StatusCode.FAILED_PRECONDITION, "none left", "POOL_EXHAUSTED", {"left": "0"}), 4),
+    ],
+)
+def test_statuses_of_refusals(refusal: Refusal, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with scripted(Mine=[refusal]) as script:
+        assert main(["--server", script.target, "mine", "p", "3", "--json"]) == status
+    told = json.loads(capsys.readouterr().err)["error"]
+    assert (told["code"], told["reason"], told["message"]) == (refusal.code.name, refusal.reason, refusal.message)
+    assert told.get("metadata", {}) == refusal.metadata
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("no"), 2),
+        (FileNotFoundError("no"), 2),
+        (Missing("no"), 3),
+        (errors.Unavailable("no"), 3),
+        (errors.NotFound("no"), 4),
+        (errors.ResourceExhausted("no"), 4),
+        (errors.DeadlineExceeded("no"), 5),
+        (errors.Cancelled("no"), 5),
+        (errors.Internal("no"), 5),
+    ],
+)
+def test_exit_statuses(error: Exception, status: int) -> None:
+    assert exit_status(error) == status
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["mine", "p"],
+        ["mine", "p", "0"],
+        ["mine", "p", "3", "--where", "lang"],
+        ["mine", "p", "3", "--plan", "{"],
+        ["mine", "p", "3", "--plan", '{"nonsense": 1}'],
+        ["mine", "p", "3", "--plan", "@/does/not/exist"],
+        ["score", "p", "--state", "gone"],
+        ["pool", "create", "p", "--metric", "cosinus"],
+        ["pool", "get", "a/b"],
+        ["pool", "delete", "p"],
+        ["add", "p", "--from", "/does/not/exist.jsonl"],
+        ["search", "p"],
+        ["predict", "p"],
+        ["label", "submit", "p", "--worker", "ann"],
+        ["label", "submit", "p", "d1", "--worker", "ann"],
+        ["export", "p", "--json"],
+        ["--api-key", "k", "--server", "assay.example:1", "pool", "list"],
+    ],
+)
+def test_wrong_usage_is_status_2(
+    arguments: list[str], nowhere: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_SERVER", nowhere)
+    assert main(arguments) == 2
+    assert any(capsys.readouterr())
+
+
+def test_version_and_help_need_no_server(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("assay ")
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    commands = [
+        "serve",
+        "pool",
+        "add",
+        "model",
+        "train",
+        "strategies",
+        "score",
+        "mine",
+        "next",
+        "label",
+        "export",
+        "status",
+    ]
+    assert [command for command in [*commands, "status"] if command not in shown] == []
+
+
+def test_conditions_are_joined() -> None:
+    assert read_where(None) is None
+    joined: Filter | None = read_where(["lang=en", "n>3"])
+    assert joined == (attr("lang") == "en") & (attr("n") > 3)
+
+
+def test_a_plan_is_a_name_or_json() -> None:
+    assert read_plan(None) is None
+    assert read_plan("badge") == "badge"
+    plan = read_plan('{"preset": "margin", "exploration": 0.5}')
+    assert plan is not None
+    assert not isinstance(plan, str)
+    assert (plan.name, plan.exploration) == ("margin", 0.5)
+
+
+def test_records_become_columns() -> None:
+    batch = records_batch(
+        [
+            {"id": "a", "text": "x", "label": "ant", "n": 1, "embedding": [1, 2]},
+            {"id": 7, "text": None, "attributes": {"lang": "en"}, "embedding": [3, 4]},
+        ],
+        NAMES,
+    )
+    assert (batch.ids, batch.payloads, batch.labels, batch.uris) == (["a", "7"], ["x", None], ["ant", None], None)
+    assert batch.attributes == {"n": [1, None], "lang": [None, "en"]}
+    np.testing.assert_array_equal(batch.embeddings, [[1, 2], [3, 4]])
+
+
+def test_payloads_may_be_json() -> None:
+    batch = records_batch([{"id": "a", "payload": {"title": "x"}}, {"id": "b"}], NAMES)
+    assert batch.payloads == [{"title": "x"}, None]
+
+
+@pytest.mark.parametrize(
+    ("record", "error"),
+    [
+        ({}, "no 'id'"),
+        ({"id": True}, "no 'id'"),
+        ({"id": "a", "embedding": [1, 2], "text": 5}, "field 'text' is text"),
+        ({"id": "a", "embedding": [1, 2], "attributes": [1]}, "attributes is an object"),
+        ({"id": "a", "embedding": [1]}, "same length"),
+        ({"id": "a", "embedding": "x"}, "same length"),
+    ],
+)
+def test_records_that_cannot_be_read(record: dict[str, Any], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        records_batch([{"id": "z", "embedding": [1, 2]}, record], NAMES)
+
+
+def test_lines_that_are_no_records(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    for line, error in (("[1]", "line 2 is no JSON object"), ("{", "line 2 is no JSON")):
+        path.write_text(f'{{"id": "a"}}\n{line}\n')
+        with pytest.raises(ValueError, match=error):
+            read_batch(path, NAMES, None, None)
+
+
+def test_files_of_embeddings_and_inputs_go_with_records(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"id": "a"}\n')
+    np.savez(tmp_path / "tokens.npz", input_ids=np.ones((1, 3), np.int64))
+    batch = read_batch(path, NAMES, None, tmp_path / "tokens.npz")
+    assert batch.inputs is not None
+    assert batch.inputs["input_ids"].shape == (1, 3)
+    np.save(tmp_path / "e.npy", np.zeros((1, 2), np.float32))
+    assert isinstance(read_batch(path, NAMES, tmp_path / "e.npy", None).embeddings, np.memmap)
+
+
+def test_arrays_of_unknown_names_are_refused(tmp_path: Path) -> None:
+    for arrays in ({"embeddings": np.eye(1)}, {"ids": np.array(["a"]), "vectors": np.eye(1)}):
+        np.savez(tmp_path / "s.npz", **arrays)
+        with pytest.raises(ValueError, match="ids is needed"):
+            arrays_batch(tmp_path / "s.npz")
+
+
+def test_pickled_arrays_are_not_loaded(tmp_path: Path) -> None:
+    np.savez(tmp_path / "s.npz", ids=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match="pickle"):
+        arrays_batch(tmp_path / "s.npz")
+
+
+def test_labels_may_have_ids_with_equals_signs() -> None:
+    assert read_labels(["a=b=ant", "c=bee"], None) == {"a=b": "ant", "c": "bee"}
+    with pytest.raises(ValueError, match="labeled twice"):
+        read_labels(["a=ant", "a=bee"], None)
+
+
+def sample(payload: bytes) -> Sample:
+    return Sample("a", "", payload, "", {}, "unlabeled", None, 0)
+
+
+def test_payloads_that_are_no_text() -> None:
+    assert plain(sample(b"\x89PNG\xff"))["payload_base64"] == "iVBOR/8="
+    assert plain(sample(b"\x89PNG\xff"))["payload"] is None
+    assert plain(sample("süß".encode()))["payload"] == "süß"
+    assert preview(sample(b"\x89PNG\xff")) == "(5 bytes of data)"
+
+
+def test_previews_are_one_short_line() -> None:
+    shown = preview(sample(b"a\nb " + b"x" * 500))
+    assert shown.startswith("a b xxx")
+    assert len(shown) == 80
+
+
+def plugin(value: str) -> EntryPoint:
+    return EntryPoint("dig", value, "assay.commands")
+
+
+def test_a_missing_extra_says_how_to_install_it() -> None:
+    with pytest.raises(Missing, match=r"pip install 'assay\[server\]'"):
+        load(plugin("no_such_package_anywhere:command"))
+
+
+def test_entry_points_become_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A plug-in gets all that follows its name, its own --help included."""
+    monkeypatch.setattr(
+        "assay.client.cli.plugins.entry_points", lambda group: [plugin("tests.client.test_cli_usage:dig")]
+    )
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    add_plugins(app)
+    for arguments, expected in ((["dig", "--depth", "3", "here"], "here 3"), (["dig", "--help"], "Dig somewhere.")):
+        with pytest.raises(SystemExit) as ended:
+            app(args=arguments)
+        assert ended.value.code == 0
+        assert expected in capsys.readouterr().out
+
+
+def test_an_entry_point_may_be_an_app() -> None:
+    app = typer.Typer()
+    assert as_app(app) is app
+
+
+def dig(place: str, depth: int = 1) -> None:
+    """Dig somewhere."""
+    typer.echo(f"{place} {depth}")
