@@ -50,7 +50,8 @@ def case(request: pytest.FixtureRequest, metric: Metric, tmp_path_factory: pytes
             lambda q, k, allowed: exact.search(segments, metric, q, k, allowed), True, metric, rows_N, embeddings_ND
         )
     directory: Path = tmp_path_factory.mktemp("derived")
-    builder = FaissIndexBuilder(directory, hnsw_from=1000, ivf_from=1000 if request.param == "ivf" else 10**9)
+    ivf_from = 1000 if request.param == "ivf" else 10**9
+    builder = FaissIndexBuilder(directory, hnsw_from=1000, ivf_from=ivf_from, construction=40)
     index = builder.build(1, "pushed", metric, DIMENSION, lambda: blocks_of(segments), COUNT, None, lambda: False)
     assert index is not None
     assert index.kind == request.param

@@ -58,7 +58,7 @@ class FaissIndex:
         share = self._allowed_share(allowed)
         sought = min(k, len(self._rows_N))
         if len(queries_QD) and sought and share >= self._least_share:
-            with shared_threads():
+            with shared_threads(len(queries_QD)):
                 values, rows = self._index.search(queries_QD, sought, params=self._parameters(sought, allowed, share))
             values_QK[:, :sought], rows_QK[:, :sought] = _ordered(values, rows, descending)
         return values_QK, rows_QK

@@ -40,12 +40,13 @@ def threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def shared_threads() -> Iterator[None]:
-    """Divides the cores among the searches that run at once, so that they do not fight over them."""
+def shared_threads(queries: int) -> Iterator[None]:
+    """Divides the cores among the searches that run at once, so that they do not fight over them. FAISS gives each
+    query to one thread: more threads than queries would only wait."""
     global _running
     with _lock:
         _running += 1
-        count = max(1, CORES // _running)
+        count = max(1, min(queries, CORES // _running))
     try:
         with threads(count):
             yield
