@@ -183,6 +183,21 @@ def test_shift_of_the_embeddings_changes_nothing() -> None:
     np.testing.assert_allclose(far.weights_KDC, near.weights_KDC, rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e10])
+def test_units_of_the_embeddings_do_not_matter(scale: float) -> None:
+    x, y = blobs(90, 3, spread=2.0)
+    plain, _ = train((x, y), 3)
+    scaled, _ = train((x * np.float32(scale), y), 3)
+    np.testing.assert_allclose(probs(scaled, x * np.float32(scale)), probs(plain, x), atol=1e-3)
+
+
+def test_embeddings_whose_squares_overflow() -> None:
+    x, y = blobs(30, 3)
+    with pytest.raises(AssayError) as caught:
+        train((x * np.float32(1e30), y), 3)
+    assert caught.value.reason is Reason.NOT_FINITE
+
+
 def test_seed_decides() -> None:
     data = digits(150)
     (first, info), (again, info_again), (other, _) = (train(data, 10, members=3, seed=seed) for seed in (7, 7, 8))

@@ -284,3 +284,12 @@ def test_dimension_that_varies_with_the_batch(tmp_path: Path) -> None:
     ]
     path = factory.save(tmp_path / "m.onnx", nodes, [("x", FLOAT, ["batch", 3])], [("y", FLOAT, None)])
     assert refusal(path).metadata["problem"] == "dimension_varies"
+
+
+def test_endless_names_do_not_make_endless_errors(tmp_path: Path) -> None:
+    node = helper.make_node("Relu", ["x" * 100_000], ["y" * 100_000])
+    path = factory.save(
+        tmp_path / "m.onnx", [node], [("x" * 100_000, FLOAT, ["batch", 3])], [("y" * 100_000, FLOAT, None)]
+    )
+    error = refusal(path, BackboneWishes(embedding_output="nope"))
+    assert len(error.message) + sum(map(len, error.metadata.values())) < 4000

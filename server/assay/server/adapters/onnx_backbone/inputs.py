@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from assay.server.adapters.onnx_backbone.problems import shorten
 from assay.server.adapters.onnx_backbone.signature import Input, Signature
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.types import TensorSpec
@@ -44,7 +45,7 @@ def cast(array: npt.NDArray[Any], dtype: str) -> npt.NDArray[Any]:
 
 
 def _wrong(name: str, message: str) -> AssayError:
-    return AssayError(Reason.INPUTS_INVALID, message, input=name)
+    return AssayError(Reason.INPUTS_INVALID, shorten(message), input=shorten(name))
 
 
 def _check_names(signature: Signature, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -81,7 +82,7 @@ def _check_counts(inputs: Mapping[str, npt.NDArray[Any]]) -> int:
     counts = {name: len(array) for name, array in inputs.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise AssayError(Reason.INPUTS_INVALID, f"The inputs hold different numbers of samples: {listed}.")
+        raise AssayError(Reason.INPUTS_INVALID, shorten(f"The inputs hold different numbers of samples: {listed}."))
     return next(iter(counts.values()))
 
 

@@ -2,10 +2,19 @@
 
 from assay.server.core.errors import AssayError, Reason
 
+_LONGEST = 1000  # characters of a message: a file may hold names of any length, and an error travels in a header
 
-def invalid(problem: str, message: str, **metadata: object) -> AssayError:
+
+def invalid(problem: str, message: str, **metadata: str) -> AssayError:
     """MODEL_INVALID; `problem` is the machine-readable kind of trouble."""
-    return AssayError(Reason.MODEL_INVALID, message, problem=problem, **metadata)
+    facts = {key: shorten(value) for key, value in metadata.items()}
+    return AssayError(Reason.MODEL_INVALID, shorten(message), problem=problem, **facts)
+
+
+def shorten(text: str) -> str:
+    """A text, its middle left out if it is too long."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"
 
 
 def first_line(error: Exception, path: str = "") -> str:

@@ -12,49 +12,55 @@ import numpy.typing as npt
 import torch
 
 from assay.server.adapters.torch_head.tensors import as_tensor
+from assay.server.core.errors import AssayError, Reason
 
 _ROTATE_AT_MOST = 2048  # axes; an eigendecomposition of more costs longer than it saves
+_LARGEST = 1e15  # sums of squares of float32 stay finite below
 
 
 @dataclass(frozen=True)
 class Basis:
-    """Centred, turned embeddings with a last column of ones for the bias.
+    """Centred, turned embeddings, scaled to a total variance of 1, with a last column of ones for the bias.
 
     Attributes:
         features_NR: float32 coordinates, the last column 1.
         variance_R: float64 mean square of each column.
         centre_D: float32 mean embedding.
+        spread: total variance of the embeddings, 1 where there is none: the unit of an L2 strength.
         axes_DR: float32 orthonormal axes; None where the coordinates are the centred embeddings themselves.
     """
 
     features_NR: torch.Tensor
     variance_R: torch.Tensor
     centre_D: torch.Tensor
+    spread: float
     axes_DR: torch.Tensor | None
-
-    @property
-    def spread(self) -> float:
-        """Total variance of the embeddings (1 where there is none): the natural unit of the L2 strength."""
-        return float(self.variance_R[:-1].sum()) or 1.0
 
     def unfold(self, weights_RC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [D, C] and biases [C] for raw embeddings, from weights for the features."""
-        weights = weights_RC[:-1]
+        weights = weights_RC[:-1] / self.spread**0.5
         if self.axes_DR is not None:
             weights = self.axes_DR.to(weights.dtype) @ weights
         return weights, weights_RC[-1] - self.centre_D.to(weights.dtype) @ weights
 
 
 def make_basis(embeddings_ND: npt.NDArray[np.float32]) -> Basis:
-    """The basis of a set of labeled embeddings."""
+    """The basis of a set of labeled embeddings. Raises AssayError(NOT_FINITE) if their squares are not."""
     embeddings = as_tensor(embeddings_ND)
     centre_D = embeddings.mean(dim=0, dtype=torch.float64).to(torch.float32)
     centred_ND = embeddings - centre_D
+    if not float(centred_ND.abs().max()) < _LARGEST:
+        raise AssayError(
+            Reason.NOT_FINITE,
+            f"Embeddings with entries of {_LARGEST:g} and more cannot be trained on. Scale them before they are added.",
+        )
+    spread = float(centred_ND.square().sum(dtype=torch.float64)) / len(centred_ND) or 1.0
+    centred_ND /= spread**0.5
     axes_DR = _principal_axes(centred_ND)
     coordinates = centred_ND if axes_DR is None else centred_ND @ axes_DR
     features_NR = torch.cat([coordinates, torch.ones(len(coordinates), 1)], dim=1)
     variance_R = features_NR.square().mean(dim=0, dtype=torch.float64)
-    return Basis(features_NR, variance_R, centre_D, axes_DR)
+    return Basis(features_NR, variance_R, centre_D, spread, axes_DR)
 
 
 def _principal_axes(centred_ND: torch.Tensor) -> torch.Tensor | None:

@@ -67,17 +67,18 @@ class TorchHeads:
             space: embedding space, kept in the info.
             l2: strength, or None to choose.
             balanced: whether classes count alike.
-            members: heads of the committee; 1 for none.
+            members: heads of the committee; 0 or 1 for none.
             folds: parts of the cross-validation; fewer where there are fewer samples to hold out.
             seed: of folds and bootstraps.
             progress: told (fits done, fits in all).
             stop: asked at every step whether to give up.
 
         Raises:
-            AssayError: TOO_FEW_CLASSES if fewer than two classes have a label; CANCELLED.
+            AssayError: TOO_FEW_CLASSES if fewer than two classes have a label; NOT_FINITE if the embeddings are so
+                large that their squares overflow; CANCELLED.
         """
         seen_S, dense_N = _seen_classes(classes_N)
-        asked = _Asked(space, l2, balanced, members, folds, seed & ((1 << 64) - 1))
+        asked = _Asked(space, l2, balanced, max(1, members), folds, seed & ((1 << 64) - 1))
         small = embeddings_ND.size * len(seen_S) <= _SMALL
         with one_thread() if small else nullcontext():
             problem = Problem(make_basis(embeddings_ND), dense_N, balanced)
@@ -119,19 +120,19 @@ def _fit(
     """Chooses what is left open, and fits what will serve."""
     fold_N = stratified_folds(problem.classes_N, asked.folds, asked.seed)
     spread = problem.basis.spread
-    strengths = [strength * spread for strength in STRENGTHS] if asked.l2 is None else [asked.l2]
+    strengths = STRENGTHS if asked.l2 is None else (asked.l2 / spread,)
     steps = Progress(len(strengths) * (int(fold_N.max()) + 1) + asked.members, progress, stop)
-    l2, temperature, metrics = DEFAULT_STRENGTH * spread if asked.l2 is None else asked.l2, 1.0, NO_METRICS
+    strength, temperature, metrics = DEFAULT_STRENGTH if asked.l2 is None else strengths[0], 1.0, NO_METRICS
     if fold_N.max() > NEVER:
-        l2, held_out = cross_validate(problem, strengths, fold_N, steps)
+        strength, held_out = cross_validate(problem, strengths, fold_N, steps)
         temperature, metrics = _calibrate(held_out)
-    fits = serving_fits(problem, l2, asked.members, asked.seed, steps)
+    fits = serving_fits(problem, strength, asked.members, asked.seed, steps)
     info = HeadInfo(
         space=asked.space,
         classes_seen=problem.class_count,
         members=asked.members,
         labels=len(problem.classes_N),
-        l2=l2,
+        l2=strength * spread if asked.l2 is None else asked.l2,
         temperature=temperature,
         metrics=metrics,
         balanced=asked.balanced,

@@ -11,6 +11,7 @@ from assay.server.adapters.torch_head.basis import Basis
 from assay.server.adapters.torch_head.lbfgs import minimise
 
 _STEPS = 200
+_FLOOR = 1e-9  # of the Hessian, for axes without variance or penalty
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Fit:
     """What a fit is asked for.
 
     Attributes:
-        l2: strength of the penalty on the weights.
+        l2: strength of the penalty on the weights of the basis: that of raw embeddings, divided by their spread.
         tolerance: largest entry of the gradient, in scaled coordinates, at which it is done.
     """
 
@@ -65,8 +66,7 @@ def fit(
 def _scale(variance_R: torch.Tensor, penalty_R: torch.Tensor, class_count: int) -> torch.Tensor:
     """Root of the Hessian's diagonal where all classes are equally probable."""
     curvature = (1.0 - 1.0 / class_count) / class_count
-    floor = 1e-9 * float(variance_R.sum())
-    return (curvature * variance_R + penalty_R + floor).sqrt()
+    return (curvature * variance_R + penalty_R + _FLOOR).sqrt()
 
 
 class _Loss:

@@ -13,7 +13,7 @@ from assay.server.adapters.torch_head.folds import NEVER, IntArray, bootstrap
 from assay.server.adapters.torch_head.logistic import Fit, class_weights, fit
 from assay.server.core.errors import AssayError, Reason
 
-# Tried from strong to weak, in units of the embeddings' total variance.
+# Tried from strong to weak. All strengths here are in units of the embeddings' total variance.
 STRENGTHS = tuple(10.0**-exponent for exponent in (1.0, 1.75, 2.5, 3.25, 4.0, 4.75, 5.5, 6.25))
 DEFAULT_STRENGTH = 1e-3  # where nothing can be held out
 _PATIENCE = 2  # weaker strengths tried in vain before the rest is skipped
