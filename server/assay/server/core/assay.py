@@ -35,7 +35,6 @@ class Assay:
         opener = Opener(
             ports.catalog,
             ports.segments,
-            ports.indexes,
             activation,
             ports.heads,
             ports.scratch,

@@ -21,6 +21,7 @@ from assay.server.core.types import FloatArray, RowArray, SegmentFile, State
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.5
+FAILED_SECONDS = 30.0
 # An index is extended once this share of its size waits outside it; until then those rows are searched exactly.
 STALE_SHARE = 0.2
 
@@ -44,6 +45,7 @@ class Background:
         self._clock = clock
         self._unverified = unverified
         self._stop = threading.Event()
+        self._tried_to_load: set[tuple[int, str]] = set()
         self._threads = [
             threading.Thread(target=self._loop, args=(work, humble), name=name, daemon=True)
             for name, work, humble in (
@@ -70,13 +72,12 @@ class Background:
             _yield_to_requests()
         while not self._stop.is_set():
             try:
-                busy = work()
+                pause = 0.0 if work() else IDLE_SECONDS
             except Exception:
                 # This thread must outlive a full disk or a pool deleted under it; what it could not do waits.
                 log.exception("background work failed")
-                busy = False
-            if not busy:
-                self._stop.wait(IDLE_SECONDS)
+                pause = FAILED_SECONDS
+            self._stop.wait(pause)
 
     def expire(self) -> bool:
         """Ends the leases whose time ran out; returns whether there were any."""
@@ -112,6 +113,12 @@ class Background:
         if not self._index_due(snapshot):
             return False
         record = snapshot.pool
+        if snapshot.index is None and (record.uid, record.space) not in self._tried_to_load:
+            self._tried_to_load.add((record.uid, record.space))
+            stored = self._indexes.load(record.uid, record.space, record.metric, record.dimension)
+            if stored is not None:
+                pool.publish_index(record.space, stored)
+            return True
         pool.index_building = True
         try:
             index = self._indexes.build(
@@ -126,8 +133,10 @@ class Background:
             )
         finally:
             pool.index_building = False
-        if index is not None and pool.snapshot.pool.space == record.space:
-            pool.publish(index=index)
+        if index is not None:
+            pool.publish_index(record.space, index)
+        if pool.closed:
+            self._indexes.forget(record.uid)
         return index is not None
 
     def _index_due(self, snapshot: Snapshot) -> bool:

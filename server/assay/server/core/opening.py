@@ -16,7 +16,6 @@ from assay.server.core.ports import (
     CatalogTx,
     Clock,
     Heads,
-    IndexBuilder,
     SampleSegment,
     Scratch,
     SegmentStore,
@@ -42,7 +41,6 @@ class Opener:
         self,
         catalog: Catalog,
         segments: SegmentStore,
-        indexes: IndexBuilder,
         activation: Activation,
         heads: Heads,
         scratch: Scratch,
@@ -51,7 +49,6 @@ class Opener:
     ) -> None:
         self._catalog = catalog
         self._segments = segments
-        self._indexes = indexes
         self._activation = activation
         self._heads = heads
         self._scratch = scratch
@@ -79,7 +76,9 @@ class Opener:
         vectors = self._open_files(pool, active, self._segments.open_vectors, damaged)
         labeled, classes = tx.label_columns(pool.uid)
         leases = {lease.lease_id: lease for lease in tx.live_leases(pool.uid)}
-        states = _present(pool.next_row, samples, vectors, [d.file for d in damaged], files)
+        broken = {damage.file for damage in damaged}
+        lost = [file for file in files if file.kind == "samples" and file.file in broken]
+        states = _present(pool.next_row, samples, vectors, lost)
         for rows, state in (
             (tx.excluded_rows(pool.uid), State.EXCLUDED),
             (labeled, State.LABELED),
@@ -100,7 +99,6 @@ class Opener:
             leases=leases,
             backbone=self._load(models, pool.backbone, self._activation.load_backbone, damaged),
             head=self._load(models, pool.head, self._activation.load_head, damaged),
-            index=self._indexes.load(pool.uid, pool.space, pool.metric, pool.dimension) if pool.space else None,
             damaged=tuple(damaged),
         )
 
@@ -161,15 +159,13 @@ def _present(
     row_count: int,
     samples: Sequence[SampleSegment],
     vectors: Sequence[VectorSegment],
-    damaged: Sequence[str],
-    files: Sequence[SegmentFile],
+    lost_samples: Sequence[SegmentFile],
 ) -> RowColumn:
     """UNLABELED where a row has both its sample and its vector, DAMAGED where a file that holds one cannot be read."""
     known, embedded = _covered(row_count, samples), _covered(row_count, vectors)
     lost = np.zeros(row_count, np.bool_)
-    for file in files:
-        if file.file in damaged:
-            lost[file.first_row : file.last_row + 1] = True
+    for file in lost_samples:
+        lost[file.first_row : file.last_row + 1] = True
     column = RowColumn.filled(row_count, np.uint8(State.ABSENT))
     column = column.with_values(np.flatnonzero(known & embedded), State.UNLABELED)
     # A row that only its vector names was merged away from the samples, unless their file is the damaged one.

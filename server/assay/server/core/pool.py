@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
-from assay.server.core.ports import Catalog, CatalogTx, Clock
+from assay.server.core.ports import Catalog, CatalogTx, Clock, SearchIndex
 from assay.server.core.predictions import PredictionCache
 from assay.server.core.snapshot import Snapshot
 from assay.server.core.types import RequestKey, RowArray, State
@@ -120,10 +120,11 @@ class Pool:
                 after = change.finish(key, self._clock.now())
             self._snapshot = after
 
-    def publish(self, **fields: Any) -> None:
-        """Sets fields of the snapshot that the catalog does not keep (derived state)."""
+    def publish_index(self, space: str, index: SearchIndex) -> None:
+        """Puts an index of a space in service, unless another space became active meanwhile."""
         with self._lock:
-            self._snapshot = dataclasses.replace(self._snapshot, **fields)
+            if self._snapshot.pool.space == space:
+                self._snapshot = dataclasses.replace(self._snapshot, index=index)
 
     @contextmanager
     def closing(self) -> Iterator[None]:

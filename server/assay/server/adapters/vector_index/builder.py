@@ -42,7 +42,7 @@ class FaissIndexBuilder:
         derived_dir: Path,
         *,
         hnsw_from: int = 20_000,
-        ivf_from: int = 2_000_000,
+        ivf_from: int = 200_000,
         links: int = 32,
         construction: int = 80,
         chunk: int = 4096,
