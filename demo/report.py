@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+from numpy.typing import NDArray
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -41,8 +43,8 @@ def curves_table(curves: Mapping[str, Curves]) -> Table:
         table.add_column(name, justify="right")
     difference = Curves(strategy.labels_L, strategy.accuracy_SL - baseline.accuracy_SL)
     for at, labels in enumerate(strategy.labels_L):
-        cells = [f"{curve.mean_L[at]:.3f} ± {curve.sd_L[at]:.3f}" for curve in (strategy, baseline)]
-        table.add_row(str(labels), *cells, f"{difference.mean_L[at]:+.3f} ± {difference.sd_L[at]:.3f}")
+        cells = [_spread(curve, at, "") for curve in (strategy, baseline)]
+        table.add_row(str(labels), *cells, _spread(difference, at, "+"))
     return table
 
 
@@ -61,18 +63,30 @@ def verdict(strategy: Curves, baseline: Curves) -> list[str]:
             f"at {reached:.0f} labels: {share:.0%} fewer"
         )
     return [
-        f"area under the curve: {STRATEGY} {ours_S.mean():.4f}, {BASELINE} {theirs_S.mean():.4f} "
-        f"({(ours_S - theirs_S).mean():+.4f}); {STRATEGY} is ahead with {wins} of {seeds} seeds",
+        f"area under the curve: {STRATEGY} {ours_S.mean():.4f}, {BASELINE} {theirs_S.mean():.4f}; "
+        f"{STRATEGY} is ahead with {wins} of {seeds} seeds",
+        _significance(ours_S - theirs_S),
         saving,
-        "few seeds rank strategies only roughly: read the spread along with the means",
     ]
 
 
+def _significance(difference_S: NDArray[np.float64]) -> str:
+    mean, seeds = difference_S.mean(), len(difference_S)
+    if seeds < 2:
+        return f"difference of the areas: {mean:+.4f}; one seed cannot tell it from chance"
+    error = difference_S.std(ddof=1) / np.sqrt(seeds)
+    finding = "more than" if abs(mean) > 2 * error else "no more than"
+    return (
+        f"mean difference of the areas, paired by seed: {mean:+.4f}, standard error {error:.4f}: "
+        f"{finding} chance would do with {seeds} seeds"
+    )
+
+
 def why(pick: Pick, names: int = 2) -> str:
-    """Why a pick was picked, in words: the classes that the model hesitates between."""
+    """Why a pick was picked: the parts of its score, and the classes that the model hesitates between."""
     guesses = [f"{guess.class_name} {guess.probability:.3f}" for guess in pick.predictions[:names]]
     parts = ", ".join(f"{name} {value:.4f}" for name, value in pick.parts.items())
-    return f"{' or '.join(guesses) or 'no prediction'}; score parts: {parts or 'none'}"
+    return f"{parts or 'no score'}: {' or '.join(guesses) or 'nothing predicted'}"
 
 
 def picks_table(batch: Batch, truth: Mapping[str, str], shown: int, width: int = 160) -> RenderableType:
@@ -81,7 +95,7 @@ def picks_table(batch: Batch, truth: Mapping[str, str], shown: int, width: int =
     table = Table(box=box.SIMPLE_HEAD, show_lines=False)
     table.add_column("rank", justify="right")
     table.add_column("score", justify="right")
-    table.add_column("what the model hesitates between, the text, and the label it got")
+    table.add_column("why it was picked, its text, and the label it got")
     for pick in batch.picks[:shown]:
         table.add_row(str(pick.rank), f"{pick.score:.4f}", _pick_cell(pick, truth[pick.id], width))
     return Group(
@@ -101,6 +115,11 @@ def timings_table(watch: Stopwatch) -> Table:
     for what, seconds in watch.seconds.items():
         table.add_row(what, str(len(seconds)), f"{1e3 * median(seconds):.1f}", f"{1e3 * max(seconds):.1f}")
     return table
+
+
+def _spread(curve: Curves, at: int, sign: str) -> str:
+    mean = f"{curve.mean_L[at]:{sign}.3f}"
+    return f"{mean} ± {curve.sd_L[at]:.3f}" if len(curve.accuracy_SL) > 1 else mean
 
 
 def _pick_cell(pick: Pick, label: str, width: int) -> Text:

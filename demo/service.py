@@ -28,19 +28,19 @@ def serving(data: Path, log: Path, start_within: float = 120.0, stop_within: flo
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        yield f"127.0.0.1:{_port(process, port_file, log, start_within)}"
+        yield _address(process, port_file, log, start_within)
     finally:
         _stop(process, log, stop_within)
         port_file.unlink(missing_ok=True)
 
 
-def _port(process: "subprocess.Popen[bytes]", port_file: Path, log: Path, within: float) -> int:
+def _address(process: "subprocess.Popen[bytes]", port_file: Path, log: Path, within: float) -> str:
     end = time.monotonic() + within
     while time.monotonic() < end:
         if process.poll() is not None:
             raise DemoError(f"the server ended with exit code {process.returncode}:\n{_tail(log)}")
-        if port_file.is_file() and (port := port_file.read_text().strip()):
-            return int(port)
+        if port_file.is_file():
+            return port_file.read_text().strip()
         time.sleep(_POLL)
     raise DemoError(f"the server did not start within {within:.0f} s; its log is {log}")
 

@@ -58,7 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _tell(options, console)
-    except (DemoError, AssayError, OSError) as error:
+    except AssayError as error:
+        console.print(f"demo failed: {error}\nlog of the server: {_log(options)}", style="bold red", markup=False)
+        return 1
+    except (DemoError, OSError) as error:
         console.print(f"demo failed: {error}", style="bold red", markup=False)
         return 1
     except KeyboardInterrupt:
@@ -72,7 +75,7 @@ def _tell(options: Options, console: Console) -> None:
     began = time.perf_counter()
     watch = Stopwatch()
     options.out.mkdir(parents=True, exist_ok=True)
-    with _data_folder(options, console) as data, serving(data, options.out / "server.log") as address:
+    with _data_folder(options, console) as data, serving(data, _log(options)) as address:
         console.print(f"server: assay serve on {address}, its data in {data}")
         with Client(address, timeout=_CALL_TIMEOUT) as client:
             held_out = _fill(client, corpus, watch, console)
@@ -130,9 +133,9 @@ def _run_all(
     schedule = options.schedule
     console.print(
         f"\n[bold]3. {schedule.start} labels at random, then {schedule.rounds} rounds of {schedule.size}[/bold], "
-        f"{options.seeds} seed(s), {STRATEGY} against {BASELINE}\n"
-        f"The first run labels pool {POOL} itself. Each other run has a pool of its own with a copy of the embeddings\n"
-        f"that the server made, since embedding is the slow part and every run must start without labels."
+        f"{_seeds(options)}, {STRATEGY} against {BASELINE}\n"
+        f"The first run labels pool {POOL} itself. Each other run has a pool of its own with a copy of the embeddings "
+        f"that the server made: embedding is the slow part, and every run must start without labels."
     )
     truth = {document.id: document.group for document in corpus.train}
     loop = Loop(client, truth, held_out, schedule, watch)
@@ -161,7 +164,7 @@ def _report(runs: list[Run], corpus: Corpus, options: Options, watch: Stopwatch,
     console.print("\n[bold]4. What came of it[/bold]")
     curves = curves_of(runs, options.schedule.labels)
     write_report(curves, options.out / "report.json")
-    title = f"20 Newsgroups, pool of {options.docs:,}, {options.seeds} seed(s)"
+    title = f"20 Newsgroups, pool of {options.docs:,} documents, {_seeds(options)}"
     plot_curves(curves, title, options.out / "curves.png")
     console.print(curves_table(curves))
     for line in verdict(curves[STRATEGY], curves[BASELINE]):
@@ -170,6 +173,14 @@ def _report(runs: list[Run], corpus: Corpus, options: Options, watch: Stopwatch,
     console.print(picks_table(runs[0].last, {document.id: document.group for document in corpus.train}, _SHOWN))
     console.print(timings_table(watch))
     console.print(f"wrote {options.out / 'report.json'} and {options.out / 'curves.png'}")
+
+
+def _log(options: Options) -> Path:
+    return options.out / "server.log"
+
+
+def _seeds(options: Options) -> str:
+    return "1 seed" if options.seeds == 1 else f"{options.seeds} seeds"
 
 
 @contextmanager

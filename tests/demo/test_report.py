@@ -52,20 +52,34 @@ def test_table_pairs_the_seeds() -> None:
     assert "+0.100 ± 0.141" in text
 
 
+def test_one_seed_has_no_spread() -> None:
+    one = Curves.of(LABELS, [[0.3, 0.5, 0.7]])
+    assert "±" not in shown(curves_table({"margin": one, "random": one})).partition("labels")[2]
+
+
 def test_verdict_when_margin_wins() -> None:
-    area, saving, _ = verdict(MARGIN, RANDOM)
-    assert "margin 0.4500, random 0.4000 (+0.0500); margin is ahead with 1 of 2 seeds" in area
+    area, chance, saving = verdict(MARGIN, RANDOM)
+    assert "margin 0.4500, random 0.4000; margin is ahead with 1 of 2 seeds" in area
+    assert "+0.0500, standard error 0.0500: no more than chance would do with 2 seeds" in chance
     assert "is reached by margin at 67 labels: 17% fewer" in saving
 
 
 def test_verdict_when_margin_loses() -> None:
-    area, saving, _ = verdict(RANDOM, MARGIN)
-    assert "(-0.0500); margin is ahead with 0 of 2 seeds" in area
+    area, chance, saving = verdict(RANDOM, MARGIN)
+    assert "margin is ahead with 0 of 2 seeds" in area
+    assert "-0.0500" in chance
     assert "margin does not reach random's final accuracy (0.600) within 80 labels" in saving
 
 
+def test_verdict_on_chance() -> None:
+    steady = Curves.of(LABELS, [[0.4, 0.5, 0.6], [0.4, 0.51, 0.6]])
+    assert ": more than chance would do with 2 seeds" in verdict(steady, RANDOM)[1]
+    one = Curves.of(LABELS, [[0.3, 0.5, 0.7]])
+    assert "one seed cannot tell" in verdict(one, one)[1]
+
+
 def test_why_names_the_rivals() -> None:
-    assert why(pick()) == "rec.autos 0.310 or rec.motorcycles 0.300; score parts: margin 0.9900"
+    assert why(pick()) == "margin 0.9900: rec.autos 0.310 or rec.motorcycles 0.300"
 
 
 def test_picks_tell_text_and_origin() -> None:
