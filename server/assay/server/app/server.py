@@ -118,8 +118,8 @@ async def serving(config: Config, settings: EdgeSettings) -> AsyncIterator[Servi
 
 
 def _close(lanes: Lanes, core: Assay) -> None:
-    core.close()
     lanes.close()
+    core.close()
 
 
 async def _start(rpc: RpcServer, settings: EdgeSettings) -> str:

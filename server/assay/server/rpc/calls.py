@@ -28,13 +28,13 @@ class Edge:
     """Base of the servicers: the way to the core and the lanes to go it in."""
 
     def __init__(self, gate: Gate, lanes: Lanes) -> None:
-        self._gate = gate
+        self.gate = gate
         self.lanes = lanes
 
     @property
     def core(self) -> Assay:
         """The core. Raises EdgeError(STARTING) while it is not open."""
-        return self._gate.core
+        return self.gate.core
 
     def lane(self, name: LaneName) -> Lane:
         """A lane by name."""

@@ -4,8 +4,8 @@ import asyncio
 import inspect
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import grpc
@@ -15,6 +15,7 @@ import structlog
 from assay.server.rpc.auth import ApiKeys, authorize
 from assay.server.rpc.calls import Context
 from assay.server.rpc.errors import STATUS_DETAILS_KEY, Failure, describe
+from assay.server.rpc.gate import Gate
 from assay.server.rpc.metrics import Metrics
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # not generic at run time
@@ -110,6 +111,21 @@ class Errors(Around):
 async def _abort(context: Context, failure: Failure) -> None:
     details = failure.status().SerializeToString()
     await context.abort(failure.code, failure.message, ((STATUS_DETAILS_KEY, details),))
+
+
+class InFlight(Around):
+    """Knows which calls a stopping server must wait for: all but those of the standard services, whose streams only
+    end when their callers leave."""
+
+    def __init__(self, gate: Gate, services: Collection[str]) -> None:
+        self._gate = gate
+        self._services = services
+
+    @asynccontextmanager
+    async def around(self, method: str, request: Any, context: Context) -> AsyncIterator[Callable[[Any], None]]:
+        counted = method.split("/")[1] in self._services
+        with self._gate.call() if counted else nullcontext():
+            yield _ignore
 
 
 class Observe(Around):

@@ -52,7 +52,7 @@ class OperationsServicer(Edge, operations_pb2_grpc.OperationsServicer):
         while True:
             left = deadline - time.monotonic()
             view = await self.lanes.wait.run(self.core.operations.wait, operation_id, min(max(left, 0.0), WAIT_SLICE_S))
-            if view.record.done or left <= WAIT_SLICE_S:
+            if view.record.done or left <= WAIT_SLICE_S or self.gate.draining:
                 return operation_message(view)
 
 

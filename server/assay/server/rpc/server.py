@@ -1,5 +1,6 @@
 """Puts the gRPC server together: servicers, health, reflection, interceptors, channel settings."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from assay.server.core.assay import Assay
 from assay.server.rpc.auth import ApiKeys
 from assay.server.rpc.execution import Lanes
 from assay.server.rpc.gate import Gate
-from assay.server.rpc.interceptors import Authorize, Errors, Observe
+from assay.server.rpc.interceptors import Authorize, Errors, InFlight, Observe
 from assay.server.rpc.labeling import Export, LabelingServicer
 from assay.server.rpc.metrics import Metrics
 from assay.server.rpc.mining import MiningServicer
@@ -43,6 +44,7 @@ SERVICES = (
 )
 STANDARD_SERVICES = (health.SERVICE_NAME, reflection.SERVICE_NAME)
 KEEPALIVE_MIN_MS = 10_000
+LAST_WORDS_S = 0.5  # for replies on their way out, and before streams of health watchers are cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class EdgeSettings:
 
 
 class RpcServer:
-    """The gRPC server. It answers as soon as it is started, but serves only once a core is given to `serve`."""
+    """The gRPC server, to be made on the event loop. It answers as soon as it is started, but serves only once a core
+    is given to `serve`."""
 
     def __init__(self, settings: EdgeSettings, lanes: Lanes, parquet: Export) -> None:
         self.gate = Gate()
@@ -83,7 +86,7 @@ class RpcServer:
         self._health: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]  # it is there at run time
         self._settings = settings
         self._server = grpc.aio.server(
-            interceptors=(Errors(), Observe(self.metrics), Authorize(settings.keys)),
+            interceptors=(InFlight(self.gate, SERVICES), Errors(), Observe(self.metrics), Authorize(settings.keys)),
             options=_options(settings),
             maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
         )
@@ -107,8 +110,15 @@ class RpcServer:
 
     async def drain(self, grace: float) -> None:
         """NOT_SERVING; takes no more calls, lets those in flight finish for so many seconds, then cancels them."""
+        self.gate.draining = True
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace)
+        stopping = asyncio.ensure_future(self._server.stop(grace))
+        idle = asyncio.ensure_future(self.gate.idle())
+        await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        if not stopping.done():
+            await self._server.stop(LAST_WORDS_S)
+        await stopping
 
     async def _set_health(self, status: int) -> None:
         for service in ("", *SERVICES):

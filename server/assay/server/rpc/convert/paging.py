@@ -106,8 +106,8 @@ def _typed(cursor: object, start: C) -> C:
     return cast(C, cursor)
 
 
-def _kinds(cursor: object) -> list[type]:
-    return [type(part) for part in cursor] if isinstance(cursor, tuple) else [type(cursor)]
+def _kinds(cursor: object) -> tuple[type, ...]:
+    return (type(cursor), *map(type, cursor)) if isinstance(cursor, tuple) else (type(cursor),)
 
 
 def _refused() -> AssayError:

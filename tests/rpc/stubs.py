@@ -1,0 +1,88 @@
+"""Raw stubs, and the requests that most tests need."""
+
+import grpc
+import numpy as np
+import pytest
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from assay.server.rpc.convert.arrays import matrix_message
+from assay.v1 import (
+    labeling_pb2_grpc,
+    mining_pb2_grpc,
+    models_pb2_grpc,
+    pools_pb2,
+    pools_pb2_grpc,
+)
+
+POOL = "pools/news"
+CLASSES = ("a", "b", "c")
+DIMENSION = 8
+
+
+class Stubs:
+    """One stub per service over one channel."""
+
+    def __init__(self, channel):
+        self.channel = channel
+        self.pools = pools_pb2_grpc.PoolsStub(channel)
+        self.models = models_pb2_grpc.ModelsStub(channel)
+        self.mining = mining_pb2_grpc.MiningStub(channel)
+        self.labeling = labeling_pb2_grpc.LabelingStub(channel)
+        self.operations = operations_pb2_grpc.OperationsStub(channel)
+
+    async def create_pool(self):
+        """The pool that the tests use."""
+        return await self.pools.CreatePool(pools_pb2.CreatePoolRequest(pool_id="news", class_names=CLASSES))
+
+    async def fill(self, count=300, **header):
+        """Adds samples s0, s1, ... in batches of 100."""
+        return await self.pools.AddSamples(iter(stream(count, **header)))
+
+    async def done(self, operation):
+        """An operation at its end."""
+        request = operations_pb2.WaitOperationRequest(name=operation.name)
+        request.timeout.FromSeconds(60)
+        return await self.operations.WaitOperation(request)
+
+
+def classes(count):
+    """Class index of each sample."""
+    return np.random.default_rng(0).integers(0, len(CLASSES), count)
+
+
+def embeddings(count):
+    """Embeddings in three clusters, one per class."""
+    noise_ND = np.random.default_rng(1).normal(size=(count, DIMENSION))
+    return (noise_ND + 4 * np.eye(DIMENSION)[classes(count)]).astype(np.float32)
+
+
+def batch(first, values_ND, **columns):
+    """A batch of samples numbered from `first`."""
+    ids = [f"s{index}" for index in range(first, first + len(values_ND))]
+    return pools_pb2.AddSamplesRequest(
+        batch=pools_pb2.SampleBatch(ids=ids, embeddings=matrix_message(values_ND), **columns)
+    )
+
+
+def stream(count, size=100, **header):
+    """Messages of an AddSamples stream."""
+    values_ND = embeddings(count)
+    return [
+        pools_pb2.AddSamplesRequest(header=pools_pb2.AddSamplesHeader(pool=POOL, **header)),
+        *(batch(first, values_ND[first : first + size]) for first in range(0, count, size)),
+    ]
+
+
+async def failure(call):
+    """(code, reason, metadata, RetryInfo) of a call that must fail."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    kept = {detail.type_url: detail for detail in status.details}
+    kept["type.googleapis.com/google.rpc.ErrorInfo"].Unpack(info)
+    assert info.domain == "assay"
+    assert status.message == caught.value.details()
+    packed = kept.get("type.googleapis.com/google.rpc.RetryInfo")
+    return caught.value.code(), info.reason, dict(info.metadata), packed and (packed.Unpack(retry), retry)[1]

@@ -1,0 +1,82 @@
+"""`assay serve` as a process: address, lock, signals, exit codes."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import grpc
+import pytest
+
+from assay.v1 import pools_pb2, pools_pb2_grpc
+
+SERVE = "import typer; from assay.server.app.command import serve; typer.run(serve)"
+
+
+@pytest.fixture
+def launch(tmp_path):
+    processes = []
+
+    def launched(*flags):
+        command = [sys.executable, "-c", SERVE, "--data-dir", str(tmp_path / "data"), *flags]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        processes.append(process)
+        return process
+
+    yield launched
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def _events_until(process, name):
+    events = []
+    for line in process.stderr:
+        events.append(json.loads(line))
+        if events[-1]["event"] == name:
+            return events
+    raise AssertionError(f"the server ended before {name!r}: {events}")
+
+
+def test_a_server_serves_keeps_others_out_and_drains(launch, tmp_path):
+    port_file = tmp_path / "port"
+    flags = ("--listen", "127.0.0.1:0", "--port-file", str(port_file), "--log-format", "json")
+    first = launch(*flags)
+    serving = _events_until(first, "serving")[-1]
+    assert serving["data_dir"] == str(tmp_path / "data")
+    assert serving["pools"] == 0
+
+    second = launch("--listen", "127.0.0.1:0")
+    _, said = second.communicate(timeout=60)
+    assert second.returncode == 3
+    assert str(first.pid) in said
+    assert "Traceback" not in said
+
+    with grpc.insecure_channel(serving["address"]) as channel:
+        pool = pools_pb2_grpc.PoolsStub(channel).CreatePool(pools_pb2.CreatePoolRequest(pool_id="news"))
+        assert pool.name == "pools/news"
+    assert port_file.read_text() == serving["address"] + "\n"
+
+    first.send_signal(signal.SIGTERM)
+    names = [event["event"] for event in _events_until(first, "stopped")]
+    assert names == ["rpc", "draining", "stopped"]
+    assert first.wait(timeout=60) == 0
+    assert not port_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--listen", "0.0.0.0:0"), "loopback"),
+        (("--log-level", "loud"), "flag --log-level"),
+        (("--config", "/nowhere/assay.toml"), "/nowhere/assay.toml"),
+    ],
+)
+def test_bad_settings_end_it_at_once(launch, tmp_path, flags, said):
+    process = launch(*flags)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert said in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "data").exists()
