@@ -29,7 +29,7 @@ from assay.server.core.types import FloatArray, HeadInfo, HeadMetrics, HeadWeigh
 # Logits of the classes with labels have mean 0, so their largest is at least 0: this is a probability below e^-30.
 UNSEEN_LOGIT = -30.0
 
-_SMALL = 50_000_000  # labels x dimension x classes: a few milliseconds a step on one core
+_SMALL = 1_000_000_000  # labels x dimension x classes: up to about 0.1 s a step on one core
 
 
 class TorchHeads:

@@ -28,9 +28,9 @@ def as_tensor(array: npt.NDArray[np.float32]) -> torch.Tensor:
 def one_thread() -> Iterator[None]:
     """Lets torch compute on the calling thread alone.
 
-    Small products gain nothing from more, and lose a time slice at every barrier as soon as the cores are busy with
-    requests. The count is the calling thread's own, but setting it also changes what new threads start with: a
-    passing thread puts that back.
+    Steps of milliseconds gain little from more threads, and lose a time slice at every barrier as soon as the cores are
+    busy with requests (seen: 40 times slower). The count is the calling thread's own, but setting it also changes what
+    new threads start with: a passing thread puts that back.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
