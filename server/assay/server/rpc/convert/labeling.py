@@ -24,6 +24,7 @@ _WIRE_LEASE_STATES: Mapping[str, labeling_pb2.LeaseState.ValueType] = {
     "done": labeling_pb2.LEASE_STATE_DONE,
     "expired": labeling_pb2.LEASE_STATE_EXPIRED,
 }
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 MAX_BATCH = 10_000
 MAX_LABELS = 100_000
 DEFAULT_TTL_S = 900.0
@@ -119,7 +120,8 @@ def label_lines(labels: Sequence[LabelView]) -> bytes:
 
 
 def _label_object(view: LabelView) -> dict[str, str | int]:
-    moment = datetime.datetime.fromtimestamp(view.create_time, datetime.UTC)
+    # Rounded as timestamp_message rounds, so that every reading of a label tells the same microsecond.
+    moment = EPOCH + datetime.timedelta(microseconds=round(view.create_time * 1_000_000))
     return {
         "sample_id": view.sample_id,
         "class_name": view.class_name,
