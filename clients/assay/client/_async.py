@@ -2,44 +2,72 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar, cast
 
 import grpc
 
 from assay.client._channel import CallSettings, Endpoint
-from assay.client._sync import _encode, _same, next_page
+from assay.client._sync import Source, encode, next_page, open_channel, same
 from assay.client._wire import Collector, Download, Pages, Unary, Upload
-from assay.client.errors import from_call
+from assay.client.errors import FailedCall, from_call
 from assay.client.retry import Budget
 
 T = TypeVar("T")
 
 
-def open_channel(endpoint: Endpoint) -> grpc.aio.Channel:
-    """A channel to the server; it connects on first use."""
+def _open_channel(endpoint: Endpoint) -> grpc.aio.Channel:
     if endpoint.secure:
         return grpc.aio.secure_channel(endpoint.target, endpoint.credentials(), options=endpoint.options())
     return grpc.aio.insecure_channel(endpoint.target, options=endpoint.options())
 
 
+class _Uploads:
+    """A blocking channel, opened when first needed.
+
+    Streams are sent over it because a stream that the server refuses midway often loses its status in grpc.aio: the
+    write that fails then overwrites it with an internal error.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._channel: grpc.Channel | None = None
+
+    def open(self) -> grpc.Channel:
+        if self._channel is None:
+            self._channel = open_channel(self._endpoint)
+        return self._channel
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+
+
 class AsyncTransport:
     """Runs calls over a channel, with deadlines and retries; the asyncio twin of `_sync.Transport`."""
 
-    def __init__(self, channel: grpc.aio.Channel, settings: CallSettings) -> None:
+    def __init__(self, channel: grpc.aio.Channel, uploads: _Uploads, settings: CallSettings) -> None:
         self._channel = channel
+        self._uploads = uploads
         self.settings = settings
+
+    @classmethod
+    def to(cls, endpoint: Endpoint, settings: CallSettings) -> "AsyncTransport":
+        """A transport to a server; it connects on first use."""
+        return cls(_open_channel(endpoint), _Uploads(endpoint), settings)
 
     def with_settings(self, settings: CallSettings) -> "AsyncTransport":
         """The same channel with other settings."""
-        return AsyncTransport(self._channel, settings)
+        return AsyncTransport(self._channel, self._uploads, settings)
 
     async def close(self) -> None:
         """Close the channel; calls in flight are cancelled."""
+        self._uploads.close()
         await self._channel.close()
 
     async def unary(self, call: Unary[T], timeout: float | None = None) -> T:
         """Run a call; `timeout` in seconds takes the place of the settings' one."""
-        method = self._channel.unary_unary(call.path, _encode, call.reply.FromString)
+        method = self._channel.unary_unary(call.path, encode, call.reply.FromString)
 
         async def once(seconds: float | None) -> Any:
             return await method(call.request, timeout=seconds, metadata=self.settings.metadata)
@@ -50,7 +78,7 @@ class AsyncTransport:
         """Run a call once per page, as its items are asked for."""
         request = call.request
         while True:
-            reply = await self.unary(Unary(call.path, request, call.reply, _same))
+            reply = await self.unary(Unary(call.path, request, call.reply, same))
             for item in call.items(reply):
                 yield item
             if not reply.next_page_token:
@@ -59,7 +87,7 @@ class AsyncTransport:
 
     async def download(self, call: Download[T]) -> T:
         """Run a call and collect its stream."""
-        method = self._channel.unary_stream(call.path, _encode, call.reply.FromString)
+        method = self._channel.unary_stream(call.path, encode, call.reply.FromString)
 
         async def once(seconds: float | None) -> T:
             stream = method(call.request, timeout=seconds, metadata=self.settings.metadata)
@@ -68,16 +96,14 @@ class AsyncTransport:
         return await self._attempt(once, self.settings.stream_timeout, call.restartable)
 
     async def upload(self, call: Upload[T]) -> T:
-        """Run a call that sends a stream."""
-        method = self._channel.stream_unary(call.path, _encode, call.reply.FromString)
+        """Run a call that sends a stream. Its source, arrays or files, is read in a thread beside the loop."""
+        method = self._uploads.open().stream_unary(call.path, encode, call.reply.FromString)
 
         async def once(seconds: float | None) -> Any:
-            stream = method(timeout=seconds, metadata=self.settings.metadata)
-            try:
-                return await _send(stream, call)
-            except BaseException:
-                stream.cancel()
-                raise
+            source = Source(call.messages())
+            sending = method.future(source, timeout=seconds, metadata=self.settings.metadata)
+            await _finished(sending)
+            return source.outcome(sending.result)
 
         return call.parse(await self._attempt(once, self.settings.stream_timeout, call.restartable))
 
@@ -86,23 +112,30 @@ class AsyncTransport:
         while True:
             try:
                 return await once(budget.remaining())
-            except grpc.aio.AioRpcError as failure:
-                error = from_call(failure)
+            except grpc.RpcError as failure:
+                error = from_call(cast(FailedCall, failure))
                 pause = budget.wait(error) if retryable else None
                 if pause is None:
                     raise error from failure
             await asyncio.sleep(pause)
 
 
-async def _send(stream: Any, call: Upload[T]) -> Any:
+async def _finished(call: Any) -> None:
+    """Wait for a call of a blocking channel; cancel it if this task is cancelled."""
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def tell(_call: Any) -> None:
+        # A task that was cancelled did not wait: its loop may be gone by now.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(done.set)
+
+    call.add_done_callback(tell)
     try:
-        for message in call.messages():
-            await stream.write(message)
-        await stream.done_writing()
-    except asyncio.InvalidStateError:
-        # The server answered before it had heard all; its status says why.
-        pass
-    return await stream
+        await done.wait()
+    except asyncio.CancelledError:
+        call.cancel()
+        raise
 
 
 async def _collect(stream: Any, collector: Collector[Any, T]) -> T:

@@ -62,7 +62,7 @@ def add_samples(
         on_conflict: what to do with ids that the pool already has.
         request_id: idempotency key; made up if not given. Sent again after a failure, it continues where it broke.
         batch_size: most samples per message, up to 65,536; messages are kept to about 8 MiB in any case.
-        progress: called with the samples sent and all samples; by the blocking client from another thread.
+        progress: called with the samples sent and all samples, from another thread.
 
     Raises:
         AssayError: its `stored` says how many samples are stored.

@@ -49,7 +49,7 @@ def upload_backbone(
         embedding_output, logits_output, pooling, mask_input: discovered from the file where not given.
         normalize: scale embeddings to length 1; a cosine pool always does.
         request_id: idempotency key; made up if not given.
-        progress: called with the bytes sent and the file's size; by the blocking client from another thread.
+        progress: called with the bytes sent and the file's size, from another thread.
 
     Raises:
         InvalidArgument: MODEL_INVALID: not ONNX, lacks the output, or fails the warm-up.

@@ -39,7 +39,7 @@ class Transport:
 
     def unary(self, call: Unary[T], timeout: float | None = None) -> T:
         """Run a call; `timeout` in seconds takes the place of the settings' one."""
-        method = self._channel.unary_unary(call.path, _encode, call.reply.FromString)
+        method = self._channel.unary_unary(call.path, encode, call.reply.FromString)
 
         def once(seconds: float | None) -> Any:
             return method(call.request, timeout=seconds, metadata=self.settings.metadata)
@@ -50,7 +50,7 @@ class Transport:
         """Run a call once per page, as its items are asked for."""
         request = call.request
         while True:
-            reply = self.unary(Unary(call.path, request, call.reply, _same))
+            reply = self.unary(Unary(call.path, request, call.reply, same))
             yield from call.items(reply)
             if not reply.next_page_token:
                 return
@@ -58,7 +58,7 @@ class Transport:
 
     def download(self, call: Download[T]) -> T:
         """Run a call and collect its stream."""
-        method = self._channel.unary_stream(call.path, _encode, call.reply.FromString)
+        method = self._channel.unary_stream(call.path, encode, call.reply.FromString)
 
         def once(seconds: float | None) -> T:
             stream = method(call.request, timeout=seconds, metadata=self.settings.metadata)
@@ -68,17 +68,11 @@ class Transport:
 
     def upload(self, call: Upload[T]) -> T:
         """Run a call that sends a stream."""
-        method = self._channel.stream_unary(call.path, _encode, call.reply.FromString)
+        method = self._channel.stream_unary(call.path, encode, call.reply.FromString)
 
         def once(seconds: float | None) -> Any:
-            source = _Source(call.messages())
-            try:
-                return method(source, timeout=seconds, metadata=self.settings.metadata)
-            except grpc.RpcError:
-                if source.failure is not None:
-                    # gRPC only says that the source failed; the caller wants to know how.
-                    raise source.failure from None
-                raise
+            source = Source(call.messages())
+            return source.outcome(lambda: method(source, timeout=seconds, metadata=self.settings.metadata))
 
         return call.parse(self._attempt(once, self.settings.stream_timeout, call.restartable))
 
@@ -95,14 +89,14 @@ class Transport:
             time.sleep(pause)
 
 
-class _Source:
+class Source:
     """An iterator of messages that remembers the exception that ended it; gRPC reads it in a thread of its own."""
 
     def __init__(self, messages: Iterator[Message]) -> None:
         self._messages = messages
-        self.failure: Exception | None = None
+        self._failure: Exception | None = None
 
-    def __iter__(self) -> "_Source":
+    def __iter__(self) -> "Source":
         return self
 
     def __next__(self) -> Message:
@@ -111,7 +105,16 @@ class _Source:
         except StopIteration:
             raise
         except Exception as failure:
-            self.failure = failure
+            self._failure = failure
+            raise
+
+    def outcome(self, reply: Callable[[], T]) -> T:
+        """What `reply` gives; where it fails because this iterator did, that failure."""
+        try:
+            return reply()
+        except grpc.RpcError:
+            if self._failure is not None:
+                raise self._failure from None
             raise
 
 
@@ -134,9 +137,11 @@ def _collect(stream: Any, collector: Collector[Any, T]) -> T:
         raise
 
 
-def _encode(message: Message) -> bytes:
+def encode(message: Message) -> bytes:
+    """A message as bytes."""
     return message.SerializeToString()
 
 
-def _same(reply: Any) -> Any:
+def same(reply: Any) -> Any:
+    """The reply itself."""
     return reply

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from assay.client import _ingest, _labeling, _mining, _models, _operations, _pools
-from assay.client._async import AsyncTransport, open_channel
+from assay.client._async import AsyncTransport
 from assay.client._channel import CallSettings, Endpoint
 from assay.client._methods import like, same_type
 from assay.client._wire import Download, Pages, Unary, Upload
@@ -48,7 +48,7 @@ class _Connected:
         """
         endpoint = Endpoint(target, api_key, tls, tls_ca)
         settings = CallSettings(timeout, stream_timeout, retry or RetryPolicy(), endpoint.metadata())
-        self._transport = AsyncTransport(open_channel(endpoint), settings)
+        self._transport = AsyncTransport.to(endpoint, settings)
 
     def with_timeout(self, timeout: float | None) -> Self:
         """The same connection with another limit, in seconds, for every call, streams too."""
