@@ -31,6 +31,7 @@ POOL = "news"
 TOKENS = 64
 # Which documents take part; the seeds of the runs count from 0.
 SUBSET_SEED = 20
+REPORT, PLOT = "report.json", "curves.png"
 _SHOWN = 6
 # Embedding one part of the held-out documents takes seconds, on a busy machine more.
 _CALL_TIMEOUT = 180.0
@@ -75,6 +76,9 @@ def _tell(options: Options, console: Console) -> None:
     began = time.perf_counter()
     watch = Stopwatch()
     options.out.mkdir(parents=True, exist_ok=True)
+    for name in (REPORT, PLOT):
+        # What an earlier run found must not pass for the result of one that fails.
+        (options.out / name).unlink(missing_ok=True)
     with _data_folder(options, console) as data, serving(data, _log(options)) as address:
         console.print(f"server: assay serve on {address}, its data in {data}")
         with Client(address, timeout=_CALL_TIMEOUT) as client:
@@ -163,16 +167,16 @@ def _check_starts(runs: Sequence[Run]) -> None:
 def _report(runs: list[Run], corpus: Corpus, options: Options, watch: Stopwatch, console: Console) -> None:
     console.print("\n[bold]4. What came of it[/bold]")
     curves = curves_of(runs, options.schedule.labels)
-    write_report(curves, options.out / "report.json")
+    write_report(curves, options.out / REPORT)
     title = f"20 Newsgroups, pool of {options.docs:,} documents, {_seeds(options)}"
-    plot_curves(curves, title, options.out / "curves.png")
+    plot_curves(curves, title, options.out / PLOT)
     console.print(curves_table(curves))
     for line in verdict(curves[STRATEGY], curves[BASELINE]):
         console.print(f"- {line}")
     console.print()
     console.print(picks_table(runs[0].last, {document.id: document.group for document in corpus.train}, _SHOWN))
     console.print(timings_table(watch))
-    console.print(f"wrote {options.out / 'report.json'} and {options.out / 'curves.png'}")
+    console.print(f"wrote {options.out / REPORT} and {options.out / PLOT}")
 
 
 def _log(options: Options) -> Path:
