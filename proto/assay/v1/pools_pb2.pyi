@@ -154,9 +154,9 @@ class SampleCounts(_message.Message):
     excluded: _builtins.int
     """Set aside."""
     total: _builtins.int
-    """All samples: the sum of the above."""
+    """All samples that can be served: the sum of the above."""
     damaged: _builtins.int
-    """Of these, samples that cannot be served because their segment is damaged."""
+    """Beside these, samples that cannot be served because their segment is damaged."""
     def __init__(
         self,
         *,

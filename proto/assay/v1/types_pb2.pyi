@@ -672,7 +672,7 @@ class Pick(_message.Message):
     """Score by which the plan picked it; higher = more informative."""
     @_builtins.property
     def sample(self) -> Global___Sample:
-        """The sample; payload and attributes only if asked for."""
+        """The sample, with its attributes; its payload only if asked for."""
 
     @_builtins.property
     def parts(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
