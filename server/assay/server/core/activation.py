@@ -23,6 +23,10 @@ from assay.server.core.types import (
 # Samples embedded between two looks at the stop flag, and per file of a new space.
 EMBED_BLOCK = 256
 EMBED_FILE_ROWS = 16_384
+# Passes over the pool before ingests are held up for the last one.
+ROUNDS = 3
+# Between two looks at the stop flag while another backbone is being activated.
+TURN_SECONDS = 0.1
 
 
 class Activation:
@@ -103,8 +107,14 @@ class Activation:
         """Activates a version. Raises AssayError(CANCELLED, ...), having changed nothing."""
         if record.kind is ModelKind.HEAD:
             self._activate_head(pool, record, task)
-        else:
+            return
+        # Two at once would embed every sample twice into one space.
+        while not pool.activation_lock.acquire(timeout=TURN_SECONDS):
+            _check_stop(task)
+        try:
             self._activate_backbone(pool, record, task)
+        finally:
+            pool.activation_lock.release()
 
     # --- heads -----------------------------------------------------------------------------------------------------
 
@@ -115,6 +125,7 @@ class Activation:
         if predictions is not None:
             predictions.extend(snapshot, lambda done, total: task.report("score", done, total), task.stopped)
         with pool.change() as change:
+            _require_model(change, record)
             self.check_head(change.before, record)
             self._set_head(change, head)
 
@@ -131,13 +142,15 @@ class Activation:
     def _activate_backbone(self, pool: Pool, record: ModelRecord, task: Task) -> None:
         backbone = self.load_backbone(record)
         space = record.model_id
-        if pool.snapshot.pool.space != space:
+        # Once for all samples, then for those that came meanwhile: little is left to do while ingests wait.
+        for _ in range(ROUNDS if pool.snapshot.pool.space != space else 0):
             self._fill(pool, backbone, task)
         # What arrived meanwhile is embedded under the ingest lock, so that the swap misses nothing.
         with pool.ingest_lock:
             if pool.snapshot.pool.space != space:
                 self._fill(pool, backbone, task)
             with pool.change() as change:
+                _require_model(change, record)
                 self._swap(change, backbone)
 
     def _fill(self, pool: Pool, backbone: ActiveBackbone, task: Task) -> None:
@@ -152,8 +165,13 @@ class Activation:
                 positions = wanted[start : start + EMBED_FILE_ROWS]
                 file = self._embed_file(snapshot, backbone, segment, positions, task, done, len(missing))
                 done += len(positions)
-                with pool.change() as change:
-                    change.tx.add_segments(snapshot.pool.uid, [file])
+                try:
+                    with pool.change() as change:
+                        _require_model(change, backbone.record)
+                        change.tx.add_segments(snapshot.pool.uid, [file])
+                except BaseException:
+                    self._segments.discard([file.file])
+                    raise
 
     def _embed_file(
         self,
@@ -167,8 +185,7 @@ class Activation:
     ) -> SegmentFile:
         embeddings, logits = [], []
         for block in _blocks(positions, segment.input_runs):
-            if task.stopped():
-                raise AssayError(Reason.CANCELLED, "The operation was cancelled while it embedded the pool.")
+            _check_stop(task)
             stored = segment.inputs(int(block[0]), int(block[-1]) + 1)
             if stored is None:
                 raise AssayError(Reason.INPUTS_NOT_KEPT, "A sample of the pool has no stored inputs.")
@@ -191,7 +208,7 @@ class Activation:
         """Rows of the pool that a space has no vectors for."""
         needed = snapshot.mask((State.UNLABELED, State.LEASED, State.LABELED, State.EXCLUDED))
         for segment in self._open_space(snapshot, space):
-            needed[segment.rows_N] = False
+            needed[segment.rows_N[segment.rows_N < len(needed)]] = False
         return np.flatnonzero(needed)
 
     def _open_space(self, snapshot: Snapshot, space: str) -> tuple[VectorSegment, ...]:
@@ -221,6 +238,21 @@ class Activation:
             if head_space == space and model_id in models:
                 return self.load_head(models[model_id])
         return None
+
+
+def _check_stop(task: Task) -> None:
+    if task.stopped():
+        raise AssayError(Reason.CANCELLED, "The operation was cancelled before the model was active.")
+
+
+def _require_model(change: Change, record: ModelRecord) -> None:
+    """Raises AssayError(MODEL_NOT_FOUND) if the version was deleted while it was being activated."""
+    if all(model.model_id != record.model_id for model in change.tx.models(change.before.pool.uid)):
+        raise AssayError(
+            Reason.MODEL_NOT_FOUND,
+            f"Model {record.model_id!r} was deleted while it was being activated.",
+            model=record.model_id,
+        )
 
 
 def _blocks(positions: RowArray, runs: Sequence[tuple[int, int]]) -> Iterator[RowArray]:

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -45,6 +46,7 @@ class Background:
         self._clock = clock
         self._unverified = unverified
         self._stop = threading.Event()
+        self._retry_at: dict[tuple[str, int], float] = {}
         self._tried_to_load: set[tuple[int, str]] = set()
         self._threads = [
             threading.Thread(target=self._loop, args=(work, humble), name=name, daemon=True)
@@ -71,42 +73,51 @@ class Background:
         if humble:
             _yield_to_requests()
         while not self._stop.is_set():
-            try:
-                pause = 0.0 if work() else IDLE_SECONDS
-            except Exception:
-                # This thread must outlive a full disk or a pool deleted under it; what it could not do waits.
-                log.exception("background work failed")
-                pause = FAILED_SECONDS
-            self._stop.wait(pause)
+            self._stop.wait(0.0 if work() else IDLE_SECONDS)
 
     def expire(self) -> bool:
         """Ends the leases whose time ran out; returns whether there were any."""
-        return sum(expire_due(pool, self._clock.now()) for pool in self._each()) > 0
+        return self._each("expire", lambda pool: expire_due(pool, self._clock.now()) > 0)
 
     def tidy(self) -> bool:
         """Verifies a file that was not read at start, or merges one run of files; returns whether there was one."""
         if self._unverified:
-            self._verify(*self._unverified.pop())
+            pool_id, file = self._unverified.pop()
+            self._each("verify", lambda pool: pool.snapshot.pool.pool_id == pool_id and self._verify(pool, file))
             return True
-        return sum(self._merger.merge_once(pool) for pool in self._each()) > 0
+        return self._each("merge", self._merger.merge_once)
 
     def index(self) -> bool:
         """Builds or extends one approximate index; returns whether there was one to build."""
-        return sum(self._index(pool) for pool in self._each()) > 0
+        return self._each("index", self._index)
 
-    def _each(self) -> Iterator[Pool]:
+    def _each(self, what: str, work: Callable[[Pool], bool]) -> bool:
+        """Does a piece of work for each pool; returns whether there was any. What fails in one pool, over a full
+        disk for one, is tried again later and leaves the other pools alone."""
+        busy = False
         for pool in self._pools.all():
-            if not (pool.closed or self._stop.is_set()):
-                yield pool
+            key = (what, pool.snapshot.pool.uid)
+            if pool.closed or self._stop.is_set() or time.monotonic() < self._retry_at.get(key, 0.0):
+                continue
+            try:
+                busy |= work(pool)
+            except Exception:
+                if not pool.closed:
+                    log.exception("background work failed: %s in pool %s", what, pool.snapshot.pool.pool_id)
+                    self._retry_at[key] = time.monotonic() + FAILED_SECONDS
+        return busy
 
-    def _verify(self, pool_id: str, file: SegmentFile) -> None:
+    def _verify(self, pool: Pool, file: SegmentFile) -> bool:
+        if file.file not in pool.snapshot.file_names:
+            return False  # Another model is active by now.
         try:
             self._segments.verify(file)
         except AssayError as error:
             if error.reason is not Reason.SEGMENT_DAMAGED:
                 raise
             log.error("damaged segment: %s", error.message)
-            quarantine(self._pools.get(pool_id), file.file, error.message)
+            quarantine(pool, file.file, error.message)
+        return True
 
     def _index(self, pool: Pool) -> bool:
         snapshot = pool.snapshot

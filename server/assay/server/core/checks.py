@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.limits import Limits
@@ -21,6 +22,7 @@ from assay.server.core.types import (
     Not,
     OneOf,
     PoolRecord,
+    SampleColumns,
     Scalar,
 )
 
@@ -33,6 +35,8 @@ MAX_TTL = 7 * 86_400.0
 MAX_CHUNK = 100_000
 # Rows of probabilities may miss 1 by rounding, but not by more.
 PROBABILITY_SLACK = 1e-3
+# Below this a squared length in single precision has lost digits.
+SMALLEST_SQUARE = 1e-30
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -158,7 +162,8 @@ def embeddings(vectors_ND: FloatArray, dimension: int, metric: Metric) -> FloatA
     """Embeddings of the right dimension, all finite, as the pool stores them: scaled to length 1 for cosine.
 
     Raises:
-        AssayError: DIMENSION_MISMATCH, NOT_FINITE, INVALID_MATRIX (a zero vector has no direction).
+        AssayError: DIMENSION_MISMATCH; NOT_FINITE; INVALID_MATRIX: a zero vector has no direction, one whose squared
+            length overflows no distance.
     """
     if vectors_ND.ndim != 2 or vectors_ND.shape[1] != dimension:
         raise AssayError(
@@ -168,12 +173,14 @@ def embeddings(vectors_ND: FloatArray, dimension: int, metric: Metric) -> FloatA
             got=vectors_ND.shape[-1],
         )
     squares_N = np.einsum("nd,nd->n", vectors_ND, vectors_ND)
-    if not np.isfinite(squares_N).all():
+    overflows_N = ~np.isfinite(squares_N)
+    if overflows_N.any():
         _refuse_not_finite(vectors_ND)
-        squares_N = np.square(vectors_ND, dtype=np.float64).sum(axis=1)
     if metric is not Metric.COSINE:
+        if overflows_N.any():
+            raise _too_long(int(np.flatnonzero(overflows_N)[0]))
         return vectors_ND
-    if not squares_N.all():
+    if overflows_N.any() or squares_N.min(initial=1) < SMALLEST_SQUARE:
         return _normalised_carefully(vectors_ND)
     if np.abs(squares_N - 1).max(initial=0) < 1e-6:
         return vectors_ND
@@ -182,7 +189,7 @@ def embeddings(vectors_ND: FloatArray, dimension: int, metric: Metric) -> FloatA
 
 
 def _normalised_carefully(vectors_ND: FloatArray) -> FloatArray:
-    """For vectors whose squares vanish in single precision."""
+    """For vectors whose squares vanish or overflow in single precision."""
     lengths_N = np.sqrt(np.square(vectors_ND, dtype=np.float64).sum(axis=1))
     if not lengths_N.all():
         row = int(np.flatnonzero(lengths_N == 0)[0])
@@ -193,6 +200,15 @@ def _normalised_carefully(vectors_ND: FloatArray) -> FloatArray:
         )
     scaled: FloatArray = (vectors_ND / lengths_N[:, None]).astype(np.float32)
     return scaled
+
+
+def _too_long(row: int) -> AssayError:
+    return AssayError(
+        Reason.INVALID_MATRIX,
+        f"Vector number {row} is so long that its squared length is no float32; distances to it mean nothing. "
+        "Scale the vectors.",
+        row=row,
+    )
 
 
 def _refuse_not_finite(values_ND: FloatArray) -> None:
@@ -254,7 +270,7 @@ def batch(given: IngestBatch, pool: PoolRecord, kinds: Mapping[str, str], limits
     if columns.predictions_NC is not None:
         _same_count("predictions", len(columns.predictions_NC), count)
         probabilities(columns.predictions_NC, len(pool.class_names))
-    _attributes(columns.attributes, kinds, count, limits)
+    attributes(columns, kinds, limits)
 
 
 def class_indices(names: Sequence[str], pool: PoolRecord) -> np.ndarray:
@@ -303,10 +319,13 @@ def _payloads(values: Sequence[bytes], most: int) -> None:
         )
 
 
-def _attributes(columns: Mapping[str, AttributeColumn], kinds: Mapping[str, str], count: int, limits: Limits) -> None:
-    if len(kinds.keys() | columns.keys()) > limits.max_attributes:
+def attributes(columns: SampleColumns, kinds: Mapping[str, str], limits: Limits) -> None:
+    """Attributes of a batch. Raises AssayError(INVALID_NAME | ATTRIBUTE_TYPE_MISMATCH | NOT_FINITE | TOO_LARGE |
+    INVALID_ARGUMENT)."""
+    count = len(columns.ids)
+    if len(kinds.keys() | columns.attributes.keys()) > limits.max_attributes:
         raise AssayError(Reason.TOO_LARGE, f"A pool has at most {limits.max_attributes} attributes.")
-    for attribute, column in columns.items():
+    for attribute, column in columns.attributes.items():
         if not _ATTRIBUTE.fullmatch(attribute):
             raise AssayError(
                 Reason.INVALID_NAME,
@@ -324,8 +343,13 @@ def _attributes(columns: Mapping[str, AttributeColumn], kinds: Mapping[str, str]
 def _attribute_values(attribute: str, column: AttributeColumn) -> None:
     if column.kind == "string":
         _texts(f"attribute {attribute!r}", [str(value) for value in column.values], MAX_TEXT_BYTES)
-    elif column.kind == "double" and not np.isfinite(np.asarray(column.values)).all():
+    elif column.kind == "double" and not np.isfinite(_present_values(column)).all():
         raise AssayError(Reason.NOT_FINITE, f"Attribute {attribute!r} has values that are not finite.", name=attribute)
+
+
+def _present_values(column: AttributeColumn) -> npt.NDArray[np.float64]:
+    values = np.asarray(column.values, np.float64)
+    return values if column.present_N is None else values[column.present_N]
 
 
 def _wrong_kind(attribute: str, expected: str, got: str) -> AssayError:

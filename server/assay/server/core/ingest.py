@@ -20,6 +20,7 @@ from assay.server.core.types import (
     FloatArray,
     MaskArray,
     OnConflict,
+    PoolRecord,
     RequestKey,
     RowArray,
     SampleColumns,
@@ -40,6 +41,10 @@ class Vectors:
     space: str
     embeddings_ND: FloatArray
     logits_NC: FloatArray | None
+
+    def fit(self, pool: PoolRecord) -> bool:
+        """Whether they are in the pool's space, or may open it."""
+        return pool.space in ("", self.space) and pool.dimension in (0, self.embeddings_ND.shape[1])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,6 +81,10 @@ class Ingest:
         with watch.stage("embed"):
             vectors = self._vectors(snapshot, batch)
         with pool.ingest_lock:
+            # The same request may have been stored, or the pool changed, while this one waited.
+            pool.check_replay(key)
+            if pool.snapshot.attributes != snapshot.attributes:
+                checks.attributes(batch.columns, pool.snapshot.attributes, self._limits)
             return self._add_locked(pool, batch, ids, vectors, on_conflict, key, watch)
 
     def _add_locked(
@@ -89,8 +98,8 @@ class Ingest:
         watch: Stopwatch,
     ) -> AddResult:
         snapshot = pool.snapshot
-        if snapshot.pool.space not in ("", vectors.space):
-            # A backbone was swapped in while this batch was embedded by the one before.
+        if not vectors.fit(snapshot.pool):
+            # A backbone was swapped in while this batch was embedded by the one before, or another batch came first.
             vectors = self._vectors(snapshot, batch)
         with watch.stage("conflicts"):
             plan = _resolve(snapshot, ids, on_conflict)

@@ -9,7 +9,7 @@ import numpy as np
 from assay.server.core import checks, picks, plans
 from assay.server.core.directory import PoolDirectory
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.leases import check_in_lease, expire_due, held, lease_not_found, shrink, view
+from assay.server.core.leases import check_in_lease, expire_due, free, held, lease_not_found, shrink, view
 from assay.server.core.limits import Limits
 from assay.server.core.messages import (
     BatchResult,
@@ -60,14 +60,19 @@ class LabelingService:
         checks.size(spec.size, self._limits.max_batch_picks)
         checks.ttl(spec.ttl)
         expire_due(pool, self._clock.now())
-        result = self._attempt(pool, spec, key)
-        if result is not None:
-            return result
-        with pool.selection_lock:
-            for _ in range(RESERVE_ATTEMPTS):
-                result = self._attempt(pool, spec, key)
-                if result is not None:
-                    return result
+        try:
+            result = self._attempt(pool, spec, key)
+            if result is not None:
+                return result
+            with pool.selection_lock:
+                for _ in range(RESERVE_ATTEMPTS):
+                    result = self._attempt(pool, spec, key)
+                    if result is not None:
+                        return result
+        except AssayError:
+            # The same request may have taken the last samples meanwhile.
+            pool.check_replay(key)
+            raise
         raise AssayError(Reason.CONFLICT, "Other workers kept taking the samples that were picked. Try again.")
 
     def _attempt(self, pool: Pool, spec: BatchSpec, key: RequestKey) -> BatchResult | None:
@@ -187,7 +192,7 @@ class LabelingService:
             change.tx.drop_lease_rows(uid, lease_id, rows.tolist(), reason)
             if exclude:
                 change.tx.exclude_rows(uid, rows, lease.worker, reason)
-            change.mark(rows, State.EXCLUDED if exclude else State.UNLABELED)
+            free(change, rows, State.EXCLUDED if exclude else State.UNLABELED)
             result = view(change.before, shrink(change, lease, rows))
             change.answer(result)
         return result
@@ -197,6 +202,8 @@ class LabelingService:
         pool = self._pools.get(pool_id)
         checks.worker(spec.worker)
         checks.ids([sample_id for sample_id, _ in spec.labels], checks.MAX_IDS)
+        # Samples of a lease that has run out are free for labels from elsewhere.
+        expire_due(pool, self._clock.now())
         with pool.change(key) as change:
             result = Submission(change, spec, self._clock.now()).store()
             change.answer(result)
@@ -209,16 +216,21 @@ class LabelingService:
         names = record.class_names
         if class_name and class_name not in names:
             raise checks.unknown_class(class_name, record)
-        with self._catalog.reading() as tx:
-            records = tx.labels(
-                record.uid,
-                after_row=after_row,
-                limit=limit,
-                worker=worker,
-                class_index=names.index(class_name) if class_name else -1,
-            )
-        # Taken after the labels, so that it knows every sample that has one.
-        return _label_views(pool.snapshot, records)
+        class_index = names.index(class_name) if class_name else -1
+        views: list[LabelView] = []
+        # A damaged file hides its samples: a short page must still mean that no label follows.
+        while len(views) < limit:
+            wanted = limit - len(views)
+            with self._catalog.reading() as tx:
+                records = tx.labels(
+                    record.uid, after_row=after_row, limit=wanted, worker=worker, class_index=class_index
+                )
+            # Taken after the labels, so that it knows every sample that has one.
+            views += _label_views(pool.snapshot, records)
+            if len(records) < wanted:
+                break
+            after_row = records[-1].row
+        return views
 
     def _held(self, change: Change, lease_id: str, fencing_token: int) -> LeaseRecord:
         return held(change, self._clock.now(), lease_id, fencing_token)

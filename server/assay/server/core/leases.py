@@ -24,10 +24,15 @@ def expire_due(pool: Pool, now: float) -> int:
         due = [lease for lease in change.before.leases.values() if lease.expire_time <= now]
         for lease in due:
             change.tx.expire_lease(change.before.pool.uid, lease.lease_id)
-            change.mark(rows_array(lease.rows), State.UNLABELED)
+            free(change, rows_array(lease.rows), State.UNLABELED)
         ended = {lease.lease_id for lease in due}
         change.replace(leases={k: lease for k, lease in change.before.leases.items() if k not in ended})
     return len(due)
+
+
+def free(change: Change, rows: RowArray, state: State) -> None:
+    """Puts rows of a lease into another state; those whose file turned out damaged stay out of service."""
+    change.mark(rows[change.after.states.at(rows) == State.LEASED], state)
 
 
 def held(change: Change, now: float, lease_id: str, fencing_token: int) -> LeaseRecord:

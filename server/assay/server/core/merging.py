@@ -23,9 +23,9 @@ class Merger:
     """Merges files of a pool.
 
     Args:
-        segment_bytes: files up to half of this are small; a merged file has at most this many bytes. Each sample is
-            thus rewritten about log4(segment_bytes / bytes of a batch) times, and a merge holds at most one file in
-            memory.
+        segment_bytes: files up to half of this are small; a merged file has at most this many bytes. No file of a merge
+            is larger than the others together, so each merge at least doubles the file that a sample is in: a sample
+            is rewritten at most log2(segment_bytes / bytes of a batch) times.
     """
 
     def __init__(self, segments: SegmentStore, segment_bytes: int) -> None:
@@ -36,7 +36,7 @@ class Merger:
         """Merges one run of files, if there is one; returns whether there was."""
         snapshot = pool.snapshot
         samples = self._run_of(snapshot.samples, self._segments.mergeable)
-        vectors = self._run_of(snapshot.vectors, lambda run: True)
+        vectors = self._run_of(snapshot.vectors, _alike)
         try:
             if samples:
                 self._merge_samples(pool, snapshot, samples)
@@ -63,17 +63,17 @@ class Merger:
             if small:
                 run.append(segment)
                 total += size
-            if len(run) > len(best):
-                best = list(run)
+            if len(run) >= MIN_RUN and len(run) > len(best):
+                best = max(best, _balanced(run), key=len)
         return best if len(best) >= MIN_RUN else []
 
     def _merge_samples(self, pool: Pool, snapshot: Snapshot, run: list[SampleSegment]) -> None:
         file = self._segments.merge_samples(snapshot.pool.uid, run, lambda rows: _keep(snapshot, rows))
         opened = None if file is None else self._segments.open_samples(file, verify=False)
+        gone = np.concatenate([segment.rows_N for segment in run])
+        if opened is not None:
+            gone = gone[~np.isin(gone, opened.rows_N)]
         with self._replacing(pool, run, file) as change:
-            gone = np.concatenate([segment.rows_N for segment in run])
-            if opened is not None:
-                gone = gone[~np.isin(gone, opened.rows_N)]
             # No file names these rows any more, so no tombstone is needed to hide them.
             change.tx.forget_deleted_rows(snapshot.pool.uid, gone)
             change.replace(samples=_spliced(change.before.samples, run, opened))
@@ -105,6 +105,20 @@ class Merger:
 
 class _Overtaken(Exception):
     """The files went away while they were merged: their model or pool was deleted."""
+
+
+def _alike(run: Sequence[VectorSegment]) -> bool:
+    """Whether vectors files fit into one: all with logits, or none."""
+    return len({segment.logits_NC is None for segment in run}) == 1
+
+
+def _balanced(run: Sequence[S]) -> list[S]:
+    """The longest part of a run in which no file is larger than the others together."""
+    sizes = [segment.file.size for segment in run]
+    if not sizes or 2 * max(sizes) <= sum(sizes):
+        return list(run)
+    largest = sizes.index(max(sizes))
+    return max(_balanced(run[:largest]), _balanced(run[largest + 1 :]), key=len)
 
 
 def _keep(snapshot: Snapshot, rows: RowArray) -> MaskArray:

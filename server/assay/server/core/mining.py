@@ -6,7 +6,7 @@ import numpy as np
 
 from assay.server.core import checks, picks, plans
 from assay.server.core.directory import PoolDirectory
-from assay.server.core.errors import AssayError, Reason
+from assay.server.core.errors import AssayError, Reason, RequestReplayed
 from assay.server.core.limits import Limits
 from assay.server.core.messages import (
     CostEstimate,
@@ -73,6 +73,7 @@ class MiningService:
             raise AssayError(Reason.INVALID_PLAN, "The plan has no scores. Name at least one scorer.")
         checks.filter_fits(bound.plan.filter, snapshot.attributes)
         selection = Selection(snapshot, bound, 0, pool.predictions, self._limits)
+        selection.check_needs()
         mask_N = selection.candidates(spec.states or (State.UNLABELED,))
         utility_N = selection.utility(mask_N)
         assert utility_N is not None  # the plan has scores
@@ -105,6 +106,9 @@ class MiningService:
     def _remember(self, key: RequestKey, result: MineResult) -> None:
         if key.request_id:
             with self._catalog.transaction() as tx:
+                response = tx.recall(key)
+                if response is not None:
+                    raise RequestReplayed(response)
                 tx.remember(key, key.encode(result), self._clock.now())
 
     def _estimate(self, selection: Selection, size: int) -> MineResult:
@@ -113,9 +117,7 @@ class MiningService:
         count = int(np.count_nonzero(mask_N))
         if count < size:
             raise selection.exhausted(count, size)
-        for bound in selection.bound.scores:
-            if bound.scorer.needs & {Need.PROBS, Need.LOGITS}:
-                selection.require_source(bound.scorer.name)
+        selection.check_needs()
         return MineResult(
             (),
             selection.bound.plan,

@@ -78,9 +78,9 @@ class ModelService:
                 raise _invalid(f"The file arrived with SHA-256 {digest}, not {sha256}. Send it again.")
             if size != size_bytes:
                 raise _invalid(f"{size} bytes arrived of the {size_bytes} announced. Send the whole file.")
-            info = self._backbones.load(self._segments.model_path(file), wishes, digest).info
-            self._refuse_classes(pool.snapshot, info.logits_output)
-            record = ModelRecord(model_id, ModelKind.BACKBONE, display_name, self._clock.now(), file, info)
+            backbone = self._backbones.load(self._segments.model_path(file), wishes, digest)
+            _refuse_classes(pool.snapshot, backbone.classes)
+            record = ModelRecord(model_id, ModelKind.BACKBONE, display_name, self._clock.now(), file, backbone.info)
             with pool.change(key) as change:
                 change.tx.add_model(uid, record)
                 result = ModelView(record, active=False)
@@ -104,10 +104,6 @@ class ModelService:
                     f"The pool already has a model {model_id!r}. Choose another id.",
                     model=model_id,
                 )
-
-    def _refuse_classes(self, snapshot: Snapshot, logits_output: str) -> None:
-        if logits_output and not snapshot.pool.class_names:
-            raise _invalid("The pool has no classes, so the backbone's logits mean nothing. Declare no logits output.")
 
     def _bounded(self, chunks: Iterable[bytes], size_bytes: int) -> Iterator[bytes]:
         received = 0
@@ -238,7 +234,7 @@ class ModelService:
         pool = self._pools.get(pool_id)
         snapshot = pool.snapshot
         head = None
-        if spec.head and spec.head != snapshot.pool.head:
+        if spec.head and (snapshot.head is None or spec.head != snapshot.head.record.model_id):
             record = self._record(snapshot, spec.head)
             self._activation.check_head(snapshot, record)
             head = self._activation.load_head(record)
@@ -247,6 +243,15 @@ class ModelService:
 
 def _view(snapshot: Snapshot, record: ModelRecord) -> ModelView:
     return ModelView(record, active=record.model_id in (snapshot.pool.backbone, snapshot.pool.head))
+
+
+def _refuse_classes(snapshot: Snapshot, classes: int) -> None:
+    known = len(snapshot.pool.class_names)
+    if classes not in (0, known):
+        raise _invalid(
+            f"The backbone gives logits of {classes} classes; the pool has {known}. "
+            "Name no logits output, or export the model without it."
+        )
 
 
 def _require_two_classes(snapshot: Snapshot) -> None:

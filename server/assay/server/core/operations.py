@@ -1,5 +1,6 @@
 """Long-running operations: started, followed, cancelled; their ends are kept in the catalog."""
 
+import logging
 import secrets
 import threading
 import time
@@ -11,6 +12,8 @@ from assay.server.core.errors import AssayError, Reason
 from assay.server.core.messages import OperationView, Progress
 from assay.server.core.ports import Catalog, CatalogTx, Clock
 from assay.server.core.types import OperationRecord
+
+log = logging.getLogger(__name__)
 
 # Operations compute for long; more at once would only slow each other and the requests down.
 WORKERS = 2
@@ -99,17 +102,23 @@ class OperationService:
         except AssayError as error:
             record = _failed(task.record, error.reason, error.message)
         except Exception as error:
-            # The thread has no caller: what went wrong must end up where the caller looks.
+            # The thread has no caller: what went wrong must end up where the caller looks, and the log has the rest.
+            log.exception("operation %s failed", task.record.operation_id)
             record = _failed(
                 task.record, Reason.STORAGE_FAILED, f"The operation failed: {type(error).__name__}: {error}"
             )
-        task.record = record
         try:
             with self._catalog.transaction() as tx:
                 tx.put_operation(record)
-        finally:
+        except Exception:
+            # It stays among the running ones, so that who asks still learns how it ended.
+            log.exception("the end of operation %s could not be stored", record.operation_id)
+            task.record = record
+        else:
+            task.record = record
             with self._lock:
                 self._running.pop(record.operation_id, None)
+        finally:
             task.ended.set()
 
     def get(self, operation_id: str) -> OperationView:
@@ -128,10 +137,11 @@ class OperationService:
 
     def list(self, after: tuple[float, str] | None, limit: int) -> list[OperationView]:
         """Operations by start."""
-        with self._catalog.reading() as tx:
-            records = tx.operations(after=after, limit=limit)
+        # Before the catalog is read: one that ends in between is then known to have ended.
         with self._lock:
             running = dict(self._running)
+        with self._catalog.reading() as tx:
+            records = tx.operations(after=after, limit=limit)
         return [
             running[record.operation_id].view if record.operation_id in running else OperationView(record, Progress())
             for record in records
@@ -166,6 +176,8 @@ class OperationService:
             raise AssayError(Reason.OPERATION_RUNNING, f"Operation {operation_id!r} is running. Cancel it first.")
         with self._catalog.transaction() as tx:
             tx.delete_operation(operation_id)
+        with self._lock:
+            self._running.pop(operation_id, None)
 
     def close(self) -> None:
         """Stops all operations and waits for them."""

@@ -146,8 +146,12 @@ def _check(plan: Plan) -> None:
         raise _invalid("strength is an exponent: give a finite number above 0 (0 means 1).")
     if not plan.scores and plan.select is None:
         raise _invalid("The plan is empty: name a preset, scores or a selector.")
-    if plan.shortlist is not None and (plan.shortlist.size > 0) == (plan.shortlist.per_pick > 0):
+    if plan.shortlist is not None and not _one_is_positive(plan.shortlist.size, plan.shortlist.per_pick):
         raise _invalid("A shortlist has a size or a number per pick of 1 or more.")
+
+
+def _one_is_positive(one: int, other: int) -> bool:
+    return min(one, other) == 0 < max(one, other)
 
 
 def _both(one: Filter | None, other: Filter | None) -> Filter | None:
@@ -156,7 +160,8 @@ def _both(one: Filter | None, other: Filter | None) -> Filter | None:
 
 
 def _digest(plan: Plan) -> str:
-    body = json.dumps(asdict(plan), sort_keys=True, default=str)
+    # The filter by its types too: "all of" and "any of" have the same fields.
+    body = json.dumps({**asdict(replace(plan, filter=None)), "filter": repr(plan.filter)}, sort_keys=True)
     return hashlib.sha256(body.encode()).hexdigest()
 
 

@@ -77,7 +77,7 @@ class Pool:
 
     Readers take `snapshot` and never wait. Writers go through `change`, one at a time. Work that writes files first
     (ingest) holds `ingest_lock` around it, so that ids are checked and rows given out once; labels and leases do not
-    wait for it.
+    wait for it. Locks are taken in the order activation or selection, ingest, change, the catalog's.
     """
 
     def __init__(self, catalog: Catalog, clock: Clock, snapshot: Snapshot, predictions: PredictionCache) -> None:
@@ -87,6 +87,7 @@ class Pool:
         self._lock = threading.RLock()
         self.ingest_lock = threading.Lock()
         self.selection_lock = threading.Lock()
+        self.activation_lock = threading.Lock()
         self.predictions = predictions
         self.closed = False
         self.index_building = False

@@ -352,6 +352,9 @@ class Backbone(Protocol):
 
     @property
     def info(self) -> BackboneInfo: ...
+    @property
+    def classes(self) -> int:
+        """Columns of the logits, 0 without logits."""
 
     def check_inputs(self, inputs: Mapping[str, npt.NDArray[Any]]) -> int:
         """Number of samples in the inputs. Raises AssayError(INPUTS_INVALID) for unknown or missing names, wrong dtypes

@@ -15,7 +15,7 @@ from assay.server.core.plans import TOP, BoundPlan, BoundScore
 from assay.server.core.predictions import PredictionCache, Predictions
 from assay.server.core.snapshot import Snapshot
 from assay.server.core.types import FloatArray, MaskArray, RowArray, State
-from assay.strategies import Candidates, Need, Scorer
+from assay.strategies import Candidates, Need, Scorer, Selector
 from assay.strategies.candidates import ArraySource
 from assay.strategies.random import hash_order
 from assay.strategies.topk import top_k
@@ -23,6 +23,12 @@ from assay.strategies.topk import top_k
 # Rows scored at once by a scorer that needs embeddings.
 SCORE_BLOCK_ROWS = 16_384
 _OF_PREDICTIONS = frozenset({Need.LOGITS, Need.PROBS})
+_SERVED = _OF_PREDICTIONS | {
+    Need.EMBEDDINGS,
+    Need.LABELED_EMBEDDINGS,
+    Need.LABELED_CLASSES,
+    Need.MEMBER_PROBS,
+}
 EXPLORATION = "exploration"
 
 
@@ -86,6 +92,7 @@ class Selection:
         count = int(np.count_nonzero(mask_N))
         if count == 0 or (count < size and not allow_fewer):
             raise self.exhausted(count, size)
+        self.check_needs()
         size = min(size, count)
         exploring = min(size, round(size * self.bound.plan.exploration))
         terms = self._terms(mask_N)
@@ -145,15 +152,32 @@ class Selection:
         rows = np.flatnonzero(mask_N)
         for start in range(0, len(rows), SCORE_BLOCK_ROWS):
             block = rows[start : start + SCORE_BLOCK_ROWS]
-            out_N[block] = bound.scorer.score(self._arrays_of(block, bound.scorer.needs), bound.params)
+            out_N[block] = bound.scorer.score(self._arrays_of(block, bound.scorer), bound.params)
         return out_N
 
-    def require_predictions(self, scorer: Scorer, mask_N: MaskArray) -> Predictions:
+    def check_needs(self) -> None:
+        """Raises AssayError(NEED_MISSING | MODEL_NOT_STOCHASTIC) for what cannot be given, before anything is
+        computed."""
+        asked: list[Scorer | Selector] = [*(bound.scorer for bound in self.bound.scores), self.bound.selector]
+        for strategy in asked:
+            beyond = strategy.needs - _SERVED
+            if beyond:
+                raise _beyond(strategy.name, beyond)
+            if strategy.needs & _OF_PREDICTIONS:
+                self.require_source(strategy.name)
+            if Need.MEMBER_PROBS in strategy.needs and self._members() < 2:
+                raise _not_stochastic(strategy.name)
+
+    def _members(self) -> int:
+        head = self.snapshot.head
+        return 0 if head is None else len(head.weights.weights_KDC)
+
+    def require_predictions(self, strategy: Scorer | Selector, mask_N: MaskArray) -> Predictions:
         """Predictions of all candidates. Raises AssayError(NEED_MISSING)."""
-        predictions = self.require_source(scorer.name)
+        predictions = self.require_source(strategy.name)
         unknown = mask_N & ~predictions.known(self.snapshot)
         if unknown.any():
-            raise _some_unpredicted(scorer.name, predictions.source.name, int(np.count_nonzero(unknown)))
+            raise _some_unpredicted(strategy.name, predictions.source.name, int(np.count_nonzero(unknown)))
         return predictions
 
     def require_source(self, strategy: str) -> Predictions:
@@ -173,7 +197,7 @@ class Selection:
                 return rows, utility_N[rows]
         rows = self._shortlist(mask_N, utility_N, size)
         with self.watch.stage("select"):
-            candidates = self._arrays_of(rows, self.bound.selector.needs)
+            candidates = self._arrays_of(rows, self.bound.selector)
             selection = self.bound.selector.select(
                 candidates,
                 size,
@@ -191,8 +215,9 @@ class Selection:
             keep = max(size, shortlist.size or shortlist.per_pick * size)
             return np.sort(top_k(utility_N, keep, mask_N))
 
-    def _arrays_of(self, rows: RowArray, needs: frozenset[Need]) -> Candidates:
-        """Candidates of some rows, with just the arrays that are needed."""
+    def _arrays_of(self, rows: RowArray, strategy: Scorer | Selector) -> Candidates:
+        """Candidates of some rows, with just the arrays that the strategy needs."""
+        needs = strategy.needs
         makers: dict[Need, ArraySource] = {
             Need.EMBEDDINGS: partial(self._embeddings, rows),
             Need.LABELED_EMBEDDINGS: partial(self._embeddings, self.snapshot.labeled_rows),
@@ -201,15 +226,10 @@ class Selection:
         }
         arrays = {need: maker for need, maker in makers.items() if need in needs}
         if needs & _OF_PREDICTIONS:
-            predictions = self.require_source(self.bound.selector.name)
+            mask_N = np.zeros(self.snapshot.row_count, np.bool_)
+            mask_N[rows] = True
+            predictions = self.require_predictions(strategy, mask_N)
             arrays[predictions.source.need] = lambda: predictions.values(self.snapshot)[rows]
-        beyond = needs - arrays.keys() - _OF_PREDICTIONS
-        if beyond:
-            raise AssayError(
-                Reason.NEED_MISSING,
-                f"This server cannot compute {', '.join(sorted(beyond))}. Choose another strategy.",
-                needs=",".join(sorted(beyond)),
-            )
         return Candidates(len(rows), arrays, keys_N=rows)
 
     def _embeddings(self, rows: RowArray) -> FloatArray:
@@ -229,12 +249,7 @@ class Selection:
 
     def _member_probs(self, rows: RowArray) -> FloatArray:
         head = self.snapshot.head
-        if head is None or len(head.weights.weights_KDC) < 2:
-            raise AssayError(
-                Reason.MODEL_NOT_STOCHASTIC,
-                "The plan compares members of a committee, and the current model is a single one. "
-                "Train a head with members of 2 or more, and activate it.",
-            )
+        assert head is not None  # check_needs
         return self.cache.heads.member_probs(head.weights, self._embeddings(rows))
 
     def _explore(self, mask_N: MaskArray, picked: RowArray, size: int) -> RowArray:
@@ -263,6 +278,25 @@ def _no_predictions(strategy: str) -> AssayError:
         "classes and train a head, push predictions with the samples, or use a strategy without this need "
         "(random, k_center).",
         need="probs",
+        strategy=strategy,
+    )
+
+
+def _beyond(strategy: str, needs: frozenset[Need]) -> AssayError:
+    return AssayError(
+        Reason.NEED_MISSING,
+        f"The strategy {strategy!r} needs {', '.join(sorted(needs))}, which this server cannot compute. "
+        "Choose another strategy.",
+        needs=",".join(sorted(needs)),
+        strategy=strategy,
+    )
+
+
+def _not_stochastic(strategy: str) -> AssayError:
+    return AssayError(
+        Reason.MODEL_NOT_STOCHASTIC,
+        f"The strategy {strategy!r} compares members of a committee, and the current model is a single one. "
+        "Train a head with members of 2 or more, and activate it.",
         strategy=strategy,
     )
 

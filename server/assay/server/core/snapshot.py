@@ -85,6 +85,11 @@ class Snapshot:
         """Number of samples that the pool serves."""
         return sum(self.counts[state] for state in LIVE_STATES)
 
+    @property
+    def file_names(self) -> set[str]:
+        """Files that it serves."""
+        return {s.file.file for s in self.samples} | {v.file.file for v in self.vectors}
+
     def mask(self, states: Sequence[State], condition: Filter | None = None) -> MaskArray:
         """Rows in one of the states that match a filter. Shape [row_count]."""
         column = self.states.array

@@ -59,6 +59,11 @@ class OnnxBackbone:
         """What is known of the backbone."""
         return self._info
 
+    @property
+    def classes(self) -> int:
+        """Columns of the logits, 0 without logits."""
+        return self._classes
+
     def check_inputs(self, inputs: Mapping[str, npt.NDArray[Any]]) -> int:
         """Number of samples, 1 or more. int32 and uint8 are widened to int64, floats of any width are taken.
 

@@ -1,0 +1,25 @@
+"""A house for each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from assay.server.core.assay import Assay
+from tests.core.kit import House, make_pool
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """A data directory; closed at the end."""
+    built = House(tmp_path)
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def core(house: House) -> Assay:
+    """An open core with one empty pool."""
+    opened = house.open()
+    make_pool(opened)
+    return opened

@@ -1,0 +1,315 @@
+"""The core over its real adapters, in a directory of the test, and short ways to fill and to ask it."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import assay.strategies
+from assay.server.adapters.arrow import ArrowSegmentStore
+from assay.server.adapters.onnx_backbone import OnnxBackboneLoader
+from assay.server.adapters.scratch import ScratchSpace
+from assay.server.adapters.sql import open_catalog
+from assay.server.adapters.torch_head import TorchHeads
+from assay.server.adapters.vector_index import BlockedExactSearch, FaissIndexBuilder
+from assay.server.core.assay import Assay, Limits, Ports
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.merging import Merger
+from assay.server.core.messages import (
+    AddResult,
+    BatchResult,
+    BatchSpec,
+    IngestBatch,
+    OperationView,
+    PoolSpec,
+    SubmitSpec,
+    TrainSpec,
+)
+from assay.server.core.plans import Registry
+from assay.server.core.pool import NO_KEY, Pool
+from assay.server.core.types import (
+    AttributeColumn,
+    BackboneWishes,
+    Metric,
+    OnConflict,
+    RequestKey,
+    SampleColumns,
+    State,
+)
+
+CLASSES = ("ant", "bee", "cow")
+DIMENSION = 4
+POOL = "zoo"
+
+
+class SetClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.time = 1_000_000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class Turnstile:
+    """A lock that tells how many threads came to it, so that a test can let them go all at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._came = threading.Semaphore(0)
+
+    def __enter__(self) -> None:
+        self._came.release()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def held_until(self, count: int, start: Callable[[], None]) -> None:
+        """Holds the lock, calls start, and lets go once so many threads wait."""
+        with self._lock:
+            start()
+            for _ in range(count):
+                assert self._came.acquire(timeout=30)
+
+
+def in_threads(calls: Sequence[Callable[[], object]]) -> tuple[Callable[[], None], Callable[[], list[object]]]:
+    """Threads for some calls: what starts them, and what waits for their results or exceptions, in order."""
+    results: list[object] = [None] * len(calls)
+
+    def run(place: int) -> None:
+        try:
+            results[place] = calls[place]()
+        except Exception as error:
+            results[place] = error
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(calls))]
+
+    def start() -> None:
+        for thread in threads:
+            thread.start()
+
+    def join() -> list[object]:
+        for thread in threads:
+            thread.join(60)
+        return results
+
+    return start, join
+
+
+@dataclass
+class House:
+    """One data directory, opened as often as a test likes."""
+
+    root: Path
+    clock: SetClock = field(default_factory=SetClock)
+    limits: Limits = field(default_factory=Limits)
+    registry: Registry = assay.strategies
+    index_from: int = 10**9
+    opened: list[Assay] = field(default_factory=list)
+
+    def open(self) -> Assay:
+        """Opens the directory; what was open before is closed."""
+        self.close()
+        self.store = ArrowSegmentStore(self.root)
+        ports = Ports(
+            catalog=open_catalog(f"sqlite:///{self.root}/catalog.db"),
+            segments=self.store,
+            exact=BlockedExactSearch(),
+            indexes=FaissIndexBuilder(self.root / "derived", hnsw_from=self.index_from, build_threads=1),
+            backbones=OnnxBackboneLoader(threads=1),
+            heads=TorchHeads(),
+            scratch=ScratchSpace(self.root / "scratch", 1 << 20),
+            clock=self.clock,
+        )
+        self.catalog = ports.catalog
+        self.opened.append(Assay.open(ports, self.limits, self.registry))
+        return self.opened[-1]
+
+    def close(self) -> None:
+        """Closes what is open."""
+        while self.opened:
+            self.opened.pop().close()
+
+    def with_limits(self, **changes: Any) -> "House":
+        """The same house under other bounds, from the next opening on."""
+        self.limits = replace(self.limits, **changes)
+        return self
+
+    def merger(self, segment_bytes: int = 1 << 28) -> Merger:
+        """A merger over its files."""
+        return Merger(self.store, segment_bytes)
+
+    def files(self) -> set[str]:
+        """Files of its pools, below the data directory."""
+        return {str(path.relative_to(self.root)) for path in (self.root / "pools").rglob("*") if path.is_file()}
+
+
+def key(request_id: str, body: str = "", scope: str = "test") -> RequestKey:
+    """A request key; the response is the result's text."""
+    return RequestKey(request_id, scope, body, lambda result: repr(result).encode())
+
+
+def make_pool(core: Assay, pool_id: str = POOL, **spec: Any) -> None:
+    """A pool with three classes, by default with l2 as its metric so that vectors stay as they are given."""
+    core.pools.create(PoolSpec(pool_id, **{"metric": Metric.L2, "class_names": CLASSES, **spec}), NO_KEY)
+
+
+def names(start: int, stop: int) -> list[str]:
+    """Ids s<start> .. s<stop - 1>."""
+    return [f"s{number}" for number in range(start, stop)]
+
+
+def vectors(count: int, seed: int = 0, dimension: int = DIMENSION) -> npt.NDArray[np.float32]:
+    """Normal vectors."""
+    return np.random.default_rng(seed).standard_normal((count, dimension)).astype(np.float32)
+
+
+def probabilities(count: int, seed: int = 0, classes: int = len(CLASSES)) -> npt.NDArray[np.float32]:
+    """Random distributions."""
+    return np.random.default_rng(seed).dirichlet(np.ones(classes), count).astype(np.float32)
+
+
+def numbers(values: Sequence[int]) -> AttributeColumn:
+    """An attribute of integers."""
+    return AttributeColumn("int64", np.array(values, np.int64))
+
+
+def batch(
+    ids: Sequence[str], embeddings: Any = None, labels: Sequence[str] | None = None, **columns: Any
+) -> IngestBatch:
+    """A batch; embeddings are made from the ids' count where neither they nor inputs are given."""
+    if embeddings is None and "inputs" not in columns:
+        embeddings = vectors(len(ids))
+    return IngestBatch(SampleColumns(list(ids), **columns), embeddings, labels)
+
+
+def add(
+    core: Assay,
+    ids: Sequence[str],
+    embeddings: Any = None,
+    on_conflict: OnConflict = OnConflict.ERROR,
+    request: RequestKey = NO_KEY,
+    pool: str = POOL,
+    **columns: Any,
+) -> AddResult:
+    """Adds a batch."""
+    return core.samples.add(pool, batch(ids, embeddings, **columns), on_conflict, request)
+
+
+def fill(core: Assay, count: int, step: int = 0, pool: str = POOL, **columns: Any) -> npt.NDArray[np.float32]:
+    """Adds s0 .. s<count - 1> in batches, with their number as the attribute n and their id as payload; returns their
+    embeddings."""
+    embeddings = vectors(count)
+    for start in range(0, count, step or count):
+        stop = min(count, start + (step or count))
+        ids = names(start, stop)
+        part = {name: values[start:stop] for name, values in columns.items()}
+        add(
+            core,
+            ids,
+            embeddings[start:stop],
+            pool=pool,
+            attributes={"n": numbers(range(start, stop))},
+            payloads=[sample_id.encode() for sample_id in ids],
+            **part,
+        )
+    return embeddings
+
+
+def pool_of(core: Assay, pool_id: str = POOL) -> Pool:
+    """The open pool behind the services."""
+    return core._directory.get(pool_id)
+
+
+def counts(core: Assay, pool_id: str = POOL) -> dict[str, int]:
+    """Rows in each state that has any, by name."""
+    return {state.name: count for state, count in core.pools.get(pool_id).counts.items() if count}
+
+
+def standing(core: Assay, pool_id: str = POOL) -> tuple[object, ...]:
+    """What a refused request must leave as it was."""
+    view = core.pools.get(pool_id)
+    leases = core.labeling.leases(pool_id, "", 0, 1000)
+    return view.record, view.counts, view.attributes, view.segments, leases
+
+
+def next_batch(core: Assay, size: int, worker: str = "ada", request: RequestKey = NO_KEY, **spec: Any) -> BatchResult:
+    """Leases a batch."""
+    return core.labeling.next_batch(POOL, BatchSpec(worker, size, **spec), request)
+
+
+def submit(core: Assay, labels: dict[str, str], taken: BatchResult | None = None, **spec: Any) -> Any:
+    """Submits labels, under a lease or without one."""
+    if taken is not None:
+        spec = {
+            "lease": taken.lease.record.lease_id,
+            "fencing_token": taken.lease.record.fencing_token,
+            "worker": taken.lease.record.worker,
+            **spec,
+        }
+    request = spec.pop("request", NO_KEY)
+    return core.labeling.submit(POOL, SubmitSpec(spec.pop("worker", "ada"), tuple(labels.items()), **spec), request)
+
+
+def label_by_sign(core: Assay, embeddings: npt.NDArray[np.float32], count: int) -> None:
+    """Labels the first samples by the sign of their first component."""
+    submit(core, {f"s{i}": "ant" if embeddings[i, 0] > 0 else "bee" for i in range(count)})
+
+
+def done(core: Assay, operation: OperationView) -> OperationView:
+    """The operation once it has ended well."""
+    ended = core.operations.wait(operation.record.operation_id, 60)
+    assert ended.record.done, ended
+    assert not ended.record.error_reason, ended.record.error_message
+    return ended
+
+
+def model_id_of(view: Any) -> bytes:
+    """An encoding of a model for operations."""
+    return bytes(view.record.model_id, "utf-8")
+
+
+def train(core: Assay, **spec: Any) -> str:
+    """Trains a head, activated by default; returns its id."""
+    operation = core.models.train(POOL, TrainSpec(**{"activate": True, **spec}), NO_KEY, model_id_of)
+    return done(core, operation).record.response.decode()
+
+
+def activate(core: Assay, model_id: str) -> None:
+    """Activates a model and waits."""
+    done(core, core.models.activate(POOL, model_id, NO_KEY, model_id_of))
+
+
+def upload(core: Assay, path: str, model_id: str, **wishes: Any) -> None:
+    """Uploads a backbone from a file."""
+    content = Path(path).read_bytes()
+    core.models.upload(POOL, model_id, "", BackboneWishes(**wishes), [content], len(content), "", NO_KEY)
+
+
+def refused(reason: Reason | str, call: Callable[[], object]) -> AssayError:
+    """The error of a call that must be refused for a reason."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - StrategyError and AssayError share only their reason
+        call()
+    assert getattr(caught.value, "reason", None) == reason, repr(caught.value)
+    assert str(caught.value)
+    return caught.value  # type: ignore[return-value]
+
+
+def flip_byte(path: Path) -> None:
+    """Damages the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+ALIVE = (State.UNLABELED, State.LEASED, State.LABELED, State.EXCLUDED)
