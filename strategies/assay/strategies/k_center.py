@@ -104,7 +104,7 @@ class _Greedy:
 
     def __init__(self, points: Points, labeled_LD: NDArray[np.float32]) -> None:
         self.points = points
-        self.labeled_LD = points.measured(labeled_LD)
+        self.labeled_LD = points.centres(labeled_LD)
         self.picks: list[int] = []
         self.squared: list[float] = []
         self.pending: list[int] = []
@@ -159,12 +159,13 @@ class _Greedy:
 class _Block:
     """The candidates with the largest bounds, up to date, and the largest bound outside.
 
-    saturated: more candidates tie for the largest bound than fit; the block then holds the lowest indices of them.
+    tied_from: where more candidates tie for the largest bound than fit, the block holds the lowest indices of them;
+    from this squared distance on nobody outside comes before them. Else infinity.
     """
 
     def __init__(self, points: Points, bounds_N: torch.Tensor, pending_MD: torch.Tensor) -> None:
         self._points = points
-        chosen, self.saturated = _largest(bounds_N, points)
+        chosen, self.tied_from = _largest(bounds_N, points)
         self.indices_B = torch.from_numpy(chosen)
         self.points_BD = points.rows(chosen)
         self.norms_B = points.norms_N[self.indices_B]
@@ -179,7 +180,9 @@ class _Block:
         best = float(self.distances_B[place])
         reach = max(best, self.outside)
         floor = reach - _blur(self._points, reach, float(self.norms_B[place]))
-        if best < floor or best == -torch.inf or (self.outside >= floor and not self.saturated):
+        if best >= self.tied_from:
+            floor = max(floor, self.tied_from)
+        elif best == -torch.inf or self.outside >= floor:
             return []
         rivals: list[int] = torch.nonzero(self.distances_B >= floor).flatten()[:_RIVALS].tolist()
         # Nothing is left to tell copies of centres apart by.
@@ -200,14 +203,15 @@ def _blur(points: Points, squared: float, norm: float) -> float:
     return points.resolution * (squared + norm)
 
 
-def _largest(bounds_N: torch.Tensor, points: Points) -> tuple[NDArray[np.int64], bool]:
-    """Ascending indices of the block's candidates, and whether ties for the largest bound fill it."""
+def _largest(bounds_N: torch.Tensor, points: Points) -> tuple[NDArray[np.int64], float]:
+    """Ascending indices of the block's candidates, and its `tied_from`."""
     place = int(bounds_N.argmax())
     top = float(bounds_N[place])
-    tied_N = bounds_N >= top - _blur(points, top, float(points.norms_N[place]))
+    tied_from = top - _blur(points, top, float(points.norms_N[place]))
+    tied_N = bounds_N >= tied_from
     if int(tied_N.count_nonzero()) >= _BLOCK:
-        return np.flatnonzero(tied_N.numpy())[:_BLOCK], True
-    return np.sort(top_k(bounds_N.numpy(), _BLOCK)), False
+        return np.flatnonzero(tied_N.numpy())[:_BLOCK], tied_from
+    return np.sort(top_k(bounds_N.numpy(), _BLOCK)), np.inf
 
 
 def _largest_outside(bounds_N: torch.Tensor, inside_B: torch.Tensor) -> float:

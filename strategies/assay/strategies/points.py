@@ -40,7 +40,7 @@ class Points:
     def __init__(self, embeddings_ND: NDArray[np.float32], metric: Metric) -> None:
         self._rows_ND = embeddings_ND
         self.size, self.dim = embeddings_ND.shape
-        self.resolution = 2.0**-24 * (8 + math.sqrt(self.dim))
+        self.resolution = 2.0**-24 * (8 + 2.5 * math.sqrt(self.dim))
         self._unit = False
         self._origin_D: torch.Tensor | None = None
         self.raw_norms_N, mean_D = self._moments()
@@ -62,6 +62,11 @@ class Points:
             lengths_M: torch.Tensor = torch.linalg.vector_norm(raw_MD, dim=1, keepdim=True)
             return raw_MD.div(lengths_M.clamp_min_(torch.finfo(torch.float32).tiny))
         return raw_MD if self._origin_D is None else raw_MD - self._origin_D
+
+    def centres(self, rows_MD: NDArray[np.float32]) -> torch.Tensor:
+        """As `measured`, refusing what these points themselves are refused for."""
+        _require_finite(torch.linalg.vecdot(borrow(rows_MD), borrow(rows_MD)))
+        return self.measured(rows_MD)
 
     def lower(self, bounds_N: torch.Tensor, centres_MD: torch.Tensor) -> None:
         """Lower each squared distance in `bounds_N` to that of the nearest centre, where that is smaller."""
@@ -92,9 +97,13 @@ class Points:
             torch.sum(points_BD, 0, out=totals_BD[start // step])
 
         spread(block, self.size, step)
-        if not bool(torch.isfinite(norms_N).all()):
-            raise StrategyError("NOT_FINITE", "an embedding holds NaN, infinity, or values beyond float32 when squared")
+        _require_finite(norms_N)
         return norms_N, totals_BD.sum(0, dtype=torch.float64) / max(self.size, 1)
+
+
+def _require_finite(norms_N: torch.Tensor) -> None:
+    if not bool(torch.isfinite(norms_N).all()):
+        raise StrategyError("NOT_FINITE", "an embedding holds NaN, infinity, or values beyond float32 when squared")
 
 
 def exact(points_HD: torch.Tensor, centres_MD: torch.Tensor) -> torch.Tensor:

@@ -67,6 +67,8 @@ def _started(threads: int) -> ThreadPoolExecutor:
     barrier = threading.Barrier(threads)
 
     def enter(_: int) -> None:
+        # A thread takes over the common count when torch first looks it up there, so have that over first.
+        torch.get_num_threads()
         torch.set_num_threads(1)
         barrier.wait()
 

@@ -1,0 +1,115 @@
+"""Every registered strategy through every check of the kit, and the kit itself on strategies that are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+
+from assay.strategies import Candidates, Need, NoParams, Selection, get, names
+from assay.strategies.params import schema
+from assay.strategies.testing import check_strategy, checks_for
+from assay.strategies.top import Top
+from assay.strategies.uncertainty import Uncertainty
+
+EVERY_CHECK = [
+    pytest.param(check, id=f"{strategy}-{name}") for strategy in names() for name, check in checks_for(get(strategy))
+]
+
+
+@pytest.mark.parametrize("check", EVERY_CHECK)
+def test_strategy_conforms(check: Callable[[], None]) -> None:
+    check()
+
+
+def test_report_lists_every_check() -> None:
+    report = check_strategy(get("margin"))
+    assert report.strategy == "margin"
+    assert report.passed == tuple(name for name, _ in checks_for(get("margin")))
+    assert {"scores_stream", "scores_stream_from_logits", "nan_is_refused"} <= set(report.passed)
+
+
+@pytest.mark.parametrize("name", names())
+def test_schema_is_valid_json_schema(name: str) -> None:
+    described = schema(get(name).params)
+    Draft202012Validator.check_schema(described)
+    defaults = {field: prop["default"] for field, prop in described["properties"].items()}
+    Draft202012Validator(described).validate(defaults)
+
+
+class SumsOverRows(Uncertainty):
+    def score(self, block: Candidates, params: NoParams) -> Any:
+        return block.probs_NC.max(axis=1) - block.probs_NC.max(axis=1).mean()
+
+
+class ReadsUndeclared(Uncertainty):
+    def score(self, block: Candidates, params: NoParams) -> Any:
+        return block.embeddings_ND.sum(axis=1)
+
+
+class KeepsNan(Uncertainty):
+    def score(self, block: Candidates, params: NoParams) -> Any:
+        return 1 - np.nan_to_num(block.unchecked(Need.PROBS)).max(axis=1)
+
+
+class ReturnsDouble(Uncertainty):
+    def score(self, block: Candidates, params: NoParams) -> Any:
+        return 1 - block.probs_NC.max(axis=1).astype(np.float64)
+
+
+class Repeats(Top):
+    def select(self, candidates: Candidates, size: int, *rest: Any) -> Selection:
+        return Selection(np.zeros(min(size, candidates.size), np.int64), np.zeros(min(size, candidates.size), "f4"))
+
+
+class LastFirst(Top):
+    def select(self, candidates: Candidates, size: int, rng: Any, utility: Any, params: Any) -> Selection:
+        picked = super().select(candidates, candidates.size, rng, utility[::-1], params)
+        kept = candidates.size - 1 - picked.indices[: max(0, size)]
+        return Selection(kept, utility[kept])
+
+
+class SpoilsUtility(Top):
+    def select(self, candidates: Candidates, size: int, rng: Any, utility: Any, params: Any) -> Selection:
+        selection = super().select(candidates, size, rng, utility, params)
+        utility[selection.indices] = -1
+        return selection
+
+
+class SecretlyRandom(Top):
+    deterministic: ClassVar[bool] = True
+
+    def select(self, candidates: Candidates, size: int, rng: Any, utility: Any, params: Any) -> Selection:
+        return super().select(candidates, size, rng, rng.random(candidates.size, np.float32), params)
+
+
+@dataclass
+class Loose:
+    depth: int = 1
+
+
+class ThawedParams(Top):
+    params: ClassVar[Any] = Loose
+
+
+@pytest.mark.parametrize(
+    ("strategy", "check"),
+    [
+        (SumsOverRows("wrong", "wrong"), "scores_stream"),
+        (ReadsUndeclared("wrong", "wrong"), "inputs_are_left_alone"),
+        (KeepsNan("wrong", "wrong"), "nan_is_refused"),
+        (ReturnsDouble("wrong", "wrong"), "scores_have_shape"),
+        (Repeats(), "picks_are_valid"),
+        (LastFirst(), "copies_are_picked_in_order"),
+        (SpoilsUtility(), "utility_is_left_alone"),
+        (SecretlyRandom(), "deterministic_ignores_rng"),
+        (ThawedParams(), "params_are_frozen"),
+    ],
+)
+def test_kit_catches(strategy: Any, check: str) -> None:
+    with pytest.raises(AssertionError, match=f"^{check}: "):
+        dict(checks_for(strategy))[check]()

@@ -1,0 +1,195 @@
+"""Least confidence, margin and entropy against plain formulas, from logits and from probabilities."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from assay.strategies import Candidates, Need, StrategyError, fused, score
+from assay.strategies.tensors import borrow, spread, workers
+from tests.strategies import references
+
+LOGITS = hnp.arrays(np.float32, st.tuples(st.integers(1, 12), st.integers(1, 7)), elements=st.floats(-30, 30, width=32))
+
+
+def test_hand_made_probabilities() -> None:
+    probs = np.array([[1, 0, 0], [0.5, 0.5, 0], [0.6, 0.3, 0.1]], np.float32)
+    np.testing.assert_allclose(score("least_confidence", probs=probs), [0, 0.5, 0.4], atol=1e-7)
+    np.testing.assert_allclose(score("margin", probs=probs), [0, 1, 0.7], atol=1e-7)
+    np.testing.assert_allclose(score("entropy", probs=probs), [0, np.log(2), 0.8979457], atol=1e-6)
+
+
+def test_hand_made_logits() -> None:
+    logits = np.log(np.array([[1, 1, 1, 1], [8, 1, 1, 1e-9], [2, 2, 1, 1]], np.float32))
+    np.testing.assert_allclose(score("least_confidence", logits=logits), [0.75, 0.2, 2 / 3], atol=1e-6)
+    np.testing.assert_allclose(score("margin", logits=logits), [1, 0.3, 1], atol=1e-6)
+    np.testing.assert_allclose(score("entropy", logits=logits), [np.log(4), 0.6390318, 1.3296614], atol=1e-6)
+
+
+@given(LOGITS)
+def test_logits_match_the_formulas(logits: np.ndarray) -> None:
+    expected = references.uncertainty(references.softmax(logits))
+    for measure, scores in fused.from_logits(logits, fused.MEASURES).items():
+        np.testing.assert_allclose(scores, expected[measure], atol=2e-6)
+
+
+@given(LOGITS)
+def test_probabilities_match_the_formulas(logits: np.ndarray) -> None:
+    probs = references.softmax(logits).astype(np.float32)
+    expected = references.uncertainty(probs)
+    for measure, scores in fused.from_probs(probs, fused.MEASURES).items():
+        np.testing.assert_allclose(scores, expected[measure], atol=2e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 20, 100])
+def test_many_blocks_match_scipy_and_numpy(classes: int) -> None:
+    logits = np.random.default_rng(classes).normal(0, 3, (1_200_000 // classes, classes)).astype(np.float32)
+    probs = scipy.special.softmax(logits.astype(np.float64), axis=1)
+    second, first = np.partition(probs, -2, axis=1)[:, -2:].T
+    scores = fused.from_logits(logits, fused.MEASURES)
+    np.testing.assert_allclose(scores["least_confidence"], 1 - first, atol=1e-6)
+    np.testing.assert_allclose(scores["margin"], 1 - (first - second), atol=1e-6)
+    np.testing.assert_allclose(scores["entropy"], scipy.stats.entropy(probs, axis=1), atol=2e-6)
+
+
+def test_one_pass_gives_what_separate_passes_give() -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (500, 9)).astype(np.float32)
+    together = fused.from_logits(logits, fused.MEASURES)
+    for measure in fused.MEASURES:
+        np.testing.assert_allclose(fused.from_logits(logits, [measure])[measure], together[measure], rtol=1e-6)
+
+
+def test_confident_samples_keep_their_order() -> None:
+    """1 - p1 in float32 would be 0 from a gap of 17 on."""
+    gaps = np.arange(15, 80, dtype=np.float32)
+    for classes in (2, 3):
+        logits = np.zeros((len(gaps), classes), np.float32)
+        logits[:, 0] = gaps
+        for scores in fused.from_logits(logits, fused.MEASURES).values():
+            assert (np.diff(scores) < 0).all()
+            assert (scores > 0).all()
+
+
+def test_ties_at_the_top() -> None:
+    logits = np.array([[5, 5, 0], [5, 5, 5]], np.float32)
+    np.testing.assert_allclose(score("margin", logits=logits), [1, 1])
+    np.testing.assert_allclose(score("least_confidence", logits=logits)[1], 2 / 3, rtol=1e-6)
+    np.testing.assert_allclose(score("margin", probs=np.full((1, 4), 0.25)), [1])
+
+
+@pytest.mark.parametrize("scale", [1e4, 1e30, 3e38])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_logits_of_any_size_are_safe(scale: float, classes: int) -> None:
+    logits = np.array([[scale, -scale, 0][:classes], [-scale, -scale, -scale][:classes]], np.float32)
+    scores = fused.from_logits(logits, fused.MEASURES)
+    np.testing.assert_allclose(scores["margin"], [0, 1])
+    np.testing.assert_allclose(scores["least_confidence"], [0, 1 - 1 / classes], rtol=1e-6)
+    np.testing.assert_allclose(scores["entropy"], [0, np.log(classes)], rtol=1e-6)
+
+
+def test_one_class_is_certain() -> None:
+    for measure in fused.MEASURES:
+        np.testing.assert_array_equal(score(measure, logits=np.array([[3], [-4]])), [0, 0])
+        np.testing.assert_array_equal(score(measure, probs=np.ones((2, 1))), [0, 0])
+
+
+def test_no_samples_have_no_scores() -> None:
+    assert score("margin", logits=np.empty((0, 3))).shape == (0,)
+    assert score("margin", probs=np.empty((0, 3))).shape == (0,)
+
+
+def test_no_classes_are_refused() -> None:
+    for name in ("logits", "probs"):
+        with pytest.raises(StrategyError) as caught:
+            score("margin", **{name: np.empty((3, 0))})
+        assert caught.value.reason == "INVALID_ARRAY"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_logits_that_are_not_finite_are_refused(bad: float, classes: int) -> None:
+    logits = np.zeros((400_000, classes), np.float32)
+    logits[-2, 1] = bad
+    with pytest.raises(StrategyError) as caught:
+        score("margin", logits=logits)
+    assert caught.value.reason == "NOT_FINITE"
+
+
+@pytest.mark.parametrize("row", [[0.5, 0.4], [0.6, 0.6], [1.1, -0.1], [np.nan, 1], [np.inf, 0], [0, 0]])
+def test_rows_that_are_no_probabilities_are_refused(row: list[float]) -> None:
+    probs = np.array([[0.5, 0.5], row], np.float32)
+    for measure in fused.MEASURES:
+        with pytest.raises(StrategyError) as caught:
+            score(measure, probs=probs)
+        assert caught.value.reason == "PROBABILITIES_INVALID"
+
+
+def test_rounded_probabilities_are_accepted() -> None:
+    np.testing.assert_allclose(score("margin", probs=np.array([[0.3333, 0.3333, 0.3333]])), [1], atol=1e-6)
+
+
+def test_logits_are_used_where_there_are_both() -> None:
+    logits = np.array([[2, 0, -1]], np.float32)
+    scores = score("margin", logits=logits, probs=np.full((1, 3), 1 / 3))
+    np.testing.assert_array_equal(scores, score("margin", logits=logits))
+
+
+def test_mapped_files_are_read_in_place(tmp_path: Path) -> None:
+    logits = np.random.default_rng(0).normal(0, 1, (1000, 4)).astype(np.float32)
+    logits.tofile(tmp_path / "logits.bin")
+    mapped = np.memmap(tmp_path / "logits.bin", np.float32, "r", shape=logits.shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert borrow(mapped).data_ptr() == mapped.ctypes.data
+        scores = get_margin(mapped)
+    np.testing.assert_array_equal(scores, get_margin(logits))
+
+
+@pytest.mark.parametrize("view", ["transposed", "reversed", "strided", "columns"])
+def test_any_memory_layout_gives_the_same(view: str) -> None:
+    base = np.random.default_rng(0).normal(0, 1, (40, 40)).astype(np.float32)
+    views = {"transposed": base.T, "reversed": base[::-1], "strided": base[::3, ::2], "columns": base[:, 3:9]}
+    np.testing.assert_array_equal(get_margin(views[view]), get_margin(views[view].copy()))
+
+
+def get_margin(logits: np.ndarray) -> np.ndarray:
+    logits.flags.writeable = False
+    return fused.from_logits(Candidates(len(logits), {Need.LOGITS: logits}).logits_NC, ["margin"])["margin"]
+
+
+def test_threads_are_single_and_torch_elsewhere_is_left_alone() -> None:
+    before = torch.get_num_threads()
+    inside = list(workers().map(lambda _: torch.get_num_threads(), range(8)))
+    seen: list[int] = []
+    fresh = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    fresh.start()
+    fresh.join()
+    assert set(inside) == {1}
+    assert [torch.get_num_threads(), *seen] == [before, before]
+
+
+def test_spread_covers_everything_once_and_raises_what_a_block_raises() -> None:
+    touched = np.zeros(1003, np.int64)
+
+    def add(start: int, stop: int) -> None:
+        touched[start:stop] += 1
+
+    spread(add, 1003, 10)
+    assert (touched == 1).all()
+
+    def fail(start: int, stop: int) -> None:
+        if start == 20:
+            raise StrategyError("NOT_FINITE", "block 20")
+
+    with pytest.raises(StrategyError, match="block 20"):
+        spread(fail, 1003, 10)
