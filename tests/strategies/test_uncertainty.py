@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from assay.strategies import Candidates, Need, StrategyError, fused, score
-from assay.strategies.tensors import borrow, spread, workers
+from assay.strategies.tensors import alone, borrow, spread
 from tests.strategies import references
 
 LOGITS = hnp.arrays(np.float32, st.tuples(st.integers(1, 12), st.integers(1, 7)), elements=st.floats(-30, 30, width=32))
@@ -169,13 +169,21 @@ def get_margin(logits: np.ndarray) -> np.ndarray:
 
 def test_threads_are_single_and_torch_elsewhere_is_left_alone() -> None:
     before = torch.get_num_threads()
-    inside = list(workers().map(lambda _: torch.get_num_threads(), range(8)))
-    seen: list[int] = []
-    fresh = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-    fresh.start()
-    fresh.join()
-    assert set(inside) == {1}
-    assert [torch.get_num_threads(), *seen] == [before, before]
+    inside: list[int] = []
+
+    def count(start: int, stop: int) -> None:
+        torch.ones(300, 300) @ torch.ones(300, 300)
+        inside.append(torch.get_num_threads())
+
+    spread(count, 8, 1)
+    alone(lambda: spread(count, 8, 1))
+    alone(lambda: count(0, 1))
+    fresh: list[int] = []
+    thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert inside == [1] * 17
+    assert [torch.get_num_threads(), *fresh] == [before, before]
 
 
 def test_spread_covers_everything_once_and_raises_what_a_block_raises() -> None:

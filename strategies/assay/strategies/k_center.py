@@ -22,6 +22,7 @@ from assay.strategies.candidates import Candidates
 from assay.strategies.errors import StrategyError
 from assay.strategies.needs import Need
 from assay.strategies.points import Metric, Points, exact
+from assay.strategies.tensors import alone
 from assay.strategies.topk import top_k
 
 _BLOCK = 512
@@ -80,19 +81,26 @@ class KCenter:
         if size == 0:
             return Selection.empty()
         # Points refuse NaN and infinity in the pass that they make anyway.
-        greedy = _Greedy(Points(candidates.unchecked(Need.EMBEDDINGS), params.metric), labeled_LD)
-        if not len(labeled_LD):
-            greedy.begin(params.start)
-        while len(greedy.picks) < size:
-            greedy.advance(size)
-        return Selection(
-            np.array(greedy.picks, np.int64),
-            _distances(greedy.squared, params.metric),
-            {"labeled": len(labeled_LD), "passes": greedy.passes},
-        )
+        embeddings_ND = candidates.unchecked(Need.EMBEDDINGS)
+        return alone(lambda: _select(embeddings_ND, labeled_LD, size, params))
 
 
 k_center = KCenter()
+
+
+def _select(
+    embeddings_ND: NDArray[np.float32], labeled_LD: NDArray[np.float32], size: int, params: KCenterParams
+) -> Selection:
+    greedy = _Greedy(Points(embeddings_ND, params.metric), labeled_LD)
+    if not len(labeled_LD):
+        greedy.begin(params.start)
+    while len(greedy.picks) < size:
+        greedy.advance(size)
+    return Selection(
+        np.array(greedy.picks, np.int64),
+        _distances(greedy.squared, params.metric),
+        {"labeled": len(labeled_LD), "passes": greedy.passes},
+    )
 
 
 class _Greedy:

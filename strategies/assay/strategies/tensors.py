@@ -6,12 +6,14 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 AnyArray = np.ndarray[Any, Any]
+T = TypeVar("T")
 
 
 class _Writable:
@@ -43,23 +45,42 @@ def spread(task: Callable[[int, int], None], size: int, block: int) -> None:
     if size <= block:
         task(0, size)
         return
-    done = workers().map(lambda start: task(start, min(start + block, size)), range(0, size, block))
+    done = _pools.get().blocks.map(lambda start: task(start, min(start + block, size)), range(0, size, block))
     for _ in done:
         pass
 
 
-class _Pool:
-    """The threads, started at first use, once per process."""
+def alone(task: Callable[[], T]) -> T:
+    """Run a sequence of small operations, which may `spread`, in a thread of its own, and give its result.
+
+    Threads that meet at the end of every small operation cost more than they save, the more so on a busy machine.
+    """
+    return _pools.get().sequences.submit(task).result()
+
+
+@dataclass(frozen=True)
+class _Executors:
+    """Threads in which torch's own threading is off. A sequence waits for blocks, so they never share threads."""
+
+    blocks: ThreadPoolExecutor
+    sequences: ThreadPoolExecutor
+
+
+class _Pools:
+    """As many threads of each kind as torch may use, started at first use, once per process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
+        self._executors: _Executors | None = None
 
-    def get(self) -> ThreadPoolExecutor:
+    def get(self) -> _Executors:
         with self._lock:
-            if self._executor is None:
-                self._executor = _started(torch.get_num_threads())
-            return self._executor
+            if self._executors is None:
+                threads = torch.get_num_threads()
+                self._executors = _Executors(_started(threads), _started(threads))
+                # torch keeps the count per thread, but setting it also sets what threads born later get: put it back.
+                torch.set_num_threads(threads)
+            return self._executors
 
 
 def _started(threads: int) -> ThreadPoolExecutor:
@@ -74,24 +95,17 @@ def _started(threads: int) -> ThreadPoolExecutor:
 
     for _ in executor.map(enter, range(threads)):
         pass
-    # torch keeps the count per thread, but setting it also sets what threads born later get: put that back.
-    torch.set_num_threads(threads)
     return executor
 
 
-_pool = _Pool()
-
-
-def workers() -> ThreadPoolExecutor:
-    """As many threads as torch may use here, each with torch's own threading off."""
-    return _pool.get()
+_pools = _Pools()
 
 
 def _forget_threads() -> None:
-    global _pool
-    _pool = _Pool()
+    global _pools
+    _pools = _Pools()
 
 
 if hasattr(os, "register_at_fork"):
-    # A forked child inherits the pool but none of its threads.
+    # A forked child inherits the executors but none of their threads.
     os.register_at_fork(after_in_child=_forget_threads)
