@@ -232,8 +232,9 @@ def pool_of(core: Assay, pool_id: str = POOL) -> Pool:
 
 
 def counts(core: Assay, pool_id: str = POOL) -> dict[str, int]:
-    """Rows in each state that has any, by name."""
-    return {state.name: count for state, count in core.pools.get(pool_id).counts.items() if count}
+    """Samples in each state that has any, by name."""
+    found = core.pools.get(pool_id).counts
+    return {state.name: count for state, count in found.items() if count and state is not State.ABSENT}
 
 
 def standing(core: Assay, pool_id: str = POOL) -> tuple[object, ...]:
@@ -259,6 +260,11 @@ def submit(core: Assay, labels: dict[str, str], taken: BatchResult | None = None
         }
     request = spec.pop("request", NO_KEY)
     return core.labeling.submit(POOL, SubmitSpec(spec.pop("worker", "ada"), tuple(labels.items()), **spec), request)
+
+
+def with_inputs(ids: Sequence[str], seed: int = 0, features: int = 5, **columns: Any) -> IngestBatch:
+    """A batch of inputs for `linear_embedder`."""
+    return batch(ids, inputs={"features": vectors(len(ids), seed, features)}, **columns)
 
 
 def label_by_sign(core: Assay, embeddings: npt.NDArray[np.float32], count: int) -> None:
@@ -310,6 +316,3 @@ def flip_byte(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
-
-
-ALIVE = (State.UNLABELED, State.LEASED, State.LABELED, State.EXCLUDED)

@@ -1,0 +1,343 @@
+"""Leases and labels: nobody gets what somebody else has, and nothing is lost."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from assay.server.core.assay import Assay
+from assay.server.core.errors import Reason, RequestReplayed
+from assay.server.core.messages import BatchResult, BatchSpec, Plan, SubmitResult
+from assay.server.core.pool import NO_KEY
+from assay.server.core.types import OnConflict, State
+from tests.core.kit import (
+    POOL,
+    House,
+    Turnstile,
+    add,
+    counts,
+    fill,
+    in_threads,
+    key,
+    names,
+    next_batch,
+    pool_of,
+    refused,
+    standing,
+    submit,
+)
+
+RANDOM = Plan(preset="random")
+
+
+def renew(core: Assay, taken: BatchResult, ttl: float, token: int = 0) -> float:
+    record = taken.lease.record
+    view = core.labeling.renew(POOL, record.lease_id, token or record.fencing_token, ttl, NO_KEY)
+    return view.record.expire_time
+
+
+def release(core: Assay, taken: BatchResult, ids: list[str], exclude: bool = False, token: int = 0) -> tuple[str, ...]:
+    record = taken.lease.record
+    held = core.labeling.release(POOL, record.lease_id, token or record.fencing_token, ids, "too dark", exclude, NO_KEY)
+    return held.sample_ids
+
+
+def state_of(core: Assay, sample_id: str) -> State:
+    return core.samples.get(POOL, sample_id).state
+
+
+def test_a_batch_is_leased_to_one_worker(core: Assay) -> None:
+    fill(core, 10)
+    taken = next_batch(core, 4, ttl=60.0)
+    record = taken.lease.record
+    assert record.rows == tuple(sorted(pick.sample.row for pick in taken.picks))
+    assert taken.lease.sample_ids == tuple(f"s{row}" for row in record.rows)
+    assert (record.worker, record.fencing_token, record.state) == ("ada", 1, "live")
+    assert record.expire_time == record.create_time + 60
+    assert counts(core) == {"UNLABELED": 6, "LEASED": 4}
+    assert {pick.sample.record.payload.decode() for pick in taken.picks} == set(taken.lease.sample_ids)
+    assert core.labeling.lease(POOL, record.lease_id) == taken.lease
+    other = next_batch(core, 100, "bob")
+    assert len(other.picks) == 6, "fewer are left than were asked for"
+    assert other.lease.record.fencing_token == 2
+    assert not set(other.lease.sample_ids) & set(taken.lease.sample_ids)
+    refused(Reason.POOL_EXHAUSTED, lambda: next_batch(core, 1))
+    assert [view.record.worker for view in core.labeling.leases(POOL, "", 0, 10)] == ["ada", "bob"]
+    assert core.labeling.leases(POOL, "bob", 0, 10) == [other.lease]
+    assert core.labeling.leases(POOL, "", 1, 10) == [other.lease]
+
+
+def test_eight_workers_share_a_pool_without_overlap(core: Assay) -> None:
+    """All pick by the same seed, so all want the same samples first."""
+    fill(core, 200, step=25)
+
+    def work(worker: int) -> list[int]:
+        taken: list[int] = []
+        while True:
+            try:
+                result = next_batch(core, 7, f"w{worker}", plan=RANDOM)
+            except Exception as error:
+                if getattr(error, "reason", "") == Reason.POOL_EXHAUSTED:
+                    return taken
+                if getattr(error, "reason", "") != Reason.CONFLICT:
+                    raise
+            else:
+                taken.extend(result.lease.record.rows)
+
+    start, join = in_threads([partial(work, worker) for worker in range(8)])
+    start()
+    results = join()
+    assert all(isinstance(rows, list) for rows in results), results
+    handed_out = [row for rows in results for row in rows]  # type: ignore[attr-defined]
+    assert sorted(handed_out) == list(range(200)), "each exactly once"
+    held = [row for lease in core.labeling.leases(POOL, "", 0, 1000) for row in lease.record.rows]
+    assert sorted(held) == list(range(200))
+    tokens = [lease.record.fencing_token for lease in core.labeling.leases(POOL, "", 0, 1000)]
+    assert tokens == list(range(1, len(tokens) + 1))
+
+
+def test_a_selection_that_lost_its_samples_chooses_again(core: Assay) -> None:
+    """Both choose from one snapshot before either reserves."""
+    fill(core, 6)
+    gate = pool_of(core)._lock = Turnstile()  # type: ignore[assignment]
+    start, join = in_threads([partial(next_batch, core, 3, worker, plan=RANDOM) for worker in ("ada", "bob")])
+    gate.held_until(2, start)
+    rows = [row for result in join() for row in result.lease.record.rows]  # type: ignore[attr-defined]
+    assert sorted(rows) == list(range(6))
+
+
+def test_an_expired_lease_frees_its_samples(house: House, core: Assay) -> None:
+    fill(core, 5)
+    taken = next_batch(core, 5, ttl=60.0)
+    house.clock.advance(59)
+    core.tick()
+    assert counts(core) == {"LEASED": 5}
+    house.clock.advance(1)
+    core.tick()
+    assert counts(core) == {"UNLABELED": 5}
+    assert core.labeling.leases(POOL, "", 0, 10) == []
+    assert core.labeling.lease(POOL, taken.lease.record.lease_id).record.state == "expired"
+    again = next_batch(core, 5, "bob")
+    assert again.lease.record.fencing_token > taken.lease.record.fencing_token
+
+
+def test_the_next_worker_does_not_wait_for_a_tick(house: House, core: Assay) -> None:
+    fill(core, 2)
+    next_batch(core, 2, ttl=60.0)
+    house.clock.advance(61)
+    assert len(next_batch(core, 2, "bob").picks) == 2
+
+
+def test_a_late_token_loses_nothing(house: House, core: Assay) -> None:
+    fill(core, 3)
+    taken = next_batch(core, 3, ttl=60.0)
+    house.clock.advance(61)
+    refused(Reason.LEASE_EXPIRED, lambda: renew(core, taken, 60.0))
+    refused(Reason.LEASE_EXPIRED, lambda: release(core, taken, []))
+    refused(Reason.LEASE_EXPIRED, lambda: submit(core, {"s0": "ant"}, taken))
+    core.tick()
+    before = standing(core)
+    for call in (
+        lambda: submit(core, {"s0": "ant"}, taken),
+        lambda: renew(core, taken, 60.0),
+        lambda: release(core, taken, []),
+    ):
+        refused(Reason.LEASE_EXPIRED, call)
+    assert standing(core) == before
+    other = next_batch(core, 1, "bob", plan=RANDOM)
+    mine = [sample_id for sample_id in names(0, 3) if sample_id not in other.lease.sample_ids]
+    refused(Reason.SAMPLE_LEASED, lambda: submit(core, {other.lease.sample_ids[0]: "ant"}))
+    assert submit(core, dict.fromkeys(mine, "ant")).stored == 2, "what is still free can be kept"
+
+
+def test_samples_of_a_lease_that_ran_out_take_labels_from_elsewhere_at_once(house: House, core: Assay) -> None:
+    fill(core, 1)
+    next_batch(core, 1, ttl=60.0)
+    refused(Reason.SAMPLE_LEASED, lambda: submit(core, {"s0": "ant"}))
+    house.clock.advance(60)
+    assert submit(core, {"s0": "ant"}).stored == 1
+
+
+def test_renewing_moves_the_end(house: House, core: Assay) -> None:
+    fill(core, 2)
+    taken = next_batch(core, 2, ttl=60.0)
+    house.clock.advance(50)
+    assert renew(core, taken, 100.0) == house.clock.now() + 100
+    house.clock.advance(99)
+    core.tick()
+    assert counts(core) == {"LEASED": 2}
+    house.clock.advance(1)
+    core.tick()
+    assert counts(core) == {"UNLABELED": 2}
+
+
+def test_a_foreign_token_is_told_apart_from_a_late_one(core: Assay) -> None:
+    fill(core, 6)
+    taken, other = next_batch(core, 3), next_batch(core, 3, "bob")
+    token = other.lease.record.fencing_token
+    before = standing(core)
+    refused(Reason.LEASE_FOREIGN, lambda: renew(core, taken, 60.0, token))
+    refused(Reason.LEASE_FOREIGN, lambda: release(core, taken, [], token=token))
+    refused(Reason.LEASE_FOREIGN, lambda: submit(core, {taken.lease.sample_ids[0]: "ant"}, taken, fencing_token=token))
+    refused(Reason.LEASE_FOREIGN, lambda: submit(core, {taken.lease.sample_ids[0]: "ant"}, taken, worker="bob"))
+    refused(Reason.LEASE_FOREIGN, lambda: submit(core, {other.lease.sample_ids[0]: "ant"}, taken))
+    refused(Reason.LEASE_FOREIGN, lambda: release(core, taken, [other.lease.sample_ids[0]]))
+    assert standing(core) == before
+
+
+def test_a_lease_is_submitted_part_by_part(core: Assay) -> None:
+    fill(core, 3)
+    taken = next_batch(core, 3)
+    first = submit(core, {"s0": "ant"}, taken)
+    assert (first.stored, first.unchanged, first.lease_remaining) == (1, 0, 2)
+    assert core.labeling.lease(POOL, taken.lease.record.lease_id).sample_ids == ("s1", "s2")
+    rest = submit(core, {"s1": "bee", "s2": "cow"}, taken)
+    assert (rest.stored, rest.lease_remaining) == (2, 0)
+    assert core.labeling.lease(POOL, taken.lease.record.lease_id).record.state == "done"
+    assert core.labeling.leases(POOL, "", 0, 10) == []
+    refused(Reason.LEASE_DONE, lambda: renew(core, taken, 60.0))
+    refused(Reason.LEASE_DONE, lambda: release(core, taken, []))
+    labels = core.labeling.labels(POOL, "", "", -1, 10)
+    assert [(label.sample_id, label.class_name, label.worker, label.lease) for label in labels] == [
+        ("s0", "ant", "ada", taken.lease.record.lease_id),
+        ("s1", "bee", "ada", taken.lease.record.lease_id),
+        ("s2", "cow", "ada", taken.lease.record.lease_id),
+    ]
+
+
+def test_submitting_again_changes_nothing(core: Assay) -> None:
+    fill(core, 2)
+    taken = next_batch(core, 2)
+    submit(core, {"s0": "ant", "s1": "bee"}, taken)
+    again = submit(core, {"s0": "ant", "s1": "bee"}, taken)
+    assert (again.stored, again.unchanged, again.lease_remaining) == (0, 2, 0)
+    refused(Reason.LABEL_EXISTS, lambda: submit(core, {"s0": "bee"}, taken))
+    changed = submit(core, {"s0": "cow", "s1": "bee"}, overwrite=True, worker="bob")
+    assert (changed.stored, changed.unchanged) == (1, 1)
+    assert [label.worker for label in core.labeling.labels(POOL, "", "", -1, 10)] == ["bob", "ada"]
+    assert [label.sample_id for label in core.labeling.labels(POOL, "", "bee", -1, 10)] == ["s1"]
+    assert [label.sample_id for label in core.labeling.labels(POOL, "bob", "", -1, 10)] == ["s0"]
+
+
+def test_a_label_may_be_corrected_under_the_lease_it_came_with(core: Assay) -> None:
+    fill(core, 2)
+    taken = next_batch(core, 2)
+    submit(core, {"s0": "ant"}, taken)
+    both = submit(core, {"s0": "bee", "s1": "cow"}, taken, overwrite=True)
+    assert (both.stored, both.lease_remaining) == (2, 0)
+    assert core.samples.get(POOL, "s0").label == "bee"
+
+
+def test_labels_without_a_lease(core: Assay) -> None:
+    fill(core, 3)
+    result = submit(core, {"s0": "ant", "s2": "cow"})
+    assert (result.stored, result.lease_remaining) == (2, 0)
+    assert counts(core) == {"UNLABELED": 1, "LABELED": 2}
+    assert [pick.sample.record.id for pick in next_batch(core, 5).picks] == ["s1"]
+
+
+def test_labels_come_by_pages(core: Assay) -> None:
+    fill(core, 7)
+    submit(core, dict.fromkeys(names(0, 7), "ant"))
+    first = core.labeling.labels(POOL, "", "", -1, 4)
+    rest = core.labeling.labels(POOL, "", "", first[-1].row, 4)
+    assert [label.sample_id for label in [*first, *rest]] == names(0, 7)
+
+
+def test_released_samples_go_to_the_next_worker(core: Assay) -> None:
+    fill(core, 4)
+    taken = next_batch(core, 4)
+    assert release(core, taken, ["s1", "s3"]) == ("s0", "s2")
+    assert set(next_batch(core, 4, "bob").lease.sample_ids) == {"s1", "s3"}
+    assert release(core, taken, []) == ()
+    assert core.labeling.lease(POOL, taken.lease.record.lease_id).record.state == "done"
+
+
+def test_excluded_samples_go_to_nobody(core: Assay) -> None:
+    fill(core, 3)
+    taken = next_batch(core, 3)
+    release(core, taken, ["s1"], exclude=True)
+    release(core, taken, [])
+    assert state_of(core, "s1") is State.EXCLUDED
+    assert set(next_batch(core, 3).lease.sample_ids) == {"s0", "s2"}
+    assert submit(core, {"s1": "ant"}).stored == 1, "a label brings it back"
+
+
+def test_leased_samples_are_not_deleted(core: Assay) -> None:
+    fill(core, 3)
+    next_batch(core, 3)
+    before = standing(core)
+    refused(Reason.SAMPLE_LEASED, lambda: core.samples.delete(POOL, ["s1"], False, NO_KEY))
+    refused(Reason.SAMPLE_LEASED, lambda: core.samples.delete(POOL, ["s1", "none"], True, NO_KEY))
+    assert standing(core) == before
+
+
+def test_a_repeated_request_gets_the_same_lease(core: Assay) -> None:
+    fill(core, 4)
+    taken = next_batch(core, 2, request=key("r1"))
+    with pytest.raises(RequestReplayed) as replayed:
+        next_batch(core, 2, request=key("r1"))
+    assert taken.lease.record.lease_id in replayed.value.response.decode()
+    assert counts(core) == {"UNLABELED": 2, "LEASED": 2}
+    submit(core, dict.fromkeys(taken.lease.sample_ids, "ant"), taken, request=key("r2"))
+    with pytest.raises(RequestReplayed) as replayed:
+        submit(core, dict.fromkeys(taken.lease.sample_ids, "ant"), taken, request=key("r2"))
+    assert replayed.value.response.decode().startswith("SubmitResult(stored=2")
+
+
+def test_a_request_repeated_while_it_runs_gets_the_lease_that_took_the_last_samples(core: Assay) -> None:
+    fill(core, 3)
+    pool = pool_of(core)
+    start, join = in_threads([lambda: next_batch(core, 3, request=key("r1"), plan=RANDOM)] * 6)
+    start()
+    kinds = sorted(type(result).__name__ for result in join())
+    assert kinds == ["BatchResult"] + ["RequestReplayed"] * 5
+    assert len(pool.snapshot.leases) == 1
+
+
+def test_the_default_plan_is_random_until_something_predicts(core: Assay) -> None:
+    fill(core, 5)
+    assert next_batch(core, 1).plan.preset == "random"
+    add(core, ["p"], predictions_NC=np.array([[0.2, 0.3, 0.5]], np.float32))
+    refused(Reason.NEED_MISSING, lambda: next_batch(core, 1))
+
+
+def test_threads_that_submit_to_one_lease_store_each_label_once(core: Assay) -> None:
+    fill(core, 40)
+    taken = next_batch(core, 40)
+    parts = [dict.fromkeys(names(first, first + 10), "ant") for first in range(0, 40, 10)] * 2
+    start, join = in_threads([partial(submit, core, part, taken) for part in parts])
+    start()
+    results = join()
+    assert all(isinstance(result, SubmitResult) for result in results), results
+    assert sum(result.stored for result in results) == 40  # type: ignore[attr-defined]
+    assert sum(result.unchanged for result in results) == 40  # type: ignore[attr-defined]
+    assert counts(core) == {"LABELED": 40}
+
+
+def test_a_lease_survives_a_restart_and_expires_after_it(house: House, core: Assay) -> None:
+    fill(core, 3)
+    taken = next_batch(core, 2, ttl=60.0)
+    core = house.open()
+    assert core.labeling.leases(POOL, "", 0, 10) == [taken.lease]
+    assert submit(core, {taken.lease.sample_ids[0]: "ant"}, taken).lease_remaining == 1
+    house.clock.advance(61)
+    core = house.open()
+    assert counts(core) == {"UNLABELED": 2, "LABELED": 1}
+    assert next_batch(core, 2).lease.record.fencing_token == 2
+
+
+def test_replacing_and_deleting_free_samples_only(core: Assay) -> None:
+    fill(core, 3)
+    submit(core, {"s0": "ant", "s1": "bee"})
+    add(core, ["s0"], on_conflict=OnConflict.REPLACE)
+    result = core.samples.delete(POOL, ["s1", "none"], True, NO_KEY)
+    assert result.deleted == 1
+    assert counts(core) == {"UNLABELED": 2, "DELETED": 2}
+    assert core.labeling.labels(POOL, "", "", -1, 10) == []
+
+
+def test_batches_carry_predictions_when_asked(core: Assay) -> None:
+    add(core, ["a"], predictions_NC=np.array([[0.2, 0.7, 0.1]], np.float32))
+    taken = core.labeling.next_batch(POOL, BatchSpec("ada", 1, predictions=2, payload=False), NO_KEY)
+    assert [(name, round(share, 6)) for name, share in taken.picks[0].predictions] == [("bee", 0.7), ("ant", 0.2)]
