@@ -12,7 +12,7 @@ import machine
 import numpy as np
 import workload
 
-from assay.client import Client, Plan
+from assay.client import Client, Plan, Shortlist
 
 POOL = "bench"
 REPEATS = 5
@@ -46,38 +46,44 @@ def ingest(bench: Bench, raw_write_s: float) -> dict[str, float]:
     return {"seconds": seconds, "rows_per_s": rows / seconds, "ratio_to_raw_write": raw_write_s / seconds}
 
 
-def head_swap(bench: Bench) -> dict[str, float]:
-    """Activating a head until the whole pool is scored by it, against the bare matrix product."""
+def swap_and_mine(bench: Bench) -> dict[str, dict[str, float]]:
+    """Heads that the server has never served, one after the other: activating one until the whole pool is scored,
+    against the bare matrix product; the first Mine(margin, 100) after it, which computes the scores, against the bare
+    pass over as many logits; and the next one, which has them."""
     names = workload.class_names()
     labels = {bench.ids(row, row + 1)[0]: names[bench.classes_N[row]] for row in range(LABELS)}
     bench.client.submit_labels(POOL, labels, "bench")
-    heads = [bench.client.train_head(POOL, l2=l2, activate=False).result(600).name for l2 in (1e-3, 3e-3)]
-    swaps, bares = [], []
-    for repeat in range(REPEATS + 1):
-        swaps.append(_seconds(partial(_activate, bench, heads[repeat % 2])))
-        bares.append(machine.matrix_product_seconds(bench.vectors_ND, workload.CLASSES))
-    # The first pair maps the files in and wakes the threads.
-    swap, bare = median(swaps[1:]), median(bares[1:])
-    return {"seconds": swap, "bare_product_seconds": bare, "ratio": swap / bare, "first_seconds": swaps[0]}
-
-
-def mine_margin(bench: Bench) -> dict[str, float]:
-    """Mine(margin, 100): the first after a head swap computes the scores, the next ones have them."""
-    heads = [model.name for model in bench.client.list_models(POOL, kind="head")][:2]
     logits_NC = np.random.default_rng(1).standard_normal((len(bench.vectors_ND), workload.CLASSES), np.float32) * 3
-    firsts, nexts, bares = [], [], []
-    for repeat in range(REPEATS):
-        bench.client.activate_model(heads[repeat % 2]).result(600)
-        firsts.append(_seconds(lambda: bench.client.mine(POOL, 100, "margin")))
-        nexts.append(_seconds(lambda: bench.client.mine(POOL, 100, "margin")))
-        bares.append(machine.margin_pass_seconds(logits_NC, 100))
-    first, bare = median(firsts), median(bares)
-    return {"first_seconds": first, "next_seconds": median(nexts), "bare_pass_seconds": bare, "ratio": first / bare}
+    swaps, products, firsts, nexts, passes = [], [], [], [], []
+    for repeat in range(REPEATS + 1):
+        head = bench.client.train_head(POOL, l2=1e-3 * (1 + repeat), activate=False).result(600).name
+        swaps.append(_seconds(partial(_activate, bench, head)))
+        firsts.append(_seconds(partial(bench.client.mine, POOL, 100, "margin")))
+        nexts.append(_seconds(partial(bench.client.mine, POOL, 100, "margin")))
+        products.append(machine.matrix_product_seconds(bench.vectors_ND, workload.CLASSES))
+        passes.append(machine.margin_pass_seconds(logits_NC, 100))
+    # The first round maps the files in and wakes the threads, on both sides.
+    swap, product = median(swaps[1:]), median(products[1:])
+    first, bare = median(firsts[1:]), median(passes[1:])
+    return {
+        "head_swap": {
+            "seconds": swap,
+            "bare_product_seconds": product,
+            "ratio": swap / product,
+            "first_seconds": swaps[0],
+        },
+        "mine_margin": {
+            "first_seconds": first,
+            "next_seconds": median(nexts[1:]),
+            "bare_pass_seconds": bare,
+            "ratio": first / bare,
+        },
+    }
 
 
 def mine_k_center(bench: Bench, shortlist: int) -> dict[str, float]:
     """Mine(k_center, 100) on a shortlist by margin."""
-    plan = Plan(preset="margin_k_center", shortlist=shortlist)
+    plan = Plan.preset("margin_k_center", shortlist=Shortlist(size=shortlist))
     result = bench.client.mine(POOL, 100, plan)
     seconds = median(_seconds(lambda: bench.client.mine(POOL, 100, plan)) for _ in range(REPEATS))
     return {"seconds": seconds, **{f"stage_{name}": spent for name, spent in result.timings.items()}}

@@ -62,14 +62,14 @@ def _steps(bench: measures.Bench, raw_write_s: float, arguments: argparse.Namesp
     results: dict[str, object] = {}
     for name, step in (
         ("ingest", lambda: measures.ingest(bench, raw_write_s)),
-        ("head_swap", lambda: measures.head_swap(bench)),
-        ("mine_margin", lambda: measures.mine_margin(bench)),
+        ("swap_and_mine", lambda: measures.swap_and_mine(bench)),
         ("mine_k_center", lambda: measures.mine_k_center(bench, min(50_000, len(bench.vectors_ND) // 2))),
         ("next_batch_idle", lambda: measures.next_batch(bench, arguments.calls)),
         ("next_batch_ingesting", lambda: _while_ingesting(bench, arguments.calls)),
     ):
         console.log(name)
-        results[name] = step()
+        figures = step()
+        results |= figures if name == "swap_and_mine" else {name: figures}
         if name == "ingest":
             measures.wait_for_quiet(bench, arguments.settle)
     return results

@@ -1,5 +1,6 @@
 """The `serve` command of `assay`. Imports stay light: every run of `assay` reads this file."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,8 @@ def serve(
 
 def _serve(flags: dict[str, Any], file: Path | None, port_file: Path | None) -> int:
     """Runs a server to its end and returns the exit code."""
+    # Read by OpenMP when torch and FAISS load it: threads that wait must sleep, or they starve the requests.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from assay.server.app import logs
     from assay.server.app.config import ConfigError, load
     from assay.server.core.errors import AssayError, Reason
