@@ -122,7 +122,7 @@ def not_set_aside(ledger: Ledger) -> Ledger:
     return replace(ledger, excluded={*ledger.excluded, free})
 
 
-def lost_head(ledger: Ledger) -> Ledger:
+def lost_model(ledger: Ledger) -> Ledger:
     return replace(ledger, models={**ledger.models, "pools/mine/models/lost": "lost"})
 
 
@@ -144,7 +144,7 @@ FORGERIES: tuple[Callable[[Ledger], Ledger], ...] = (
     leased_twice,
     sample_not_free,
     not_set_aside,
-    lost_head,
+    lost_model,
     other_active_head,
 )
 
