@@ -149,6 +149,7 @@ class Activation:
         with pool.ingest_lock:
             if pool.snapshot.pool.space != space:
                 self._fill(pool, backbone, task)
+            _check_stop(task)
             with pool.change() as change:
                 _require_model(change, record)
                 self._swap(change, backbone)
