@@ -1,0 +1,73 @@
+"""Plans: presets stand for what they say, and a digest names what was run."""
+
+from dataclasses import replace
+
+import pytest
+
+import assay.strategies
+from assay.server.core.messages import Plan, ScoreTerm, SelectTerm, Shortlist
+from assay.server.core.plans import PRESETS, bind, expand
+from assay.server.core.types import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf
+from assay.strategies import Need
+
+SMALL = Compare("n", "<", 5)
+
+
+def digest(plan: Plan, extra: Filter | None = None) -> str:
+    return bind(plan, extra, assay.strategies).digest
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_the_plan_that_it_shows(name: str) -> None:
+    shown = PRESETS[name].plan
+    expanded = expand(Plan(preset=name, filter=SMALL, exploration=0.25))
+    assert expanded == replace(shown, preset=name, filter=SMALL, exploration=0.25)
+    assert expand(shown) == shown
+
+
+def test_an_expanded_plan_has_its_defaults_filled_in() -> None:
+    bound = bind(Plan(preset="margin_k_center"), SMALL, assay.strategies)
+    assert bound.plan == Plan(
+        preset="margin_k_center",
+        filter=SMALL,
+        scores=(ScoreTerm("margin", {}, 1.0),),
+        shortlist=Shortlist(per_pick=50),
+        select=SelectTerm("k_center", {"metric": "l2", "start": "mean"}),
+    )
+    assert bound.needs >= {Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS}
+    assert bind(Plan(scores=(ScoreTerm("margin", strength=0),)), None, assay.strategies).plan.select == SelectTerm(
+        "top", {}
+    )
+
+
+def test_the_digest_is_the_same_for_the_same_plan_and_no_other() -> None:
+    plans = [
+        Plan(preset="margin"),
+        Plan(preset="entropy"),
+        Plan(preset="margin", exploration=0.1),
+        Plan(preset="margin", filter=SMALL),
+        Plan(preset="margin", filter=Not(SMALL)),
+        Plan(preset="margin", filter=AllOf((SMALL, HasId(("a",))))),
+        Plan(preset="margin", filter=AnyOf((SMALL, HasId(("a",))))),
+        Plan(preset="margin", filter=OneOf("n", (1,))),
+        Plan(preset="margin", filter=OneOf("n", (True,))),
+        Plan(preset="margin_k_center", shortlist=Shortlist(size=50)),
+        Plan(preset="margin_k_center"),
+        Plan(select=SelectTerm("k_center", {"start": "first"})),
+        Plan(scores=(ScoreTerm("margin", strength=2.0),)),
+    ]
+    digests = [digest(plan) for plan in plans]
+    assert len(set(digests)) == len(plans)
+    assert digests == [digest(plan) for plan in plans]
+
+
+def test_the_digest_does_not_ask_where_the_filter_was_given_nor_whether_defaults_were_spelled_out() -> None:
+    assert digest(Plan(preset="margin", filter=SMALL)) == digest(Plan(preset="margin"), SMALL)
+    assert digest(Plan(select=SelectTerm("k_center"))) == digest(
+        Plan(select=SelectTerm("k_center", {"start": "mean", "metric": "l2"}))
+    )
+
+
+def test_a_second_filter_must_hold_too() -> None:
+    other = HasId(("a",))
+    assert bind(Plan(preset="random", filter=SMALL), other, assay.strategies).plan.filter == AllOf((SMALL, other))
