@@ -1,4 +1,4 @@
-"""What surrounds every RPC: errors outermost, then the access log and metrics, then authorization."""
+"""What surrounds every RPC: errors outermost, then the access log and metrics, authorization, and decoding."""
 
 import asyncio
 import inspect
@@ -11,7 +11,9 @@ from typing import Any, TypeAlias
 import grpc
 import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 
+from assay.server.core.errors import AssayError, Reason
 from assay.server.rpc.auth import ApiKeys, authorize
 from assay.server.rpc.calls import Context
 from assay.server.rpc.errors import STATUS_DETAILS_KEY, Failure, describe
@@ -210,3 +212,64 @@ class Authorize(Around):
 def _metadata(context: Context) -> dict[str, str]:
     pairs = context.invocation_metadata() or ()
     return {key: value for key, value in pairs if isinstance(value, str)}
+
+
+class Decode(grpc.aio.ServerInterceptor):
+    """Refuses bytes that are no message of their RPC as an error of ours: gRPC would only say UNKNOWN. Innermost."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MaybeHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> MaybeHandler:
+        """Wraps the handler of a call and how its requests are read; None stays None."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        attribute, make = _MAKERS[bool(handler.request_streaming), bool(handler.response_streaming)]
+        behavior, decoded = getattr(handler, attribute), _Decoded if handler.request_streaming else _decoded
+        return make(
+            lambda request, context: behavior(decoded(request), context),
+            request_deserializer=_lenient(handler.request_deserializer),
+            response_serializer=handler.response_serializer,
+        )
+
+
+class _Garbage:
+    """Stands for bytes that are no message, until somebody is there to be told."""
+
+
+def _lenient(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    if deserialize is None:  # gRPC then hands on the bytes
+        return None
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _Garbage()
+
+    return read
+
+
+def _decoded(request: Any) -> Any:
+    """A request. Raises AssayError(INVALID_ARGUMENT) for bytes that are none."""
+    if isinstance(request, _Garbage):
+        raise AssayError(
+            Reason.INVALID_ARGUMENT,
+            "The bytes are no message of this RPC. Send the request type that the service's .proto file names.",
+        )
+    return request
+
+
+class _Decoded:
+    """A stream of requests, each checked as it is read."""
+
+    def __init__(self, requests: AsyncIterator[Any]) -> None:
+        self._requests = aiter(requests)
+
+    def __aiter__(self) -> "_Decoded":
+        return self
+
+    async def __anext__(self) -> Any:
+        return _decoded(await anext(self._requests))

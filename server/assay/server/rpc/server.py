@@ -15,7 +15,7 @@ from assay.server.core.assay import Assay
 from assay.server.rpc.auth import ApiKeys
 from assay.server.rpc.execution import Lanes
 from assay.server.rpc.gate import Gate
-from assay.server.rpc.interceptors import Authorize, Errors, InFlight, Observe
+from assay.server.rpc.interceptors import Authorize, Decode, Errors, InFlight, Observe
 from assay.server.rpc.labeling import Export, LabelingServicer
 from assay.server.rpc.metrics import Metrics
 from assay.server.rpc.mining import MiningServicer
@@ -86,7 +86,13 @@ class RpcServer:
         self._health: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]  # it is there at run time
         self._settings = settings
         self._server = grpc.aio.server(
-            interceptors=(InFlight(self.gate, SERVICES), Errors(), Observe(self.metrics), Authorize(settings.keys)),
+            interceptors=(
+                InFlight(self.gate, SERVICES),
+                Errors(),
+                Observe(self.metrics),
+                Authorize(settings.keys),
+                Decode(),
+            ),
             options=_options(settings),
             maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
         )
