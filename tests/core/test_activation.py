@@ -377,3 +377,15 @@ def test_plans_that_need_no_model_outlive_a_swap(core: Assay, graphs: dict[str, 
     upload(core, graphs["two"], "two")
     activate(core, "two")
     assert core.mining.mine(POOL, MineSpec(5, Plan(preset="random")), NO_KEY).picks == before
+
+
+def test_an_upload_sent_again_is_not_embedded_again(core: Assay, graphs: dict[str, str]) -> None:
+    with_backbone(core, graphs, count=10)
+    again = core.samples.add(POOL, with_inputs(names(0, 10)), OnConflict.SKIP, NO_KEY)
+    assert (again.added, again.skipped) == (0, 10)
+    assert "embed" not in dict(again.timings)
+    partly = core.samples.add(POOL, with_inputs(names(5, 15)), OnConflict.SKIP, NO_KEY)
+    assert (partly.added, partly.skipped) == (5, 5)
+    assert "embed" in dict(partly.timings)
+    weights = weights_of(graphs["one"])["W"]
+    np.testing.assert_allclose(embedded(core, 15)[10:], features(0, 10)[5:] @ weights, atol=1e-5)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from assay.server.core import merging
 from assay.server.core.assay import Assay
 from assay.server.core.errors import AssayError
 from assay.server.core.messages import MineSpec, Plan, PredictSpec, SearchSpec
@@ -262,3 +263,15 @@ def test_a_merge_whose_pool_went_away_leaves_no_file(house: House, core: Assay, 
     with pytest.raises(AssayError):
         merge()
     assert house.files() == set()
+
+
+def test_a_backlog_of_files_is_merged_in_parts(house: House, core: Assay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "MAX_RUN", 6)
+    embeddings = fill(core, 20, step=1)
+    merger, pool = house.merger(), pool_of(core)
+    assert merger.merge_once(pool)
+    assert [segment.file.count for segment in pool.snapshot.samples] == [6] + [1] * 14
+    while merger.merge_once(pool):
+        pass
+    assert len(pool.snapshot.samples) < 8
+    np.testing.assert_array_equal(pool.snapshot.gather(np.arange(20)), embeddings)

@@ -78,8 +78,11 @@ class Ingest:
             snapshot = pool.snapshot
             checks.batch(batch, snapshot.pool, snapshot.attributes, self._limits)
             ids = self._segments.prepare_ids(batch.columns.ids)
-        with watch.stage("embed"):
-            vectors = self._vectors(snapshot, batch)
+        vectors = None
+        if not (on_conflict is OnConflict.SKIP and batch.columns.inputs and (snapshot.find(ids) >= 0).all()):
+            # An upload that is sent again from the start is not embedded again.
+            with watch.stage("embed"):
+                vectors = self._vectors(snapshot, batch)
         with pool.ingest_lock:
             # The same request may have been stored, or the pool changed, while this one waited.
             pool.check_replay(key)
@@ -92,15 +95,12 @@ class Ingest:
         pool: Pool,
         batch: IngestBatch,
         ids: Sequence[str],
-        vectors: Vectors,
+        vectors: Vectors | None,
         on_conflict: OnConflict,
         key: RequestKey,
         watch: Stopwatch,
     ) -> AddResult:
         snapshot = pool.snapshot
-        if not vectors.fit(snapshot.pool):
-            # A backbone was swapped in while this batch was embedded by the one before, or another batch came first.
-            vectors = self._vectors(snapshot, batch)
         with watch.stage("conflicts"):
             plan = _resolve(snapshot, ids, on_conflict)
         if len(plan.keep) == 0:
@@ -108,6 +108,9 @@ class Ingest:
                 result = AddResult(0, plan.skipped, 0, change.epoch, watch.timings)
                 change.answer(result)
             return result
+        if vectors is None or not vectors.fit(snapshot.pool):
+            # A backbone was swapped in while this batch was embedded by the one before, or another batch came first.
+            vectors = self._vectors(snapshot, batch)
         kept = _take(batch, plan.keep, keep_inputs=snapshot.pool.keep_inputs)
         with watch.stage("write"):
             files, opened = self._write(snapshot, kept, vectors, plan)

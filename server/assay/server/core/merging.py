@@ -15,6 +15,8 @@ from assay.server.core.types import MaskArray, RowArray, SegmentFile, State
 
 # Fewer files than this are not worth writing their bytes again.
 MIN_RUN = 4
+# So many at once, so that looking for them takes time in proportion to the files of the pool.
+MAX_RUN = 128
 
 S = TypeVar("S", SampleSegment, VectorSegment)
 
@@ -51,7 +53,7 @@ class Merger:
         return bool(samples or vectors)
 
     def _run_of(self, segments: Sequence[S], fit: Callable[[Sequence[S]], bool]) -> list[S]:
-        """The longest run of adjacent small files that fit into one, if it is worth it."""
+        """The longest run of adjacent small files that fit into one, if it is worth it; the first of MAX_RUN files."""
         best: list[S] = []
         run: list[S] = []
         total = 0
@@ -65,6 +67,10 @@ class Merger:
                 total += size
             if len(run) >= MIN_RUN and len(run) > len(best):
                 best = max(best, _balanced(run), key=len)
+            if len(best) == MAX_RUN:
+                break
+            if len(run) == MAX_RUN:
+                run, total = [], 0
         return best if len(best) >= MIN_RUN else []
 
     def _merge_samples(self, pool: Pool, snapshot: Snapshot, run: list[SampleSegment]) -> None:
