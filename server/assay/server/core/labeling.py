@@ -184,6 +184,7 @@ class LabelingService:
         checks.text(reason, "reason", checks.MAX_REASON_BYTES)
         if sample_ids:
             checks.ids(sample_ids, checks.MAX_IDS)
+            sample_ids = pool.prepare_ids(sample_ids)
         with pool.change(key) as change:
             lease = self._held(change, lease_id, fencing_token)
             uid = change.before.pool.uid
@@ -201,11 +202,13 @@ class LabelingService:
         """Stores labels, all or none; see Submission."""
         pool = self._pools.get(pool_id)
         checks.worker(spec.worker)
-        checks.ids([sample_id for sample_id, _ in spec.labels], checks.MAX_IDS)
+        ids: Sequence[str] = [sample_id for sample_id, _ in spec.labels]
+        checks.ids(ids, checks.MAX_IDS)
+        ids = pool.prepare_ids(ids)
         # Samples of a lease that has run out are free for labels from elsewhere.
         expire_due(pool, self._clock.now())
         with pool.change(key) as change:
-            result = Submission(change, spec, self._clock.now()).store()
+            result = Submission(change, spec, ids, self._clock.now()).store()
             change.answer(result)
         return result
 

@@ -58,7 +58,7 @@ class Opener:
 
     def wrap(self, snapshot: Snapshot) -> Pool:
         """An open pool around a snapshot."""
-        return Pool(self._catalog, self._clock, snapshot, PredictionCache(self._heads, self._scratch))
+        return Pool(self._catalog, self._segments, self._clock, snapshot, PredictionCache(self._heads, self._scratch))
 
     def open_all(self) -> list[Pool]:
         """Opens every pool of the catalog, after sweeping what a crash left over."""

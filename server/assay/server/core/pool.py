@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
-from assay.server.core.ports import Catalog, CatalogTx, Clock, SearchIndex
+from assay.server.core.ports import Catalog, CatalogTx, Clock, SearchIndex, SegmentStore
 from assay.server.core.predictions import PredictionCache
 from assay.server.core.snapshot import Snapshot
 from assay.server.core.types import RequestKey, RowArray, State
@@ -80,9 +80,18 @@ class Pool:
     wait for it. Locks are taken in the order activation or selection, ingest, change, the catalog's.
     """
 
-    def __init__(self, catalog: Catalog, clock: Clock, snapshot: Snapshot, predictions: PredictionCache) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        segments: SegmentStore,
+        clock: Clock,
+        snapshot: Snapshot,
+        predictions: PredictionCache,
+    ) -> None:
         self._catalog = catalog
         self._clock = clock
+        # Ids that are looked up within a change are prepared before it: others wait for the change.
+        self.prepare_ids = segments.prepare_ids
         self._snapshot = snapshot
         self._lock = threading.RLock()
         self.ingest_lock = threading.Lock()

@@ -62,6 +62,7 @@ class SampleService:
         """Deletes samples, all or none. Raises AssayError(SAMPLE_NOT_FOUND | SAMPLE_LEASED)."""
         pool = self._pools.get(pool_id)
         checks.ids(ids, checks.MAX_IDS)
+        ids = pool.prepare_ids(ids)
         with pool.change(key) as change:
             before = change.before
             rows = before.find(ids) if allow_missing else before.require(ids)

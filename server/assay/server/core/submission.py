@@ -1,5 +1,7 @@
 """Stores submitted labels, all or none."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,12 +20,14 @@ class Submission:
     Args:
         change: the change that stores them.
         spec: the labels; ids are checked already.
+        ids: the ids of the labels, prepared.
         now: seconds since the Unix epoch.
     """
 
-    def __init__(self, change: Change, spec: SubmitSpec, now: float) -> None:
+    def __init__(self, change: Change, spec: SubmitSpec, ids: Sequence[str], now: float) -> None:
         self._change = change
         self._spec = spec
+        self._ids = ids
         self._now = now
 
     def store(self) -> SubmitResult:
@@ -55,7 +59,7 @@ class Submission:
         if "" in names:
             raise checks.unknown_class("", before.pool)
         classes = checks.class_indices(names, before.pool)
-        return before.require([sample_id for sample_id, _ in self._spec.labels]), classes
+        return before.require(self._ids), classes
 
     def _already_so(self, rows: RowArray, classes: npt.NDArray[np.int32]) -> MaskArray:
         """Labels that are stored already. Raises AssayError(LABEL_EXISTS) for another class without overwrite."""
