@@ -7,7 +7,7 @@ import grpc
 import numpy as np
 import pytest
 
-from assay.client import DataLoss
+from assay.client import AssayError, DataLoss, NeedMissing
 from assay.client.testing import ServerProcess
 from assay.v1 import pools_pb2
 from tests.e2e.corpus import CLASSES, Corpus
@@ -76,6 +76,24 @@ def test_a_full_disk_refuses_what_does_not_fit_and_nothing_else(server, client, 
     assert client.get_pool(pool).counts.total == len(large) + 2
 
 
+def test_a_disk_without_any_room_loses_nothing_that_was_acknowledged(server, client, pool):
+    client.create_pool(pool, class_names=CLASSES)
+    client.add_samples(pool, ["one", "two"], embeddings=np.eye(2))
+    before, files = client.get_pool(pool), stored(server)
+    with full_disk(server, 1):
+        for change in (
+            lambda: client.submit_labels(pool, {"one": CLASSES[0]}, "ann"),
+            lambda: client.next_batch(pool, "ann", 1),
+            lambda: client.add_samples(pool, ["three"], embeddings=np.eye(1, 2)),
+        ):
+            with pytest.raises(AssayError) as caught:
+                change()
+            assert caught.value.reason in ("STORAGE_FULL", "STORAGE_FAILED")
+        assert sorted(client.mine(pool, 2, "random").ids) == ["one", "two"]
+    assert (client.get_pool(pool), stored(server)) == (before, files)
+    assert client.submit_labels(pool, {"one": CLASSES[0]}, "ann").stored == 1
+
+
 def flip(path):
     """One bit of the middle byte."""
     data = bytearray(path.read_bytes())
@@ -83,76 +101,100 @@ def flip(path):
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("kind", ["samples", "vectors"])
-def test_a_flipped_byte_is_named_and_the_rest_is_served(server, kind):
-    pool, good, rotten = f"rot-{kind}", Corpus(60, seed=1), Corpus(40, seed=2)
-    lost = [f"r{index}" for index in range(40)]
-    with server.client() as client:
-        good.create(client, pool)
-        good.label(client, pool, good.ids[:20])
-        untouched = set(stored(server))
-        client.add_samples(pool, lost, embeddings=rotten.embeddings_ND, payloads=rotten.texts)
-        client.submit_labels(pool, {lost[0]: CLASSES[0]}, "ann")
-        head = client.train_head(pool).result(timeout=60)
-    (victim,) = (path for path in set(stored(server)) - untouched if f"/{kind}/" in str(path))
-    intact = victim.read_bytes()
-    server.stop()
-    flip(victim)
-    server.start()
-    file = victim.relative_to(server.data_dir).as_posix()
-    with server.client() as client:
-        found = client.get_pool(pool)
-        assert found.state == "degraded"
-        assert [(damage.file, damage.samples) for damage in found.damaged_segments] == [(file, 40)]
-        assert (found.counts.damaged, found.counts.labeled, found.counts.unlabeled) == (40, 20, 40)
-        for call in (
-            lambda: client.get_sample(pool, lost[3]),
-            lambda: client.submit_labels(pool, {lost[3]: CLASSES[1]}, "ann"),
-            lambda: client.predict(pool, samples=lost[:2]),
-        ):
-            with pytest.raises(DataLoss) as caught:
-                call()
-            assert caught.value.reason == "SEGMENT_DAMAGED"
-            assert file in caught.value.message
-            assert caught.value.metadata["files"] == file
-        assert client.get_sample(pool, good.ids[5]).text == good.texts[5]
-        mined = client.mine(pool, 40, "margin")
-        assert mined.provenance.head == head.name
-        assert set(mined.ids) == set(good.ids[20:])
-        hits = client.search(pool, vectors=rotten.embeddings_ND[:1], k=100).hits[0]
-        assert {hit.sample.id for hit in hits} == set(good.ids)
-        # A sample whose vector is lost still has its id, and so its label.
-        known = [*good.ids[:20], *([lost[0]] if kind == "vectors" else [])]
-        assert [label.sample_id for label in client.list_labels(pool)] == known
-        batch = client.next_batch(pool, "ann", 5)
-        client.submit_labels(pool, good.answers(batch.ids), "ann", lease=batch.lease)
-        assert client.add_samples(pool, ["new"], embeddings=good.embeddings_ND[:1]).added == 1
-    server.stop()
-    victim.write_bytes(intact)  # restored from a backup
-    server.start()
-    with server.client() as client:
-        found = client.get_pool(pool)
-        assert (found.state, found.damaged_segments, found.counts.damaged) == ("open", (), 0)
-        assert (found.counts.total, found.counts.labeled) == (101, 26)
-        assert client.get_sample(pool, lost[0]).label == CLASSES[0]
-        assert client.get_sample(pool, lost[3]).text == rotten.texts[3]
+GOOD, ROTTEN = Corpus(60, seed=1), Corpus(40, seed=2)
+LOST = [f"r{index}" for index in range(40)]
 
 
-def test_a_rotten_head_is_named_and_the_pool_served_without_it(server, corpus):
-    pool = "rot-head"
-    with server.client() as client:
-        corpus.create(client, pool)
-        corpus.label(client, pool, corpus.ids[:20])
-        untouched = set(stored(server))
+class Rot:
+    """Pools that each had one byte of one file flipped while the server was down: `files` by what they hold."""
+
+    def __init__(self, server):
+        self._server = server
+        with server.client() as client:
+            victims = {kind: self._prepare(client, kind) for kind in ("samples", "vectors", "models")}
+        self.files = {kind: path.relative_to(server.data_dir).as_posix() for kind, path in victims.items()}
+        self._intact = {path: path.read_bytes() for path in victims.values()}
+        server.stop()
+        for path in victims.values():
+            flip(path)
+        server.start()
+
+    def _prepare(self, client, kind):
+        """A pool of two batches and a head; returns the file of the second batch, or of the head."""
+        pool = f"rot-{kind}"
+        GOOD.create(client, pool)
+        GOOD.label(client, pool, GOOD.ids[:20])
+        before = set(stored(self._server))
+        client.add_samples(pool, LOST, embeddings=ROTTEN.embeddings_ND, payloads=ROTTEN.texts)
+        client.submit_labels(pool, {LOST[0]: CLASSES[0]}, "ann")
         client.train_head(pool).result(timeout=60)
-    (victim,) = set(stored(server)) - untouched
-    server.stop()
-    flip(victim)
-    server.start()
+        (victim,) = (path for path in set(stored(self._server)) - before if f"/{kind}/" in str(path))
+        return victim
+
+    def restore(self):
+        """Puts the files back, as from a backup, and starts the server again."""
+        self._server.stop()
+        for path, data in self._intact.items():
+            path.write_bytes(data)
+        self._server.start()
+
+
+@pytest.fixture(scope="module")
+def rot(server):
+    return Rot(server)
+
+
+@pytest.mark.parametrize("kind", ["samples", "vectors"])
+def test_a_flipped_byte_is_named_and_the_rest_is_served(rot, client, kind):
+    pool, file = f"rot-{kind}", rot.files[kind]
+    found = client.get_pool(pool)
+    assert found.state == "degraded"
+    assert [(damage.file, damage.samples) for damage in found.damaged_segments] == [(file, 40)]
+    assert (found.counts.damaged, found.counts.labeled, found.counts.unlabeled) == (40, 20, 40)
+    for call in (
+        lambda: client.get_sample(pool, LOST[3]),
+        lambda: client.submit_labels(pool, {LOST[3]: CLASSES[1]}, "ann"),
+        lambda: client.predict(pool, samples=LOST[:2]),
+    ):
+        with pytest.raises(DataLoss) as caught:
+            call()
+        assert caught.value.reason == "SEGMENT_DAMAGED"
+        assert file in caught.value.message
+        assert caught.value.metadata["files"] == file
+    assert client.get_pool(pool) == found
+    assert client.get_sample(pool, GOOD.ids[5]).text == GOOD.texts[5]
+    mined = client.mine(pool, 40, "margin")
+    assert mined.provenance.head == found.active_head
+    assert set(mined.ids) == set(GOOD.ids[20:])
+    hits = client.search(pool, vectors=ROTTEN.embeddings_ND[:1], k=100).hits[0]
+    assert {hit.sample.id for hit in hits} == set(GOOD.ids)
+    # A sample whose vector is lost still has its id, and so its label.
+    known = [*GOOD.ids[:20], *([LOST[0]] if kind == "vectors" else [])]
+    assert [label.sample_id for label in client.list_labels(pool)] == known
+    batch = client.next_batch(pool, "ann", 5)
+    assert client.submit_labels(pool, GOOD.answers(batch.ids), "ann", lease=batch.lease).stored == 5
+    assert client.add_samples(pool, ["new"], embeddings=GOOD.embeddings_ND[:1]).added == 1
+
+
+def test_a_rotten_head_is_named_and_the_pool_served_without_it(rot, client):
+    pool = "rot-models"
+    found = client.get_pool(pool)
+    assert found.state == "degraded"
+    assert [damage.file for damage in found.damaged_segments] == [rot.files["models"]]
+    assert found.counts.damaged == 0
+    assert len(client.mine(pool, 5, "k_center").ids) == 5
+    with pytest.raises(NeedMissing):
+        client.mine(pool, 5, "margin")
+    retrained = client.train_head(pool).result(timeout=60)
+    assert client.mine(pool, 5, "margin").provenance.head == retrained.name
+
+
+def test_files_that_are_restored_are_served_again(rot, server):
+    rot.restore()
     with server.client() as client:
-        found = client.get_pool(pool)
-        assert found.state == "degraded"
-        assert [damage.file for damage in found.damaged_segments] == [victim.relative_to(server.data_dir).as_posix()]
-        assert len(client.mine(pool, 5, "k_center").ids) == 5
-        retrained = client.train_head(pool).result(timeout=60)
-        assert client.mine(pool, 5, "margin").provenance.head == retrained.name
+        for kind in rot.files:
+            found = client.get_pool(f"rot-{kind}")
+            assert (found.state, found.damaged_segments, found.counts.damaged) == ("open", (), 0)
+            assert found.counts.total in (100, 101)
+            assert client.get_sample(f"rot-{kind}", LOST[0]).label == CLASSES[0]
+            assert client.get_sample(f"rot-{kind}", LOST[3]).text == ROTTEN.texts[3]
