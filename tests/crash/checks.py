@@ -12,7 +12,7 @@ from tests.crash.content import CLASSES, STOCK, Content, embeddings_ND, part_of
 from tests.crash.faults import require
 from tests.crash.lease_requests import Next, Release, Submit
 from tests.crash.ledger import Ledger
-from tests.crash.model_requests import SHUTTING_DOWN
+from tests.crash.model_requests import SHUTTING_DOWN, LongRequest
 from tests.crash.requests import POOL, Add, Request
 from tests.crash.seen import Seen
 from tests.crash.verify import long_lived
@@ -83,7 +83,7 @@ def unanswered_requests_take_effect_once(client: Client, ledger: Ledger, facts: 
 
 
 def _cut_off(request: Request, error: errors.AssayError) -> bool:
-    return error.reason == SHUTTING_DOWN and hasattr(request, "operation")
+    return error.reason == SHUTTING_DOWN and isinstance(request, LongRequest)
 
 
 def _same_fact(request: Request, fact: Any, reply: Any) -> None:
@@ -182,7 +182,7 @@ def active_head_works(client: Client, ledger: Ledger) -> None:
 
 def operations_have_ended(client: Client, ledger: Ledger, rng: Random) -> None:
     """Every operation that was started is known, and none is left running by a crash."""
-    started = [getattr(request, "operation", "") for request in ledger.pending.values()]
+    started = [request.operation for request in ledger.pending.values() if isinstance(request, LongRequest)]
     started += rng.sample(ledger.operations, min(len(ledger.operations), 5))
     for name in filter(None, started):
         require(client.get_operation(name).is_done, f"{name} still runs, and nobody works at it")

@@ -29,7 +29,9 @@ class Head:
 
 
 @dataclass(kw_only=True)
-class _Operation(Request):
+class LongRequest(Request):
+    """A request whose work goes on as an operation; its name is known once the request was answered."""
+
     operation: str = ""
 
     def may_fail(self, ledger: Ledger, error: Exception) -> bool:
@@ -47,7 +49,7 @@ class _Operation(Request):
 
 
 @dataclass(kw_only=True)
-class Train(_Operation):
+class Train(LongRequest):
     """A head trained on all labels. Fact: the head."""
 
     phase = "training"
@@ -83,7 +85,7 @@ class Train(_Operation):
 
 
 @dataclass(kw_only=True)
-class Activate(_Operation):
+class Activate(LongRequest):
     """Another head for the active one."""
 
     phase = "head swap"
