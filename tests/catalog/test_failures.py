@@ -169,6 +169,16 @@ def test_version_is_written_once(url: str) -> None:
         assert rows_of(url, "SELECT version FROM schema_version") == [(len(MIGRATIONS) + 1,)]
 
 
+def test_a_catalog_keeps_its_identity(url: str) -> None:
+    identities = []
+    for _ in range(2):
+        catalog = open_catalog(url)
+        identities.append(catalog.identity)
+        catalog.close()
+    assert identities[0] == identities[1]
+    assert len(identities[0]) == 32
+
+
 def test_tables_of_a_newer_version_are_refused_untouched(url: str) -> None:
     open_catalog(url).close()
     with direct(url) as connection:

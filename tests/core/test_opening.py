@@ -287,3 +287,43 @@ def test_two_restarts_in_a_row_change_nothing_on_disk(house: House, core: Assay)
     core = house.open()
     assert {file: Path(house.root, file).read_bytes() for file in house.files()} == files
     np.testing.assert_array_equal(pool_of(core).snapshot.gather(np.arange(10)), vectors(10))
+
+
+@pytest.mark.parametrize("kind", ["samples", "vectors"])
+def test_a_restored_file_comes_back_whole_after_its_neighbours_were_merged(
+    house: House, core: Assay, kind: str
+) -> None:
+    fill(core, 24, step=2)
+    segments = getattr(pool_of(core).snapshot, kind)
+    path = house.root / segments[5].file.file
+    whole = path.read_bytes()
+    core.close()
+    flip_byte(path)
+    core = house.open()
+    merger = house.merger()
+    while merger.merge_once(pool_of(core)):
+        pass
+    assert len(getattr(pool_of(core).snapshot, kind)) == 2  # one before the damaged file, one behind it
+    core.close()
+    path.write_bytes(whole)
+    core = house.open()
+    assert core.pools.get(POOL).damaged == ()
+    assert counts(core) == {"UNLABELED": 24}
+    assert [view.record.id for view in core.samples.list(POOL, None, (), -1, 100, False)[0]] == names(0, 24)
+    assert len(next_batch(core, 24).picks) == 24
+
+
+def test_a_catalog_that_is_not_its_own_empties_no_directory(house: House, core: Assay) -> None:
+    fill(core, 4)
+    core.close()
+    files = house.files()
+    catalog = house.root / "catalog.db"
+    catalog.rename(house.root / "kept.db")
+    error = refused("STORAGE_FAILED", house.open)
+    assert "belongs to another catalog" in error.message
+    assert house.files() == files
+    house.catalog.close()
+    for made in house.root.glob("catalog.db*"):
+        made.unlink()
+    (house.root / "kept.db").rename(catalog)
+    assert counts(house.open()) == {"UNLABELED": 4}

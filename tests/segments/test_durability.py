@@ -172,3 +172,12 @@ def test_what_was_acknowledged_survives_a_kill(store: ArrowSegmentStore, data_di
         else:
             segment = store.open_samples(file, verify=True)
             assert segment.find([f"id {file.last_row}"]).tolist() == [file.last_row]
+
+
+def test_a_directory_belongs_to_the_catalog_that_came_first(data_dir: Path) -> None:
+    ArrowSegmentStore(data_dir).claim("one")
+    ArrowSegmentStore(data_dir).claim("one")
+    with pytest.raises(AssayError) as refused:
+        ArrowSegmentStore(data_dir).claim("two")
+    assert refused.value.reason is Reason.STORAGE_FAILED
+    ArrowSegmentStore(data_dir).claim("one")

@@ -37,8 +37,9 @@ class Merger:
     def merge_once(self, pool: Pool) -> bool:
         """Merges one run of files, if there is one; returns whether there was."""
         snapshot = pool.snapshot
-        samples = self._run_of(snapshot.samples, self._segments.mergeable)
-        vectors = self._run_of(snapshot.vectors, _alike)
+        damaged = [damage.first_row for damage in snapshot.damaged]
+        samples = self._run_of(snapshot.samples, damaged, self._segments.mergeable)
+        vectors = self._run_of(snapshot.vectors, damaged, _alike)
         try:
             if samples:
                 self._merge_samples(pool, snapshot, samples)
@@ -52,15 +53,17 @@ class Merger:
             quarantine(pool, error.metadata["file"], error.message)
         return bool(samples or vectors)
 
-    def _run_of(self, segments: Sequence[S], fit: Callable[[Sequence[S]], bool]) -> list[S]:
-        """The longest run of adjacent small files that fit into one, if it is worth it; the first of MAX_RUN files."""
+    def _run_of(self, segments: Sequence[S], damaged: list[int], fit: Callable[[Sequence[S]], bool]) -> list[S]:
+        """The longest run of adjacent small files that fit into one, if it is worth it; the first of MAX_RUN files.
+        Files are not adjacent across a damaged one, given by its first row: it may come back from a backup."""
         best: list[S] = []
         run: list[S] = []
         total = 0
         for segment in segments:
             size = segment.file.size
             small = size <= self._segment_bytes // 2
-            if not small or total + size > self._segment_bytes or not fit(run + [segment]):  # noqa: RUF005 - a list display would lose the type
+            apart = bool(run) and any(run[-1].file.last_row < row < segment.file.first_row for row in damaged)
+            if apart or not small or total + size > self._segment_bytes or not fit(run + [segment]):  # noqa: RUF005 - a list display would lose the type
                 run, total = [], 0
             if small:
                 run.append(segment)

@@ -39,11 +39,12 @@ class PoolSpec:
 
 @dataclass(frozen=True, slots=True)
 class DamagedFile:
-    """A file that failed its checksum."""
+    """A file that failed its checksum; first_row is that of its samples, -1 for a model."""
 
     file: str
     samples: int
     reason: str
+    first_row: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,8 @@ class Opener:
 
     def open_all(self) -> list[Pool]:
         """Opens every pool of the catalog, after sweeping what a crash left over."""
+        # An empty catalog names no file: swept by a catalog that is not its own, the directory would be emptied.
+        self._segments.claim(self._catalog.identity)
         with self._catalog.reading() as tx:
             self._segments.sweep(tx.all_segment_files())
             return [self.wrap(self._open(tx, record)) for record in tx.pools()]
@@ -121,7 +123,7 @@ class Opener:
             except AssayError as error:
                 if error.reason is not Reason.SEGMENT_DAMAGED:
                     raise
-                damaged.append(DamagedFile(file.file, file.count, error.message))
+                damaged.append(DamagedFile(file.file, file.count, error.message, file.first_row))
         return tuple(opened)
 
     def _load(
@@ -191,7 +193,7 @@ def quarantine(pool: Pool, file: str, reason: str) -> None:
         change.replace(
             samples=tuple(s for s in before.samples if s.file.file != file),
             vectors=tuple(v for v in before.vectors if v.file.file != file),
-            damaged=(*before.damaged, DamagedFile(file, segment.file.count, reason)),
+            damaged=(*before.damaged, DamagedFile(file, segment.file.count, reason, segment.file.first_row)),
         )
         gone = before.states.at(rows)
         change.mark(rows[~np.isin(gone, (State.DELETED, State.ABSENT))], State.DAMAGED)

@@ -163,6 +163,10 @@ class CatalogTx(Protocol):
 class Catalog(Protocol):
     """The mutable truth, in SQL."""
 
+    @property
+    def identity(self) -> str:
+        """Made at random with the catalog; tells it from any other."""
+
     def transaction(self) -> AbstractContextManager[CatalogTx]:
         """A writing transaction, durable when the context ends without an exception, undone otherwise. One at a time.
         Raises AssayError(STORAGE_FULL | STORAGE_FAILED)."""
@@ -285,6 +289,10 @@ class SegmentStore(Protocol):
 
     def discard(self, files: Iterable[str]) -> None:
         """Deletes files; those mapped stay readable until they are closed. Missing files are ignored."""
+
+    def claim(self, identity: str) -> None:
+        """Ties the data directory to a catalog, for good. Raises AssayError(STORAGE_FAILED) if it is tied to
+        another."""
 
     def sweep(self, keep: set[str]) -> list[str]:
         """Deletes all files of the store that are not named; returns them. Derived files (the index) excepted."""

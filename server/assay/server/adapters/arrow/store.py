@@ -7,6 +7,7 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
 from assay.server.adapters.arrow import header as headers
 from assay.server.adapters.arrow import layout, merge
@@ -17,10 +18,14 @@ from assay.server.adapters.arrow.ids import HashedIds, HashIds, hash_ids
 from assay.server.adapters.arrow.ipc import read_batch, write_batch
 from assay.server.adapters.arrow.samples import ArrowSampleSegment, sample_batch
 from assay.server.adapters.arrow.vectors import ArrowVectorSegment, vector_batch
+from assay.server.core.errors import AssayError, Reason
 from assay.server.core.ports import SampleSegment, VectorSegment
 from assay.server.core.types import FloatArray, MaskArray, RowArray, SampleColumns, SegmentFile
 
 _T = TypeVar("_T")
+
+# Names the catalog that the directory belongs to.
+OWNER_FILE = "catalog-id"
 
 # What opening bytes that are not a segment can raise: Arrow's own errors are among them.
 _NOT_A_SEGMENT = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError)
@@ -131,6 +136,23 @@ class ArrowSegmentStore:
         """Deletes files; those mapped stay readable. Missing files are ignored."""
         for file in files:
             _delete(layout.locate(self._data_dir, file))
+
+    def claim(self, identity: str) -> None:
+        """Ties the data directory to a catalog, for good. Raises AssayError(STORAGE_FAILED) if it is tied to
+        another."""
+        path = self._data_dir / OWNER_FILE
+        if path.exists():
+            owner = path.read_text(encoding="ascii", errors="replace").strip()
+            if owner != identity:
+                raise AssayError(
+                    Reason.STORAGE_FAILED,
+                    f"The data directory {self._data_dir} belongs to another catalog ({owner}, this is {identity}). "
+                    f"Check "
+                    "the catalog's URL, restore the catalog, or use another data directory: nothing was changed.",
+                )
+            return
+        with new_file(path, xxhash.xxh3_128()) as sink:
+            sink.write(identity.encode() + b"\n")
 
     def sweep(self, keep: set[str]) -> list[str]:
         """Deletes all files of the store that are not named, and folders left empty; returns the files, sorted."""

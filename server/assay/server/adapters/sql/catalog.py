@@ -16,7 +16,7 @@ from assay.server.adapters.sql.pools import PoolPart
 from assay.server.adapters.sql.postgres import open_postgres
 from assay.server.adapters.sql.rows import RowPart
 from assay.server.adapters.sql.sqlite import open_sqlite
-from assay.server.adapters.sql.versions import prepare
+from assay.server.adapters.sql.versions import identity, prepare
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.ports import CatalogTx
 
@@ -28,7 +28,8 @@ class SqlTx(PoolPart, RowPart, LeasePart, ModelPart, JournalPart):
 class SqlCatalog:
     """The port Catalog over SQLAlchemy Core; safe to call from many threads."""
 
-    def __init__(self, writer: Engine, reader: Engine, dialect: Dialect) -> None:
+    def __init__(self, writer: Engine, reader: Engine, dialect: Dialect, identity: str) -> None:
+        self.identity = identity
         self._writer = writer
         self._reader = reader
         self._dialect = dialect
@@ -75,10 +76,11 @@ def open_catalog(url: str) -> SqlCatalog:
     try:
         with translated(), writer.begin() as connection:
             prepare(connection)
+            catalog_id = identity(connection)
     except BaseException:
         writer.dispose()
         raise
-    return SqlCatalog(writer, reader, dialect)
+    return SqlCatalog(writer, reader, dialect, catalog_id)
 
 
 def _parse(url: str) -> URL:

@@ -53,7 +53,7 @@ def _pool(*, key: bool = True) -> Column[Any]:
     return Column("pool_uid", BigInteger, owner, primary_key=key, nullable=False)
 
 
-schema_version = Table("schema_version", metadata, _given("version", Integer()))
+schema_version = Table("schema_version", metadata, _given("version", Integer()), _given("catalog_id", String))
 
 pools = Table(
     "pools",

@@ -1,5 +1,6 @@
 """The version of the tables: written when they are made, checked whenever they are opened."""
 
+import secrets
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, insert, inspect, select, update
@@ -21,7 +22,7 @@ def prepare(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS
     found = _found_version(connection)
     if found is None:
         metadata.create_all(connection, checkfirst=False)
-        connection.execute(insert(schema_version).values(version=newest))
+        connection.execute(insert(schema_version).values(version=newest, catalog_id=secrets.token_hex(16)))
     elif found > newest:
         raise AssayError(
             Reason.STORAGE_FAILED,
@@ -34,6 +35,11 @@ def prepare(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS
         for step in migrations[found - 1 :]:
             step(connection)
         connection.execute(update(schema_version).values(version=newest))
+
+
+def identity(connection: Connection) -> str:
+    """The catalog's own id."""
+    return str(connection.execute(select(schema_version.c.catalog_id)).scalar_one())
 
 
 def _found_version(connection: Connection) -> int | None:
