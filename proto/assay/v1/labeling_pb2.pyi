@@ -158,7 +158,9 @@ class NextBatchRequest(_message.Message):
     """Number of predictions that each pick carries, 0 to 100."""
     @_builtins.property
     def plan(self) -> _types_pb2.Plan:
-        """What to pick; unset means the preset "margin", or "random" where nothing predicts yet."""
+        """What to pick; unset means the preset "margin", or "random" where not every sample that may be picked has a
+        prediction yet.
+        """
 
     @_builtins.property
     def filter(self) -> _types_pb2.Filter:

@@ -4,6 +4,7 @@ import assay.strategies
 from assay.server.core.activation import Activation
 from assay.server.core.background import Background
 from assay.server.core.directory import PoolDirectory
+from assay.server.core.humble import HumbleThreads
 from assay.server.core.ingest import Ingest
 from assay.server.core.labeling import LabelingService
 from assay.server.core.leases import expire_due
@@ -70,11 +71,13 @@ class Assay:
         )
         self.mining = MiningService(directory, ports.catalog, ports.clock, limits, registry)
         self.labeling = LabelingService(directory, ports.catalog, ports.clock, limits, registry)
+        humble = HumbleThreads(2)
         self._background = Background(
             directory,
             ports.segments,
             ports.indexes,
-            Merger(ports.segments, limits.segment_bytes),
+            Merger(ports.segments, limits.segment_bytes, humble.run),
+            humble,
             ports.clock,
             opener.unverified,
         )

@@ -1,8 +1,6 @@
 """Work that nobody waits for: reading files against their checksums, merging, building indexes, expiring leases."""
 
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +9,7 @@ import numpy as np
 
 from assay.server.core.directory import PoolDirectory
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.humble import HumbleThreads
 from assay.server.core.leases import expire_due
 from assay.server.core.merging import Merger
 from assay.server.core.opening import quarantine
@@ -28,7 +27,7 @@ STALE_SHARE = 0.2
 
 
 class Background:
-    """One thread that looks after all pools."""
+    """Looks after all pools: a thread for each kind of work, and humble ones for what is heavy in it."""
 
     def __init__(
         self,
@@ -36,6 +35,7 @@ class Background:
         segments: SegmentStore,
         indexes: IndexBuilder,
         merger: Merger,
+        humble: HumbleThreads,
         clock: Clock,
         unverified: list[tuple[str, SegmentFile]],
     ) -> None:
@@ -43,18 +43,15 @@ class Background:
         self._segments = segments
         self._indexes = indexes
         self._merger = merger
+        self._humble = humble
         self._clock = clock
         self._unverified = unverified
         self._stop = threading.Event()
         self._retry_at: dict[tuple[str, int], float] = {}
         self._tried_to_load: set[tuple[int, str]] = set()
         self._threads = [
-            threading.Thread(target=self._loop, args=(work, humble), name=name, daemon=True)
-            for name, work, humble in (
-                ("leases", self.expire, False),
-                ("merging", self.tidy, True),
-                ("indexing", self.index, True),
-            )
+            threading.Thread(target=self._loop, args=(work,), name=name, daemon=True)
+            for name, work in (("leases", self.expire), ("merging", self.tidy), ("indexing", self.index))
         ]
 
     def start(self) -> None:
@@ -68,10 +65,9 @@ class Background:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
+        self._humble.close()
 
-    def _loop(self, work: Callable[[], bool], humble: bool) -> None:
-        if humble:
-            _yield_to_requests()
+    def _loop(self, work: Callable[[], bool]) -> None:
         while not self._stop.is_set():
             self._stop.wait(0.0 if work() else IDLE_SECONDS)
 
@@ -111,7 +107,7 @@ class Background:
         if file.file not in pool.snapshot.file_names:
             return False  # Another model is active by now.
         try:
-            self._segments.verify(file)
+            self._humble.run(lambda: self._segments.verify(file))
         except AssayError as error:
             if error.reason is not Reason.SEGMENT_DAMAGED:
                 raise
@@ -132,15 +128,17 @@ class Background:
             return True
         pool.index_building = True
         try:
-            index = self._indexes.build(
-                record.uid,
-                record.space,
-                record.metric,
-                record.dimension,
-                lambda: _live_blocks(snapshot),
-                snapshot.live_count,
-                snapshot.index,
-                lambda: self._stop.is_set() or pool.closed or pool.snapshot.pool.space != record.space,
+            index = self._humble.run(
+                lambda: self._indexes.build(
+                    record.uid,
+                    record.space,
+                    record.metric,
+                    record.dimension,
+                    lambda: _live_blocks(snapshot),
+                    snapshot.live_count,
+                    snapshot.index,
+                    lambda: self._stop.is_set() or pool.closed or pool.snapshot.pool.space != record.space,
+                )
             )
         finally:
             pool.index_building = False
@@ -156,13 +154,6 @@ class Background:
             return False
         indexed = len(snapshot.index.indexed_rows) if snapshot.index else 0
         return count - indexed > STALE_SHARE * indexed
-
-
-def _yield_to_requests() -> None:
-    """Gives this thread, and those that libraries start from it, only the processor time that requests leave over."""
-    # Elsewhere than on Linux the priority is the whole process's.
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def _live_blocks(snapshot: Snapshot) -> Iterator[tuple[RowArray, FloatArray]]:

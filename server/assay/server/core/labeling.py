@@ -24,7 +24,6 @@ from assay.server.core.messages import (
 from assay.server.core.plans import BoundPlan, Registry
 from assay.server.core.pool import Change, Pool, rows_array
 from assay.server.core.ports import Catalog, Clock
-from assay.server.core.predictions import source_of
 from assay.server.core.selection import Picks, Selection, Stopwatch
 from assay.server.core.snapshot import Snapshot
 from assay.server.core.submission import Submission
@@ -244,7 +243,12 @@ class _Taken(Exception):
 
 
 def _default_plan(pool: Pool, snapshot: Snapshot) -> Plan:
-    return Plan(preset="margin" if source_of(snapshot, pool.predictions.heads) else "random")
+    """ "margin" where the model predicts all that may be picked, else "random"."""
+    predictions = pool.predictions.of(snapshot)
+    if predictions is None:
+        return Plan(preset="random")
+    unknown = snapshot.mask((State.UNLABELED,)) & ~predictions.known(snapshot)
+    return Plan(preset="random" if unknown.any() else "margin")
 
 
 def _label_views(snapshot: Snapshot, records: list[LabelRecord]) -> list[LabelView]:

@@ -21,6 +21,13 @@ MAX_RUN = 128
 S = TypeVar("S", SampleSegment, VectorSegment)
 
 
+Lift = Callable[[Callable[[], SegmentFile | None]], SegmentFile | None]
+
+
+def _directly(work: Callable[[], SegmentFile | None]) -> SegmentFile | None:
+    return work()
+
+
 class Merger:
     """Merges files of a pool.
 
@@ -28,11 +35,13 @@ class Merger:
         segment_bytes: files up to half of this are small; a merged file has at most this many bytes. No file of a merge
             is larger than the others together, so each merge at least doubles the file that a sample is in: a sample
             is rewritten at most log2(segment_bytes / bytes of a batch) times.
+        lift: does the reading and writing, which needs no lock, on another thread; the commit stays on this one.
     """
 
-    def __init__(self, segments: SegmentStore, segment_bytes: int) -> None:
+    def __init__(self, segments: SegmentStore, segment_bytes: int, lift: Lift = _directly) -> None:
         self._segments = segments
         self._segment_bytes = segment_bytes
+        self._lift = lift
 
     def merge_once(self, pool: Pool) -> bool:
         """Merges one run of files, if there is one; returns whether there was."""
@@ -77,7 +86,9 @@ class Merger:
         return best if len(best) >= MIN_RUN else []
 
     def _merge_samples(self, pool: Pool, snapshot: Snapshot, run: list[SampleSegment]) -> None:
-        file = self._segments.merge_samples(snapshot.pool.uid, run, lambda rows: _keep(snapshot, rows))
+        file = self._lift(
+            lambda: self._segments.merge_samples(snapshot.pool.uid, run, lambda rows: _keep(snapshot, rows))
+        )
         opened = None if file is None else self._segments.open_samples(file, verify=False)
         gone = np.concatenate([segment.rows_N for segment in run])
         if opened is not None:
@@ -88,7 +99,9 @@ class Merger:
             change.replace(samples=_spliced(change.before.samples, run, opened))
 
     def _merge_vectors(self, pool: Pool, snapshot: Snapshot, run: list[VectorSegment]) -> None:
-        file = self._segments.merge_vectors(snapshot.pool.uid, run, lambda rows: _keep(snapshot, rows))
+        file = self._lift(
+            lambda: self._segments.merge_vectors(snapshot.pool.uid, run, lambda rows: _keep(snapshot, rows))
+        )
         opened = None if file is None else self._segments.open_vectors(file, verify=False)
         with self._replacing(pool, run, file) as change:
             change.replace(vectors=_spliced(change.before.vectors, run, opened))
