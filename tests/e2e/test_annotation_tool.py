@@ -1,5 +1,6 @@
 """An annotation tool: batches out to workers, labels back, a better model, the next batch."""
 
+import asyncio
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 
 from assay.client import (
     AlreadyExists,
+    AsyncClient,
     FailedPrecondition,
     InvalidArgument,
     LeaseExpired,
@@ -101,6 +103,30 @@ def test_workers_who_ask_at_once_never_get_the_same_sample(client, corpus, pool)
     live = list(client.list_leases(pool))
     assert [lease.fencing_token for lease in live] == sorted(tokens)
     assert client.get_pool(pool).counts.leased == len(corpus.ids)
+
+
+async def test_workers_on_one_event_loop_label_the_whole_pool(server, client, corpus, pool):
+    corpus.create(client, pool)
+
+    async def work(asynchronous, worker):
+        labeled = 0
+        while True:
+            try:
+                batch = await asynchronous.next_batch(pool, worker, 7)
+            except PoolExhausted:
+                return labeled
+            answers = corpus.answers(batch.ids)
+            labeled += (await asynchronous.submit_labels(pool, answers, worker, lease=batch.lease)).stored
+
+    async with AsyncClient(server.target) as asynchronous:
+        stored = await asyncio.gather(*(work(asynchronous, worker) for worker in ("ann", "bob", "cem")))
+        assert sum(stored) == len(corpus.ids)
+        operation = await asynchronous.train_head(pool)
+        head = await operation.result(timeout=60)
+        assert head.head.labels == len(corpus.ids)
+        labels = {label.sample_id: label.class_name async for label in asynchronous.list_labels(pool)}
+    assert labels == corpus.answers(corpus.ids)
+    assert [lease.name for lease in client.list_leases(pool)] == []
 
 
 def test_a_lease_that_ran_out_frees_its_samples_and_refuses_its_labels(client, corpus, pool):
