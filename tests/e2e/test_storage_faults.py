@@ -1,5 +1,6 @@
 """Disks that are full and files that rot: said by name, and the rest goes on."""
 
+import json
 import resource
 from contextlib import contextmanager
 
@@ -19,7 +20,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    server = ServerProcess(tmp_path_factory.mktemp("assay"), log_level="error")
+    server = ServerProcess(tmp_path_factory.mktemp("assay"), log_format="json")
     server.start()
     yield server
     server.stop()
@@ -34,6 +35,11 @@ def client(server):
 def stored(server):
     """Every file of the store."""
     return sorted(path for path in (server.data_dir / "pools").rglob("*") if path.is_file())
+
+
+def events(server):
+    """What the server's log tells, oldest first."""
+    return [json.loads(line) for line in server.log.read_text().splitlines()]
 
 
 @contextmanager
@@ -91,6 +97,8 @@ def test_a_disk_without_any_room_loses_nothing_that_was_acknowledged(server, cli
             assert caught.value.reason in ("STORAGE_FULL", "STORAGE_FAILED")
         assert sorted(client.mine(pool, 2, "random").ids) == ["one", "two"]
     assert (client.get_pool(pool), stored(server)) == (before, files)
+    # The log was on that disk too, and goes on.
+    assert "/assay.v1.Pools/GetPool" in {event.get("method") for event in events(server)[-3:]}
     assert client.submit_labels(pool, {"one": CLASSES[0]}, "ann").stored == 1
 
 
@@ -145,7 +153,7 @@ def rot(server):
 
 
 @pytest.mark.parametrize("kind", ["samples", "vectors"])
-def test_a_flipped_byte_is_named_and_the_rest_is_served(rot, client, kind):
+def test_a_flipped_byte_is_named_and_the_rest_is_served(rot, server, client, kind):
     pool, file = f"rot-{kind}", rot.files[kind]
     found = client.get_pool(pool)
     assert found.state == "degraded"
@@ -162,6 +170,10 @@ def test_a_flipped_byte_is_named_and_the_rest_is_served(rot, client, kind):
         assert file in caught.value.message
         assert caught.value.metadata["files"] == file
     assert client.get_pool(pool) == found
+    errors = [event for event in events(server) if event["level"] == "error"]
+    assert ("/assay.v1.Pools/GetSample", "SEGMENT_DAMAGED") in {
+        (event.get("method"), event.get("reason")) for event in errors
+    }
     assert client.get_sample(pool, GOOD.ids[5]).text == GOOD.texts[5]
     mined = client.mine(pool, 40, "margin")
     assert mined.provenance.head == found.active_head

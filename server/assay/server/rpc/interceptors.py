@@ -24,6 +24,8 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # not generic at run tim
 MaybeHandler: TypeAlias = "Handler | None"
 Behavior = Callable[[Any, Context], Any]
 MAX_LOGGED = 128
+# Logged as errors: nothing that the caller did.
+OUR_FAULT = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS})
 log = structlog.get_logger("assay.rpc")
 
 _MAKERS: dict[tuple[bool, bool], tuple[str, Callable[..., Handler]]] = {
@@ -186,7 +188,8 @@ def _facts(failure: Failure) -> dict[str, Any]:
 def _log_call(
     method: str, code: grpc.StatusCode, seconds: float, context: Context, caller_id: str, facts: dict[str, Any]
 ) -> None:
-    log.info(
+    say = log.error if code in OUR_FAULT else log.info
+    say(
         "rpc",
         method=method,
         code=code.name,
