@@ -9,7 +9,7 @@ from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason, RequestReplayed
 from assay.server.core.messages import BatchResult, BatchSpec, Plan, SubmitResult
 from assay.server.core.pool import NO_KEY
-from assay.server.core.types import OnConflict, State
+from assay.server.core.types import HasId, OnConflict, State
 from tests.core.kit import (
     POOL,
     House,
@@ -28,6 +28,7 @@ from tests.core.kit import (
 )
 
 RANDOM = Plan(preset="random")
+SPREAD = Plan(preset="k_center")
 
 
 def renew(core: Assay, taken: BatchResult, ttl: float, token: int = 0) -> float:
@@ -100,7 +101,7 @@ def test_a_selection_that_lost_its_samples_chooses_again(core: Assay) -> None:
     """Both choose from one snapshot before either reserves."""
     fill(core, 6)
     gate = pool_of(core)._lock = Turnstile()  # type: ignore[assignment]
-    start, join = in_threads([partial(next_batch, core, 3, worker, plan=RANDOM) for worker in ("ada", "bob")])
+    start, join = in_threads([partial(next_batch, core, 3, worker, plan=SPREAD) for worker in ("ada", "bob")])
     gate.held_until(2, start)
     rows = [row for result in join() for row in result.lease.record.rows]  # type: ignore[attr-defined]
     assert sorted(rows) == list(range(6))
@@ -295,11 +296,19 @@ def test_a_request_repeated_while_it_runs_gets_the_lease_that_took_the_last_samp
     assert len(pool.snapshot.leases) == 1
 
 
-def test_the_default_plan_is_random_until_something_predicts(core: Assay) -> None:
+def test_the_default_plan_is_random_until_all_that_may_be_picked_is_predicted(core: Assay) -> None:
     fill(core, 5)
     assert next_batch(core, 1).plan.preset == "random"
-    add(core, ["p"], predictions_NC=np.array([[0.2, 0.3, 0.5]], np.float32))
-    refused(Reason.NEED_MISSING, lambda: next_batch(core, 1))
+    add(core, ["p", "q"], predictions_NC=np.array([[0.2, 0.3, 0.5], [0.4, 0.3, 0.3]], np.float32))
+    assert next_batch(core, 1).plan.preset == "random"
+    while any(sample_id.startswith("s") for sample_id in unlabeled(core)):
+        next_batch(core, 1, plan=Plan(preset="random", filter=HasId(tuple(names(0, 5)))))
+    assert next_batch(core, 1).plan.preset == "margin"
+
+
+def unlabeled(core: Assay) -> list[str]:
+    views, _ = core.samples.list(POOL, None, (State.UNLABELED,), -1, 100, False)
+    return [view.record.id for view in views]
 
 
 def test_threads_that_submit_to_one_lease_store_each_label_once(core: Assay) -> None:

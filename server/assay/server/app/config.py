@@ -40,7 +40,7 @@ class Config:
         log_format: "json" or "console".
         max_message_bytes: bytes of one gRPC message.
         max_concurrent_rpcs: calls at once.
-        compute_threads: threads that score and select; 0 means one per core, and at least 4.
+        compute_threads: threads that score and select; 0 means one per core, and at least 2.
         compute_queue: calls that may wait for those threads.
         inference_threads: threads of ONNX Runtime; 0 means one per core.
         drain_seconds: time that calls in flight get at shutdown.

@@ -28,6 +28,7 @@ from assay.server.core.selection import Picks, Selection, Stopwatch
 from assay.server.core.snapshot import Snapshot
 from assay.server.core.submission import Submission
 from assay.server.core.types import LabelRecord, LeaseRecord, RequestKey, State
+from assay.strategies import StrategyError
 
 # Attempts to reserve before giving up: from the second on, selections of the pool wait for each other.
 RESERVE_ATTEMPTS = 8
@@ -54,34 +55,44 @@ class LabelingService:
             RequestReplayed: the batch was leased before under the same key.
         """
         pool = self._pools.get(pool_id)
-        pool.check_replay(key)
         checks.worker(spec.worker)
         checks.size(spec.size, self._limits.max_batch_picks)
         checks.ttl(spec.ttl)
         expire_due(pool, self._clock.now())
         try:
-            result = self._attempt(pool, spec, key)
-            if result is not None:
-                return result
-            with pool.selection_lock:
-                for _ in range(RESERVE_ATTEMPTS):
-                    result = self._attempt(pool, spec, key)
-                    if result is not None:
-                        return result
-        except AssayError:
-            # The same request may have taken the last samples meanwhile.
+            return self._lease_batch(pool, spec, key)
+        except (AssayError, StrategyError):
+            # The same request may have been answered before the pool became what it is now.
             pool.check_replay(key)
             raise
-        raise AssayError(Reason.CONFLICT, "Other workers kept taking the samples that were picked. Try again.")
 
-    def _attempt(self, pool: Pool, spec: BatchSpec, key: RequestKey) -> BatchResult | None:
-        """One selection and reservation; None where somebody else was faster."""
+    def _lease_batch(self, pool: Pool, spec: BatchSpec, key: RequestKey) -> BatchResult:
         watch = Stopwatch()
         with watch.stage("snapshot"):
-            snapshot = pool.snapshot
-            plan = spec.plan or _default_plan(pool, snapshot)
+            plan = spec.plan or _default_plan(pool, pool.snapshot)
             bound = plans.bind(plan, spec.filter, self._registry)
-            checks.filter_fits(bound.plan.filter, snapshot.attributes)
+        if not bound.quick:
+            # A long selection must not make others wait: it is tried without the lock first.
+            result = self._attempt(pool, spec, bound, key, watch)
+            if result is not None:
+                return result
+        with watch.stage("queue"):
+            pool.selection_lock.acquire()
+        try:
+            for _ in range(RESERVE_ATTEMPTS):
+                result = self._attempt(pool, spec, bound, key, watch)
+                if result is not None:
+                    return result
+        finally:
+            pool.selection_lock.release()
+        raise AssayError(Reason.CONFLICT, "Other workers kept taking the samples that were picked. Try again.")
+
+    def _attempt(
+        self, pool: Pool, spec: BatchSpec, bound: BoundPlan, key: RequestKey, watch: Stopwatch
+    ) -> BatchResult | None:
+        """One selection and reservation; None where somebody else was faster."""
+        snapshot = pool.snapshot
+        checks.filter_fits(bound.plan.filter, snapshot.attributes)
         selection = Selection(snapshot, bound, spec.seed, pool.predictions, self._limits, watch)
         chosen = selection.run(spec.size, allow_fewer=True)
         with watch.stage("describe"):
@@ -247,6 +258,8 @@ def _default_plan(pool: Pool, snapshot: Snapshot) -> Plan:
     predictions = pool.predictions.of(snapshot)
     if predictions is None:
         return Plan(preset="random")
+    if predictions.source.name == "head":
+        return Plan(preset="margin")
     unknown = snapshot.mask((State.UNLABELED,)) & ~predictions.known(snapshot)
     return Plan(preset="random" if unknown.any() else "margin")
 

@@ -341,8 +341,8 @@ class ScoreStream:
 
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
-    """A batch to lease, for ttl seconds. plan None means "margin", or "random" where not every sample that may be picked
-    has a prediction yet."""
+    """A batch to lease, for ttl seconds. plan None means "margin", or "random" where not every sample that may be
+    picked has a prediction yet."""
 
     worker: str
     size: int

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any, Protocol, cast
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.messages import Plan, PresetView, ScoreTerm, SelectTerm, Shortlist
@@ -13,6 +14,7 @@ from assay.server.core.types import AllOf, Filter
 from assay.strategies import Need, Scorer, Selector, Strategy, kind, params
 
 MAX_SCORES = 8
+OF_PREDICTIONS = frozenset({Need.LOGITS, Need.PROBS})
 TOP = "top"
 
 PRESETS = {
@@ -85,10 +87,26 @@ class BoundPlan:
     selector_params: Any
     needs: frozenset[Need]
 
+    @property
+    def quick(self) -> bool:
+        """Whether it only ranks what is kept of the model's predictions: milliseconds, whatever the pool."""
+        return self.needs <= OF_PREDICTIONS
+
 
 def bind(plan: Plan, extra_filter: Filter | None, registry: Registry) -> BoundPlan:
     """Expands, checks and binds a plan. Raises AssayError(INVALID_PLAN) and StrategyError (unknown strategy, bad
     parameter)."""
+    if plan == Plan(preset=plan.preset) and extra_filter is None:
+        return _bind_preset(plan.preset, cast(Hashable, registry))
+    return _bind(plan, extra_filter, registry)
+
+
+@lru_cache(maxsize=64)
+def _bind_preset(preset: str, registry: Hashable) -> BoundPlan:
+    return _bind(Plan(preset=preset), None, cast(Registry, registry))
+
+
+def _bind(plan: Plan, extra_filter: Filter | None, registry: Registry) -> BoundPlan:
     expanded = expand(plan)
     _check(expanded)
     scores = tuple(_bind_score(term, registry) for term in expanded.scores)

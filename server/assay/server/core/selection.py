@@ -11,7 +11,7 @@ import numpy as np
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.limits import Limits
 from assay.server.core.messages import Provenance
-from assay.server.core.plans import TOP, BoundPlan, BoundScore
+from assay.server.core.plans import OF_PREDICTIONS, TOP, BoundPlan, BoundScore
 from assay.server.core.predictions import PredictionCache, Predictions
 from assay.server.core.snapshot import Snapshot
 from assay.server.core.types import FloatArray, MaskArray, RowArray, State
@@ -22,8 +22,7 @@ from assay.strategies.topk import top_k
 
 # Rows scored at once by a scorer that needs embeddings.
 SCORE_BLOCK_ROWS = 16_384
-_OF_PREDICTIONS = frozenset({Need.LOGITS, Need.PROBS})
-_SERVED = _OF_PREDICTIONS | {
+_SERVED = OF_PREDICTIONS | {
     Need.EMBEDDINGS,
     Need.LABELED_EMBEDDINGS,
     Need.LABELED_CLASSES,
@@ -112,7 +111,7 @@ class Selection:
     def provenance(self, candidates: int) -> Provenance:
         """What this selection is computed from."""
         pool = self.snapshot.pool
-        predictions = self._predictions() if self.bound.needs & (_OF_PREDICTIONS | {Need.MEMBER_PROBS}) else None
+        predictions = self._predictions() if self.bound.needs & (OF_PREDICTIONS | {Need.MEMBER_PROBS}) else None
         source = predictions.source.name if predictions else "none"
         return Provenance(
             backbone=pool.backbone,
@@ -145,7 +144,7 @@ class Selection:
             return product_N
 
     def _scores(self, bound: BoundScore, mask_N: MaskArray) -> FloatArray:
-        if bound.scorer.needs <= _OF_PREDICTIONS:
+        if bound.scorer.needs <= OF_PREDICTIONS:
             predictions = self.require_predictions(bound.scorer, mask_N)
             return predictions.scores(self.snapshot, bound.scorer, bound.params, bound.params_json)
         out_N = np.zeros(self.snapshot.row_count, np.float32)
@@ -163,7 +162,7 @@ class Selection:
             beyond = strategy.needs - _SERVED
             if beyond:
                 raise _beyond(strategy.name, beyond)
-            if strategy.needs & _OF_PREDICTIONS:
+            if strategy.needs & OF_PREDICTIONS:
                 self.require_source(strategy.name)
             if Need.MEMBER_PROBS in strategy.needs and self._members() < 2:
                 raise _not_stochastic(strategy.name)
@@ -225,7 +224,7 @@ class Selection:
             Need.MEMBER_PROBS: partial(self._member_probs, rows),
         }
         arrays = {need: maker for need, maker in makers.items() if need in needs}
-        if needs & _OF_PREDICTIONS:
+        if needs & OF_PREDICTIONS:
             mask_N = np.zeros(self.snapshot.row_count, np.bool_)
             mask_N[rows] = True
             predictions = self.require_predictions(strategy, mask_N)

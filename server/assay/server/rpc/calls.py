@@ -17,7 +17,7 @@ from assay.server.rpc.execution import Lane, Lanes
 from assay.server.rpc.gate import Gate
 
 Context = grpc.aio.ServicerContext[Any, Any]
-LaneName = Literal["compute", "io", "ingest", "upload", "wait"]
+LaneName = Literal["compute", "batch", "io", "ingest", "upload", "wait"]
 S = TypeVar("S", bound="Edge")
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)

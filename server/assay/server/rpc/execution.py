@@ -69,6 +69,7 @@ class Lanes:
 
     Attributes:
         compute: scoring, selection, prediction, search.
+        batch: batches for workers, who wait in front of a screen: never behind a long computation of somebody else.
         io: look-ups and short transactions.
         ingest: storing and embedding of batches.
         upload: model uploads, each of which waits for its client.
@@ -76,6 +77,7 @@ class Lanes:
     """
 
     compute: Lane
+    batch: Lane
     io: Lane
     ingest: Lane
     upload: Lane
@@ -92,10 +94,12 @@ class Lanes:
 
 
 def open_lanes(compute_threads: int = 0, compute_queue: int = 64) -> Lanes:
-    """Lanes; 0 compute threads means one per core, and at least 4."""
-    threads = compute_threads or max(4, os.cpu_count() or 1)
+    """Lanes; 0 compute threads means one per core, and at least 2: more would only take the interpreter's lock from each
+    other."""
+    threads = compute_threads or max(2, os.cpu_count() or 1)
     return Lanes(
         compute=Lane("compute", threads, compute_queue),
+        batch=Lane("batch", threads, compute_queue),
         io=Lane("io", 16, 256),
         ingest=Lane("ingest", 4, 64),
         upload=Lane("upload", 4, 0),

@@ -41,7 +41,7 @@ class LabelingServicer(Edge, labeling_pb2_grpc.LabelingServicer):
             labeling_pb2.EXPORT_FORMAT_PARQUET: parquet,
         }
 
-    @unary("compute", labeling_pb2.NextBatchResponse)
+    @unary("batch", labeling_pb2.NextBatchResponse)
     def NextBatch(self, request: labeling_pb2.NextBatchRequest) -> labeling_pb2.NextBatchResponse:
         pool_id = names.parse_pool(request.pool)
         key = request_key("NextBatch", pool_id, request, bind(batch_message, pool_id))
