@@ -94,8 +94,8 @@ class Lanes:
 
 
 def open_lanes(compute_threads: int = 0, compute_queue: int = 64) -> Lanes:
-    """Lanes; 0 compute threads means one per core, and at least 2: more would only take the interpreter's lock from each
-    other."""
+    """Lanes; 0 compute threads means one per core, and at least 2: more would only take the interpreter's lock from
+    each other."""
     threads = compute_threads or max(2, os.cpu_count() or 1)
     return Lanes(
         compute=Lane("compute", threads, compute_queue),
