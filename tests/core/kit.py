@@ -112,7 +112,7 @@ class House:
 
     root: Path
     clock: SetClock = field(default_factory=SetClock)
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = field(default_factory=lambda: Limits(quiet_seconds=0.0))
     registry: Registry = assay.strategies
     index_from: int = 10**9
     opened: list[Assay] = field(default_factory=list)

@@ -23,7 +23,7 @@ Payload: TypeAlias = str | bytes | Mapping[str, Any] | None
 
 _PATH = "/assay.v1.Pools/AddSamples"
 MAX_ROWS = 65_536
-MESSAGE_BYTES = 8 * 1024 * 1024
+MESSAGE_BYTES = 16 * 1024 * 1024
 # What tags, lengths and list entries add to the bare values of one sample, with room to spare.
 _ROW_OVERHEAD = 16
 
@@ -61,7 +61,7 @@ def add_samples(
         predictions: class probabilities of your own model, one row per id.
         on_conflict: what to do with ids that the pool already has.
         request_id: idempotency key; made up if not given. Sent again after a failure, it continues where it broke.
-        batch_size: most samples per message, up to 65,536; messages are kept to about 8 MiB in any case.
+        batch_size: most samples per message, up to 65,536; messages are kept to about 16 MiB in any case.
         progress: called with the samples sent and all samples, from another thread.
 
     Raises:

@@ -78,6 +78,7 @@ class Assay:
             ports.indexes,
             Merger(ports.segments, limits.segment_bytes, humble.run),
             humble,
+            limits.quiet_seconds,
             ports.clock,
             opener.unverified,
         )

@@ -24,6 +24,9 @@ IDLE_SECONDS = 0.5
 FAILED_SECONDS = 30.0
 # An index is extended once this share of its size waits outside it; until then those rows are searched exactly.
 STALE_SHARE = 0.2
+# While batches keep coming, merging waits for so many files, and an index for so long.
+MANY_FILES = 256
+PATIENCE_SECONDS = 60.0
 
 
 class Background:
@@ -36,6 +39,7 @@ class Background:
         indexes: IndexBuilder,
         merger: Merger,
         humble: HumbleThreads,
+        quiet_seconds: float,
         clock: Clock,
         unverified: list[tuple[str, SegmentFile]],
     ) -> None:
@@ -44,11 +48,13 @@ class Background:
         self._indexes = indexes
         self._merger = merger
         self._humble = humble
+        self._quiet_seconds = quiet_seconds
         self._clock = clock
         self._unverified = unverified
         self._stop = threading.Event()
         self._retry_at: dict[tuple[str, int], float] = {}
         self._tried_to_load: set[tuple[int, str]] = set()
+        self._due_since: dict[int, float] = {}
         self._threads = [
             threading.Thread(target=self._loop, args=(work,), name=name, daemon=True)
             for name, work in (("leases", self.expire), ("merging", self.tidy), ("indexing", self.index))
@@ -81,7 +87,7 @@ class Background:
             pool_id, file = self._unverified.pop()
             self._each("verify", lambda pool: pool.snapshot.pool.pool_id == pool_id and self._verify(pool, file))
             return True
-        return self._each("merge", self._merger.merge_once)
+        return self._each("merge", self._merge)
 
     def index(self) -> bool:
         """Builds or extends one approximate index; returns whether there was one to build."""
@@ -102,6 +108,15 @@ class Background:
                     log.exception("background work failed: %s in pool %s", what, pool.snapshot.pool.pool_id)
                     self._retry_at[key] = time.monotonic() + FAILED_SECONDS
         return busy
+
+    def _ingesting(self, pool: Pool) -> bool:
+        """Whether more batches are to be expected: this work then leaves the disk and the processor to them."""
+        return time.monotonic() - pool.last_ingest < self._quiet_seconds
+
+    def _merge(self, pool: Pool) -> bool:
+        if self._ingesting(pool) and len(pool.snapshot.samples) < MANY_FILES:
+            return False
+        return self._merger.merge_once(pool)
 
     def _verify(self, pool: Pool, file: SegmentFile) -> bool:
         if file.file not in pool.snapshot.file_names:
@@ -126,6 +141,10 @@ class Background:
             if stored is not None:
                 pool.publish_index(record.space, stored)
             return True
+        due_since = self._due_since.setdefault(record.uid, time.monotonic())
+        if self._ingesting(pool) and time.monotonic() - due_since < PATIENCE_SECONDS:
+            return False
+        del self._due_since[record.uid]
         pool.index_building = True
         try:
             index = self._humble.run(

@@ -124,6 +124,7 @@ class Ingest:
         except BaseException:
             self._segments.discard(file.file for file in files)
             raise
+        pool.note_ingest()
         return result
 
     def _vectors(self, snapshot: Snapshot, batch: IngestBatch) -> Vectors:

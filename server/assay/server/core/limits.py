@@ -22,6 +22,7 @@ class Limits:
         verify_bytes: files up to this total are read against their checksums before the pool serves; those beyond it
             are read in the background afterwards.
         segment_bytes: size up to which small files are merged.
+        quiet_seconds: a pool is at rest so long after its last batch; background work waits for that, within bounds.
         request_memory_s: how long responses are remembered by request id.
     """
 
@@ -36,4 +37,5 @@ class Limits:
     max_selector_bytes: int = 4096 * MIB
     verify_bytes: int = 8192 * MIB
     segment_bytes: int = 256 * MIB
+    quiet_seconds: float = 1.0
     request_memory_s: float = 7 * 86_400.0

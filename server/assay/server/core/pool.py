@@ -1,7 +1,9 @@
 """An open pool: the current snapshot, and the one way to change it."""
 
 import dataclasses
+import math
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -100,6 +102,7 @@ class Pool:
         self.predictions = predictions
         self.closed = False
         self.index_building = False
+        self.last_ingest = -math.inf
 
     @property
     def snapshot(self) -> Snapshot:
@@ -129,6 +132,10 @@ class Pool:
                 yield change
                 after = change.finish(key, self._clock.now())
             self._snapshot = after
+
+    def note_ingest(self) -> None:
+        """Remembers that a batch came just now."""
+        self.last_ingest = time.monotonic()
 
     def publish_index(self, space: str, index: SearchIndex) -> None:
         """Puts an index of a space in service, unless another space became active meanwhile."""
