@@ -9,7 +9,7 @@ import numpy as np
 from assay.server.core import checks, picks, plans
 from assay.server.core.directory import PoolDirectory
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.leases import check_in_lease, expire_due, free, held, lease_not_found, shrink, view
+from assay.server.core.leases import add, check_in_lease, expire_due, free, held, lease_not_found, shrink, view
 from assay.server.core.limits import Limits
 from assay.server.core.messages import (
     BatchResult,
@@ -131,7 +131,7 @@ class LabelingService:
         )
         change.tx.add_lease(uid, lease)
         change.mark(rows, State.LEASED)
-        change.replace(leases={**before.leases, lease.lease_id: lease})
+        add(change, lease, now)
         change.replace_pool(next_fencing_token=token + 1)
         by_row = {pick.sample.row: pick.sample.record.id for pick in views}
         ids = tuple(by_row[row] for row in lease.rows)
@@ -173,7 +173,7 @@ class LabelingService:
             now = self._clock.now()
             lease = replace(self._held(change, lease_id, fencing_token), expire_time=now + ttl)
             change.tx.renew_lease(change.before.pool.uid, lease_id, lease.expire_time)
-            change.replace(leases={**change.before.leases, lease_id: lease})
+            add(change, lease, now)
             result = view(change.before, lease)
             change.answer(result)
         return result

@@ -1,5 +1,7 @@
 """Leases: who holds which rows until when."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +20,8 @@ def view(snapshot: Snapshot, lease: LeaseRecord) -> LeaseView:
 
 def expire_due(pool: Pool, now: float) -> int:
     """Ends the leases whose time ran out and frees their samples; returns how many ended."""
-    if not any(lease.expire_time <= now for lease in pool.snapshot.leases.values()):
+    snapshot = pool.snapshot
+    if now < snapshot.earliest_expiry or not any(lease.expire_time <= now for lease in snapshot.leases.values()):
         return 0
     with pool.change() as change:
         due = [lease for lease in change.before.leases.values() if lease.expire_time <= now]
@@ -26,8 +29,24 @@ def expire_due(pool: Pool, now: float) -> int:
             change.tx.expire_lease(change.before.pool.uid, lease.lease_id)
             free(change, rows_array(lease.rows), State.UNLABELED)
         ended = {lease.lease_id for lease in due}
-        change.replace(leases={k: lease for k, lease in change.before.leases.items() if k not in ended})
+        left = {k: lease for k, lease in change.before.leases.items() if k not in ended}
+        change.replace(leases=left, earliest_expiry=earliest_expiry(left.values()))
     return len(due)
+
+
+def add(change: Change, lease: LeaseRecord, now: float) -> None:
+    """Puts a lease, new or renewed, into the snapshot to come."""
+    leases = {**change.before.leases, lease.lease_id: lease}
+    bound = change.before.earliest_expiry
+    if bound <= now:
+        # The lease that the bound stood for has ended early.
+        bound = earliest_expiry(leases.values())
+    change.replace(leases=leases, earliest_expiry=min(bound, lease.expire_time))
+
+
+def earliest_expiry(leases: Iterable[LeaseRecord]) -> float:
+    """When the first of the leases ends; never, if there is none."""
+    return min((lease.expire_time for lease in leases), default=math.inf)
 
 
 def free(change: Change, rows: RowArray, state: State) -> None:

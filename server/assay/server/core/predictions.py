@@ -146,6 +146,7 @@ class Predictions:
         self._lock = threading.Lock()
         self._values_NC: FloatArray = scratch.array((0, class_count))
         self._known_N: MaskArray = np.empty(0, np.bool_)
+        self._complete = True
         self._filled = 0
         self._scores: OrderedDict[str, FloatArray] = OrderedDict()
 
@@ -165,6 +166,11 @@ class Predictions:
         """Rows that the source predicts. Shape [row_count]."""
         self.values(snapshot)
         return self._known_N[: snapshot.row_count]
+
+    def complete(self, snapshot: Snapshot) -> bool:
+        """Whether the source predicts every row."""
+        self.values(snapshot)
+        return self._complete
 
     def scores(self, snapshot: Snapshot, scorer: Scorer, params: Any, params_json: Mapping[str, Any]) -> FloatArray:
         """Scores of every row by a scorer that needs nothing but predictions. Shape [row_count]."""
@@ -195,6 +201,7 @@ class Predictions:
         unknown = np.isnan(fresh_NC[:, 0])
         fresh_NC[unknown] = 1.0 / self._class_count
         self._known_N[self._filled : count] = ~unknown
+        self._complete = self._complete and not unknown.any()
         self._filled = count
 
     def _reserve(self, count: int) -> None:

@@ -174,6 +174,8 @@ class Selection:
     def require_predictions(self, strategy: Scorer | Selector, mask_N: MaskArray) -> Predictions:
         """Predictions of all candidates. Raises AssayError(NEED_MISSING)."""
         predictions = self.require_source(strategy.name)
+        if predictions.complete(self.snapshot):
+            return predictions
         unknown = mask_N & ~predictions.known(self.snapshot)
         if unknown.any():
             raise _some_unpredicted(strategy.name, predictions.source.name, int(np.count_nonzero(unknown)))

@@ -1,5 +1,6 @@
 """A pool at one moment: immutable, so that a reader is never blocked by, nor sees half of, a change."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,6 +54,7 @@ class Snapshot:
         states: State of each row.
         classes: class index of each row's label, -1 without one.
         leases: live leases by id.
+        earliest_expiry: no lease ends before it.
         backbone, head: the current model.
         damaged: files that cannot be served.
     """
@@ -64,6 +66,7 @@ class Snapshot:
     states: RowColumn
     classes: RowColumn
     leases: Mapping[str, LeaseRecord]
+    earliest_expiry: float = -math.inf
     backbone: ActiveBackbone | None = None
     head: ActiveHead | None = None
     index: SearchIndex | None = None
@@ -93,9 +96,10 @@ class Snapshot:
     def mask(self, states: Sequence[State], condition: Filter | None = None) -> MaskArray:
         """Rows in one of the states that match a filter. Shape [row_count]."""
         column = self.states.array
-        mask: MaskArray = column == states[0]
+        # As bytes: an enum member would widen the whole column to its own type.
+        mask: MaskArray = column == np.uint8(states[0])
         for state in states[1:]:
-            mask |= column == state
+            mask |= column == np.uint8(state)
         return mask if condition is None else mask & self.matches(condition)
 
     def matches(self, condition: Filter) -> MaskArray:
