@@ -7,9 +7,9 @@ import pytest
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason, RequestReplayed
-from assay.server.core.messages import BatchResult, BatchSpec, Plan, SubmitResult
-from assay.server.core.pool import NO_KEY
-from assay.server.core.types import HasId, OnConflict, State
+from assay.server.core.messages import BatchResult, BatchSpec, MineSpec, Plan, SubmitResult
+from assay.server.core.pool import MAX_RESPONSE, NO_KEY
+from assay.server.core.types import HasId, OnConflict, RequestKey, State
 from tests.core.kit import (
     POOL,
     House,
@@ -350,3 +350,13 @@ def test_batches_carry_predictions_when_asked(core: Assay) -> None:
     add(core, ["a"], predictions_NC=np.array([[0.2, 0.7, 0.1]], np.float32))
     taken = core.labeling.next_batch(POOL, BatchSpec("ada", 1, predictions=2, payload=False), NO_KEY)
     assert [(name, round(share, 6)) for name, share in taken.picks[0].predictions] == [("bee", 0.7), ("ant", 0.2)]
+
+
+def test_a_reply_that_no_caller_could_receive_leases_nothing(core: Assay) -> None:
+    fill(core, 3)
+    before = standing(core)
+    large = RequestKey("r1", "test", "", lambda result: bytes(MAX_RESPONSE + 1))
+    refused(Reason.TOO_LARGE, lambda: next_batch(core, 3, request=large))
+    refused(Reason.TOO_LARGE, lambda: core.mining.mine(POOL, MineSpec(3, RANDOM), large))
+    assert standing(core) == before
+    assert len(next_batch(core, 3, request=key("r1")).picks) == 3

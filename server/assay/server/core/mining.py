@@ -19,6 +19,7 @@ from assay.server.core.messages import (
     StrategyView,
 )
 from assay.server.core.plans import PRESETS, Registry
+from assay.server.core.pool import response_of
 from assay.server.core.ports import Catalog, Clock
 from assay.server.core.selection import Selection, Stopwatch
 from assay.server.core.snapshot import Snapshot
@@ -109,7 +110,7 @@ class MiningService:
                 response = tx.recall(key)
                 if response is not None:
                     raise RequestReplayed(response)
-                tx.remember(key, key.encode(result), self._clock.now())
+                tx.remember(key, response_of(key, result), self._clock.now())
 
     def _estimate(self, selection: Selection, size: int) -> MineResult:
         """Checks a plan as far as that needs no computing, and says what it would cost."""

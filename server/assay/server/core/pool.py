@@ -17,6 +17,8 @@ from assay.server.core.predictions import PredictionCache
 from assay.server.core.snapshot import Snapshot
 from assay.server.core.types import RequestKey, RowArray, State
 
+# Bytes of a response; half of what a gRPC message may hold unless configured otherwise.
+MAX_RESPONSE = 32 << 20
 NO_KEY = RequestKey("", "", "", lambda _: b"")
 
 
@@ -70,7 +72,7 @@ class Change:
         """Writes what every change writes, and returns the snapshot to publish."""
         self.tx.update_pool(self.before.pool.uid, **self._pool_changes)
         if key.request_id:
-            self.tx.remember(key, key.encode(self._answer), now)
+            self.tx.remember(key, response_of(key, self._answer), now)
         return dataclasses.replace(self._after, pool=dataclasses.replace(self._after.pool, **self._pool_changes))
 
 
@@ -157,6 +159,20 @@ def _replay(tx: CatalogTx, key: RequestKey) -> None:
     response = tx.recall(key)
     if response is not None:
         raise RequestReplayed(response)
+
+
+def response_of(key: RequestKey, answer: object) -> bytes:
+    """The response to remember. Raises AssayError(TOO_LARGE), which undoes the request, for one that no caller could
+    receive and that would swell the catalog."""
+    response = key.encode(answer)
+    if len(response) > MAX_RESPONSE:
+        raise AssayError(
+            Reason.TOO_LARGE,
+            f"The reply has {len(response):,} bytes; at most {MAX_RESPONSE:,} are sent and remembered. Ask for fewer "
+            "samples, or leave their payloads out.",
+            bytes=len(response),
+        )
+    return response
 
 
 def pool_not_found(pool_id: str) -> AssayError:
