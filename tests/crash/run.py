@@ -78,7 +78,7 @@ class CrashRun:
     """
 
     def __init__(self, directory: Path, seed: int) -> None:
-        self.server = ServerProcess(directory, log_level="warning")
+        self.server = ServerProcess(directory, log_level="warning", quiet_seconds=0)
         self.ledger = Ledger()
         self.tally = Tally()
         self._rng = Random(seed)

@@ -48,6 +48,7 @@ class Config:
         max_model_bytes: bytes of a backbone.
         scratch_memory_bytes: derived arrays up to this size are kept in memory, larger ones in nameless files.
         verify_bytes: bytes read against their checksums before serving; the rest is read afterwards.
+        quiet_seconds: merging and indexing wait, within bounds, until no batch has come for so long.
     """
 
     data_dir: Path = Path("assay-data")
@@ -70,6 +71,7 @@ class Config:
     max_model_bytes: int = 2048 * MIB
     scratch_memory_bytes: int = 256 * MIB
     verify_bytes: int = 8192 * MIB
+    quiet_seconds: float = 1.0
 
     @property
     def catalog(self) -> str:
@@ -243,4 +245,5 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "max_model_bytes": (1, 1 << 40),
     "scratch_memory_bytes": (0, 1 << 60),
     "verify_bytes": (0, 1 << 60),
+    "quiet_seconds": (0, 3600),
 }

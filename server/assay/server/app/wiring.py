@@ -17,6 +17,7 @@ def limits(config: Config) -> Limits:
         max_batch_rows=config.max_batch_rows,
         max_model_bytes=config.max_model_bytes,
         verify_bytes=config.verify_bytes,
+        quiet_seconds=config.quiet_seconds,
     )
 
 
