@@ -2,16 +2,21 @@
 
 import os
 import platform
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import grpc
 import numpy as np
 import torch
+from sink import METHOD
 
 from assay.strategies import score
 from assay.strategies.topk import top_k
 
 BLOCK_BYTES = 8 << 20
+MESSAGE_BYTES = 16 << 20
 
 
 def describe() -> dict[str, object]:
@@ -40,6 +45,23 @@ def raw_write_seconds(folder: Path, array: np.ndarray) -> float:
         os.fsync(file.fileno())
     seconds = time.perf_counter() - start
     path.unlink()
+    return seconds
+
+
+def grpc_stream_seconds(array: np.ndarray) -> float:
+    """Sending an array's bytes in messages of 16 MiB to a server in another process that drops them: no storing, no
+    checking, no protobuf. What an ingest through Python's gRPC can at best take."""
+    view = memoryview(array.reshape(-1).view(np.uint8))
+    command = [sys.executable, str(Path(__file__).with_name("sink.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as sink:
+        assert sink.stdout is not None
+        with grpc.insecure_channel(f"127.0.0.1:{int(sink.stdout.readline())}") as channel:
+            send = channel.stream_unary(METHOD)
+            start = time.perf_counter()
+            received = send(bytes(view[at : at + MESSAGE_BYTES]) for at in range(0, len(view), MESSAGE_BYTES))
+            seconds = time.perf_counter() - start
+        sink.communicate()
+    assert int(received) == len(view)
     return seconds
 
 

@@ -51,6 +51,7 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
         "mb_per_s": vectors_ND.nbytes / 1e6 / raw_write_s,
         "first_seconds": first_s,
     }
+    results["grpc_stream"] = {"seconds": median(machine.grpc_stream_seconds(vectors_ND) for _ in range(3))}
     server = ServerProcess(folder / "data")
     server.start()
     try:
