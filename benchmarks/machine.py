@@ -13,7 +13,7 @@ import torch
 from sink import METHOD
 
 from assay.strategies import score
-from assay.strategies.topk import top_k
+from assay.strategies.kernels.topk import top_k
 
 BLOCK_BYTES = 8 << 20
 MESSAGE_BYTES = 16 << 20

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,16 +13,23 @@ from jsonschema import Draft202012Validator
 
 from assay.strategies import Candidates, Need, NoParams, Selection, get, names
 from assay.strategies.params import schema
+from assay.strategies.registry import broken, kinds
 from assay.strategies.testing import check_strategy, checks_for
 from assay.strategies.top import Top
-from assay.strategies.uncertainty import Uncertainty
-
-EVERY_CHECK = [
-    pytest.param(check, id=f"{strategy}-{name}") for strategy in names() for name, check in checks_for(get(strategy))
-]
+from assay.strategies.uncertainty.softmax import Uncertainty
 
 
-@pytest.mark.parametrize("check", EVERY_CHECK)
+def every_check() -> Iterator[Any]:
+    """One parameter for each check of each strategy; a strategy that does not load is one failing parameter."""
+    for strategy in names():
+        if strategy in broken():
+            yield pytest.param(partial(get, strategy), id=f"{strategy}-loads")
+            continue
+        for name, check in checks_for(get(strategy)):
+            yield pytest.param(check, id=f"{strategy}-{name}")
+
+
+@pytest.mark.parametrize("check", list(every_check()))
 def test_strategy_conforms(check: Callable[[], None]) -> None:
     check()
 
@@ -33,7 +41,7 @@ def test_report_lists_every_check() -> None:
     assert {"scores_stream", "scores_stream_from_logits", "nan_is_refused"} <= set(report.passed)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", sorted(kinds()))
 def test_schema_is_valid_json_schema(name: str) -> None:
     described = schema(get(name).params)
     Draft202012Validator.check_schema(described)

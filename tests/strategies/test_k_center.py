@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-import assay.strategies.k_center as module
+import assay.strategies.diversity.k_center as module
 from assay.strategies import StrategyError, select
 from tests.strategies import references
 

@@ -12,7 +12,7 @@ import pytest
 from assay.strategies import StrategyError, UnknownStrategy, get, kind, names, registry
 
 THIRD_PARTY = """
-from assay.strategies.random import Random
+from assay.strategies.diversity.random import Random
 class Theirs(Random):
     name = "theirs"
 class Replacement(Random):

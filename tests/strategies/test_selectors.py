@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.strategies import Candidates, StrategyError, get, select
-from assay.strategies.random import hash_keys, hash_order
+from assay.strategies.kernels.hashing import hash_keys, hash_order
 from assay.strategies.top import top
 
 

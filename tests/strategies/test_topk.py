@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from assay.strategies import StrategyError, topk
-from assay.strategies.topk import top_k
+from assay.strategies import StrategyError
+from assay.strategies.kernels import topk
+from assay.strategies.kernels.topk import top_k
 from tests.strategies import references
 
 VALUES = st.one_of(st.integers(-3, 3).map(float), st.floats(width=32, allow_nan=False))

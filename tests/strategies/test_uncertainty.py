@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from assay.strategies import Candidates, Need, StrategyError, fused, score
-from assay.strategies.tensors import alone, borrow, spread
+from assay.strategies import Candidates, Need, StrategyError, score
+from assay.strategies.kernels import fused
+from assay.strategies.kernels.tensors import alone, borrow, spread
 from tests.strategies import references
 
 LOGITS = hnp.arrays(np.float32, st.tuples(st.integers(1, 12), st.integers(1, 7)), elements=st.floats(-30, 30, width=32))

@@ -4,6 +4,9 @@ A **scorer** is a pure, row-independent function from a block of candidates to o
 streams, shards and merges. A **selector** looks at all candidates together and picks some of them in order.
 Both declare as data which arrays they need; the caller computes those and nothing else.
 
+A strategy may have `optional: frozenset[Need]` too: arrays that it uses where the caller has them and does without
+otherwise. A selector may have `greedy: bool`: True if the picks of a smaller size begin those of a larger one.
+
 Everywhere: a higher score is more informative, ties go to the lower index, and NaN is an error.
 """
 
@@ -70,7 +73,7 @@ class Scorer(Protocol):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """The arrays that `score` may read, and no others."""
+        """The arrays that `score` may read, besides `optional` ones and no others."""
 
     @property
     def params(self) -> type[Any]:
@@ -94,7 +97,7 @@ class Selector(Protocol):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """The arrays that `select` may read, and no others."""
+        """The arrays that `select` may read, besides `optional` ones and no others."""
 
     @property
     def params(self) -> type[Any]:
@@ -133,6 +136,11 @@ def kind(strategy: Strategy) -> Literal["scorer", "selector"]:
     if is_scorer == is_selector:
         raise StrategyError("NOT_A_STRATEGY", f"{strategy!r} is neither a scorer nor a selector, or claims to be both")
     return "scorer" if is_scorer else "selector"
+
+
+def optional_needs(strategy: Strategy) -> frozenset[Need]:
+    """The arrays that a strategy uses if there are any, besides those it needs."""
+    return frozenset(getattr(strategy, "optional", frozenset()))
 
 
 def checked_size(size: int, candidates: Candidates) -> int:

@@ -21,9 +21,10 @@ _NEED_NAMES = frozenset(need.value for need in Need)
 def score(name: str, **arrays_and_params: Any) -> NDArray[np.float32]:
     """float32 scores of a scorer, one per candidate, higher = more informative.
 
-    Arrays go by the names of `Need` and are converted to float32 or int64: logits and probs (N, C),
-    embeddings (N, D), member_probs (K, N, C), labeled_embeddings (L, D), labeled_classes (L,), knn_graph (N, K),
-    clusters (N,). All other keywords are parameters of the strategy.
+    Arrays go by the names of `Need` and are converted to float32 or int64: logits, probs and label_probs (N, C),
+    embeddings (N, D), member_probs (K, N, C), member_values (K, N), labeled_embeddings (L, D), labeled_classes (L,),
+    labeled_probs (L, C), query_embeddings (Q, D), head_weights (C, D), head_bias (C,), part_probs (M, C) with
+    part_offsets (N + 1,), knn_graph (N, K), clusters (N,). All other keywords are parameters of the strategy.
     Raises UnknownStrategy, InvalidParams, NeedMissing, or StrategyError for arrays that cannot be scored.
     """
     strategy = get(name)
@@ -34,23 +35,39 @@ def score(name: str, **arrays_and_params: Any) -> NDArray[np.float32]:
 
 
 def select(
-    name: str, *, size: int, utility: ArrayLike | None = None, seed: int = 0, **arrays_and_params: Any
+    name: str, *, size: int, utility: ArrayLike | str | None = None, seed: int = 0, **arrays_and_params: Any
 ) -> Selection:
     """The picks of a strategy, in order; a scorer's are the `size` highest scores.
 
-    utility: (N,) scores that some selectors weigh or rank by. seed: the only source of randomness.
-    Arrays and parameters are given as to `score`, and the same errors are raised.
+    utility: what some selectors weigh or rank by: (N,) scores, or the name of a scorer to take them from. Where a
+    selector cannot do without and none is given, it is the margin of the probabilities, if there are any.
+    seed: the only source of randomness.
+    Arrays and parameters are given as to `score`, and the same errors are raised; UTILITY_MISSING besides.
     """
     strategy = get(name)
     arrays, params = _split(arrays_and_params)
-    utility_N = None if utility is None else np.asarray(utility, np.float32)
-    candidates = _candidates(arrays, utility_N)
+    given_N = None if utility is None or isinstance(utility, str) else np.asarray(utility, np.float32)
+    candidates = _candidates(arrays, given_N)
     if kind(strategy) == "scorer":
-        utility_N = _score(cast(Scorer, strategy), candidates, params)
+        given_N = _score(cast(Scorer, strategy), candidates, params)
         strategy, params = get("top"), {}
     selector = cast(Selector, strategy)
     _check_needs(selector.needs, candidates)
-    return selector.select(candidates, size, np.random.default_rng(seed), utility_N, parse(selector.params, params))
+    parsed = parse(selector.params, params)
+    utility_N = given_N if given_N is not None else _utility(utility, selector, candidates)
+    return selector.select(candidates, size, np.random.default_rng(seed), utility_N, parsed)
+
+
+def _utility(scorer: Any, selector: Selector, candidates: Candidates) -> NDArray[np.float32] | None:
+    """The scores of a scorer, or of the default one where the selector needs some."""
+    if scorer is None:
+        if not (selector.needs_utility and candidates.has(Need.PROBS)):
+            return None
+        scorer = "margin"
+    strategy = get(scorer)
+    if kind(strategy) != "scorer":
+        raise StrategyError("WRONG_KIND", f"{scorer!r} is a selector: name a scorer as utility")
+    return _score(cast(Scorer, strategy), candidates, {})
 
 
 def _split(arrays_and_params: Mapping[str, Any]) -> tuple[dict[Need, AnyArray], dict[str, Any]]:
@@ -65,6 +82,8 @@ def _split(arrays_and_params: Mapping[str, Any]) -> tuple[dict[Need, AnyArray], 
 
 def _candidates(arrays: dict[Need, AnyArray], utility_N: AnyArray | None) -> Candidates:
     sizes = [utility_N.size] if utility_N is not None else []
+    if Need.PART_OFFSETS in arrays:
+        sizes.append(max(arrays[Need.PART_OFFSETS].size - 1, 0))
     for need, array in arrays.items():
         axis = SPECS[need].candidate_axis
         if axis is not None and axis < array.ndim:

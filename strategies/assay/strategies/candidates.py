@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.strategies.errors import NeedMissing, StrategyError
-from assay.strategies.needs import SPECS, Need
+from assay.strategies.needs import PARTS, SPECS, Need
 
 AnyArray = np.ndarray[Any, Any]
 ArraySource = AnyArray | Callable[[], AnyArray]
@@ -100,6 +100,38 @@ class Candidates:
     def clusters_N(self) -> NDArray[np.int64]:
         return self.array(Need.CLUSTERS)
 
+    @property
+    def label_probs_NC(self) -> NDArray[np.float32]:
+        return self.array(Need.LABEL_PROBS)
+
+    @property
+    def member_values_KN(self) -> NDArray[np.float32]:
+        return self.array(Need.MEMBER_VALUES)
+
+    @property
+    def part_probs_MC(self) -> NDArray[np.float32]:
+        return self.array(Need.PART_PROBS)
+
+    @property
+    def part_offsets_O(self) -> NDArray[np.int64]:
+        return self.array(Need.PART_OFFSETS)
+
+    @property
+    def labeled_probs_LC(self) -> NDArray[np.float32]:
+        return self.array(Need.LABELED_PROBS)
+
+    @property
+    def query_embeddings_QD(self) -> NDArray[np.float32]:
+        return self.array(Need.QUERY_EMBEDDINGS)
+
+    @property
+    def head_weights_CD(self) -> NDArray[np.float32]:
+        return self.array(Need.HEAD_WEIGHTS)
+
+    @property
+    def head_bias_C(self) -> NDArray[np.float32]:
+        return self.array(Need.HEAD_BIAS)
+
     def _produce(self, need: Need) -> AnyArray:
         if need not in self._sources:
             if need is Need.PROBS and Need.LOGITS in self._sources:
@@ -108,7 +140,18 @@ class Candidates:
         source = self._sources[need]
         array = source() if callable(source) else source
         _check_shape(array, need, self.size)
+        if need in PARTS:
+            self._check_parts(need, array)
         return array
+
+    def _check_parts(self, need: Need, array: AnyArray) -> None:
+        """Offsets must ascend from 0, and end where the parts do."""
+        if need is Need.PART_PROBS:
+            count = int(self.unchecked(Need.PART_OFFSETS)[-1])
+            if len(array) != count:
+                raise StrategyError("INVALID_ARRAY", f"part_offsets end at {count}, but there are {len(array)} parts")
+        elif array[0] != 0 or bool((array[1:] < array[:-1]).any()):
+            raise StrategyError("INVALID_ARRAY", "part_offsets must begin with 0 and never descend")
 
     def _part(self, size: int, rows: slice | NDArray[np.int64]) -> Candidates:
         sources = {need: self._part_source(need, rows) for need in self._sources}
@@ -120,6 +163,9 @@ class Candidates:
         def produce() -> AnyArray:
             array = self.unchecked(need)
             axis = SPECS[need].candidate_axis
+            if need in PARTS:
+                probs_rows, offsets_O = parts_of(self.unchecked(Need.PART_OFFSETS), rows)
+                return offsets_O if need is Need.PART_OFFSETS else array[probs_rows]
             if axis is None:
                 return array
             part = array[(slice(None),) * axis + (rows,)]
@@ -135,6 +181,19 @@ def softmax(logits_NC: NDArray[np.float32]) -> NDArray[np.float32]:
     weights_NC: NDArray[np.float32] = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
     weights_NC /= weights_NC.sum(axis=1, keepdims=True)
     return weights_NC
+
+
+def parts_of(
+    offsets_O: NDArray[np.int64], rows: slice | NDArray[np.int64]
+) -> tuple[slice | NDArray[np.int64], NDArray[np.int64]]:
+    """Where the parts of some candidates are, and the offsets that these then have."""
+    starts_M, stops_M = offsets_O[:-1][rows], offsets_O[1:][rows]
+    new_offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(stops_M - starts_M)])
+    if isinstance(rows, slice):
+        first = int(starts_M[0]) if len(starts_M) else 0
+        return slice(first, first + int(new_offsets[-1])), new_offsets
+    shifts_M = np.repeat(starts_M - new_offsets[:-1], stops_M - starts_M)
+    return shifts_M + np.arange(new_offsets[-1]), new_offsets
 
 
 def _renumbered(neighbours_MK: AnyArray, rows: slice | NDArray[np.int64], size: int) -> AnyArray:

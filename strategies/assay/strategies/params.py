@@ -3,7 +3,8 @@
 A field says what it accepts in its metadata:
 `alpha: float = field(default=1.0, metadata={"doc": "...", "minimum": 0.0, "maximum": 10.0})`;
 `start: Literal["first", "mean"] = field(default="first", metadata={"doc": "..."})`.
-Types: bool, int, float, str, and Literal of one of them (or "enum" in the metadata). Every field has a default.
+Types: bool, int, float, str, Literal of one of them (or "enum" in the metadata), and tuple[float, ...], whose bounds
+hold for each item. Every field has a default.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from assay.strategies.errors import InvalidParams
 P = TypeVar("P")
 
 _JSON_TYPES: dict[type[Any], str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
+_LIST = tuple[float, ...]
 
 
 def schema(params_type: type[Any]) -> dict[str, Any]:
@@ -64,11 +66,15 @@ class _Rule:
             "enum": None if self.enum is None else list(self.enum),
         }
         present = {keyword: value for keyword, value in keywords.items() if value is not None}
-        return {"type": _JSON_TYPES[self.type], "default": self.default, **present}
+        if self.type is not tuple:
+            return {"type": _JSON_TYPES[self.type], "default": self.default, **present}
+        described = {"description": present.pop("description")} if self.doc is not None else {}
+        return {"type": "array", "items": {"type": "number", **present}, "default": list(self.default), **described}
 
     def checked(self, value: Any) -> Any:
-        converted = _converted(self.type, value)
-        if converted is None or not self._accepts(converted):
+        converted = _converted_items(value) if self.type is tuple else _converted(self.type, value)
+        items = converted if self.type is tuple and converted is not None else (converted,)
+        if converted is None or not all(self._accepts(item) for item in items):
             raise InvalidParams(self.name, f"{value!r} is refused; accepted: {self._accepted()}")
         return converted
 
@@ -84,7 +90,8 @@ class _Rule:
             return ", ".join(repr(choice) for choice in self.enum)
         bounds = [f"at least {self.minimum}"] * (self.minimum is not None)
         bounds += [f"at most {self.maximum}"] * (self.maximum is not None)
-        return " ".join([_JSON_TYPES[self.type], " and ".join(bounds)]).strip()
+        name = "list of numbers" if self.type is tuple else _JSON_TYPES[self.type]
+        return " ".join([name, " and ".join(bounds)]).strip()
 
 
 def _rules(params_type: type[Any]) -> list[_Rule]:
@@ -95,11 +102,18 @@ def _rules(params_type: type[Any]) -> list[_Rule]:
 def _rule(field: dataclasses.Field[Any], hint: Any) -> _Rule:
     literal = get_origin(hint) is Literal
     choices: tuple[Any, ...] | None = get_args(hint) if literal else field.metadata.get("enum")
-    kind = type(get_args(hint)[0]) if literal else hint
-    if kind not in _JSON_TYPES or field.default is dataclasses.MISSING:
-        raise TypeError(f"parameter {field.name!r} must be a bool, int, float or str with a default")
+    kind = type(get_args(hint)[0]) if literal else tuple if hint == _LIST else hint
+    if kind not in (*_JSON_TYPES, tuple) or field.default is dataclasses.MISSING:
+        raise TypeError(f"parameter {field.name!r} must be a bool, int, float, str or tuple[float, ...] with a default")
     bounds = field.metadata.get("minimum"), field.metadata.get("maximum")
     return _Rule(field.name, kind, field.default, field.metadata.get("doc"), *bounds, choices)
+
+
+def _converted_items(value: Any) -> tuple[float, ...] | None:
+    if not isinstance(value, (list, tuple)):
+        return None
+    items = [_converted(float, item) for item in value]
+    return None if None in items else tuple(item for item in items if item is not None)
 
 
 def _converted(kind: type[Any], value: Any) -> Any:

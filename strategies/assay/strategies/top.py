@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from assay.strategies.base import NoParams, Selection, checked_size, checked_utility
 from assay.strategies.candidates import Candidates
+from assay.strategies.kernels.topk import top_k
 from assay.strategies.needs import Need
-from assay.strategies.topk import top_k
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Top:
     params: ClassVar[type[NoParams]] = NoParams
     deterministic: ClassVar[bool] = True
     needs_utility: ClassVar[bool] = True
+    greedy: ClassVar[bool] = True
 
     def select(
         self,

@@ -17,8 +17,8 @@ from assay.server.core.snapshot import Snapshot
 from assay.server.core.types import FloatArray, MaskArray, RowArray, State
 from assay.strategies import Candidates, Need, Scorer, Selector
 from assay.strategies.candidates import ArraySource
-from assay.strategies.random import hash_order
-from assay.strategies.topk import top_k
+from assay.strategies.kernels.hashing import hash_order
+from assay.strategies.kernels.topk import top_k
 
 # Rows scored at once by a scorer that needs embeddings.
 SCORE_BLOCK_ROWS = 16_384

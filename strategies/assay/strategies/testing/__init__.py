@@ -12,18 +12,18 @@ or, one test per check:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from assay.strategies.base import Strategy, kind
+from assay.strategies.base import Strategy, kind, optional_needs
 from assay.strategies.needs import Need
 from assay.strategies.testing.common import COMMON_CHECKS
 from assay.strategies.testing.examples import example_arrays
-from assay.strategies.testing.from_logits import supplied_logits
 from assay.strategies.testing.scorers import SCORER_CHECKS
 from assay.strategies.testing.selectors import SELECTOR_CHECKS
+from assay.strategies.testing.stand_ins import supplied_logits, supplied_optional
 
 __all__ = ["Check", "Report", "check_strategy", "checks_for", "example_arrays"]
 
@@ -50,18 +50,25 @@ def check_strategy(strategy: Strategy) -> Report:
 def checks_for(strategy: Strategy) -> list[tuple[str, Check]]:
     """The checks that apply to this strategy, as (name, callable) pairs.
 
-    A strategy that declares probabilities goes through all of them twice: given probabilities, and given logits.
+    A strategy that declares probabilities goes through all of them twice: given probabilities, and given logits. One
+    that has optional arrays goes through them again with all of those.
     """
     checks = _checks(strategy, "")
     if Need.PROBS in strategy.needs and Need.LOGITS not in strategy.needs:
         checks += _checks(supplied_logits(strategy), "_from_logits")
+    if optional_needs(strategy):
+        checks += _checks(supplied_optional(strategy), "_with_optional", without={"missing_need_is_named"})
     return checks
 
 
-def _checks(strategy: Strategy, suffix: str) -> list[tuple[str, Check]]:
+def _checks(strategy: Strategy, suffix: str, without: Collection[str] = ()) -> list[tuple[str, Check]]:
     specific = SCORER_CHECKS if kind(strategy) == "scorer" else SELECTOR_CHECKS
     checks: dict[str, Callable[[Any], None]] = {**COMMON_CHECKS, **specific}
-    return [(name + suffix, partial(_named, name + suffix, check, strategy)) for name, check in checks.items()]
+    return [
+        (name + suffix, partial(_named, name + suffix, check, strategy))
+        for name, check in checks.items()
+        if name not in without
+    ]
 
 
 def _named(name: str, check: Callable[[Any], None], strategy: Strategy) -> None:

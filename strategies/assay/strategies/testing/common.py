@@ -89,6 +89,7 @@ def _nothing_labeled_is_handled(strategy: Strategy) -> None:
     empty: Arrays = {
         Need.LABELED_EMBEDDINGS: np.empty((0, DIM), np.float32),
         Need.LABELED_CLASSES: np.empty(0, np.int64),
+        Need.LABELED_PROBS: np.empty((0, CLASSES), np.float32),
     }
     absent = {need: array for need, array in arrays.items() if need in strategy.needs - LABELED}
     for supply in ({need: {**arrays, **empty}[need] for need in strategy.needs}, absent):
@@ -115,7 +116,23 @@ def _one_class_works(strategy: Strategy) -> None:
 def _zero_probabilities_work(strategy: Strategy) -> None:
     certain_NC = np.zeros((SIZE, CLASSES), np.float32)
     certain_NC[np.arange(SIZE), np.arange(SIZE) % CLASSES] = 1
-    run(strategy, {**example_arrays(), Need.PROBS: certain_NC, Need.MEMBER_PROBS: np.stack([certain_NC] * MEMBERS)})
+    arrays: Arrays = {
+        **example_arrays(),
+        Need.PROBS: certain_NC,
+        Need.MEMBER_PROBS: np.stack([certain_NC] * MEMBERS),
+        Need.LABEL_PROBS: certain_NC,
+    }
+    arrays[Need.PART_PROBS] = certain_NC[np.arange(len(arrays[Need.PART_PROBS])) % SIZE]
+    arrays[Need.LABELED_PROBS] = certain_NC[: len(arrays[Need.LABELED_PROBS])]
+    run(strategy, arrays)
+
+
+def _classes_still_unknown_work(strategy: Strategy) -> None:
+    """Samples in somebody's hands condition a selection before anyone has said their class."""
+    arrays = example_arrays()
+    classes_L = arrays[Need.LABELED_CLASSES].copy()
+    classes_L[::2] = -1
+    run(strategy, {**arrays, Need.LABELED_CLASSES: classes_L})
 
 
 def _huge_logits_work(strategy: Strategy) -> None:
@@ -137,4 +154,5 @@ COMMON_CHECKS: dict[str, Callable[[Any], None]] = {
     "one_class_works": _one_class_works,
     "zero_probabilities_work": _zero_probabilities_work,
     "huge_logits_work": _huge_logits_work,
+    "classes_still_unknown_work": _classes_still_unknown_work,
 }

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.strategies.base import Scorer, Selection, Selector, Strategy
-from assay.strategies.candidates import AnyArray, Candidates, softmax
+from assay.strategies.candidates import AnyArray, Candidates, parts_of, softmax
 from assay.strategies.errors import StrategyError
-from assay.strategies.needs import LABELED, SPECS, Need
+from assay.strategies.needs import PARTS, SPECS, Need
 
 Arrays = dict[Need, AnyArray]
 
-SIZE, CLASSES, DIM, MEMBERS, LABELED_SIZE, NEIGHBOURS = 60, 4, 5, 3, 7, 6
+SIZE, CLASSES, DIM, MEMBERS, LABELED_SIZE, NEIGHBOURS, QUERIES = 60, 4, 5, 3, 7, 6, 4
 
 
 def require(holds: bool, message: str) -> None:
@@ -36,7 +36,16 @@ def example_arrays(size: int = SIZE, classes: int = CLASSES, seed: int = 0) -> A
         Need.LABELED_CLASSES: rng.integers(0, classes, LABELED_SIZE),
         Need.KNN_GRAPH: neighbours(embeddings_ND),
         Need.CLUSTERS: rng.integers(0, 5, size),
+        Need.LABEL_PROBS: rng.random((size, classes), np.float32),
+        Need.MEMBER_VALUES: rng.normal(0, 1, (MEMBERS, size)).astype(np.float32),
+        Need.PART_OFFSETS: np.append(0, rng.integers(0, 4, size).cumsum()).astype(np.int64),
+        Need.LABELED_PROBS: softmax(rng.normal(0, 2, (LABELED_SIZE, classes)).astype(np.float32)),
+        Need.QUERY_EMBEDDINGS: rng.normal(0, 1, (QUERIES, DIM)).astype(np.float32),
+        Need.HEAD_WEIGHTS: rng.normal(0, 1, (classes, DIM)).astype(np.float32),
+        Need.HEAD_BIAS: rng.normal(0, 1, classes).astype(np.float32),
     }
+    parts = int(arrays[Need.PART_OFFSETS][-1])
+    arrays[Need.PART_PROBS] = softmax(rng.normal(0, 2, (parts, classes)).astype(np.float32))
     for array in arrays.values():
         array.flags.writeable = False
     return arrays
@@ -53,19 +62,25 @@ def neighbours(embeddings_ND: NDArray[np.float32]) -> NDArray[np.int64]:
 
 def given(strategy: Strategy, arrays: Arrays) -> Candidates:
     """Candidates that carry just what the strategy declared; reading anything else raises NeedMissing."""
-    size = next(a.shape[SPECS[n].candidate_axis or 0] for n, a in arrays.items() if n not in LABELED)
+    size = len(arrays[Need.EMBEDDINGS])
     return Candidates(size, {need: arrays[need] for need in strategy.needs})
 
 
 def reordered(arrays: Arrays, order: NDArray[np.int64]) -> Arrays:
     """The same samples in another order: place i holds what was at order[i]."""
     new_of_old = np.append(np.argsort(order), -1)
-    moved_arrays: Arrays = {}
-    for need, array in arrays.items():
+    moved_arrays = _taken(arrays, order)
+    return {**moved_arrays, Need.KNN_GRAPH: new_of_old[moved_arrays[Need.KNN_GRAPH]]}
+
+
+def _taken(arrays: Arrays, rows: NDArray[np.int64]) -> Arrays:
+    """Some rows of every array, in any order; the neighbours keep their old numbers."""
+    parts, offsets_O = parts_of(arrays[Need.PART_OFFSETS], rows)
+    taken: Arrays = {Need.PART_PROBS: arrays[Need.PART_PROBS][parts], Need.PART_OFFSETS: offsets_O}
+    for need in arrays.keys() - PARTS:
         axis = SPECS[need].candidate_axis
-        moved = array if axis is None else np.take(array, order, axis=axis)
-        moved_arrays[need] = new_of_old[moved] if need is Need.KNN_GRAPH else moved
-    return moved_arrays
+        taken[need] = arrays[need] if axis is None else np.take(arrays[need], rows, axis=axis)
+    return taken
 
 
 def score(scorer: Scorer, arrays: Arrays) -> NDArray[np.float32]:
@@ -110,10 +125,7 @@ def same(left: Selection, right: Selection) -> bool:
 
 def repeated(arrays: Arrays, rows: NDArray[np.int64]) -> Arrays:
     """Rows repeated; the neighbours are those of the repeated embeddings."""
-    taken = {
-        need: array if SPECS[need].candidate_axis is None else np.take(array, rows, axis=SPECS[need].candidate_axis)
-        for need, array in arrays.items()
-    }
+    taken = _taken(arrays, rows)
     return {**taken, Need.KNN_GRAPH: neighbours(taken[Need.EMBEDDINGS])}
 
 

@@ -82,6 +82,14 @@ def _copies_are_picked_in_order(selector: Selector) -> None:
         require(np.array_equal(selection.indices, np.arange(SIZE)), "ties do not go to the lower index")
 
 
+def _smaller_sizes_are_prefixes(selector: Selector) -> None:
+    if getattr(selector, "greedy", False):
+        long = select(selector, example_arrays(), 20)
+        for size in (1, 7, 19):
+            short = select(selector, example_arrays(), size)
+            require(np.array_equal(short.indices, long.indices[:size]), "claims to be greedy, but picks change")
+
+
 def _nan_utility_is_refused(selector: Selector) -> None:
     utility = example_utility(SIZE)
     utility[7] = np.nan
@@ -122,6 +130,7 @@ SELECTOR_CHECKS: dict[str, Callable[[Any], None]] = {
     "deterministic_ignores_rng": _deterministic_ignores_rng,
     "picks_follow_their_row": _picks_follow_their_row,
     "copies_are_picked_in_order": _copies_are_picked_in_order,
+    "smaller_sizes_are_prefixes": _smaller_sizes_are_prefixes,
     "nan_utility_is_refused": _nan_utility_is_refused,
     "missing_utility_is_refused": _missing_utility_is_refused,
     "utility_is_left_alone": _utility_is_left_alone,

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from assay.strategies.errors import StrategyError
-from assay.strategies.tensors import borrow, spread
+from assay.strategies.kernels.tensors import borrow, spread
 
 MEASURES = ("least_confidence", "margin", "entropy")
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from assay.strategies.errors import StrategyError
-from assay.strategies.tensors import borrow, spread
+from assay.strategies.kernels.tensors import borrow, spread
 
 Metric = Literal["l2", "cosine"]
 Rows = slice | NDArray[np.int64]

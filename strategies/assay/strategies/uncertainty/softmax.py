@@ -12,9 +12,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.strategies import fused
 from assay.strategies.base import NoParams
 from assay.strategies.candidates import Candidates
+from assay.strategies.kernels import fused
 from assay.strategies.needs import Need
 
 

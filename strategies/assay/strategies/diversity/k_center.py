@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from assay.strategies.base import Selection, checked_size
 from assay.strategies.candidates import Candidates
 from assay.strategies.errors import StrategyError
+from assay.strategies.kernels.points import Metric, Points, exact
+from assay.strategies.kernels.tensors import alone
+from assay.strategies.kernels.topk import top_k
 from assay.strategies.needs import Need
-from assay.strategies.points import Metric, Points, exact
-from assay.strategies.tensors import alone
-from assay.strategies.topk import top_k
 
 _BLOCK = 512
 _PENDING = 64
@@ -62,6 +62,7 @@ class KCenter:
     params: ClassVar[type[KCenterParams]] = KCenterParams
     deterministic: ClassVar[bool] = True
     needs_utility: ClassVar[bool] = False
+    greedy: ClassVar[bool] = True
 
     def select(
         self,

@@ -1,0 +1,1 @@
+"""Strategies that spread picks over the space of embeddings."""

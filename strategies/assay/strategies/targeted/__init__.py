@@ -1,0 +1,1 @@
+"""Strategies that look for samples like given examples."""

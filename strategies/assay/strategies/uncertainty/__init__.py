@@ -1,0 +1,1 @@
+"""Strategies that ask how unsure the model is."""
