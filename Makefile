@@ -6,7 +6,7 @@ STAMP := $(VENV)/.complete
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types contracts proto proto-check bench serve crash clean
+.PHONY: help setup demo test lint types contracts proto proto-check bench strategy-pages serve crash clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -44,6 +44,9 @@ proto-check: setup  ## Check that the generated code is up to date
 
 bench: setup  ## Run the benchmarks (minutes)
 	$(BIN)/python benchmarks/run.py
+
+strategy-pages: setup  ## Write docs/strategies from the code
+	$(BIN)/python tools/strategy_pages.py generate
 
 serve: setup  ## Start a server on loopback
 	$(BIN)/assay serve

@@ -16,7 +16,19 @@ from assay.strategies.needs import Need
 
 @dataclass(frozen=True)
 class Top:
-    """Picks by rank alone, so a batch may hold near copies. Cost O(N); exact, and merges over shards."""
+    """Picks by rank alone. Exact, and picks of shards merge into the picks of the whole.
+
+    Every scorer is selected from with it unless a plan says otherwise.
+
+    Formula: the k samples of highest utility; ties go to the lower index
+    Cost: O(N) comparisons in one streaming pass, O(k) memory. A threshold that only rises lets most of each chunk fall
+        after one comparison.
+    Use when: one sample is labeled at a time, batches are small beside the pool, or the pool holds no near copies.
+    Avoid when: near copies are common: a batch may be one sample many times over. Take a near-duplicate radius, a
+        stochastic draw, or a selector that spreads its picks.
+    Paper: none; Lewis and Gale, "A Sequential Algorithm for Training Text Classifiers", SIGIR 1994, sample this way.
+    Reference: numpy's argsort. We differ in refusing NaN, which argsort ranks highest or lowest by accident.
+    """
 
     name: ClassVar[str] = "top"
     summary: ClassVar[str] = "The samples of highest utility, ties by row."

@@ -16,7 +16,19 @@ from assay.strategies.needs import Need
 
 @dataclass(frozen=True)
 class Random:
-    """Uniform without replacement: the baseline that every strategy must beat. Cost O(N)."""
+    """Uniform without replacement: the baseline that every strategy must beat.
+
+    Samples are taken in the order of a hash of the seed and their key, so that drawing from shards apart and merging
+    by score is the same as drawing from the whole.
+
+    Formula: the k samples of lowest splitmix64(key xor splitmix64(seed))
+    Cost: O(N) hashes and one partition; 8 bytes a sample.
+    Use when: you want a baseline, an unbiased sample to evaluate a model on, or a first batch without any model.
+    Avoid when: labels are what costs, and a model or embeddings are at hand.
+    Paper: none; the mixer is from Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014.
+    Reference: numpy's Generator.choice without replacement. We differ in the order, which depends on the keys and the
+        seed alone.
+    """
 
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "Samples drawn uniformly, in the order of a seeded hash of their row."
