@@ -10,18 +10,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def uncertainty(probs_NC: NDArray[Any]) -> dict[str, Floats]:
-    """Least confidence, margin and entropy by sorting."""
-    probs = probs_NC.astype(np.float64)
-    ordered = np.sort(np.pad(probs, ((0, 0), (1, 0))), axis=1)
-    logs = np.log(probs, out=np.zeros_like(probs), where=probs > 0)
-    return {
-        "least_confidence": 1 - ordered[:, -1],
-        "margin": 1 - (ordered[:, -1] - ordered[:, -2]) if probs.shape[1] > 1 else np.zeros(len(probs)),
-        "entropy": -(probs * logs).sum(axis=1),
-    }
-
-
 def softmax(logits_NC: NDArray[Any]) -> Floats:
     shifted = logits_NC.astype(np.float64) - logits_NC.max(axis=1, keepdims=True)
     return np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)

@@ -16,7 +16,7 @@ from assay.strategies.params import schema
 from assay.strategies.registry import broken, kinds
 from assay.strategies.testing import check_strategy, checks_for
 from assay.strategies.top import Top
-from assay.strategies.uncertainty.softmax import Uncertainty
+from assay.strategies.uncertainty.softmax import Margin
 
 
 def every_check() -> Iterator[Any]:
@@ -49,22 +49,22 @@ def test_schema_is_valid_json_schema(name: str) -> None:
     Draft202012Validator(described).validate(defaults)
 
 
-class SumsOverRows(Uncertainty):
+class SumsOverRows(Margin):
     def score(self, block: Candidates, params: NoParams) -> Any:
         return block.probs_NC.max(axis=1) - block.probs_NC.max(axis=1).mean()
 
 
-class ReadsUndeclared(Uncertainty):
+class ReadsUndeclared(Margin):
     def score(self, block: Candidates, params: NoParams) -> Any:
         return block.embeddings_ND.sum(axis=1)
 
 
-class KeepsNan(Uncertainty):
+class KeepsNan(Margin):
     def score(self, block: Candidates, params: NoParams) -> Any:
         return 1 - np.nan_to_num(block.unchecked(Need.PROBS)).max(axis=1)
 
 
-class ReturnsDouble(Uncertainty):
+class ReturnsDouble(Margin):
     def score(self, block: Candidates, params: NoParams) -> Any:
         return 1 - block.probs_NC.max(axis=1).astype(np.float64)
 
@@ -107,10 +107,10 @@ class ThawedParams(Top):
 @pytest.mark.parametrize(
     ("strategy", "check"),
     [
-        (SumsOverRows("wrong", "wrong"), "scores_stream"),
-        (ReadsUndeclared("wrong", "wrong"), "inputs_are_left_alone"),
-        (KeepsNan("wrong", "wrong"), "nan_is_refused"),
-        (ReturnsDouble("wrong", "wrong"), "scores_have_shape"),
+        (SumsOverRows(), "scores_stream"),
+        (ReadsUndeclared(), "inputs_are_left_alone"),
+        (KeepsNan(), "nan_is_refused"),
+        (ReturnsDouble(), "scores_have_shape"),
         (Repeats(), "picks_are_valid"),
         (LastFirst(), "copies_are_picked_in_order"),
         (SpoilsUtility(), "utility_is_left_alone"),

@@ -1,4 +1,4 @@
-"""Least confidence, margin and entropy against plain formulas, from logits and from probabilities."""
+"""The softmax scorers and their kernel against plain formulas, from logits and from probabilities."""
 
 from __future__ import annotations
 
@@ -19,14 +19,24 @@ from assay.strategies import Candidates, Need, StrategyError, score
 from assay.strategies.kernels import fused
 from assay.strategies.kernels.tensors import alone, borrow, spread
 from tests.strategies import references
+from tests.strategies.uncertainty import formulas
 
 LOGITS = hnp.arrays(np.float32, st.tuples(st.integers(1, 12), st.integers(1, 7)), elements=st.floats(-30, 30, width=32))
+
+
+def from_logits(measure: str, logits: np.ndarray) -> np.ndarray:
+    return fused.from_logits(logits.astype(np.float32), {measure})[measure]
+
+
+def from_probs(measure: str, probs: np.ndarray) -> np.ndarray:
+    return fused.from_probs(probs.astype(np.float32), {measure})[measure]
 
 
 def test_hand_made_probabilities() -> None:
     probs = np.array([[1, 0, 0], [0.5, 0.5, 0], [0.6, 0.3, 0.1]], np.float32)
     np.testing.assert_allclose(score("least_confidence", probs=probs), [0, 0.5, 0.4], atol=1e-7)
     np.testing.assert_allclose(score("margin", probs=probs), [0, 1, 0.7], atol=1e-7)
+    np.testing.assert_allclose(score("ratio", probs=probs), [0, 1, 0.5], atol=1e-7)
     np.testing.assert_allclose(score("entropy", probs=probs), [0, np.log(2), 0.8979457], atol=1e-6)
 
 
@@ -34,12 +44,13 @@ def test_hand_made_logits() -> None:
     logits = np.log(np.array([[1, 1, 1, 1], [8, 1, 1, 1e-9], [2, 2, 1, 1]], np.float32))
     np.testing.assert_allclose(score("least_confidence", logits=logits), [0.75, 0.2, 2 / 3], atol=1e-6)
     np.testing.assert_allclose(score("margin", logits=logits), [1, 0.3, 1], atol=1e-6)
+    np.testing.assert_allclose(score("ratio", logits=logits), [1, 0.125, 1], atol=1e-6)
     np.testing.assert_allclose(score("entropy", logits=logits), [np.log(4), 0.6390318, 1.3296614], atol=1e-6)
 
 
 @given(LOGITS)
 def test_logits_match_the_formulas(logits: np.ndarray) -> None:
-    expected = references.uncertainty(references.softmax(logits))
+    expected = formulas.uncertainty(references.softmax(logits))
     for measure, scores in fused.from_logits(logits, fused.MEASURES).items():
         np.testing.assert_allclose(scores, expected[measure], atol=2e-6)
 
@@ -47,7 +58,7 @@ def test_logits_match_the_formulas(logits: np.ndarray) -> None:
 @given(LOGITS)
 def test_probabilities_match_the_formulas(logits: np.ndarray) -> None:
     probs = references.softmax(logits).astype(np.float32)
-    expected = references.uncertainty(probs)
+    expected = formulas.uncertainty(probs)
     for measure, scores in fused.from_probs(probs, fused.MEASURES).items():
         np.testing.assert_allclose(scores, expected[measure], atol=2e-6)
 
@@ -60,6 +71,7 @@ def test_many_blocks_match_scipy_and_numpy(classes: int) -> None:
     scores = fused.from_logits(logits, fused.MEASURES)
     np.testing.assert_allclose(scores["least_confidence"], 1 - first, atol=1e-6)
     np.testing.assert_allclose(scores["margin"], 1 - (first - second), atol=1e-6)
+    np.testing.assert_allclose(scores["ratio"], second / first, rtol=1e-5)
     np.testing.assert_allclose(scores["entropy"], scipy.stats.entropy(probs, axis=1), atol=2e-6)
 
 
@@ -68,6 +80,13 @@ def test_one_pass_gives_what_separate_passes_give() -> None:
     together = fused.from_logits(logits, fused.MEASURES)
     for measure in fused.MEASURES:
         np.testing.assert_allclose(fused.from_logits(logits, [measure])[measure], together[measure], rtol=1e-6)
+
+
+def test_a_temperature_leaves_the_order_by_ratio() -> None:
+    logits = np.random.default_rng(3).normal(0, 3, (300, 6)).astype(np.float32)
+    np.testing.assert_array_equal(
+        np.argsort(score("ratio", logits=logits)), np.argsort(score("ratio", logits=logits / 4))
+    )
 
 
 def test_confident_samples_keep_their_order() -> None:
@@ -100,8 +119,8 @@ def test_logits_of_any_size_are_safe(scale: float, classes: int) -> None:
 
 def test_one_class_is_certain() -> None:
     for measure in fused.MEASURES:
-        np.testing.assert_array_equal(score(measure, logits=np.array([[3], [-4]])), [0, 0])
-        np.testing.assert_array_equal(score(measure, probs=np.ones((2, 1))), [0, 0])
+        np.testing.assert_array_equal(from_logits(measure, np.array([[3], [-4]])), [0, 0])
+        np.testing.assert_array_equal(from_probs(measure, np.ones((2, 1))), [0, 0])
 
 
 def test_no_samples_have_no_scores() -> None:
@@ -131,7 +150,7 @@ def test_rows_that_are_no_probabilities_are_refused(row: list[float]) -> None:
     probs = np.array([[0.5, 0.5], row], np.float32)
     for measure in fused.MEASURES:
         with pytest.raises(StrategyError) as caught:
-            score(measure, probs=probs)
+            from_probs(measure, probs)
         assert caught.value.reason == "PROBABILITIES_INVALID"
 
 
