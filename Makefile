@@ -6,10 +6,10 @@ STAMP := $(VENV)/.complete
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types contracts proto proto-check bench strategy-pages serve crash clean
+.PHONY: help setup demo test test-slow lint types contracts proto proto-check bench strategy-pages serve crash clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
 
 setup: $(STAMP)  ## Build .venv with everything for work on assay
 
@@ -24,6 +24,9 @@ demo: setup  ## Mine and label real text against a live server (writes demo-out/
 
 test: setup  ## Run the tests
 	$(BIN)/python -m pytest
+
+test-slow: setup  ## Run the tests that take minutes (a published table, the demo)
+	$(BIN)/python -m pytest -m slow -s
 
 lint: setup  ## Check style with ruff, and the protos with buf
 	$(BIN)/ruff check .
@@ -47,6 +50,9 @@ bench: setup  ## Run the benchmarks (minutes)
 
 strategy-pages: setup  ## Write docs/strategies from the code
 	$(BIN)/python tools/strategy_pages.py generate
+
+bench-strategies: setup  ## Time the strategies beside other libraries (about half an hour)
+	$(BIN)/python -m benchmarks.strategies
 
 serve: setup  ## Start a server on loopback
 	$(BIN)/assay serve
