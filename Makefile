@@ -6,7 +6,7 @@ STAMP := $(VENV)/.complete
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types contracts proto proto-check bench strategy-pages serve crash clean
+.PHONY: help setup demo test test-slow lint types contracts proto proto-check bench bench-strategies strategy-pages serve crash clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
