@@ -81,13 +81,14 @@ def test_the_rule_looks_at_the_last_rounds_only_and_at_each():
         "0.98 within the last 3 rounds, where at least 0.99 is needed"
     )
     assert STABLE_PREDICTIONS.judge([0.99] * 3).reason == (
-        "at least 0.99 in each of the last 3 rounds; the worst was 0.99"
+        "at least 0.99 throughout the last 3 rounds; the worst was 0.99"
     )
 
 
 def test_the_rule_can_want_little():
     assert SAME_PREDICTIONS.met([0.5, 0.0])
     assert not SAME_PREDICTIONS.met([0.0, 0.001])
+    assert SAME_PREDICTIONS.judge([0.001]).reason == "0.001 within the last round, where at most 0 is needed"
     assert SMALL_F_CHANGE.met(np.array([0.3, 0.05, 0.01, 0.0]))
     assert not SMALL_F_CHANGE.met([0.06, 0.0, 0.0])
 

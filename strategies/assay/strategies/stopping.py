@@ -76,9 +76,10 @@ class StoppingRule:
         worst = latest_W.min() if at_least else latest_W.max()
         stop = bool(worst >= self.threshold if at_least else worst <= self.threshold)
         aim = f"{'at least' if at_least else 'at most'} {self.threshold:g}"
+        rounds = f"last {self.window} rounds" if self.window > 1 else "last round"
         if stop:
-            return Verdict(True, f"{aim} in each of the last {self.window} rounds; the worst was {worst:.4g}")
-        return Verdict(False, f"{worst:.4g} within the last {self.window} rounds, where {aim} is needed")
+            return Verdict(True, f"{aim} throughout the {rounds}; the worst was {worst:.4g}")
+        return Verdict(False, f"{worst:.4g} within the {rounds}, where {aim} is needed")
 
 
 # The published setting: agreement nearly perfect three times in a row.
