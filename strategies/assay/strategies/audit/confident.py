@@ -74,9 +74,9 @@ def confident_learning(probs_NC: ArrayLike, labels_N: ArrayLike, *, prune: Prune
     of the confident ones, which differs where the top class is not confident and two others are. We follow the
     reference, so that counts can be compared.) The last label of a class is never pruned by noise_rate and class.
 
-    Operations O(N C + N log N), memory O(N + C^2) beside the input. Northcutt, Jiang, Chuang, "Confident Learning:
-    Estimating Uncertainty in Dataset Labels", JAIR 2021; reference: cleanlab 2.9 (`compute_confident_joint`,
-    `estimate_latent`, `find_label_issues`). We differ in not clipping noise rates and priors away from 0 and 1,
+    Operations O(N C + N log N), memory O(N + C^2) beside the input (noise_rate: and a copy of the largest class).
+    Northcutt, Jiang, Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 2021; reference:
+    cleanlab 2.9 (`compute_confident_joint`, `estimate_latent`, `find_label_issues`). We differ in not clipping noise rates and priors away from 0 and 1,
     in infinity for the threshold of an unused class, and in ties (of ranks, of remainders to round), which go to the
     lower index: there the reference follows rounding errors and an unstable sort.
     Raises StrategyError INVALID_ARRAY, CLASS_OUT_OF_RANGE, PROBABILITIES_INVALID or INVALID_PARAMETER.
@@ -181,12 +181,19 @@ def _low_self_confidence(evidence: _Evidence) -> Bools:
 def _by_noise_rate(evidence: _Evidence) -> Bools:
     suspicious_N = np.zeros(len(evidence.labels_N), np.bool_)
     for label, rows_M, counts_C in _pruned_classes(evidence):
-        own_M = evidence.probs_NC[rows_M, label]
+        columns_CM = np.ascontiguousarray(evidence.probs_NC[rows_M].T)
         for other in np.flatnonzero(counts_C):
             if other != label:
-                order_M = np.argsort(own_M - evidence.probs_NC[rows_M, other], kind="stable")
-                suspicious_N[rows_M[order_M[: counts_C[other]]]] = True
+                suspicious_N[rows_M[_lowest(columns_CM[label] - columns_CM[other], counts_C[other])]] = True
     return suspicious_N & evidence.contradicted_N
+
+
+def _lowest(values_M: NDArray[np.float32], count: int) -> Counts:
+    """Places of the `count` (from 1) lowest values; of equal ones the first."""
+    limit = np.partition(values_M, count - 1)[count - 1]
+    below_M = np.flatnonzero(values_M < limit)
+    equal_M: Counts = np.flatnonzero(values_M == limit)
+    return np.concatenate([below_M, equal_M[: count - len(below_M)]])
 
 
 def _by_class(evidence: _Evidence) -> Bools:

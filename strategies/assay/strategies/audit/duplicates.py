@@ -100,10 +100,11 @@ def _pairs(points_ND: Points, radius: float) -> Iterator[Pairs]:
     for top in range(0, len(points_ND), _TILE):
         for left in range(top, len(points_ND), _TILE):
             rows, columns = slice(top, top + _TILE), slice(left, left + _TILE)
-            near = torch.addmm(
+            squared = torch.addmm(
                 borrow(norms_N[columns]), borrow(points_ND[rows]), borrow(points_ND[columns]).t(), alpha=-2
-            ).le_(radius * radius + slack - borrow(norms_N[rows])[:, None])
-            first_M, second_M = (at.numpy() for at in near.nonzero(as_tuple=True))
+            )
+            near = squared <= radius * radius + slack - borrow(norms_N[rows])[:, None]
+            first_M, second_M = np.divmod(np.flatnonzero(near.numpy()), near.shape[1])
             later_M = first_M + top < second_M + left
             yield _measured(points_ND, first_M[later_M] + top, second_M[later_M] + left, radius)
 
