@@ -76,9 +76,9 @@ def confident_learning(probs_NC: ArrayLike, labels_N: ArrayLike, *, prune: Prune
 
     Operations O(N C + N log N), memory O(N + C^2) beside the input (noise_rate: and a copy of the largest class).
     Northcutt, Jiang, Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 2021; reference:
-    cleanlab 2.9 (`compute_confident_joint`, `estimate_latent`, `find_label_issues`). We differ in not clipping noise rates and priors away from 0 and 1,
-    in infinity for the threshold of an unused class, and in ties (of ranks, of remainders to round), which go to the
-    lower index: there the reference follows rounding errors and an unstable sort.
+    cleanlab 2.9 (`compute_confident_joint`, `estimate_latent`, `find_label_issues`). We differ in not clipping noise
+    rates and priors away from 0 and 1, in infinity for the threshold of an unused class, and in ties (of ranks, of
+    remainders to round), which go to the lower index: there the reference follows rounding errors and an unstable sort.
     Raises StrategyError INVALID_ARRAY, CLASS_OUT_OF_RANGE, PROBABILITIES_INVALID or INVALID_PARAMETER.
     """
     if prune not in _PRUNES:
