@@ -25,8 +25,8 @@ from assay.strategies.kernels.tensors import borrow, spread
 
 MEASURES = ("least_confidence", "margin", "ratio", "entropy", "gradient_length")
 
-# float32 values in a block: 2 MB, about a core's second-level cache; smaller blocks lose more to dispatch.
-_BLOCK_VALUES = 1 << 19
+# float32 values in a block: 1 MB, half a core's second-level cache; smaller blocks lose more to dispatch.
+_BLOCK_VALUES = 1 << 18
 # exp(-200) is 0 in float32; a lower bound keeps 0 * (x - max x) from becoming 0 * -inf.
 _LOWEST_DIFFERENCE = -200.0
 _SUM_TOLERANCE = 1e-3
