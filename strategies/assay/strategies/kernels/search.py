@@ -1,96 +1,219 @@
-"""Exact nearest neighbours and range search over embeddings. The only place of the library that imports faiss."""
+"""Exact nearest neighbours and range search over embeddings, on all cores.
+
+Tiles of queries and base rows are screened by matrix products (`screen`), which pass a few per mille of the pairs and
+lose none that count. Those are measured by one expression, the float32 sum of squared differences, which gives equal
+rows equal distances wherever they are and does not cancel. For the k nearest, each query's reach is the distance of
+the k-th found so far, at first of the k-th in a sample, so that fewer and fewer pairs pass.
+"""
 
 from __future__ import annotations
 
-import faiss
+from collections.abc import Iterator
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from assay.strategies.candidates import all_finite
 from assay.strategies.errors import StrategyError
+from assay.strategies.kernels.screen import TILE, Frame, Pairs, Screen, Slab, frame_of
+from assay.strategies.kernels.tensors import spread
 
-# Below this number of queries faiss takes its slow path (not BLAS) in flat search.
-faiss.cvar.distance_compute_blas_threshold = 20
+# Queries that one thread screens at a time.
+_QUERIES = 1024
+# float32 values of base rows that are made ready to be screened at a time: bounds memory.
+_SLAB_VALUES = 1 << 28
+_SAMPLE = 8192
+# Pairs per query that are collected before they are measured, and float32 values measured at a time.
+_COLLECTED = 8
+_MEASURED_VALUES = 1 << 18
+
+# A neighbour is one integer, the bits of its squared distance above its index: the order of both together.
+_INDEX_BITS = 32
+_INDEX_MASK = (1 << _INDEX_BITS) - 1
+_NOBODY = np.iinfo(np.int64).max
+
+Rows = NDArray[np.float32]
+Neighbours = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
-def nearest(
-    queries_QD: NDArray[np.float32], base_ND: NDArray[np.float32], k: int, *, exclude_self: bool = False
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def nearest(queries_QD: Rows, base_ND: Rows, k: int, *, exclude_self: bool = False) -> Neighbours:
     """The k nearest rows of `base_ND` to each query by squared L2: (squared_QK, indices_QK), nearest first.
 
     exclude_self: the queries are the base rows themselves, and none is its own neighbour.
-    Where there are fewer than k, the rest is infinity and -1. Raises StrategyError NOT_FINITE.
+    Where there are fewer than k, the rest is infinity and -1. Of equally near ones the lower indices come first.
+    O(Q N D) in matrix products; memory O(Q k) and a copy of at most 2^28 values of the base, in the type that pairs
+    are screened in. Raises StrategyError NOT_FINITE, or INVALID_ARRAY for rows that are not of one length.
     """
-    _require_finite(queries_QD)
-    _require_finite(base_ND)
-    found = min(k + exclude_self, len(base_ND))
-    squared_QK = np.full((len(queries_QD), k), np.inf, np.float32)
-    indices_QK = np.full((len(queries_QD), k), -1, np.int64)
-    if found == 0 or len(queries_QD) == 0:
-        return squared_QK, indices_QK
-    squared, indices = faiss.knn(np.ascontiguousarray(queries_QD), np.ascontiguousarray(base_ND), found)
-    if exclude_self:
-        squared, indices = _without_self(squared, indices)
-    squared_QK[:, : squared.shape[1]] = np.maximum(squared, 0)
-    indices_QK[:, : indices.shape[1]] = indices
+    _check(queries_QD, base_ND)
+    keys_QK = np.full((len(queries_QD), k), _NOBODY)
+    if k and keys_QK.size and len(base_ND):
+        _fill(keys_QK, queries_QD, base_ND, exclude_self)
+    squared_QK = (keys_QK >> _INDEX_BITS).astype(np.int32).view(np.float32)
+    indices_QK = keys_QK & _INDEX_MASK
+    nobody_QK = keys_QK == _NOBODY
+    squared_QK[nobody_QK], indices_QK[nobody_QK] = np.inf, -1
     return squared_QK, indices_QK
 
 
-def _without_self(
-    squared_QK: NDArray[np.float32], indices_QK: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Drops each query from its own list; where copies have pushed it off the list, the last one."""
-    own_QK = indices_QK == np.arange(len(indices_QK))[:, None]
-    own_QK[~own_QK.any(axis=1), -1] = True
-    shape = (len(indices_QK), indices_QK.shape[1] - 1)
-    return squared_QK[~own_QK].reshape(shape), indices_QK[~own_QK].reshape(shape)
-
-
 def within(
-    queries_QD: NDArray[np.float32], base_ND: NDArray[np.float32], radius: float
+    queries_QD: Rows, base_ND: Rows, radius: float, *, most: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """The rows of `base_ND` closer than `radius` (L2) to each query, in CSR form: (offsets_O, indices_M, squared_M).
 
     Query q has the neighbours indices_M[offsets_O[q] : offsets_O[q + 1]], by ascending index; a base row that is a
-    query is its own neighbour where the radius is above 0. Raises StrategyError NOT_FINITE.
+    query is its own neighbour where the radius is above 0.
+    most: pairs that may be found (12 bytes each). O(Q N D) in matrix products, memory as for `nearest` and the pairs.
+    Raises StrategyError NOT_FINITE, INVALID_ARRAY for rows that are not of one length, or TOO_MANY_PAIRS.
     """
-    _require_finite(queries_QD)
-    _require_finite(base_ND)
-    base_norms_N = np.square(base_ND, dtype=np.float64).sum(axis=1)
-    counts: list[NDArray[np.int64]] = [np.zeros(1, np.int64)]
-    indices: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-    squared: list[NDArray[np.float32]] = [np.empty(0, np.float32)]
-    step = max(1, (1 << 23) // max(len(base_ND), 1))
-    for start in range(0, len(queries_QD), step):
-        block_BD = queries_QD[start : start + step]
-        norms_B = np.square(block_BD, dtype=np.float64).sum(axis=1)
-        rough_BN = norms_B[:, None] + base_norms_N - 2 * (block_BD @ base_ND.T)
-        slack_BN = 2.0**-23 * (8 + block_BD.shape[1]) * (norms_B[:, None] + base_norms_N)
-        rows_M, columns_M = np.nonzero(rough_BN <= radius * radius + slack_BN)
-        squared_M = _squared(block_BD, rows_M, base_ND, columns_M)
-        kept_M = squared_M < radius * radius
-        counts.append(np.bincount(rows_M[kept_M], minlength=len(block_BD)))
-        indices.append(columns_M[kept_M])
-        squared.append(squared_M[kept_M])
-    return np.cumsum(np.concatenate(counts)), np.concatenate(indices), np.concatenate(squared)
+    _check(queries_QD, base_ND)
+    found = _Found(len(queries_QD), most)
+    frame = frame_of(base_ND)
+    for first, slab in _slabs(base_ND, frame):
+
+        def block(start: int, stop: int, first: int = first, slab: Slab = slab) -> None:
+            queries_BD = queries_QD[start:stop]
+            screen = Screen(queries_BD, frame)
+            screen.reach(np.full(stop - start, _above(radius * radius, base_ND.shape[1])), slab)
+            for tile in range(0, slab.size, TILE):
+                rows_M, columns_M = screen.hits(slab, tile)
+                columns_M += first
+                squared_M = measured(queries_BD, rows_M, base_ND, columns_M)
+                kept_M = squared_M < radius * radius
+                found.add(rows_M[kept_M] + start, columns_M[kept_M], squared_M[kept_M])
+
+        spread(block, len(queries_QD), _block_size(len(queries_QD)))
+    return found.in_order()
 
 
-def _squared(
-    queries_QD: NDArray[np.float32],
-    rows_M: NDArray[np.int64],
-    base_ND: NDArray[np.float32],
-    columns_M: NDArray[np.int64],
-) -> NDArray[np.float32]:
-    """Squared distances of pairs as sums of squared differences: the same for equal rows wherever they are."""
+def measured(queries_QD: Rows, rows_M: NDArray[np.int64], base_ND: Rows, columns_M: NDArray[np.int64]) -> Rows:
+    """Squared distances of pairs, the float32 sum of squared differences."""
     squared_M = np.empty(len(rows_M), np.float32)
-    step = max(1, (1 << 18) // max(base_ND.shape[1], 1))
+    step = max(1, _MEASURED_VALUES // max(base_ND.shape[1], 1))
     for start in range(0, len(rows_M), step):
         pairs = slice(start, start + step)
-        differences_PD = queries_QD[rows_M[pairs]] - base_ND[columns_M[pairs]]
+        differences_PD = queries_QD[rows_M[pairs]]
+        differences_PD -= base_ND[columns_M[pairs]]
         np.einsum("pd,pd->p", differences_PD, differences_PD, out=squared_M[pairs])
     return squared_M
 
 
-def _require_finite(rows_MD: NDArray[np.float32]) -> None:
-    if not all_finite(rows_MD):
-        raise StrategyError("NOT_FINITE", "an embedding holds NaN or infinity")
+def _fill(keys_QK: NDArray[np.int64], queries_QD: Rows, base_ND: Rows, exclude_self: bool) -> None:
+    frame = frame_of(base_ND)
+    count = keys_QK.shape[1] + exclude_self
+    wanted = max(_SAMPLE, 8 * count)
+    sample = Slab(np.ascontiguousarray(base_ND[:: max(1, len(base_ND) // wanted)]), frame)
+    for first, slab in _slabs(base_ND, frame):
+
+        def block(start: int, stop: int, first: int = first, slab: Slab = slab) -> None:
+            lists = _Lists(keys_QK[start:stop], queries_QD[start:stop], base_ND, frame)
+            lists.begin(sample, count, slab)
+            for tile in range(0, slab.size, TILE):
+                rows_M, columns_M = lists.screen.hits(slab, tile)
+                columns_M += first
+                others_M = columns_M != rows_M + start if exclude_self else slice(None)
+                lists.collect((rows_M[others_M], columns_M[others_M]), slab)
+            lists.merge(slab)
+
+        spread(block, len(queries_QD), _block_size(len(queries_QD)))
+
+
+class _Lists:
+    """The nearest neighbours so far of a block of queries: `keys_BK`, sorted, changed in place."""
+
+    def __init__(self, keys_BK: NDArray[np.int64], queries_BD: Rows, base_ND: Rows, frame: Frame) -> None:
+        self.screen = Screen(queries_BD, frame)
+        self._keys_BK, self._queries_BD, self._base_ND = keys_BK, queries_BD, base_ND
+        self._seeds_B = np.full(len(keys_BK), np.inf)
+        self._collected: list[Pairs] = []
+        self._count = 0
+
+    def begin(self, sample: Slab, count: int, slab: Slab) -> None:
+        """Look no farther than the `count`-th nearest of a sample of the base."""
+        if sample.size >= count:
+            self._seeds_B = self.screen.squared_within(sample, count)
+        self._set_reach(slab)
+
+    def collect(self, pairs: Pairs, slab: Slab) -> None:
+        self._collected.append(pairs)
+        self._count += len(pairs[0])
+        if self._count >= _COLLECTED * len(self._keys_BK):
+            self.merge(slab)
+
+    def merge(self, slab: Slab) -> None:
+        """Measure what was collected, and keep the nearest."""
+        if not self._count:
+            return
+        rows_M, columns_M = (np.concatenate(parts) for parts in zip(*self._collected, strict=True))
+        squared_M = measured(self._queries_BD, rows_M, self._base_ND, columns_M)
+        keys_M = squared_M.view(np.int32).astype(np.int64) << _INDEX_BITS | columns_M
+        k = self._keys_BK.shape[1]
+        merged = np.concatenate([self._keys_BK, _by_row(rows_M, keys_M, len(self._keys_BK))], axis=1)
+        merged.sort(axis=1)
+        self._keys_BK[:] = merged[:, :k]
+        self._collected, self._count = [], 0
+        self._set_reach(slab)
+
+    def _set_reach(self, slab: Slab) -> None:
+        last_B = self._keys_BK[:, -1]
+        squared_B = np.where(last_B == _NOBODY, np.inf, (last_B >> _INDEX_BITS).astype(np.int32).view(np.float32))
+        reach_B = _above(squared_B.astype(np.float64), self._base_ND.shape[1])
+        self.screen.reach(np.minimum(reach_B, self._seeds_B), slab)
+
+
+class _Found:
+    """Pairs found by several threads, query by query in the end."""
+
+    def __init__(self, queries: int, most: int | None) -> None:
+        self._queries = queries
+        self._most = most
+        empty = np.empty(0, np.int64)
+        self._parts = [(empty, empty, np.empty(0, np.float32))]
+        self._count = 0
+
+    def add(self, rows_M: NDArray[np.int64], columns_M: NDArray[np.int64], squared_M: Rows) -> None:
+        self._parts.append((rows_M, columns_M, squared_M))
+        self._count += len(rows_M)
+        if self._most is not None and self._count > self._most:
+            raise StrategyError(
+                "TOO_MANY_PAIRS", f"more than {self._most} pairs are within the radius; give a smaller one"
+            )
+
+    def in_order(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Rows]:
+        rows_M, columns_M, squared_M = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        offsets_O = np.concatenate([np.zeros(1, np.int64), np.bincount(rows_M, minlength=self._queries).cumsum()])
+        order_M = np.lexsort((columns_M, rows_M))
+        return offsets_O, columns_M[order_M], squared_M[order_M]
+
+
+def _by_row(rows_M: NDArray[np.int64], keys_M: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
+    """Keys as one row per query, filled up with nobody."""
+    order_M = np.argsort(rows_M, kind="stable")
+    sorted_M = rows_M[order_M]
+    counts_B = np.bincount(rows_M, minlength=rows)
+    starts_B = np.cumsum(counts_B) - counts_B
+    keys_BH = np.full((rows, int(counts_B.max(initial=0))), _NOBODY)
+    keys_BH[sorted_M, np.arange(len(rows_M)) - starts_B[sorted_M]] = keys_M[order_M]
+    return keys_BH
+
+
+def _slabs(base_ND: Rows, frame: Frame) -> Iterator[tuple[int, Slab]]:
+    step = max(TILE, _SLAB_VALUES // frame.width // TILE * TILE)
+    for first in range(0, len(base_ND), step):
+        yield first, Slab(base_ND[first : first + step], frame)
+
+
+def _block_size(queries: int) -> int:
+    """Queries per thread and time: no more than leave work for every thread."""
+    return min(_QUERIES, -(-queries // torch.get_num_threads())) or 1
+
+
+def _above(squared: NDArray[np.float64] | float, dim: int) -> NDArray[np.float64]:
+    """The largest distance that may be measured as this squared one: float32 sums are off by D roundings at most."""
+    return np.sqrt(np.asarray(squared) * (1 + (dim + 8) * 2.0**-22) + dim * 2.0**-148)
+
+
+def _check(queries_QD: Rows, base_ND: Rows) -> None:
+    if queries_QD.ndim != 2 or base_ND.ndim != 2 or queries_QD.shape[1] != base_ND.shape[1]:
+        raise StrategyError(
+            "INVALID_ARRAY", f"queries {queries_QD.shape} and base {base_ND.shape} must be rows of one length"
+        )
