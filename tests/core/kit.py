@@ -30,8 +30,8 @@ from assay.server.core.messages import (
     SubmitSpec,
     TrainSpec,
 )
-from assay.server.core.plans import Registry
 from assay.server.core.pool import NO_KEY, Pool
+from assay.server.core.presets import Registry
 from assay.server.core.types import (
     AttributeColumn,
     BackboneWishes,

@@ -8,9 +8,10 @@ import pytest
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason
-from assay.server.core.messages import MineSpec, Plan, PredictSpec, TrainSpec
+from assay.server.core.messages import MineSpec, PredictSpec, TrainSpec
 from assay.server.core.operations import Task
 from assay.server.core.pool import NO_KEY
+from assay.server.core.terms import Plan
 from assay.server.core.types import BackboneWishes, ModelKind, OnConflict, OperationRecord
 from tests.core.kit import (
     POOL,

@@ -7,8 +7,9 @@ import pytest
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason, RequestReplayed
-from assay.server.core.messages import BatchResult, BatchSpec, MineSpec, Plan, SubmitResult
+from assay.server.core.messages import BatchResult, BatchSpec, MineSpec, SubmitResult
 from assay.server.core.pool import MAX_RESPONSE, NO_KEY
+from assay.server.core.terms import Plan
 from assay.server.core.types import HasId, OnConflict, RequestKey, State
 from tests.core.kit import (
     POOL,

@@ -10,8 +10,9 @@ import pytest
 from assay.server.core import merging
 from assay.server.core.assay import Assay
 from assay.server.core.errors import AssayError
-from assay.server.core.messages import MineSpec, Plan, PredictSpec, SearchSpec
+from assay.server.core.messages import MineSpec, PredictSpec, SearchSpec
 from assay.server.core.pool import NO_KEY
+from assay.server.core.terms import Plan
 from assay.server.core.types import Compare, OnConflict
 from tests.core.kit import (
     POOL,

@@ -7,8 +7,9 @@ import pytest
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason
-from assay.server.core.messages import MineSpec, Plan, PredictSpec, SearchSpec
+from assay.server.core.messages import MineSpec, PredictSpec, SearchSpec
 from assay.server.core.pool import NO_KEY
+from assay.server.core.terms import Plan
 from assay.server.core.types import OnConflict, State
 from tests.core.kit import (
     POOL,

@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 import assay.strategies
-from assay.server.core.messages import Plan, ScoreTerm, SelectTerm, Shortlist
-from assay.server.core.plans import PRESETS, bind, expand
+from assay.server.core.messages import PresetView
+from assay.server.core.plans import bind, expand
+from assay.server.core.presets import listed
+from assay.server.core.terms import Plan, ScoreTerm, SelectTerm, Shortlist
 from assay.server.core.types import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf
 from assay.strategies import Need
 
@@ -17,12 +19,13 @@ def digest(plan: Plan, extra: Filter | None = None) -> str:
     return bind(plan, extra, assay.strategies).digest
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_is_the_plan_that_it_shows(name: str) -> None:
-    shown = PRESETS[name].plan
-    expanded = expand(Plan(preset=name, filter=SMALL, exploration=0.25))
-    assert expanded == replace(shown, preset=name, filter=SMALL, exploration=0.25)
-    assert expand(shown) == shown
+@pytest.mark.parametrize("preset", listed(assay.strategies), ids=lambda preset: preset.name)
+def test_a_preset_is_the_plan_that_it_shows(preset: PresetView) -> None:
+    given = {"filter": SMALL, "exploration": 0.25, "query": ("a",), "near_duplicate_radius": 0.5}
+    expanded = expand(Plan(preset=preset.name, **given), assay.strategies)
+    assert expanded == replace(preset.plan, preset=preset.name, **given)
+    assert expand(preset.plan, assay.strategies) == preset.plan
+    assert bind(Plan(preset=preset.name, query=("a",)), None, assay.strategies).plan.preset == preset.name
 
 
 def test_an_expanded_plan_has_its_defaults_filled_in() -> None:

@@ -12,18 +12,15 @@ from assay.server.core.messages import (
     BatchSpec,
     IngestBatch,
     MineSpec,
-    Plan,
     PoolSpec,
     PredictSpec,
     ScoreSpec,
-    ScoreTerm,
     SearchMode,
     SearchSpec,
-    SelectTerm,
-    Shortlist,
     TrainSpec,
 )
 from assay.server.core.pool import NO_KEY
+from assay.server.core.terms import Plan, ScoreTerm, SelectTerm, Shortlist
 from assay.server.core.types import (
     AllOf,
     AnyOf,

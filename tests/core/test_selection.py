@@ -10,17 +10,9 @@ import pytest
 import assay.strategies
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason, RequestReplayed
-from assay.server.core.messages import (
-    MineResult,
-    MineSpec,
-    Plan,
-    PredictSpec,
-    ScoreSpec,
-    ScoreTerm,
-    SelectTerm,
-    Shortlist,
-)
+from assay.server.core.messages import MineResult, MineSpec, PredictSpec, ScoreSpec
 from assay.server.core.pool import NO_KEY
+from assay.server.core.terms import Plan, ScoreTerm, SelectTerm, Shortlist
 from assay.server.core.types import AllOf, AnyOf, Compare, HasId, Not, OneOf, State
 from assay.strategies import Candidates, Need, NoParams, Selection, Strategy, UnknownStrategy
 from tests.core.kit import (
@@ -258,7 +250,7 @@ def test_ties_go_to_the_earlier_row(core: Assay) -> None:
 
 def test_strategies_and_presets_are_listed(core: Assay) -> None:
     strategies, presets = core.mining.strategies()
-    assert {view.name for view in strategies} == set(assay.strategies.names())
+    assert {view.name for view in strategies} == set(assay.strategies.registry.kinds())
     assert [preset.name for preset in presets] == sorted(preset.name for preset in presets)
     by_name = {view.name: view for view in strategies}
     assert by_name["k_center"].kind == "selector"

@@ -6,19 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.server.core.errors import Reason
-from assay.server.core.messages import Plan, ScoreTerm, SelectTerm, Shortlist
+from assay.server.core.terms import Plan, ScoreTerm, SelectTerm, Shortlist
 from assay.server.core.types import AllOf, AnyOf, Compare, HasId, Not, OneOf, State
-from assay.server.rpc.convert.types import (
-    filter_message,
-    params,
-    plan_message,
-    scalar,
-    scalar_message,
-    states,
-    struct_message,
-    to_filter,
-    to_plan,
-)
+from assay.server.rpc.convert.plans import plan_message, to_plan
+from assay.server.rpc.convert.structs import params, struct_message
+from assay.server.rpc.convert.types import filter_message, scalar, scalar_message, states, to_filter
 from assay.v1 import types_pb2
 from tests.rpc.outcomes import assert_refused
 

@@ -203,6 +203,7 @@ class NextBatchResponse(_message.Message):
     PLAN_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def lease(self) -> Global___Lease:
         """The lease."""
@@ -223,6 +224,10 @@ class NextBatchResponse(_message.Message):
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.StageTiming]:
         """Time per stage."""
 
+    @_builtins.property
+    def quotas(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.QuotaReport]:
+        """One report for each of the plan's quotas, in their order."""
+
     def __init__(
         self,
         *,
@@ -231,10 +236,11 @@ class NextBatchResponse(_message.Message):
         plan: _types_pb2.Plan | None = ...,
         provenance: _types_pb2.Provenance | None = ...,
         timings: _abc.Iterable[_types_pb2.StageTiming] | None = ...,
+        quotas: _abc.Iterable[_types_pb2.QuotaReport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "plan", b"plan", "provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "picks", b"picks", "plan", b"plan", "provenance", b"provenance", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "picks", b"picks", "plan", b"plan", "provenance", b"provenance", "quotas", b"quotas", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -57,12 +57,19 @@ class Strategy(_message.Message):
     SUMMARY_FIELD_NUMBER: _builtins.int
     PARAMS_SCHEMA_FIELD_NUMBER: _builtins.int
     NEEDS_FIELD_NUMBER: _builtins.int
+    OPTIONAL_NEEDS_FIELD_NUMBER: _builtins.int
+    DETERMINISTIC_FIELD_NUMBER: _builtins.int
+    NEEDS_UTILITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name for plans."""
     kind: Global___StrategyKind.ValueType
     """What it does."""
     summary: _builtins.str
     """One line on its meaning."""
+    deterministic: _builtins.bool
+    """True if its picks do not depend on the seed; always true of a scorer."""
+    needs_utility: _builtins.bool
+    """True of a selector that ranks or weighs by a utility: its plan needs scores."""
     @_builtins.property
     def params_schema(self) -> _struct_pb2.Struct:
         """JSON Schema (2020-12) of its parameters."""
@@ -70,6 +77,10 @@ class Strategy(_message.Message):
     @_builtins.property
     def needs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it needs: "probs", "logits", "embeddings", "member_probs", "labeled_embeddings", ..."""
+
+    @_builtins.property
+    def optional_needs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it uses where there is any, and does without otherwise."""
 
     def __init__(
         self,
@@ -79,10 +90,13 @@ class Strategy(_message.Message):
         summary: _builtins.str = ...,
         params_schema: _struct_pb2.Struct | None = ...,
         needs: _abc.Iterable[_builtins.str] | None = ...,
+        optional_needs: _abc.Iterable[_builtins.str] | None = ...,
+        deterministic: _builtins.bool = ...,
+        needs_utility: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["params_schema", b"params_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "needs", b"needs", "params_schema", b"params_schema", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deterministic", b"deterministic", "kind", b"kind", "name", b"name", "needs", b"needs", "needs_utility", b"needs_utility", "optional_needs", b"optional_needs", "params_schema", b"params_schema", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -197,7 +211,7 @@ class ScoreRequest(_message.Message):
     """Samples per message, 1 to 100,000; 0 means 10,000."""
     @_builtins.property
     def plan(self) -> _types_pb2.Plan:
-        """A plan's scores; its shortlist, select and exploration must be unset. A preset with scores serves too."""
+        """A plan's scores and their combination; what it says on picking does not count. A preset with scores serves too."""
 
     @_builtins.property
     def filter(self) -> _types_pb2.Filter:
@@ -365,6 +379,7 @@ class MineResponse(_message.Message):
     PROVENANCE_FIELD_NUMBER: _builtins.int
     ESTIMATE_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def picks(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Pick]:
         """The picks, best first."""
@@ -385,6 +400,10 @@ class MineResponse(_message.Message):
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.StageTiming]:
         """Time per stage."""
 
+    @_builtins.property
+    def quotas(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.QuotaReport]:
+        """One report for each of the plan's quotas, in their order."""
+
     def __init__(
         self,
         *,
@@ -393,10 +412,11 @@ class MineResponse(_message.Message):
         provenance: _types_pb2.Provenance | None = ...,
         estimate: Global___CostEstimate | None = ...,
         timings: _abc.Iterable[_types_pb2.StageTiming] | None = ...,
+        quotas: _abc.Iterable[_types_pb2.QuotaReport] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate", "plan", b"plan", "provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate", "picks", b"picks", "plan", b"plan", "provenance", b"provenance", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate", "picks", b"picks", "plan", b"plan", "provenance", b"provenance", "quotas", b"quotas", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -134,6 +134,82 @@ COMPARE_OP_GE: CompareOp.ValueType  # 6
 """Greater than or equal."""
 Global___CompareOp: _TypeAlias = CompareOp  # noqa: Y015
 
+class _ScoreCombination:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ScoreCombinationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScoreCombination.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCORE_COMBINATION_UNSPECIFIED: _ScoreCombination.ValueType  # 0
+    """Not given; taken as SCORE_COMBINATION_PRODUCT."""
+    SCORE_COMBINATION_PRODUCT: _ScoreCombination.ValueType  # 1
+    """The product of score^strength over all terms."""
+    SCORE_COMBINATION_RANK_SUM: _ScoreCombination.ValueType  # 2
+    """The mean, weighted by strength, of each term's rank among the candidates, from 0 (lowest) to 1 (highest)."""
+
+class ScoreCombination(_ScoreCombination, metaclass=_ScoreCombinationEnumTypeWrapper):
+    """How the scores of a plan become one utility."""
+
+SCORE_COMBINATION_UNSPECIFIED: ScoreCombination.ValueType  # 0
+"""Not given; taken as SCORE_COMBINATION_PRODUCT."""
+SCORE_COMBINATION_PRODUCT: ScoreCombination.ValueType  # 1
+"""The product of score^strength over all terms."""
+SCORE_COMBINATION_RANK_SUM: ScoreCombination.ValueType  # 2
+"""The mean, weighted by strength, of each term's rank among the candidates, from 0 (lowest) to 1 (highest)."""
+Global___ScoreCombination: _TypeAlias = ScoreCombination  # noqa: Y015
+
+class _StochasticKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StochasticKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StochasticKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STOCHASTIC_KIND_UNSPECIFIED: _StochasticKind.ValueType  # 0
+    """Not given; taken as STOCHASTIC_KIND_POWER."""
+    STOCHASTIC_KIND_POWER: _StochasticKind.ValueType  # 1
+    """Chances in proportion to utility^beta."""
+    STOCHASTIC_KIND_SOFTMAX: _StochasticKind.ValueType  # 2
+    """Chances in proportion to exp(beta utility)."""
+    STOCHASTIC_KIND_SOFTRANK: _StochasticKind.ValueType  # 3
+    """Chances in proportion to rank^-beta, the highest utility having rank 1."""
+
+class StochasticKind(_StochasticKind, metaclass=_StochasticKindEnumTypeWrapper):
+    """What chance is put on: the picks are then a draw without replacement instead of the highest."""
+
+STOCHASTIC_KIND_UNSPECIFIED: StochasticKind.ValueType  # 0
+"""Not given; taken as STOCHASTIC_KIND_POWER."""
+STOCHASTIC_KIND_POWER: StochasticKind.ValueType  # 1
+"""Chances in proportion to utility^beta."""
+STOCHASTIC_KIND_SOFTMAX: StochasticKind.ValueType  # 2
+"""Chances in proportion to exp(beta utility)."""
+STOCHASTIC_KIND_SOFTRANK: StochasticKind.ValueType  # 3
+"""Chances in proportion to rank^-beta, the highest utility having rank 1."""
+Global___StochasticKind: _TypeAlias = StochasticKind  # noqa: Y015
+
+class _ShortlistOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ShortlistOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ShortlistOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SHORTLIST_ORDER_UNSPECIFIED: _ShortlistOrder.ValueType  # 0
+    """Not given; taken as SHORTLIST_ORDER_TOP."""
+    SHORTLIST_ORDER_TOP: _ShortlistOrder.ValueType  # 1
+    """Highest utility first; the plan needs a score."""
+    SHORTLIST_ORDER_RANDOM: _ShortlistOrder.ValueType  # 2
+    """Random, made from the seed and each sample's row. Cut before anything is scored."""
+
+class ShortlistOrder(_ShortlistOrder, metaclass=_ShortlistOrderEnumTypeWrapper):
+    """From which order a shortlist takes the first."""
+
+SHORTLIST_ORDER_UNSPECIFIED: ShortlistOrder.ValueType  # 0
+"""Not given; taken as SHORTLIST_ORDER_TOP."""
+SHORTLIST_ORDER_TOP: ShortlistOrder.ValueType  # 1
+"""Highest utility first; the plan needs a score."""
+SHORTLIST_ORDER_RANDOM: ShortlistOrder.ValueType  # 2
+"""Random, made from the seed and each sample's row. Cut before anything is scored."""
+Global___ShortlistOrder: _TypeAlias = ShortlistOrder  # noqa: Y015
+
 @_typing.final
 class Matrix(_message.Message):
     """A dense matrix as raw bytes."""
@@ -481,7 +557,7 @@ class ScoreTerm(_message.Message):
     strategy: _builtins.str
     """Name of a scorer, as ListStrategies gives it."""
     strength: _builtins.float
-    """Exponent of this score in the product of all terms, above 0; 0 means 1."""
+    """Exponent of this score in the product of all terms, or its weight in a sum of ranks, above 0; 0 means 1."""
     @_builtins.property
     def params(self) -> _struct_pb2.Struct:
         """Its parameters; those left out take their defaults."""
@@ -502,32 +578,241 @@ class ScoreTerm(_message.Message):
 Global___ScoreTerm: _TypeAlias = ScoreTerm  # noqa: Y015
 
 @_typing.final
-class Shortlist(_message.Message):
-    """Keeps only the candidates of highest utility for a costlier selector."""
+class Stochastic(_message.Message):
+    """Adds noise to the utility, made from the seed and each sample's row, so that a batch is not all of one kind."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    KIND_FIELD_NUMBER: _builtins.int
+    BETA_FIELD_NUMBER: _builtins.int
+    kind: Global___StochasticKind.ValueType
+    """What the chances are made of."""
+    beta: _builtins.float
+    """How sharply chances follow the utility, above 0 up to 1,000; 0 means 1."""
+    def __init__(
+        self,
+        *,
+        kind: Global___StochasticKind.ValueType = ...,
+        beta: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beta", b"beta", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Stochastic: _TypeAlias = Stochastic  # noqa: Y015
+
+@_typing.final
+class Shortlist(_message.Message):
+    """Keeps only some of the candidates for a costlier selector."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Seals(_message.Message):
+        """The neighbours of what is labeled, and nothing else (SEALS). Neighbours are looked up once for each labeled sample and
+        remembered, so a round costs what its new labels cost, however large the pool is. Cut before anything is scored;
+        where there are fewer neighbours than picks, it is filled up at random.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NEIGHBORS_FIELD_NUMBER: _builtins.int
+        neighbors: _builtins.int
+        """Neighbours of each labeled sample, 1 to 1,000."""
+        def __init__(
+            self,
+            *,
+            neighbors: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["neighbors", b"neighbors"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SIZE_FIELD_NUMBER: _builtins.int
     PER_PICK_FIELD_NUMBER: _builtins.int
+    SEALS_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """This many samples, 1 or more."""
     per_pick: _builtins.int
     """This many samples per pick asked for, 1 or more."""
+    order: Global___ShortlistOrder.ValueType
+    """The order in which size or per_pick counts."""
+    @_builtins.property
+    def seals(self) -> Global___Shortlist.Seals:
+        """The neighbours of what is labeled."""
+
     def __init__(
         self,
         *,
         size: _builtins.int = ...,
         per_pick: _builtins.int = ...,
+        seals: Global___Shortlist.Seals | None = ...,
+        order: Global___ShortlistOrder.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "per_pick", b"per_pick", "size", b"size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "per_pick", b"per_pick", "seals", b"seals", "size", b"size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "per_pick", b"per_pick", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "order", b"order", "per_pick", b"per_pick", "seals", b"seals", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["size", "per_pick"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["size", "per_pick", "seals"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___Shortlist: _TypeAlias = Shortlist  # noqa: Y015
+
+@_typing.final
+class Quota(_message.Message):
+    """Bounds for one group of samples."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    minimum: _builtins.int
+    """At least this many picks, 0 or more."""
+    maximum: _builtins.int
+    """At most this many picks, 0 or more; unset means no bound."""
+    target: _builtins.float
+    """Wished share of the picks, from 0 to 1; met as far as the bounds and the candidates permit. Unset means none."""
+    @_builtins.property
+    def value(self) -> Global___AttributeValue:
+        """The group: a class name as string_value, or a value of the attribute's own type."""
+
+    def __init__(
+        self,
+        *,
+        value: Global___AttributeValue | None = ...,
+        minimum: _builtins.int = ...,
+        maximum: _builtins.int | None = ...,
+        target: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_target", b"_target", "maximum", b"maximum", "target", b"target", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_target", b"_target", "maximum", b"maximum", "minimum", b"minimum", "target", b"target", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__maximum: _TypeAlias = _typing.Literal["maximum"]  # noqa: Y015
+    _WhichOneofArgType__maximum: _TypeAlias = _typing.Literal["_maximum", b"_maximum"]  # noqa: Y015
+    _WhichOneofReturnType__target: _TypeAlias = _typing.Literal["target"]  # noqa: Y015
+    _WhichOneofArgType__target: _TypeAlias = _typing.Literal["_target", b"_target"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum) -> _WhichOneofReturnType__maximum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target) -> _WhichOneofReturnType__target | None: ...
+
+Global___Quota: _TypeAlias = Quota  # noqa: Y015
+
+@_typing.final
+class Quotas(_message.Message):
+    """How many picks may come from which group. Where minima and maxima cannot be met the plan is refused
+    (QUOTA_INFEASIBLE); targets are never refused.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
+    attribute: _builtins.str
+    """Name of the attribute whose value is the group; empty means the class that the model predicts."""
+    @_builtins.property
+    def quotas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Quota]:
+        """1 to 1,000 quotas for different groups (100 for groups by attribute); targets sum to 1 at most. Samples of other
+        groups are picked without bounds.
+        """
+
+    def __init__(
+        self,
+        *,
+        attribute: _builtins.str = ...,
+        quotas: _abc.Iterable[Global___Quota] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "quotas", b"quotas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quotas: _TypeAlias = Quotas  # noqa: Y015
+
+@_typing.final
+class QuotaReport(_message.Message):
+    """What became of a quota."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    PICKED_FIELD_NUMBER: _builtins.int
+    AVAILABLE_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    picked: _builtins.int
+    """Picks from it."""
+    available: _builtins.int
+    """Candidates of it after the filter."""
+    minimum: _builtins.int
+    """The plan's minimum."""
+    maximum: _builtins.int
+    """The plan's maximum; unset where there was none."""
+    target: _builtins.float
+    """The plan's wished share; unset where there was none."""
+    @_builtins.property
+    def value(self) -> Global___AttributeValue:
+        """The group."""
+
+    def __init__(
+        self,
+        *,
+        value: Global___AttributeValue | None = ...,
+        picked: _builtins.int = ...,
+        available: _builtins.int = ...,
+        minimum: _builtins.int = ...,
+        maximum: _builtins.int | None = ...,
+        target: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_target", b"_target", "maximum", b"maximum", "target", b"target", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_target", b"_target", "available", b"available", "maximum", b"maximum", "minimum", b"minimum", "picked", b"picked", "target", b"target", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__maximum: _TypeAlias = _typing.Literal["maximum"]  # noqa: Y015
+    _WhichOneofArgType__maximum: _TypeAlias = _typing.Literal["_maximum", b"_maximum"]  # noqa: Y015
+    _WhichOneofReturnType__target: _TypeAlias = _typing.Literal["target"]  # noqa: Y015
+    _WhichOneofArgType__target: _TypeAlias = _typing.Literal["_target", b"_target"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum) -> _WhichOneofReturnType__maximum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target) -> _WhichOneofReturnType__target | None: ...
+
+Global___QuotaReport: _TypeAlias = QuotaReport  # noqa: Y015
+
+@_typing.final
+class Query(_message.Message):
+    """What a targeted strategy looks for more of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sample_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of 1 to 1,000 samples of the pool, whatever their state."""
+
+    def __init__(
+        self,
+        *,
+        sample_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sample_ids", b"sample_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Query: _TypeAlias = Query  # noqa: Y015
 
 @_typing.final
 class SelectTerm(_message.Message):
@@ -559,7 +844,9 @@ Global___SelectTerm: _TypeAlias = SelectTerm  # noqa: Y015
 
 @_typing.final
 class Plan(_message.Message):
-    """What to mine: filter -> scores -> shortlist -> select."""
+    """What to mine: filter -> scores -> shortlist -> select, within quotas.
+    What is picked is chosen in view of all samples that are labeled or under a live lease.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -569,27 +856,51 @@ class Plan(_message.Message):
     SHORTLIST_FIELD_NUMBER: _builtins.int
     SELECT_FIELD_NUMBER: _builtins.int
     EXPLORATION_FIELD_NUMBER: _builtins.int
+    COMBINATION_FIELD_NUMBER: _builtins.int
+    STOCHASTIC_FIELD_NUMBER: _builtins.int
+    QUOTAS_FIELD_NUMBER: _builtins.int
+    NEAR_DUPLICATE_RADIUS_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     preset: _builtins.str
-    """Name of a preset ("margin", "k_center", ...). The other fields of the plan must then be unset, but for
-    filter, shortlist and exploration, which replace the preset's own.
+    """Name of a preset ("margin", "k_center", ...); every strategy is one. Scores, combination and select must then be unset;
+    the other fields, where given, replace the preset's own.
     """
     exploration: _builtins.float
     """Share of the picks drawn at random from the candidates instead, from 0 to 1."""
+    combination: Global___ScoreCombination.ValueType
+    """How the scores become one utility."""
+    near_duplicate_radius: _builtins.float
+    """Picks are farther than this from each other and from all that is labeled or leased: Euclidean distance between
+    embeddings as the pool stores them. In a cosine pool those have length 1, so it is sqrt(2 - 2 cosine), from 0 to 2.
+    0 means that copies may be picked.
+    """
     @_builtins.property
     def filter(self) -> Global___Filter:
         """Which samples may be picked."""
 
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoreTerm]:
-        """Scores whose product is the utility; none where the selector needs no utility. At most 8."""
+        """Scores that make the utility; none where the selector needs no utility. At most 8."""
 
     @_builtins.property
     def shortlist(self) -> Global___Shortlist:
-        """Cuts the candidates before the selector."""
+        """Cuts the candidates before the selector; unset keeps all."""
 
     @_builtins.property
     def select(self) -> Global___SelectTerm:
         """Chooses the picks; unset takes those of highest utility."""
+
+    @_builtins.property
+    def stochastic(self) -> Global___Stochastic:
+        """Adds noise to the utility; unset adds none."""
+
+    @_builtins.property
+    def quotas(self) -> Global___Quotas:
+        """Bounds by group; unset means none."""
+
+    @_builtins.property
+    def query(self) -> Global___Query:
+        """Samples that targeted strategies look for more of."""
 
     def __init__(
         self,
@@ -600,10 +911,15 @@ class Plan(_message.Message):
         shortlist: Global___Shortlist | None = ...,
         select: Global___SelectTerm | None = ...,
         exploration: _builtins.float = ...,
+        combination: Global___ScoreCombination.ValueType = ...,
+        stochastic: Global___Stochastic | None = ...,
+        quotas: Global___Quotas | None = ...,
+        near_duplicate_radius: _builtins.float = ...,
+        query: Global___Query | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "select", b"select", "shortlist", b"shortlist"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "query", b"query", "quotas", b"quotas", "select", b"select", "shortlist", b"shortlist", "stochastic", b"stochastic"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exploration", b"exploration", "filter", b"filter", "preset", b"preset", "scores", b"scores", "select", b"select", "shortlist", b"shortlist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["combination", b"combination", "exploration", b"exploration", "filter", b"filter", "near_duplicate_radius", b"near_duplicate_radius", "preset", b"preset", "query", b"query", "quotas", b"quotas", "scores", b"scores", "select", b"select", "shortlist", b"shortlist", "stochastic", b"stochastic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,10 +14,11 @@ from assay.server.core.mining import MiningService
 from assay.server.core.models import ModelService
 from assay.server.core.opening import Opener
 from assay.server.core.operations import OperationService
-from assay.server.core.plans import Registry
 from assay.server.core.pools import PoolService
 from assay.server.core.ports import Ports
+from assay.server.core.presets import Registry
 from assay.server.core.samples import SampleService
+from assay.server.core.search import Search
 
 __all__ = ["Assay", "Limits", "Ports"]
 
@@ -39,6 +40,7 @@ class Assay:
             activation,
             ports.heads,
             ports.scratch,
+            Search(ports.exact),
             ports.clock,
             limits.verify_bytes,
         )

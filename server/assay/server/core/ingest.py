@@ -13,8 +13,8 @@ from assay.server.core.limits import Limits
 from assay.server.core.messages import AddResult, IngestBatch
 from assay.server.core.pool import Change, Pool
 from assay.server.core.ports import Clock, SampleSegment, SegmentStore, VectorSegment
-from assay.server.core.selection import Stopwatch
 from assay.server.core.snapshot import Snapshot
+from assay.server.core.stopwatch import Stopwatch
 from assay.server.core.types import (
     AttributeColumn,
     FloatArray,

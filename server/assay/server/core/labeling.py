@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from assay.server.core import checks, picks, plans
+from assay.server.core import checks, picks, plan_checks, plans
 from assay.server.core.directory import PoolDirectory
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.leases import add, check_in_lease, expire_due, free, held, lease_not_found, shrink, view
@@ -17,16 +17,18 @@ from assay.server.core.messages import (
     LabelView,
     LeaseView,
     PickView,
-    Plan,
     SubmitResult,
     SubmitSpec,
 )
-from assay.server.core.plans import BoundPlan, Registry
+from assay.server.core.plans import BoundPlan
 from assay.server.core.pool import Change, Pool, rows_array
 from assay.server.core.ports import Catalog, Clock
-from assay.server.core.selection import Picks, Selection, Stopwatch
+from assay.server.core.presets import Registry
+from assay.server.core.selection import Picks, Selection
 from assay.server.core.snapshot import Snapshot
+from assay.server.core.stopwatch import Stopwatch
 from assay.server.core.submission import Submission
+from assay.server.core.terms import Plan
 from assay.server.core.types import LabelRecord, LeaseRecord, RequestKey, State
 from assay.strategies import StrategyError
 
@@ -92,8 +94,8 @@ class LabelingService:
     ) -> BatchResult | None:
         """One selection and reservation; None where somebody else was faster."""
         snapshot = pool.snapshot
-        checks.filter_fits(bound.plan.filter, snapshot.attributes)
-        selection = Selection(snapshot, bound, spec.seed, pool.predictions, self._limits, watch)
+        plan_checks.fits(bound.plan, snapshot)
+        selection = Selection(snapshot, bound, spec.seed, pool.predictions, pool.frontiers, self._limits, watch)
         chosen = selection.run(spec.size, allow_fewer=True)
         with watch.stage("describe"):
             views = picks.describe(
@@ -135,7 +137,7 @@ class LabelingService:
         change.replace_pool(next_fencing_token=token + 1)
         by_row = {pick.sample.row: pick.sample.record.id for pick in views}
         ids = tuple(by_row[row] for row in lease.rows)
-        result = BatchResult(LeaseView(lease, ids), views, bound.plan, chosen.provenance, watch.timings)
+        result = BatchResult(LeaseView(lease, ids), views, bound.plan, chosen.provenance, watch.timings, chosen.quotas)
         change.answer(result)
         return result
 

@@ -1,12 +1,13 @@
 """What the domain's services are asked and what they answer. All are immutable; the wire converts from and to them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import numpy.typing as npt
 
+from assay.server.core.terms import Plan, QuotaTerm
 from assay.server.core.types import (
     Filter,
     FloatArray,
@@ -203,43 +204,6 @@ class OperationView:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreTerm:
-    """One score of a plan; strength is its exponent in the product."""
-
-    strategy: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    strength: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Shortlist:
-    """How many candidates reach the selector: exactly one is above 0."""
-
-    size: int = 0
-    per_pick: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SelectTerm:
-    """The selector of a plan."""
-
-    strategy: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to mine. Before expansion `preset` may stand for the rest; after it, it is kept as a name only."""
-
-    preset: str = ""
-    filter: Filter | None = None
-    scores: tuple[ScoreTerm, ...] = ()
-    shortlist: Shortlist | None = None
-    select: SelectTerm | None = None
-    exploration: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class StrategyView:
     """A strategy of the registry."""
 
@@ -248,6 +212,9 @@ class StrategyView:
     summary: str
     params_schema: Mapping[str, Any]
     needs: tuple[str, ...]
+    optional_needs: tuple[str, ...] = ()
+    deterministic: bool = True
+    needs_utility: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +252,15 @@ class PickView:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaView:
+    """What became of a quota: candidates of its group, and picks."""
+
+    quota: QuotaTerm
+    available: int
+    picked: int
+
+
+@dataclass(frozen=True, slots=True)
 class CostEstimate:
     """What a plan would cost."""
 
@@ -316,6 +292,7 @@ class MineResult:
     provenance: Provenance
     estimate: CostEstimate | None
     timings: Timings
+    quotas: tuple[QuotaView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +348,7 @@ class BatchResult:
     plan: Plan
     provenance: Provenance
     timings: Timings
+    quotas: tuple[QuotaView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

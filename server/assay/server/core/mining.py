@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from assay.server.core import checks, picks, plans
+from assay.server.core import checks, picks, plan_checks, plans, presets
 from assay.server.core.directory import PoolDirectory
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
 from assay.server.core.limits import Limits
@@ -12,19 +12,21 @@ from assay.server.core.messages import (
     CostEstimate,
     MineResult,
     MineSpec,
-    Plan,
     PresetView,
     ScoreSpec,
     ScoreStream,
     StrategyView,
 )
-from assay.server.core.plans import PRESETS, Registry
 from assay.server.core.pool import response_of
 from assay.server.core.ports import Catalog, Clock
-from assay.server.core.selection import Selection, Stopwatch
+from assay.server.core.presets import Registry
+from assay.server.core.selection import Selection
 from assay.server.core.snapshot import Snapshot
+from assay.server.core.stopwatch import Stopwatch
+from assay.server.core.terms import Plan, Shortlist
 from assay.server.core.types import FloatArray, MaskArray, RequestKey, State
 from assay.strategies import Need, StrategyError, kind, params
+from assay.strategies.base import optional_needs
 
 DEFAULT_PLAN = Plan(preset="margin")
 # Rates of one commodity core, for estimates only: streaming reads, and matrix products.
@@ -46,9 +48,8 @@ class MiningService:
 
     def strategies(self) -> tuple[list[StrategyView], list[PresetView]]:
         """All strategies that load, and all presets, by name."""
-        return [view for name in self._registry.names() for view in self._view(name)], sorted(
-            PRESETS.values(), key=lambda preset: preset.name
-        )
+        views = [view for name in self._registry.names() for view in self._view(name)]
+        return views, presets.listed(self._registry)
 
     def _view(self, name: str) -> Iterator[StrategyView]:
         try:
@@ -61,6 +62,9 @@ class MiningService:
             summary=strategy.summary,
             params_schema=params.schema(strategy.params),
             needs=tuple(sorted(strategy.needs)),
+            optional_needs=tuple(sorted(optional_needs(strategy))),
+            deterministic=getattr(strategy, "deterministic", True),
+            needs_utility=getattr(strategy, "needs_utility", False),
         )
 
     def score(self, pool_id: str, spec: ScoreSpec) -> ScoreStream:
@@ -72,11 +76,11 @@ class MiningService:
         bound = plans.bind(spec.plan or DEFAULT_PLAN, spec.filter, self._registry)
         if not bound.scores:
             raise AssayError(Reason.INVALID_PLAN, "The plan has no scores. Name at least one scorer.")
-        checks.filter_fits(bound.plan.filter, snapshot.attributes)
-        selection = Selection(snapshot, bound, 0, pool.predictions, self._limits)
+        plan_checks.fits(bound.plan, snapshot)
+        selection = Selection(snapshot, bound, 0, pool.predictions, pool.frontiers, self._limits)
         selection.check_needs()
         mask_N = selection.candidates(spec.states or (State.UNLABELED,))
-        utility_N = selection.utility(mask_N)
+        utility_N = selection.scoring.utility(selection.scoring.terms(mask_N), mask_N)
         assert utility_N is not None  # the plan has scores
         provenance = selection.provenance(int(np.count_nonzero(mask_N)))
         return ScoreStream(provenance, _chunks(snapshot, mask_N, utility_N, spec.chunk))
@@ -91,8 +95,8 @@ class MiningService:
         with watch.stage("snapshot"):
             snapshot = pool.snapshot
             bound = plans.bind(spec.plan or DEFAULT_PLAN, spec.filter, self._registry)
-            checks.filter_fits(bound.plan.filter, snapshot.attributes)
-        selection = Selection(snapshot, bound, spec.seed, pool.predictions, self._limits, watch)
+            plan_checks.fits(bound.plan, snapshot)
+        selection = Selection(snapshot, bound, spec.seed, pool.predictions, pool.frontiers, self._limits, watch)
         if spec.validate_only:
             return self._estimate(selection, spec.size)
         chosen = selection.run(spec.size)
@@ -100,7 +104,7 @@ class MiningService:
             views = picks.describe(
                 snapshot, chosen, pool.predictions, payload=spec.payload, predictions=spec.predictions
             )
-        result = MineResult(views, bound.plan, chosen.provenance, None, watch.timings)
+        result = MineResult(views, bound.plan, chosen.provenance, None, watch.timings, chosen.quotas)
         self._remember(key, result)
         return result
 
@@ -114,11 +118,7 @@ class MiningService:
 
     def _estimate(self, selection: Selection, size: int) -> MineResult:
         """Checks a plan as far as that needs no computing, and says what it would cost."""
-        mask_N = selection.candidates()
-        count = int(np.count_nonzero(mask_N))
-        if count < size:
-            raise selection.exhausted(count, size)
-        selection.check_needs()
+        count = selection.check(size).count
         return MineResult(
             (),
             selection.bound.plan,
@@ -138,10 +138,14 @@ def _cost(selection: Selection, count: int, size: int) -> CostEstimate:
         flop += 2.0 * rows * width * classes
     if Need.EMBEDDINGS in selection.bound.selector.needs:
         shortlist = selection.bound.plan.shortlist
-        kept = count if shortlist is None else min(count, max(size, shortlist.size or shortlist.per_pick * size))
+        kept = count if shortlist is None else min(count, _kept(shortlist, size, len(selection.snapshot.labeled_rows)))
         bytes_read += kept * 4.0 * width
         flop += 2.0 * kept * width * (size + len(selection.snapshot.labeled_rows))
     return CostEstimate(count, int(bytes_read), flop / 1e9, bytes_read / _BYTES_PER_S + flop / _FLOP_PER_S)
+
+
+def _kept(shortlist: Shortlist, size: int, labeled: int) -> int:
+    return max(size, shortlist.neighbors * labeled) if shortlist.neighbors else shortlist.keep(size)
 
 
 def _chunks(

@@ -9,6 +9,7 @@ import numpy as np
 from assay.server.core.activation import Activation
 from assay.server.core.columns import RowColumn
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.frontiers import Frontiers
 from assay.server.core.messages import DamagedFile
 from assay.server.core.pool import Pool, rows_array
 from assay.server.core.ports import (
@@ -22,6 +23,7 @@ from assay.server.core.ports import (
     VectorSegment,
 )
 from assay.server.core.predictions import PredictionCache
+from assay.server.core.search import Search
 from assay.server.core.snapshot import Snapshot
 from assay.server.core.types import MaskArray, ModelRecord, PoolRecord, SegmentFile, State
 
@@ -44,6 +46,7 @@ class Opener:
         activation: Activation,
         heads: Heads,
         scratch: Scratch,
+        search: Search,
         clock: Clock,
         verify_bytes: int,
     ) -> None:
@@ -52,13 +55,15 @@ class Opener:
         self._activation = activation
         self._heads = heads
         self._scratch = scratch
+        self._search = search
         self._clock = clock
         self._verify_left = verify_bytes
         self.unverified: list[tuple[str, SegmentFile]] = []
 
     def wrap(self, snapshot: Snapshot) -> Pool:
         """An open pool around a snapshot."""
-        return Pool(self._catalog, self._segments, self._clock, snapshot, PredictionCache(self._heads, self._scratch))
+        predictions = PredictionCache(self._heads, self._scratch)
+        return Pool(self._catalog, self._segments, self._clock, snapshot, predictions, Frontiers(self._search))
 
     def open_all(self) -> list[Pool]:
         """Opens every pool of the catalog, after sweeping what a crash left over."""

@@ -4,11 +4,10 @@ import numpy as np
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.messages import PickView
-from assay.server.core.predictions import PredictionCache, Source
+from assay.server.core.predictions import PredictionCache, probabilities
 from assay.server.core.selection import EXPLORATION, Picks
 from assay.server.core.snapshot import Snapshot
-from assay.server.core.types import FloatArray, RowArray
-from assay.strategies import Need
+from assay.server.core.types import RowArray
 
 MAX_PREDICTIONS = 100
 
@@ -33,18 +32,6 @@ def describe(
         )
         for rank, sample in enumerate(samples, start=1)
     )
-
-
-def probabilities(source: Source, values_NC: FloatArray) -> FloatArray:
-    """Class probabilities from what a source gives."""
-    return values_NC if source.need is Need.PROBS else softmax(values_NC)
-
-
-def softmax(logits_NC: FloatArray) -> FloatArray:
-    """Class probabilities from logits."""
-    probs_NC: FloatArray = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
-    probs_NC /= probs_NC.sum(axis=1, keepdims=True)
-    return probs_NC
 
 
 def _parts(picks: Picks, position: int) -> dict[str, float]:

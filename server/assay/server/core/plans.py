@@ -1,63 +1,20 @@
-"""Plans: presets, expansion, checking, digest."""
+"""Plans: expansion, binding to strategies, digest."""
 
 import hashlib
 import json
-import math
 from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-from assay.server.core.errors import AssayError, Reason
-from assay.server.core.messages import Plan, PresetView, ScoreTerm, SelectTerm, Shortlist
+from assay.server.core import plan_checks, presets
+from assay.server.core.plan_checks import invalid
+from assay.server.core.presets import TOP, Registry
+from assay.server.core.supply import OF_PREDICTIONS
+from assay.server.core.terms import Combination, Plan, ScoreTerm, SelectTerm
 from assay.server.core.types import AllOf, Filter
 from assay.strategies import Need, Scorer, Selector, Strategy, kind, params
-
-MAX_SCORES = 8
-OF_PREDICTIONS = frozenset({Need.LOGITS, Need.PROBS})
-TOP = "top"
-
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        PresetView("random", "A uniform random sample: the baseline.", Plan(select=SelectTerm("random"))),
-        PresetView(
-            "least_confidence",
-            "Samples whose most likely class is least likely.",
-            Plan(scores=(ScoreTerm("least_confidence"),), select=SelectTerm(TOP)),
-        ),
-        PresetView(
-            "margin",
-            "Samples whose two most likely classes are closest: the baseline to beat.",
-            Plan(scores=(ScoreTerm("margin"),), select=SelectTerm(TOP)),
-        ),
-        PresetView(
-            "entropy",
-            "Samples whose class distribution is widest.",
-            Plan(scores=(ScoreTerm("entropy"),), select=SelectTerm(TOP)),
-        ),
-        PresetView(
-            "k_center",
-            "Samples farthest from all that is labeled or picked (core-set).",
-            Plan(select=SelectTerm("k_center")),
-        ),
-        PresetView(
-            "margin_k_center",
-            "The most uncertain fifty per pick, then spread out among them.",
-            Plan(scores=(ScoreTerm("margin"),), shortlist=Shortlist(per_pick=50), select=SelectTerm("k_center")),
-        ),
-    )
-}
-
-
-class Registry(Protocol):
-    """Where strategies are found; `assay.strategies` itself is one."""
-
-    def names(self) -> tuple[str, ...]:
-        """Names of all strategies."""
-
-    def get(self, name: str) -> Strategy:
-        """A strategy. Raises assay.strategies.StrategyError."""
+from assay.strategies.base import optional_needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +35,7 @@ class BoundPlan:
         plan: the expanded plan, defaults filled in.
         digest: SHA-256 of it, hexadecimal.
         needs: all arrays that its strategies ask for.
+        optional: those that they use where there are any.
     """
 
     plan: Plan
@@ -86,11 +44,19 @@ class BoundPlan:
     selector: Selector
     selector_params: Any
     needs: frozenset[Need]
+    optional: frozenset[Need] = frozenset()
+
+    @property
+    def ranks_only(self) -> bool:
+        """Whether the picks are simply those of highest utility."""
+        return bool(self.scores) and self.selector.name == TOP
 
     @property
     def quick(self) -> bool:
         """Whether it only ranks what is kept of the model's predictions: milliseconds, whatever the pool."""
-        return self.needs <= OF_PREDICTIONS
+        shortlist = self.plan.shortlist
+        reads_vectors = self.plan.near_duplicate_radius > 0 or (shortlist is not None and shortlist.neighbors > 0)
+        return self.needs | self.optional <= OF_PREDICTIONS and not reads_vectors
 
 
 def bind(plan: Plan, extra_filter: Filter | None, registry: Registry) -> BoundPlan:
@@ -107,69 +73,58 @@ def _bind_preset(preset: str, registry: Hashable) -> BoundPlan:
 
 
 def _bind(plan: Plan, extra_filter: Filter | None, registry: Registry) -> BoundPlan:
-    expanded = expand(plan)
-    _check(expanded)
+    expanded = expand(plan, registry)
+    plan_checks.sound(expanded)
     scores = tuple(_bind_score(term, registry) for term in expanded.scores)
     select = expanded.select or SelectTerm(TOP)
     selector = registry.get(select.strategy)
     if kind(selector) != "selector":
-        raise _invalid(f"{select.strategy!r} is a scorer; name it under scores, and a selector under select.")
+        raise invalid(f"{select.strategy!r} is a scorer; name it under scores, and a selector under select.")
+    assert isinstance(selector, Selector)
     selector_params = params.parse(selector.params, select.params)
     if getattr(selector, "needs_utility", False) and not scores:
-        raise _invalid(f"The selector {select.strategy!r} ranks by a utility; name at least one scorer under scores.")
-    if expanded.shortlist is not None and not scores:
-        raise _invalid("A shortlist keeps the candidates of highest utility; name at least one scorer under scores.")
+        raise invalid(f"The selector {select.strategy!r} ranks by a utility; name at least one scorer under scores.")
     full = replace(
         expanded,
         filter=_both(expanded.filter, extra_filter),
         scores=tuple(ScoreTerm(bound.scorer.name, bound.params_json, bound.strength) for bound in scores),
         select=SelectTerm(select.strategy, asdict(selector_params)),
     )
-    needs = frozenset(selector.needs).union(*(bound.scorer.needs for bound in scores))
-    return BoundPlan(full, _digest(full), scores, selector, selector_params, needs)  # type: ignore[arg-type]
+    asked: list[Strategy] = [selector, *(bound.scorer for bound in scores)]
+    needs = frozenset(need for strategy in asked for need in strategy.needs)
+    if Need.QUERY_EMBEDDINGS in needs and not full.query:
+        raise invalid(
+            f"The strategy {next(s.name for s in asked if Need.QUERY_EMBEDDINGS in s.needs)!r} looks for more of "
+            "something; name samples of that kind in the plan's query."
+        )
+    optional = frozenset(need for strategy in asked for need in optional_needs(strategy))
+    return BoundPlan(full, _digest(full), scores, selector, selector_params, needs, optional - needs)
 
 
-def expand(plan: Plan) -> Plan:
-    """The plan that a preset stands for; a plan without a preset as it is."""
+def expand(plan: Plan, registry: Registry) -> Plan:
+    """The plan that a preset stands for, with what is given beside it; a plan without a preset as it is."""
     if not plan.preset:
         return plan
-    if plan.scores or plan.select is not None:
-        raise _invalid(f"The preset {plan.preset!r} brings its own scores and select; leave them out.")
-    if plan.preset not in PRESETS:
-        raise _invalid(f"There is no preset {plan.preset!r}; there are {', '.join(sorted(PRESETS))}.")
-    preset = PRESETS[plan.preset].plan
+    if plan.scores or plan.select is not None or plan.combination is not Combination.PRODUCT:
+        raise invalid(f"The preset {plan.preset[:100]!r} brings its own scores, combination and select: give none.")
+    preset = presets.find(plan.preset, registry).plan
     return replace(
-        preset,
-        preset=plan.preset,
-        filter=plan.filter,
+        plan,
+        scores=preset.scores,
+        select=preset.select,
+        combination=preset.combination,
         shortlist=plan.shortlist or preset.shortlist,
-        exploration=plan.exploration,
+        stochastic=plan.stochastic or preset.stochastic,
     )
 
 
 def _bind_score(term: ScoreTerm, registry: Registry) -> BoundScore:
     scorer = registry.get(term.strategy)
     if kind(scorer) != "scorer":
-        raise _invalid(f"{term.strategy!r} is a selector; name it under select.")
+        raise invalid(f"{term.strategy!r} is a selector; name it under select.")
+    assert isinstance(scorer, Scorer)
     parsed = params.parse(scorer.params, term.params)
-    return BoundScore(scorer, parsed, asdict(parsed), term.strength or 1.0)  # type: ignore[arg-type]
-
-
-def _check(plan: Plan) -> None:
-    if not (math.isfinite(plan.exploration) and 0 <= plan.exploration <= 1):
-        raise _invalid("exploration is a share: give a number from 0 to 1.")
-    if len(plan.scores) > MAX_SCORES:
-        raise _invalid(f"A plan has at most {MAX_SCORES} scores, not {len(plan.scores)}.")
-    if any(not (math.isfinite(term.strength) and term.strength >= 0) for term in plan.scores):
-        raise _invalid("strength is an exponent: give a finite number above 0 (0 means 1).")
-    if not plan.scores and plan.select is None:
-        raise _invalid("The plan is empty: name a preset, scores or a selector.")
-    if plan.shortlist is not None and not _one_is_positive(plan.shortlist.size, plan.shortlist.per_pick):
-        raise _invalid("A shortlist has a size or a number per pick of 1 or more.")
-
-
-def _one_is_positive(one: int, other: int) -> bool:
-    return min(one, other) == 0 < max(one, other)
+    return BoundScore(scorer, parsed, asdict(parsed), term.strength or 1.0)
 
 
 def _both(one: Filter | None, other: Filter | None) -> Filter | None:
@@ -181,7 +136,3 @@ def _digest(plan: Plan) -> str:
     # The filter by its types too: "all of" and "any of" have the same fields.
     body = json.dumps({**asdict(replace(plan, filter=None)), "filter": repr(plan.filter)}, sort_keys=True)
     return hashlib.sha256(body.encode()).hexdigest()
-
-
-def _invalid(message: str) -> AssayError:
-    return AssayError(Reason.INVALID_PLAN, message)

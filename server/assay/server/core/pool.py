@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
+from assay.server.core.frontiers import Frontiers
 from assay.server.core.ports import Catalog, CatalogTx, Clock, SearchIndex, SegmentStore
 from assay.server.core.predictions import PredictionCache
 from assay.server.core.snapshot import Snapshot
@@ -91,6 +92,7 @@ class Pool:
         clock: Clock,
         snapshot: Snapshot,
         predictions: PredictionCache,
+        frontiers: Frontiers,
     ) -> None:
         self._catalog = catalog
         self._clock = clock
@@ -102,6 +104,7 @@ class Pool:
         self.selection_lock = threading.Lock()
         self.activation_lock = threading.Lock()
         self.predictions = predictions
+        self.frontiers = frontiers
         self.closed = False
         self.index_building = False
         self.last_ingest = -math.inf

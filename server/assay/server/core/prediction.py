@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from assay.server.core import checks, picks
+from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.messages import PredictResult, PredictSpec
 from assay.server.core.pool import Pool
 from assay.server.core.ports import Heads
-from assay.server.core.predictions import HeadSource, source_of
-from assay.server.core.selection import Stopwatch
+from assay.server.core.predictions import HeadSource, probabilities, softmax, source_of
 from assay.server.core.snapshot import ActiveHead, Snapshot
+from assay.server.core.stopwatch import Stopwatch
 from assay.server.core.types import FloatArray
 
 MAX_ROWS = 10_000
@@ -72,7 +72,7 @@ class Prediction:
             if not predictions.known(snapshot)[rows].all():
                 return None, embeddings_ND, "none"
             values_NC = predictions.values(snapshot)[rows]
-        return picks.probabilities(source, values_NC), embeddings_ND, source.name
+        return probabilities(source, values_NC), embeddings_ND, source.name
 
     def _fresh(
         self, snapshot: Snapshot, spec: PredictSpec, head: ActiveHead | None, watch: Stopwatch
@@ -85,7 +85,7 @@ class Prediction:
                 source = HeadSource(chosen.record.model_id, chosen.weights, self._heads)
                 return self._apply(source, embeddings_ND), embeddings_ND, source.name
             if logits_NC is not None:
-                return picks.softmax(logits_NC), embeddings_ND, "backbone"
+                return softmax(logits_NC), embeddings_ND, "backbone"
         return None, embeddings_ND, "none"
 
     def _embed(self, snapshot: Snapshot, spec: PredictSpec) -> tuple[FloatArray, FloatArray | None]:
@@ -104,7 +104,7 @@ class Prediction:
     def _apply(self, source: HeadSource, embeddings_ND: FloatArray) -> FloatArray:
         logits_NC = np.empty((len(embeddings_ND), source.weights.bias_KC.shape[1]), np.float32)
         self._heads.logits(source.weights, embeddings_ND, logits_NC)
-        return picks.softmax(logits_NC)
+        return softmax(logits_NC)
 
 
 def _check_count(count: int) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.ports import Heads, Scratch, VectorSegment
@@ -117,6 +118,18 @@ class PushedSource:
                 out_NC[rows] = np.nan if segment.predictions_NC is None else segment.predictions_NC[start:]
 
 
+def probabilities(source: Source, values_NC: FloatArray) -> FloatArray:
+    """Class probabilities from what a source gives."""
+    return values_NC if source.need is Need.PROBS else softmax(values_NC)
+
+
+def softmax(logits_NC: FloatArray) -> FloatArray:
+    """Class probabilities from logits."""
+    probs_NC: FloatArray = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
+    probs_NC /= probs_NC.sum(axis=1, keepdims=True)
+    return probs_NC
+
+
 def source_of(snapshot: Snapshot, heads: Heads, head: ActiveHead | None = None) -> Source | None:
     """The best source that a pool has: a head, the backbone's own logits, pushed probabilities, or None."""
     chosen = head or snapshot.head
@@ -149,6 +162,7 @@ class Predictions:
         self._complete = True
         self._filled = 0
         self._scores: OrderedDict[str, FloatArray] = OrderedDict()
+        self._classes_N: npt.NDArray[np.int32] = np.empty(0, np.int32)
 
     def extend(self, snapshot: Snapshot, report: Report = lambda done, total: None, stop: Stop = lambda: False) -> None:
         """Computes what is missing up to the snapshot's last row."""
@@ -171,6 +185,16 @@ class Predictions:
         """Whether the source predicts every row."""
         self.values(snapshot)
         return self._complete
+
+    def classes(self, snapshot: Snapshot) -> npt.NDArray[np.int32]:
+        """Index of the most likely class of every row, the lowest of equals. Shape [row_count]."""
+        with self._lock:
+            self._extend(snapshot, lambda done, total: None, lambda: False)
+            have_N = self._classes_N
+            if len(have_N) < self._filled:
+                fresh_N = self._values_NC[len(have_N) : self._filled].argmax(axis=1).astype(np.int32)
+                self._classes_N = np.concatenate([have_N, fresh_N])
+            return self._classes_N[: snapshot.row_count]
 
     def scores(self, snapshot: Snapshot, scorer: Scorer, params: Any, params_json: Mapping[str, Any]) -> FloatArray:
         """Scores of every row by a scorer that needs nothing but predictions. Shape [row_count]."""

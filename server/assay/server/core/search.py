@@ -6,8 +6,8 @@ from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.messages import SampleView, SearchMode, SearchResult, SearchSpec
 from assay.server.core.ports import ExactSearch, SearchIndex
-from assay.server.core.selection import Stopwatch
 from assay.server.core.snapshot import Snapshot
+from assay.server.core.stopwatch import Stopwatch
 from assay.server.core.types import LIVE_STATES, FloatArray, MaskArray, Metric, RowArray
 
 MAX_QUERIES = 1000
@@ -39,7 +39,7 @@ class Search:
         # A sample is always its own nearest neighbour: fetch one more and leave it out.
         k = spec.k + (own_Q is not None)
         with watch.stage("search"):
-            values_QK, rows_QK, exact = self._search(snapshot, queries_QD, k, allowed_N, spec.mode)
+            values_QK, rows_QK, exact = self.nearest(snapshot, queries_QD, k, allowed_N, spec.mode)
         with watch.stage("describe"):
             own = [-1] * len(queries_QD) if own_Q is None else own_Q.tolist()
             hits = tuple(_hits(snapshot, values_QK[q], rows_QK[q], spec, own[q]) for q in range(len(queries_QD)))
@@ -60,9 +60,11 @@ class Search:
             raise AssayError(Reason.DIMENSION_MISMATCH, "The pool holds no vectors yet; add samples first.")
         return checks.embeddings(vectors_QD, snapshot.pool.dimension, snapshot.pool.metric), None
 
-    def _search(
+    def nearest(
         self, snapshot: Snapshot, queries_QD: FloatArray, k: int, allowed_N: MaskArray, mode: SearchMode
     ) -> tuple[FloatArray, RowArray, bool]:
+        """Values and rows of the nearest k allowed rows of each query, best first, -1 where there are fewer; and
+        whether they are exact. Raises AssayError(INDEX_NOT_READY)."""
         index = snapshot.index
         if index is None and mode is SearchMode.APPROXIMATE:
             raise AssayError(

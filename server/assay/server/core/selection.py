@@ -1,55 +1,29 @@
-"""Runs a plan over a snapshot: filter -> scores -> shortlist -> select."""
+"""Runs a plan over a snapshot: filter -> scores -> shortlist -> select, within quotas, apart, and some at random."""
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.frontiers import Frontiers
+from assay.server.core.grouping import Grouping, group, reduced
 from assay.server.core.limits import Limits
-from assay.server.core.messages import Provenance
-from assay.server.core.plans import OF_PREDICTIONS, TOP, BoundPlan, BoundScore
-from assay.server.core.predictions import PredictionCache, Predictions
+from assay.server.core.messages import Provenance, QuotaView
+from assay.server.core.pickers import Batch, Picker, RandomPicker, SelectorPicker, TopPicker
+from assay.server.core.plans import BoundPlan
+from assay.server.core.predictions import PredictionCache
+from assay.server.core.scoring import Scoring
+from assay.server.core.shortlists import Cut
 from assay.server.core.snapshot import Snapshot
+from assay.server.core.spaced import pick_apart
+from assay.server.core.stopwatch import Stopwatch
+from assay.server.core.supply import OF_MODEL, Supply
 from assay.server.core.types import FloatArray, MaskArray, RowArray, State
-from assay.strategies import Candidates, Need, Scorer, Selector
-from assay.strategies.candidates import ArraySource
-from assay.strategies.kernels.hashing import hash_order
-from assay.strategies.kernels.topk import top_k
+from assay.strategies import Strategy
+from assay.strategies.composition.quotas import Quota, allocate
 
-# Rows scored at once by a scorer that needs embeddings.
-SCORE_BLOCK_ROWS = 16_384
-_SERVED = OF_PREDICTIONS | {
-    Need.EMBEDDINGS,
-    Need.LABELED_EMBEDDINGS,
-    Need.LABELED_CLASSES,
-    Need.MEMBER_PROBS,
-}
 EXPLORATION = "exploration"
-
-
-class Stopwatch:
-    """Time per stage, in order."""
-
-    def __init__(self) -> None:
-        self._laps: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Adds the time of a block to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._laps[name] = self._laps.get(name, 0.0) + time.perf_counter() - start
-
-    @property
-    def timings(self) -> tuple[tuple[str, float], ...]:
-        """(stage, seconds), in the order of their first use."""
-        return tuple(self._laps.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +35,27 @@ class Picks:
     parts: Mapping[str, FloatArray]
     exploring: MaskArray
     provenance: Provenance
+    quotas: tuple[QuotaView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Who may be picked.
+
+    Attributes:
+        mask_N: the candidates, over all rows.
+        count: how many they are.
+        grouping: the plan's quotas over them, if it has any.
+    """
+
+    mask_N: MaskArray
+    count: int
+    grouping: Grouping | None
+
+    @property
+    def bounds(self) -> Sequence[Quota]:
+        """The quotas as numbers."""
+        return () if self.grouping is None else self.grouping.bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,47 +66,136 @@ class Selection:
     bound: BoundPlan
     seed: int
     cache: PredictionCache
+    frontiers: Frontiers
     limits: Limits
     watch: Stopwatch = field(default_factory=Stopwatch)
+
+    @property
+    def supply(self) -> Supply:
+        """Arrays for the plan's strategies."""
+        return Supply(self.snapshot, self.cache, self.limits, self.bound.plan.query)
+
+    @property
+    def scoring(self) -> Scoring:
+        """Scores of the plan."""
+        return Scoring(self.supply, self.bound)
 
     def candidates(self, states: tuple[State, ...] = (State.UNLABELED,)) -> MaskArray:
         """Rows that may be picked. Shape [row_count]."""
         with self.watch.stage("filter"):
             return self.snapshot.mask(states, self.bound.plan.filter)
 
-    def run(self, size: int, *, allow_fewer: bool = False) -> Picks:
-        """Picks `size` candidates; with allow_fewer, as many as there are but at least one.
+    def check(self, size: int, *, allow_fewer: bool = False) -> Field:
+        """Who may be picked, once it is clear that the plan can run and its quotas be met; nothing is scored for it.
 
         Raises:
-            AssayError: POOL_EXHAUSTED; NEED_MISSING, MODEL_NOT_STOCHASTIC; INVALID_PLAN for a selection too large to
-            hold.
-            StrategyError: an array that a strategy refuses.
+            AssayError: POOL_EXHAUSTED; NEED_MISSING, MODEL_NOT_STOCHASTIC; QUOTA_INFEASIBLE.
         """
         mask_N = self.candidates()
         count = int(np.count_nonzero(mask_N))
         if count == 0 or (count < size and not allow_fewer):
             raise self.exhausted(count, size)
         self.check_needs()
-        size = min(size, count)
+        quotas = self.bound.plan.quotas
+        if quotas is None:
+            return Field(mask_N, count, None)
+        with self.watch.stage("quotas"):
+            grouping = group(quotas, self.supply, mask_N)
+            grouping.require(grouping.counts(np.flatnonzero(mask_N)), grouping.bounds, min(size, count))
+        return Field(mask_N, count, grouping)
+
+    def check_needs(self) -> None:
+        """Raises AssayError(NEED_MISSING | MODEL_NOT_STOCHASTIC) for what cannot be given, before anything is
+        computed."""
+        asked: list[Strategy] = [*(bound.scorer for bound in self.bound.scores), self.bound.selector]
+        for strategy in asked:
+            self.supply.check(strategy)
+
+    def run(self, size: int, *, allow_fewer: bool = False) -> Picks:
+        """Picks `size` candidates; with allow_fewer, as many as there are but at least one.
+
+        Raises:
+            AssayError: as check; POOL_EXHAUSTED or QUOTA_INFEASIBLE too where too few are apart; INVALID_PLAN for a
+            selection too large to hold.
+            StrategyError: an array that a strategy refuses.
+        """
+        found = self.check(size, allow_fewer=allow_fewer)
+        size = min(size, found.count)
         exploring = min(size, round(size * self.bound.plan.exploration))
-        terms = self._terms(mask_N)
-        utility_N = self._product(terms)
-        rows, scores = self._choose(mask_N, utility_N, size - exploring)
+        (rows, scores), terms = self._best(found, size, exploring)
         with self.watch.stage("select"):
-            extra = self._explore(mask_N, rows, exploring)
+            extra = self._explore(found, rows, size, exploring)
         all_rows = np.concatenate([rows, extra])
+        if len(all_rows) < size and not (allow_fewer and len(all_rows)):
+            raise self._too_near(found.count, len(all_rows), size)
         return Picks(
             rows=all_rows,
             scores=np.concatenate([scores, np.zeros(len(extra), np.float32)]),
             parts={bound.scorer.name: term_N[all_rows] for bound, term_N in zip(self.bound.scores, terms, strict=True)},
             exploring=np.arange(len(all_rows)) >= len(rows),
-            provenance=self.provenance(count),
+            provenance=self.provenance(found.count),
+            quotas=self._report(found, all_rows),
         )
+
+    def _best(self, found: Field, size: int, exploring: int) -> tuple[Batch, list[FloatArray]]:
+        """What the plan picks by its scores and its selector, and the scores."""
+        bounds, wanted = _without_exploration(found, size, exploring), size - exploring
+        cut = self._cut(found, bounds, wanted)
+        worth_N = found.mask_N
+        if cut is not None and not cut.shortlist.by_utility:
+            with self.watch.stage("shortlist"):
+                worth_N = cut.before_scores(worth_N, self.frontiers)
+        with self.watch.stage("score"):
+            terms = self.scoring.terms(worth_N)
+            utility_N = self.scoring.utility(terms, worth_N)
+            utility_N = self.scoring.drawn(utility_N, worth_N, self.seed)
+        with self.watch.stage("select"):
+            picker = self._picker(found, utility_N, cut)
+            return self._pick(picker, worth_N, bounds, wanted, self.snapshot.conditioned_rows), terms
+
+    def _cut(self, found: Field, bounds: Sequence[Quota], picks: int) -> Cut | None:
+        shortlist = self.bound.plan.shortlist
+        if shortlist is None:
+            return None
+        return Cut(self.snapshot, shortlist, found.grouping, bounds, self.seed, picks)
+
+    def _picker(self, found: Field, utility_N: FloatArray | None, cut: Cut | None) -> Picker:
+        if utility_N is not None and self.bound.ranks_only:
+            return TopPicker(utility_N, found.grouping)
+        return SelectorPicker(self.supply, self.bound, self.seed, utility_N, cut, found.grouping)
+
+    def _pick(self, picker: Picker, open_N: MaskArray, bounds: Sequence[Quota], size: int, known: RowArray) -> Batch:
+        if size == 0:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        radius = self.bound.plan.near_duplicate_radius
+        if radius == 0:
+            return picker.batch(open_N, bounds, size, known)
+        return pick_apart(picker, self.supply, radius, open_N, bounds, size, known)
+
+    def _explore(self, found: Field, picked: RowArray, size: int, exploring: int) -> RowArray:
+        """Picks at random; also those that a shortlist cut before the scores left too few samples apart for."""
+        shortlist = self.bound.plan.shortlist
+        cut_before = shortlist is not None and not shortlist.by_utility
+        wanted = size - len(picked) if cut_before else exploring
+        if wanted == 0:
+            return picked[:0]
+        open_N = found.mask_N.copy()
+        open_N[picked] = False
+        bounds: Sequence[Quota] = ()
+        if found.grouping is not None:
+            bounds = reduced(found.bounds, found.grouping.counts(picked), size, wanted)
+        known = np.concatenate([self.snapshot.conditioned_rows, picked])
+        return self._pick(RandomPicker(self.seed, found.grouping), open_N, bounds, wanted, known)[0]
+
+    def _report(self, found: Field, rows: RowArray) -> tuple[QuotaView, ...]:
+        if found.grouping is None:
+            return ()
+        return found.grouping.report(found.grouping.counts(np.flatnonzero(found.mask_N)), rows)
 
     def provenance(self, candidates: int) -> Provenance:
         """What this selection is computed from."""
         pool = self.snapshot.pool
-        predictions = self._predictions() if self.bound.needs & (OF_PREDICTIONS | {Need.MEMBER_PROBS}) else None
+        predictions = self.supply.predictions() if self._uses_model() else None
         source = predictions.source.name if predictions else "none"
         return Provenance(
             backbone=pool.backbone,
@@ -124,142 +208,10 @@ class Selection:
             candidates=candidates,
         )
 
-    def utility(self, mask_N: MaskArray) -> FloatArray | None:
-        """Product of the plan's scores over all rows; only those of the candidates mean something."""
-        return self._product(self._terms(mask_N))
-
-    def _terms(self, mask_N: MaskArray) -> list[FloatArray]:
-        with self.watch.stage("score"):
-            return [self._scores(bound, mask_N) for bound in self.bound.scores]
-
-    def _product(self, terms: list[FloatArray]) -> FloatArray | None:
-        if len(terms) == 1 and self.bound.scores[0].strength == 1.0:
-            return terms[0]
-        with self.watch.stage("score"):
-            product_N: FloatArray | None = None
-            for scores_N, bound in zip(terms, self.bound.scores, strict=True):
-                # Scores may be slightly below 0 by rounding; a power of those is not a number.
-                power_N = np.maximum(scores_N, 0) ** np.float32(bound.strength)
-                product_N = power_N if product_N is None else product_N * power_N
-            return product_N
-
-    def _scores(self, bound: BoundScore, mask_N: MaskArray) -> FloatArray:
-        if bound.scorer.needs <= OF_PREDICTIONS:
-            predictions = self.require_predictions(bound.scorer, mask_N)
-            return predictions.scores(self.snapshot, bound.scorer, bound.params, bound.params_json)
-        out_N = np.zeros(self.snapshot.row_count, np.float32)
-        rows = np.flatnonzero(mask_N)
-        for start in range(0, len(rows), SCORE_BLOCK_ROWS):
-            block = rows[start : start + SCORE_BLOCK_ROWS]
-            out_N[block] = bound.scorer.score(self._arrays_of(block, bound.scorer), bound.params)
-        return out_N
-
-    def check_needs(self) -> None:
-        """Raises AssayError(NEED_MISSING | MODEL_NOT_STOCHASTIC) for what cannot be given, before anything is
-        computed."""
-        asked: list[Scorer | Selector] = [*(bound.scorer for bound in self.bound.scores), self.bound.selector]
-        for strategy in asked:
-            beyond = strategy.needs - _SERVED
-            if beyond:
-                raise _beyond(strategy.name, beyond)
-            if strategy.needs & OF_PREDICTIONS:
-                self.require_source(strategy.name)
-            if Need.MEMBER_PROBS in strategy.needs and self._members() < 2:
-                raise _not_stochastic(strategy.name)
-
-    def _members(self) -> int:
-        head = self.snapshot.head
-        return 0 if head is None else len(head.weights.weights_KDC)
-
-    def require_predictions(self, strategy: Scorer | Selector, mask_N: MaskArray) -> Predictions:
-        """Predictions of all candidates. Raises AssayError(NEED_MISSING)."""
-        predictions = self.require_source(strategy.name)
-        if predictions.complete(self.snapshot):
-            return predictions
-        unknown = mask_N & ~predictions.known(self.snapshot)
-        if unknown.any():
-            raise _some_unpredicted(strategy.name, predictions.source.name, int(np.count_nonzero(unknown)))
-        return predictions
-
-    def require_source(self, strategy: str) -> Predictions:
-        """Predictions of the best source. Raises AssayError(NEED_MISSING) where nothing predicts."""
-        predictions = self._predictions()
-        if predictions is None:
-            raise _no_predictions(strategy)
-        return predictions
-
-    def _predictions(self) -> Predictions | None:
-        return self.cache.of(self.snapshot)
-
-    def _choose(self, mask_N: MaskArray, utility_N: FloatArray | None, size: int) -> tuple[RowArray, FloatArray]:
-        if utility_N is not None and self.bound.selector.name == TOP:
-            with self.watch.stage("select"):
-                rows = top_k(utility_N, size, mask_N)
-                return rows, utility_N[rows]
-        rows = self._shortlist(mask_N, utility_N, size)
-        with self.watch.stage("select"):
-            candidates = self._arrays_of(rows, self.bound.selector)
-            selection = self.bound.selector.select(
-                candidates,
-                size,
-                np.random.default_rng(self.seed),
-                None if utility_N is None else utility_N[rows],
-                self.bound.selector_params,
-            )
-        return rows[selection.indices], selection.scores
-
-    def _shortlist(self, mask_N: MaskArray, utility_N: FloatArray | None, size: int) -> RowArray:
-        shortlist = self.bound.plan.shortlist
-        if shortlist is None or utility_N is None:
-            return np.flatnonzero(mask_N)
-        with self.watch.stage("shortlist"):
-            keep = max(size, shortlist.size or shortlist.per_pick * size)
-            return np.sort(top_k(utility_N, keep, mask_N))
-
-    def _arrays_of(self, rows: RowArray, strategy: Scorer | Selector) -> Candidates:
-        """Candidates of some rows, with just the arrays that the strategy needs."""
-        needs = strategy.needs
-        makers: dict[Need, ArraySource] = {
-            Need.EMBEDDINGS: partial(self._embeddings, rows),
-            Need.LABELED_EMBEDDINGS: partial(self._embeddings, self.snapshot.labeled_rows),
-            Need.LABELED_CLASSES: self._labeled_classes,
-            Need.MEMBER_PROBS: partial(self._member_probs, rows),
-        }
-        arrays = {need: maker for need, maker in makers.items() if need in needs}
-        if needs & OF_PREDICTIONS:
-            mask_N = np.zeros(self.snapshot.row_count, np.bool_)
-            mask_N[rows] = True
-            predictions = self.require_predictions(strategy, mask_N)
-            arrays[predictions.source.need] = lambda: predictions.values(self.snapshot)[rows]
-        return Candidates(len(rows), arrays, keys_N=rows)
-
-    def _embeddings(self, rows: RowArray) -> FloatArray:
-        needed = len(rows) * self.snapshot.pool.dimension * 4
-        if needed > self.limits.max_selector_bytes:
-            raise AssayError(
-                Reason.INVALID_PLAN,
-                f"The plan would hold {needed:,} bytes of embeddings at once, more than "
-                f"{self.limits.max_selector_bytes:,}. "
-                "Give it a shortlist or a filter.",
-                bytes=needed,
-            )
-        return self.snapshot.gather(rows)
-
-    def _labeled_classes(self) -> np.ndarray:
-        return self.snapshot.classes.at(self.snapshot.labeled_rows).astype(np.int64)
-
-    def _member_probs(self, rows: RowArray) -> FloatArray:
-        head = self.snapshot.head
-        assert head is not None  # check_needs
-        return self.cache.heads.member_probs(head.weights, self._embeddings(rows))
-
-    def _explore(self, mask_N: MaskArray, picked: RowArray, size: int) -> RowArray:
-        if size == 0:
-            return np.empty(0, np.int64)
-        left = mask_N.copy()
-        left[picked] = False
-        rows = np.flatnonzero(left)
-        return rows[hash_order(rows, self.seed)[:size]]
+    def _uses_model(self) -> bool:
+        quotas = self.bound.plan.quotas
+        by_class = quotas is not None and not quotas.attribute
+        return by_class or bool((self.bound.needs | self.bound.optional) & OF_MODEL)
 
     def exhausted(self, count: int, size: int) -> AssayError:
         """The error for more picks than candidates."""
@@ -271,43 +223,22 @@ class Selection:
             size=size,
         )
 
-
-def _no_predictions(strategy: str) -> AssayError:
-    return AssayError(
-        Reason.NEED_MISSING,
-        f"The strategy {strategy!r} needs class probabilities, and nothing predicts yet. Label samples of at least two "
-        "classes and train a head, push predictions with the samples, or use a strategy without this need "
-        "(random, k_center).",
-        need="probs",
-        strategy=strategy,
-    )
-
-
-def _beyond(strategy: str, needs: frozenset[Need]) -> AssayError:
-    return AssayError(
-        Reason.NEED_MISSING,
-        f"The strategy {strategy!r} needs {', '.join(sorted(needs))}, which this server cannot compute. "
-        "Choose another strategy.",
-        needs=",".join(sorted(needs)),
-        strategy=strategy,
-    )
+    def _too_near(self, count: int, apart: int, size: int) -> AssayError:
+        return AssayError(
+            Reason.POOL_EXHAUSTED,
+            f"Of the {count} samples that the plan may pick from, only {apart} are farther than near_duplicate_radius "
+            f"({self.bound.plan.near_duplicate_radius:g}) from each other and from all that is labeled or leased, and "
+            f"{size} were asked for. Ask for fewer, or take a smaller radius.",
+            candidates=count,
+            apart=apart,
+            size=size,
+        )
 
 
-def _not_stochastic(strategy: str) -> AssayError:
-    return AssayError(
-        Reason.MODEL_NOT_STOCHASTIC,
-        f"The strategy {strategy!r} compares members of a committee, and the current model is a single one. "
-        "Train a head with members of 2 or more, and activate it.",
-        strategy=strategy,
-    )
-
-
-def _some_unpredicted(strategy: str, source: str, count: int) -> AssayError:
-    return AssayError(
-        Reason.NEED_MISSING,
-        f"The strategy {strategy!r} needs class probabilities, and {count} of the candidates have none from the source "
-        f"{source!r}. Train a head, push predictions for them, or filter them out.",
-        need="probs",
-        strategy=strategy,
-        missing=count,
-    )
+def _without_exploration(found: Field, size: int, exploring: int) -> Sequence[Quota]:
+    """The bounds of what is not drawn at random; the exploring picks get their share of each group."""
+    if found.grouping is None or not exploring:
+        return found.bounds
+    available_G = found.grouping.counts(np.flatnonzero(found.mask_N))
+    shared_G = allocate(allocate(available_G, found.bounds, size), (), exploring)
+    return reduced(found.bounds, shared_G, size, size - exploring)

@@ -115,6 +115,11 @@ class Snapshot:
         return np.flatnonzero(self.states.array == State.LABELED)
 
     @cached_property
+    def conditioned_rows(self) -> RowArray:
+        """Rows that a selection takes for known: labeled ones, then those in somebody's hands, each ascending."""
+        return np.concatenate([self.labeled_rows, np.flatnonzero(self.states.array == State.LEASED)])
+
+    @cached_property
     def _first_vector_rows(self) -> npt.NDArray[np.int64]:
         return np.array([segment.file.first_row for segment in self.vectors], np.int64)
 

@@ -8,14 +8,13 @@ from assay.server.core.errors import AssayError, Reason
 from assay.server.core.messages import BatchResult, BatchSpec, LabelView, LeaseView, SubmitResult, SubmitSpec
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.mining import MAX_PREDICTIONS
+from assay.server.rpc.convert.plans import plan_message, quota_message, to_plan
 from assay.server.rpc.convert.scalars import bounded, bounded_seconds, timestamp_message
 from assay.server.rpc.convert.types import (
     pick_message,
-    plan_message,
     provenance_message,
     timing_messages,
     to_filter,
-    to_plan,
 )
 from assay.v1 import labeling_pb2
 
@@ -92,6 +91,7 @@ def batch_message(pool_id: str, result: BatchResult) -> labeling_pb2.NextBatchRe
         plan=plan_message(result.plan),
         provenance=provenance_message(pool_id, result.provenance),
         timings=timing_messages(result.timings),
+        quotas=[quota_message(view) for view in result.quotas],
     )
 
 

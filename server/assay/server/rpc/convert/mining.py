@@ -13,16 +13,15 @@ from assay.server.core.messages import (
 )
 from assay.server.core.types import FloatArray
 from assay.server.rpc.convert.arrays import matrix_message
+from assay.server.rpc.convert.plans import plan_message, quota_message, to_plan
 from assay.server.rpc.convert.scalars import bounded, duration_message
+from assay.server.rpc.convert.structs import struct_message
 from assay.server.rpc.convert.types import (
     pick_message,
-    plan_message,
     provenance_message,
     states,
-    struct_message,
     timing_messages,
     to_filter,
-    to_plan,
 )
 from assay.v1 import mining_pb2
 
@@ -66,6 +65,7 @@ def mine_message(pool_id: str, result: MineResult) -> mining_pb2.MineResponse:
         provenance=provenance_message(pool_id, result.provenance),
         estimate=None if result.estimate is None else _estimate_message(result.estimate),
         timings=timing_messages(result.timings),
+        quotas=[quota_message(view) for view in result.quotas],
     )
 
 
@@ -97,6 +97,9 @@ def strategy_message(view: StrategyView) -> mining_pb2.Strategy:
         summary=view.summary,
         params_schema=struct_message(view.params_schema),
         needs=view.needs,
+        optional_needs=view.optional_needs,
+        deterministic=view.deterministic,
+        needs_utility=view.needs_utility,
     )
 
 

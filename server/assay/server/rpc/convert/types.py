@@ -1,16 +1,13 @@
-"""Messages shared by the services: filters, plans, samples, picks, provenance."""
+"""Messages shared by the services: filters, samples, picks, provenance."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from google.protobuf.struct_pb2 import Struct, Value
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.messages import PickView, Plan, Provenance, SampleView, ScoreTerm, SelectTerm, Shortlist, Timings
+from assay.server.core.messages import PickView, Provenance, SampleView, Timings
 from assay.server.core.types import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf, Scalar, State
 from assay.server.rpc.convert import names
-from assay.server.rpc.convert.scalars import choice, duration_message, finite
+from assay.server.rpc.convert.scalars import choice, duration_message
 from assay.v1 import types_pb2
 
 STATES: Mapping[int, State] = {
@@ -35,8 +32,6 @@ MAX_CONDITIONS = 100
 MAX_ONE_OF = 10_000
 MAX_FILTER_IDS = 100_000
 MAX_TEXT_BYTES = 4096
-MAX_STRUCT_DEPTH = 16
-LARGEST_EXACT_INT = 2**53
 
 
 def states(values: Sequence[int]) -> tuple[State, ...]:
@@ -158,113 +153,6 @@ def scalar_message(value: Scalar) -> types_pb2.AttributeValue:
             return types_pb2.AttributeValue(double_value=value)
         case str():
             return types_pb2.AttributeValue(string_value=value)
-
-
-# --- plans ---------------------------------------------------------------------------------------------------------
-
-
-def to_plan(message: types_pb2.Plan) -> Plan:
-    """A plan. Raises AssayError: INVALID_FILTER, INVALID_PLAN, INVALID_PARAMETER or NOT_FINITE for a malformed part."""
-    return Plan(
-        preset=message.preset,
-        filter=to_filter(message.filter),
-        scores=tuple(_score_term(term) for term in message.scores),
-        shortlist=_shortlist(message.shortlist) if message.HasField("shortlist") else None,
-        select=SelectTerm(message.select.strategy, params(message.select.params))
-        if message.HasField("select")
-        else None,
-        exploration=finite(message.exploration, "exploration"),
-    )
-
-
-def _score_term(term: types_pb2.ScoreTerm) -> ScoreTerm:
-    return ScoreTerm(term.strategy, params(term.params), finite(term.strength, "strength") or 1.0)
-
-
-def _shortlist(message: types_pb2.Shortlist) -> Shortlist:
-    size, per_pick = message.size, message.per_pick
-    if size < 0 or per_pick < 0 or size + per_pick == 0:
-        raise AssayError(Reason.INVALID_PLAN, "A shortlist needs a size or a per_pick of 1 or more.")
-    return Shortlist(size, per_pick)
-
-
-def plan_message(plan: Plan) -> types_pb2.Plan:
-    """A plan for the wire."""
-    return types_pb2.Plan(
-        preset=plan.preset,
-        filter=filter_message(plan.filter),
-        scores=[
-            types_pb2.ScoreTerm(strategy=term.strategy, params=struct_message(term.params), strength=term.strength)
-            for term in plan.scores
-        ],
-        shortlist=_shortlist_message(plan.shortlist),
-        select=_select_message(plan.select),
-        exploration=plan.exploration,
-    )
-
-
-def _shortlist_message(shortlist: Shortlist | None) -> types_pb2.Shortlist | None:
-    if shortlist is None:
-        return None
-    if shortlist.size:
-        return types_pb2.Shortlist(size=shortlist.size)
-    return types_pb2.Shortlist(per_pick=shortlist.per_pick)
-
-
-def _select_message(select: SelectTerm | None) -> types_pb2.SelectTerm | None:
-    if select is None:
-        return None
-    return types_pb2.SelectTerm(strategy=select.strategy, params=struct_message(select.params))
-
-
-def params(struct: Struct) -> dict[str, Any]:
-    """Parameters of a strategy. JSON knows one kind of number, so whole ones become int.
-
-    Raises:
-        AssayError: INVALID_PARAMETER for a number that is not finite, an unset value, or too deep a nesting.
-    """
-    return {name: _plain(value, name, 1) for name, value in struct.fields.items()}
-
-
-def _plain(value: Value, name: str, depth: int) -> Any:
-    if depth > MAX_STRUCT_DEPTH:
-        raise AssayError(Reason.INVALID_PARAMETER, f"Parameter {name[:100]!r} is nested too deep.")
-    match value.WhichOneof("kind"):
-        case "null_value":
-            return None
-        case "number_value":
-            return _number(value.number_value, name)
-        case "string_value":
-            return value.string_value
-        case "bool_value":
-            return value.bool_value
-        case "struct_value":
-            return {key: _plain(part, name, depth + 1) for key, part in value.struct_value.fields.items()}
-        case "list_value":
-            return [_plain(part, name, depth + 1) for part in value.list_value.values]
-        case _:
-            raise AssayError(Reason.INVALID_PARAMETER, f"Parameter {name[:100]!r} has an unset value.")
-
-
-def _number(value: float, name: str) -> int | float:
-    if not math.isfinite(value):
-        raise AssayError(Reason.INVALID_PARAMETER, f"Parameter {name[:100]!r} is not finite.")
-    return int(value) if value.is_integer() and abs(value) <= LARGEST_EXACT_INT else value
-
-
-def struct_message(values: Mapping[str, Any]) -> Struct:
-    """A JSON-like mapping for the wire; tuples become lists."""
-    struct = Struct()
-    struct.update({key: _jsonable(value) for key, value in values.items()})
-    return struct
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(part) for part in value]
-    return value
 
 
 # --- samples and picks ---------------------------------------------------------------------------------------------

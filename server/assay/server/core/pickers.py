@@ -1,0 +1,148 @@
+"""Three ways to pick among open candidates, within quotas where there are any: by rank, by a selector, at random."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from assay.server.core.grouping import Counts, Grouping
+from assay.server.core.plans import BoundPlan
+from assay.server.core.shortlists import Cut, by_hash
+from assay.server.core.supply import Supply
+from assay.server.core.types import FloatArray, MaskArray, RowArray
+from assay.strategies.composition.quotas import Quota, allocate, top_within
+from assay.strategies.kernels.topk import top_k
+
+Batch = tuple[RowArray, FloatArray]
+Portion = tuple[RowArray, int]
+
+
+class Picker(Protocol):
+    """A way to pick. `grouping` gives the candidates' groups, None where the plan has no quotas."""
+
+    @property
+    def grouping(self) -> Grouping | None: ...
+
+    @property
+    def rounds(self) -> int:
+        """How often it is worth asking for a batch again where picks turn out too near to others."""
+
+    def batch(self, open_N: MaskArray, bounds: Sequence[Quota], size: int, known: RowArray) -> Batch:
+        """Rows in pick order, and their scores: so many of the open candidates, in view of the rows known or picked."""
+
+    def counts(self, open_N: MaskArray, bounds: Sequence[Quota], size: int) -> Counts:
+        """How many picks each group gives; for plans with quotas."""
+
+    def first(self, rows: RowArray, count: int) -> Batch:
+        """The first of the rows in order of preference, each looked at for itself, and their scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopPicker:
+    """The candidates of highest utility; within quotas, those of highest total utility."""
+
+    utility_N: FloatArray
+    grouping: Grouping | None
+    rounds: int = 0
+
+    def batch(self, open_N: MaskArray, bounds: Sequence[Quota], size: int, known: RowArray) -> Batch:
+        if self.grouping is None:
+            rows = top_k(self.utility_N, size, open_N)
+        else:
+            candidates = np.flatnonzero(open_N)
+            groups = self.grouping.groups_N[candidates]
+            rows = candidates[top_within(self.utility_N[candidates], groups, bounds, size)]
+        return rows, self.utility_N[rows]
+
+    def counts(self, open_N: MaskArray, bounds: Sequence[Quota], size: int) -> Counts:
+        assert self.grouping is not None
+        return self.grouping.counts(self.batch(open_N, bounds, size, np.empty(0, np.int64))[0])
+
+    def first(self, rows: RowArray, count: int) -> Batch:
+        best = rows[top_k(self.utility_N[rows], count)]
+        return best, self.utility_N[best]
+
+
+@dataclass(frozen=True, slots=True)
+class RandomPicker:
+    """Candidates in the random order of a seed; all have score 0."""
+
+    seed: int
+    grouping: Grouping | None
+    rounds: int = 0
+
+    def batch(self, open_N: MaskArray, bounds: Sequence[Quota], size: int, known: RowArray) -> Batch:
+        parts = [by_hash(rows, self.seed, count) for rows, count in portions(self, open_N, bounds, size)]
+        return self.first(np.concatenate(parts), size)
+
+    def counts(self, open_N: MaskArray, bounds: Sequence[Quota], size: int) -> Counts:
+        return _allocated(self.grouping, open_N, bounds, size)
+
+    def first(self, rows: RowArray, count: int) -> Batch:
+        drawn = by_hash(rows, self.seed, count)
+        return drawn, np.zeros(len(drawn), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class SelectorPicker:
+    """The plan's selector, over its shortlist; group by group, each in view of what was picked before."""
+
+    supply: Supply
+    bound: BoundPlan
+    seed: int
+    utility_N: FloatArray | None
+    cut: Cut | None
+    grouping: Grouping | None
+    rounds: int = 4
+
+    def batch(self, open_N: MaskArray, bounds: Sequence[Quota], size: int, known: RowArray) -> Batch:
+        batches: list[Batch] = []
+        for rows, count in portions(self, open_N, bounds, size):
+            batches.append(self._select(rows, count, known))
+            known = np.concatenate([known, batches[-1][0]])
+        return _interleaved(batches)
+
+    def counts(self, open_N: MaskArray, bounds: Sequence[Quota], size: int) -> Counts:
+        return _allocated(self.grouping, open_N, bounds, size)
+
+    def first(self, rows: RowArray, count: int) -> Batch:
+        if self.utility_N is None:
+            return RandomPicker(self.seed, None).first(rows, count)
+        return TopPicker(self.utility_N, None).first(rows, count)
+
+    def _select(self, rows: RowArray, size: int, known: RowArray) -> Batch:
+        if self.cut is not None and self.utility_N is not None:
+            rows = self.cut.by_utility(rows, self.utility_N, size)
+        selection = self.bound.selector.select(
+            self.supply.candidates(rows, self.bound.selector, known),
+            size,
+            np.random.default_rng(self.seed),
+            None if self.utility_N is None else self.utility_N[rows],
+            self.bound.selector_params,
+        )
+        return rows[selection.indices], selection.scores
+
+
+def portions(picker: Picker, open_N: MaskArray, bounds: Sequence[Quota], size: int) -> list[Portion]:
+    """The open candidates of each group that has picks to give, ascending, and how many it gives."""
+    rows = np.flatnonzero(open_N)
+    if picker.grouping is None:
+        return [(rows, size)]
+    groups = picker.grouping.groups_N[rows]
+    counts_G = picker.counts(open_N, bounds, size)
+    return [(rows[groups == group], int(count)) for group, count in enumerate(counts_G) if count]
+
+
+def _allocated(grouping: Grouping | None, open_N: MaskArray, bounds: Sequence[Quota], size: int) -> Counts:
+    assert grouping is not None
+    return allocate(grouping.counts(np.flatnonzero(open_N)), bounds, size)
+
+
+def _interleaved(batches: Sequence[Batch]) -> Batch:
+    """Batches as one in which every beginning has the groups in about the shares of the whole."""
+    if len(batches) == 1:
+        return batches[0]
+    places = np.concatenate([(np.arange(len(rows)) + 0.5) / max(len(rows), 1) for rows, _ in batches])
+    order = np.argsort(places, kind="stable")
+    return np.concatenate([rows for rows, _ in batches])[order], np.concatenate([s for _, s in batches])[order]

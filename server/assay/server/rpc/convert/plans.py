@@ -1,0 +1,187 @@
+"""Plans, and what became of their quotas."""
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.messages import QuotaView
+from assay.server.core.terms import (
+    Combination,
+    Plan,
+    Quotas,
+    QuotaTerm,
+    ScoreTerm,
+    SelectTerm,
+    Shortlist,
+    ShortlistOrder,
+    Stochastic,
+)
+from assay.server.rpc.convert.scalars import choice, finite
+from assay.server.rpc.convert.structs import params, struct_message
+from assay.server.rpc.convert.types import filter_message, scalar, scalar_message, to_filter
+from assay.v1 import types_pb2
+
+StochasticWord: TypeAlias = Literal["power", "softmax", "softrank"]
+
+_COMBINATIONS: Mapping[int, Combination] = {
+    types_pb2.SCORE_COMBINATION_UNSPECIFIED: Combination.PRODUCT,
+    types_pb2.SCORE_COMBINATION_PRODUCT: Combination.PRODUCT,
+    types_pb2.SCORE_COMBINATION_RANK_SUM: Combination.RANK_SUM,
+}
+_WIRE_COMBINATIONS = {
+    Combination.PRODUCT: types_pb2.SCORE_COMBINATION_PRODUCT,
+    Combination.RANK_SUM: types_pb2.SCORE_COMBINATION_RANK_SUM,
+}
+_ORDERS: Mapping[int, ShortlistOrder] = {
+    types_pb2.SHORTLIST_ORDER_UNSPECIFIED: ShortlistOrder.TOP,
+    types_pb2.SHORTLIST_ORDER_TOP: ShortlistOrder.TOP,
+    types_pb2.SHORTLIST_ORDER_RANDOM: ShortlistOrder.RANDOM,
+}
+_WIRE_ORDERS = {
+    ShortlistOrder.TOP: types_pb2.SHORTLIST_ORDER_TOP,
+    ShortlistOrder.RANDOM: types_pb2.SHORTLIST_ORDER_RANDOM,
+}
+_KINDS: Mapping[int, StochasticWord] = {
+    types_pb2.STOCHASTIC_KIND_UNSPECIFIED: "power",
+    types_pb2.STOCHASTIC_KIND_POWER: "power",
+    types_pb2.STOCHASTIC_KIND_SOFTMAX: "softmax",
+    types_pb2.STOCHASTIC_KIND_SOFTRANK: "softrank",
+}
+_WIRE_KINDS: Mapping[str, types_pb2.StochasticKind.ValueType] = {
+    "power": types_pb2.STOCHASTIC_KIND_POWER,
+    "softmax": types_pb2.STOCHASTIC_KIND_SOFTMAX,
+    "softrank": types_pb2.STOCHASTIC_KIND_SOFTRANK,
+}
+
+
+# --- from the wire -------------------------------------------------------------------------------------------------
+
+
+def to_plan(message: types_pb2.Plan) -> Plan:
+    """A plan.
+
+    Raises:
+        AssayError: INVALID_FILTER, INVALID_PLAN, INVALID_PARAMETER, INVALID_ARGUMENT or NOT_FINITE for a malformed
+        part; what the plan means is checked by the core.
+    """
+    return Plan(
+        preset=message.preset,
+        filter=to_filter(message.filter),
+        scores=tuple(_score_term(term) for term in message.scores),
+        shortlist=_shortlist(message.shortlist) if message.HasField("shortlist") else None,
+        select=SelectTerm(message.select.strategy, params(message.select.params))
+        if message.HasField("select")
+        else None,
+        exploration=finite(message.exploration, "exploration"),
+        combination=choice(_COMBINATIONS, message.combination, "combination"),
+        stochastic=_stochastic(message.stochastic) if message.HasField("stochastic") else None,
+        quotas=_quotas(message.quotas) if message.HasField("quotas") else None,
+        near_duplicate_radius=finite(message.near_duplicate_radius, "near_duplicate_radius"),
+        query=_query(message.query) if message.HasField("query") else (),
+    )
+
+
+def _score_term(term: types_pb2.ScoreTerm) -> ScoreTerm:
+    return ScoreTerm(term.strategy, params(term.params), finite(term.strength, "strength") or 1.0)
+
+
+def _shortlist(message: types_pb2.Shortlist) -> Shortlist:
+    size, per_pick, neighbors = message.size, message.per_pick, message.seals.neighbors
+    if min(size, per_pick, neighbors) < 0 or size + per_pick + neighbors == 0:
+        raise AssayError(Reason.INVALID_PLAN, "A shortlist needs a size, a per_pick or seals.neighbors of 1 or more.")
+    return Shortlist(size, per_pick, choice(_ORDERS, message.order, "order"), neighbors)
+
+
+def _stochastic(message: types_pb2.Stochastic) -> Stochastic:
+    return Stochastic(choice(_KINDS, message.kind, "kind"), finite(message.beta, "beta") or 1.0)
+
+
+def _quotas(message: types_pb2.Quotas) -> Quotas:
+    return Quotas(tuple(_quota(quota) for quota in message.quotas), message.attribute)
+
+
+def _quota(message: types_pb2.Quota) -> QuotaTerm:
+    if message.value.WhichOneof("kind") is None:
+        raise AssayError(Reason.INVALID_PLAN, "A quota names no group: give a class name or a value of the attribute.")
+    return QuotaTerm(
+        value=scalar(message.value),
+        minimum=message.minimum,
+        maximum=message.maximum if message.HasField("maximum") else None,
+        target=finite(message.target, "target") if message.HasField("target") else None,
+    )
+
+
+def _query(message: types_pb2.Query) -> tuple[str, ...]:
+    if not message.sample_ids:
+        raise AssayError(Reason.INVALID_PLAN, "The query names no samples; give at least one, or leave it out.")
+    return tuple(message.sample_ids)
+
+
+# --- to the wire ---------------------------------------------------------------------------------------------------
+
+
+def plan_message(plan: Plan) -> types_pb2.Plan:
+    """A plan for the wire."""
+    return types_pb2.Plan(
+        preset=plan.preset,
+        filter=filter_message(plan.filter),
+        scores=[
+            types_pb2.ScoreTerm(strategy=term.strategy, params=struct_message(term.params), strength=term.strength)
+            for term in plan.scores
+        ],
+        shortlist=_shortlist_message(plan.shortlist),
+        select=_select_message(plan.select),
+        exploration=plan.exploration,
+        combination=_WIRE_COMBINATIONS[plan.combination],
+        stochastic=_stochastic_message(plan.stochastic),
+        quotas=_quotas_message(plan.quotas),
+        near_duplicate_radius=plan.near_duplicate_radius,
+        query=types_pb2.Query(sample_ids=plan.query) if plan.query else None,
+    )
+
+
+def _shortlist_message(shortlist: Shortlist | None) -> types_pb2.Shortlist | None:
+    if shortlist is None:
+        return None
+    if shortlist.neighbors:
+        return types_pb2.Shortlist(seals=types_pb2.Shortlist.Seals(neighbors=shortlist.neighbors))
+    order = _WIRE_ORDERS[shortlist.order]
+    if shortlist.size:
+        return types_pb2.Shortlist(size=shortlist.size, order=order)
+    return types_pb2.Shortlist(per_pick=shortlist.per_pick, order=order)
+
+
+def _select_message(select: SelectTerm | None) -> types_pb2.SelectTerm | None:
+    if select is None:
+        return None
+    return types_pb2.SelectTerm(strategy=select.strategy, params=struct_message(select.params))
+
+
+def _stochastic_message(stochastic: Stochastic | None) -> types_pb2.Stochastic | None:
+    if stochastic is None:
+        return None
+    return types_pb2.Stochastic(kind=_WIRE_KINDS[stochastic.kind], beta=stochastic.beta)
+
+
+def _quotas_message(quotas: Quotas | None) -> types_pb2.Quotas | None:
+    if quotas is None:
+        return None
+    return types_pb2.Quotas(attribute=quotas.attribute, quotas=[_quota_message(quota) for quota in quotas.quotas])
+
+
+def _quota_message(quota: QuotaTerm) -> types_pb2.Quota:
+    return types_pb2.Quota(
+        value=scalar_message(quota.value), minimum=quota.minimum, maximum=quota.maximum, target=quota.target
+    )
+
+
+def quota_message(view: QuotaView) -> types_pb2.QuotaReport:
+    """What became of a quota, for the wire."""
+    return types_pb2.QuotaReport(
+        value=scalar_message(view.quota.value),
+        picked=view.picked,
+        available=view.available,
+        minimum=view.quota.minimum,
+        maximum=view.quota.maximum,
+        target=view.quota.target,
+    )
