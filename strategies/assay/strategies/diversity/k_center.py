@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from assay.strategies.base import Selection, checked_size
 from assay.strategies.candidates import Candidates
-from assay.strategies.errors import StrategyError
-from assay.strategies.kernels.points import Metric, Points, exact
+from assay.strategies.kernels.points import Metric, Points, exact, labeled_embeddings
 from assay.strategies.kernels.tensors import alone
 from assay.strategies.kernels.topk import top_k
 from assay.strategies.needs import Need
@@ -78,7 +77,7 @@ class KCenter:
         second pick then has too. Raises NeedMissing, or StrategyError INVALID_ARRAY or NOT_FINITE.
         """
         size = checked_size(size, candidates)
-        labeled_LD = _labeled(candidates)
+        labeled_LD = labeled_embeddings(candidates)
         if size == 0:
             return Selection.empty()
         # Points refuse NaN and infinity in the pass that they make anyway.
@@ -243,14 +242,3 @@ def _first(points: Points, start: str) -> int:
     distances_N = torch.full((points.size,), torch.inf)
     points.lower(distances_N, points.mean_D.float().unsqueeze(0))
     return int(top_k(-distances_N.numpy(), 1)[0])
-
-
-def _labeled(candidates: Candidates) -> NDArray[np.float32]:
-    """The labeled embeddings, none where the candidates carry none."""
-    dim = candidates.unchecked(Need.EMBEDDINGS).shape[1]
-    if not candidates.has(Need.LABELED_EMBEDDINGS):
-        return np.empty((0, dim), np.float32)
-    labeled_LD = candidates.labeled_embeddings_LD
-    if len(labeled_LD) and labeled_LD.shape[1] != dim:
-        raise StrategyError("INVALID_ARRAY", f"labeled embeddings have {labeled_LD.shape[1]} dims, candidates {dim}")
-    return labeled_LD

@@ -14,15 +14,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from assay.strategies.candidates import Candidates
 from assay.strategies.errors import StrategyError
 from assay.strategies.kernels.tensors import borrow, spread
+from assay.strategies.needs import Need
 
 Metric = Literal["l2", "cosine"]
 Rows = slice | NDArray[np.int64]
 
 # float32 values in a block of points, and the most centres in one product: large enough for full speed.
-_BLOCK_VALUES = 1 << 20
-_CENTRES = 512
+BLOCK_VALUES = 1 << 20
+CENTRES = 512
 # Centres per point that `exact` measures: those that float32 calls nearest.
 _RIVALS = 4
 
@@ -40,7 +42,7 @@ class Points:
     def __init__(self, embeddings_ND: NDArray[np.float32], metric: Metric) -> None:
         self._rows_ND = embeddings_ND
         self.size, self.dim = embeddings_ND.shape
-        self.resolution = 2.0**-24 * (8 + 2.5 * math.sqrt(self.dim))
+        self.resolution = resolution(self.dim)
         self._unit = False
         self._origin_D: torch.Tensor | None = None
         self.raw_norms_N, mean_D = self._moments()
@@ -70,8 +72,8 @@ class Points:
 
     def lower(self, bounds_N: torch.Tensor, centres_MD: torch.Tensor) -> None:
         """Lower each squared distance in `bounds_N` to that of the nearest centre, where that is smaller."""
-        for chunk_MD in torch.split(centres_MD, _CENTRES) if len(centres_MD) else ():
-            step = max(1, _BLOCK_VALUES // max(self.dim, len(chunk_MD)))
+        for chunk_MD in torch.split(centres_MD, CENTRES) if len(centres_MD) else ():
+            step = max(1, BLOCK_VALUES // max(self.dim, len(chunk_MD)))
 
             def block(start: int, stop: int, chunk_MD: torch.Tensor = chunk_MD) -> None:
                 rows = slice(start, stop)
@@ -88,7 +90,7 @@ class Points:
     def _moments(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The squared length of every point as it is measured now (float32), and their mean (float64)."""
         norms_N = torch.empty(self.size)
-        step = max(1, _BLOCK_VALUES // max(self.dim, 1))
+        step = max(1, BLOCK_VALUES // max(self.dim, 1))
         totals_BD = torch.zeros((-(-self.size // step), self.dim))
 
         def block(start: int, stop: int) -> None:
@@ -104,6 +106,25 @@ class Points:
 def _require_finite(norms_N: torch.Tensor) -> None:
     if not bool(torch.isfinite(norms_N).all()):
         raise StrategyError("NOT_FINITE", "an embedding holds NaN, infinity, or values beyond float32 when squared")
+
+
+def resolution(dim: int) -> float:
+    """Rounding error of an inner product of `dim` float32 values relative to the lengths: five standard deviations."""
+    return 2.0**-24 * (8 + 2.5 * math.sqrt(dim))
+
+
+def labeled_embeddings(candidates: Candidates) -> NDArray[np.float32]:
+    """The labeled embeddings, shape (L, D); none where the candidates carry none.
+
+    Raises StrategyError INVALID_ARRAY for dims other than the candidates', NOT_FINITE.
+    """
+    dim = candidates.unchecked(Need.EMBEDDINGS).shape[1]
+    if not candidates.has(Need.LABELED_EMBEDDINGS):
+        return np.empty((0, dim), np.float32)
+    labeled_LD = candidates.labeled_embeddings_LD
+    if len(labeled_LD) and labeled_LD.shape[1] != dim:
+        raise StrategyError("INVALID_ARRAY", f"labeled embeddings have {labeled_LD.shape[1]} dims, candidates {dim}")
+    return labeled_LD
 
 
 def exact(points_HD: torch.Tensor, centres_MD: torch.Tensor) -> torch.Tensor:
