@@ -1,0 +1,77 @@
+"""Simulates labeling with every strategy on real data: `make bench-learning`, or `python -m benchmarks.learning`."""
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.learning.data import DataSet, load
+from benchmarks.learning.entries import BASELINE, ENTRIES
+from benchmarks.learning.report import Runs, markdown, plot
+from benchmarks.learning.simulate import Entry, curve
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+console = Console(stderr=True)
+
+Key = tuple[str, str, int]
+
+
+def main() -> None:
+    """Runs what is not in the cache yet, and writes the table and the picture."""
+    arguments = _arguments()
+    data_sets = load(arguments.cache, console.log)
+    kept = arguments.cache / "curves.json"
+    curves = {} if arguments.fresh or not kept.exists() else _read(kept)
+    entries = [entry for entry in ENTRIES if not arguments.only or entry.label in {BASELINE, *arguments.only}]
+    wanted = [(data, entry, seed) for seed in range(arguments.seeds) for data in data_sets for entry in entries]
+    missing = [(d, e, s) for d, e, s in wanted if (d.name, e.label, s) not in curves]
+    with ProcessPoolExecutor(arguments.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures = [pool.submit(_run, *job) for job in missing]
+        for future in track(as_completed(futures), "simulating", len(futures), console=console):
+            key, accuracies = future.result()
+            curves[key] = accuracies
+            _write(kept, curves)
+    labels = [entry.label for entry in entries]
+    runs = Runs(labels, {data.name: _stacked(curves, data.name, labels, arguments.seeds) for data in data_sets})
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "learning.md").write_text(markdown(runs))
+    plot(runs, arguments.out / "learning.png")
+    console.log(f"wrote {arguments.out}/learning.md and learning.png")
+
+
+def _run(data: DataSet, entry: Entry, seed: int) -> tuple[Key, list[float]]:
+    return (data.name, entry.label, seed), curve(data, entry, seed)
+
+
+def _stacked(curves: dict[Key, list[float]], data: str, labels: list[str], seeds: int) -> np.ndarray:
+    return np.array([[curves[data, label, seed] for seed in range(seeds)] for label in labels])
+
+
+def _read(path: Path) -> dict[Key, list[float]]:
+    return {(data, label, seed): values for data, label, seed, values in json.loads(path.read_text())}
+
+
+def _write(path: Path, curves: dict[Key, list[float]]) -> None:
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(json.dumps([[*key, values] for key, values in curves.items()]))
+    unfinished.replace(path)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--jobs", type=int, default=2, help="simulations at once")
+    parser.add_argument("--cache", type=Path, default=ROOT / ".cache/bench-learning", help="downloads, vectors, curves")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench-out")
+    parser.add_argument("--only", nargs="*", help="these strategies beside the baseline")
+    parser.add_argument("--fresh", action="store_true", help="forget the curves in the cache")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
