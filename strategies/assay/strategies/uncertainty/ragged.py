@@ -62,9 +62,9 @@ class Ragged:
     Paper: Brust, Kaeding and Denzler, Active Learning for Deep Object Detection, VISAPP 2019 (sum, mean, max); Settles
         and Craven, An Analysis of Active Learning Strategies for Sequence Labeling Tasks, EMNLP 2008 (tokens); Yang,
         Huang and Crowley, Plug and Play Active Learning for Object Detection, CVPR 2024 (weights by class).
-    Reference: the formula in a plain loop over samples. PPAL sums the entropies of all classes as independent ones,
-        weighted by difficulties that it learns while training; here the weights are given, and the classes of a part
-        exclude each other.
+    Reference: the formula in a plain loop over samples. PPAL sums binary entropies of each box's top score (a box
+        given as the two classes p and 1 - p is just that), weighted by difficulties that it learns while training;
+        here the weights are given.
     """
 
     name: ClassVar[str] = "ragged"
