@@ -205,8 +205,7 @@ def _kind(work: Work) -> str:
 
 
 def _versions(lines: Sequence[Line]) -> str:
-    versions = {outcome.version for line in lines for outcome in line.outcomes.values() if outcome.version}
-    return ", ".join(sorted(versions)) or "No library beside ours took part."
+    return ", ".join(sorted({version for line in lines for one in line.outcomes.values() for version in one.versions}))
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

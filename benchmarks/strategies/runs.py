@@ -54,7 +54,7 @@ class Outcome:
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int = 0
     quality: float | None = None
-    version: str = ""
+    versions: list[str] = field(default_factory=list)
     # "timeout", or another reason in words; empty where it finished.
     failure: str = ""
     waited_s: float = 0
@@ -68,7 +68,7 @@ class Outcome:
         if other.failure or self.failure:
             return other if other.failure else self
         peak = max(self.peak_bytes, other.peak_bytes)
-        return Outcome(self.seconds + other.seconds, peak, self.quality, self.version)
+        return Outcome(self.seconds + other.seconds, peak, self.quality, self.versions)
 
 
 def run(work: Work, settings: Settings) -> None:
@@ -180,8 +180,8 @@ def _follow(stdout: IO[bytes], wait_s: float) -> Outcome:
                 outcome.seconds.append(seconds)
             case {"event": "failed", "reason": str(reason)}:
                 return Outcome(failure=reason)
-            case {"event": "done", "peak_bytes": int(peak), "quality": float(quality), "version": str(version)}:
-                return Outcome(outcome.seconds, peak, quality, version)
+            case {"event": "done", "peak_bytes": int(peak), "quality": float(quality), "versions": list(versions)}:
+                return Outcome(outcome.seconds, peak, quality, versions)
         deadline = time.monotonic() + wait_s
     if line is None:
         return Outcome(failure="timeout", waited_s=wait_s)

@@ -20,18 +20,19 @@ import numpy as np
 
 from benchmarks.strategies import data as datasets
 from benchmarks.strategies.data import Size
-from benchmarks.strategies.works import Peer, Work, find
+from benchmarks.strategies.works import HERE, Peer, Work, find
 
 _WARM = Size(rows=400, picks=8)
-# To find the version of what a runner's environment is for.
+# What an environment is for, to name its versions.
 _DISTRIBUTIONS = {
-    "mundig": "lightly-mundig",
-    "skactiveml": "scikit-activeml",
-    "small_text": "small-text",
-    "baal": "baal",
-    "apricot": "apricot-select",
-    "submodlib": "submodlib-py",
-    "modal": "modal-python",
+    HERE: ("assay", "faiss-cpu", "numpy", "scikit-learn", "scipy", "torch"),
+    "mundig": ("lightly-mundig",),
+    "skactiveml": ("scikit-activeml",),
+    "small_text": ("small-text",),
+    "baal": ("baal",),
+    "apricot": ("apricot-select",),
+    "submodlib": ("submodlib-py",),
+    "modal": ("modal-python",),
 }
 
 
@@ -71,7 +72,7 @@ def _measure(work: Work, peer: Peer, arguments: argparse.Namespace, report: Text
         event="done",
         peak_bytes=peak,
         quality=work.quality.measure(np.asarray(result), data),
-        version=_version(peer),
+        versions=_versions(peer),
     )
 
 
@@ -100,9 +101,8 @@ def _limit_memory(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
-def _version(peer: Peer) -> str:
-    name = _DISTRIBUTIONS.get(peer.environment)
-    return f"{name} {metadata.version(name)}" if name else ""
+def _versions(peer: Peer) -> list[str]:
+    return [f"{name} {metadata.version(name)}" for name in _DISTRIBUTIONS[peer.environment]]
 
 
 def _say(report: TextIO, **fields: Any) -> None:
