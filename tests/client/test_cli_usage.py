@@ -1,6 +1,7 @@
 """The `assay` command without a server: what it reads, and how it ends when something is wrong."""
 
 import json
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 import typer
 
-from assay.client import Filter, attr, errors
+from assay.client import Filter, Plan, Quota, Quotas, attr, errors, selector
 from assay.client.cli import main
 from assay.client.cli.add import FieldNames, arrays_batch, read_batch, records_batch
 from assay.client.cli.arguments import read_plan, read_where
+from assay.client.cli.composing import Additions
 from assay.client.cli.failures import Missing, exit_status
 from assay.client.cli.labeling import read_labels
 from assay.client.cli.output import plain, preview
@@ -264,3 +266,37 @@ def test_an_entry_point_may_be_an_app() -> None:
 def dig(place: str, depth: int = 1) -> None:
     """Dig somewhere."""
     typer.echo(f"{place} {depth}")
+
+
+def test_options_add_to_a_plan(tmp_path: Path) -> None:
+    added = Additions(0.2, 0.5, ("a", "b"), ("ant=2..5", "bee=3", "cow=..4", "dog=1..", "emu=30%"))
+    plan = added.to("badge")
+    bounds = (Quota("ant", 2, 5), Quota("bee", 3, 3), Quota("cow", 0, 4), Quota("dog", 1), Quota("emu", target=0.3))
+    assert plan == Plan.preset(
+        "badge", exploration=0.2, near_duplicate_radius=0.5, query=("a", "b"), quotas=Quotas([*bounds])
+    )
+    assert Additions().to("badge") == "badge"
+    assert Additions().to(None) is None
+    assert Additions(apart=0.5).to(None) == Plan.preset("margin", near_duplicate_radius=0.5)
+    whole = Plan(select=selector("random"), query=("q",), exploration=0.5)
+    assert Additions(explore=0).to(json.dumps(whole.to_dict())) == replace(whole, exploration=0.0)
+
+
+def test_groups_by_attribute_are_read_as_its_values() -> None:
+    quotas = Additions(quota=("3=1", "true=2..", 'x="y"=1'), by="n").to("margin").quotas  # type: ignore[union-attr]
+    assert quotas is not None
+    assert [quota.value for quota in quotas.quotas] == [3, True, 'x="y"']
+    by_class = Additions(quota=("3=1",)).to("margin").quotas  # type: ignore[union-attr]
+    assert by_class is not None
+    assert by_class.quotas == [Quota("3", 1, 1)]
+
+
+@pytest.mark.parametrize("text", ["ant", "=3", "ant=", "ant=..", "ant=x", "ant=-1", "ant=1...2", "ant=%"])
+def test_what_is_no_quota_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no quota"):
+        Additions(quota=(text,)).to("margin")
+
+
+def test_an_attribute_without_quotas_is_refused() -> None:
+    with pytest.raises(ValueError, match="give some"):
+        Additions(by="lang").to("margin")

@@ -25,6 +25,7 @@ def test_every_code_has_a_class(code: grpc.StatusCode) -> None:
         ("LEASE_EXPIRED", errors.LeaseExpired),
         ("LEASE_FOREIGN", errors.LeaseForeign),
         ("POOL_EXHAUSTED", errors.PoolExhausted),
+        ("QUOTA_INFEASIBLE", errors.QuotaInfeasible),
         ("NEED_MISSING", errors.NeedMissing),
         ("SAMPLE_LEASED", errors.FailedPrecondition),
     ],
@@ -95,3 +96,11 @@ def test_the_drawing_shows_the_tree() -> None:
     assert drawn.keys() == classes.keys()
     depths = {name: (len(kind.__mro__) - len(errors.AssayError.__mro__) - 1) * 4 + 4 for name, kind in classes.items()}
     assert drawn == depths
+
+
+def test_what_quotas_lack_is_listed() -> None:
+    told = {"shortfalls": '[{"group": "ant", "bound": "minimum", "wanted": 5, "available": 2}]'}
+    error = errors.from_status(Refusal(grpc.StatusCode.FAILED_PRECONDITION, "short", "QUOTA_INFEASIBLE", told).status())
+    assert isinstance(error, errors.QuotaInfeasible)
+    assert error.shortfalls == (errors.Shortfall("ant", "minimum", 5, 2),)
+    assert errors.QuotaInfeasible("bare").shortfalls == ()

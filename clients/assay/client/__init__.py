@@ -27,9 +27,11 @@ from assay.client.errors import (
     NotFound,
     PermissionDenied,
     PoolExhausted,
+    QuotaInfeasible,
     RequestError,
     ResourceExhausted,
     ServerError,
+    Shortfall,
     TransportError,
     Unauthenticated,
     Unavailable,
@@ -37,7 +39,7 @@ from assay.client.errors import (
 )
 from assay.client.filters import Attribute, Filter, attr, ids, parse_filter
 from assay.client.operations import AsyncOperation, Operation
-from assay.client.plans import Plan, ScoreTerm, SelectTerm, Shortlist, scorer, selector
+from assay.client.plans import Plan, Quota, Quotas, ScoreTerm, SelectTerm, Shortlist, Stochastic, scorer, selector
 from assay.client.results import (
     AddResult,
     BackboneInfo,
@@ -60,6 +62,7 @@ from assay.client.results import (
     Preset,
     Progress,
     Provenance,
+    QuotaReport,
     Sample,
     SampleBatch,
     ScoreResult,
@@ -117,6 +120,10 @@ __all__ = [
     "Preset",
     "Progress",
     "Provenance",
+    "Quota",
+    "QuotaInfeasible",
+    "QuotaReport",
+    "Quotas",
     "RequestError",
     "ResourceExhausted",
     "RetryPolicy",
@@ -128,7 +135,9 @@ __all__ = [
     "SearchResult",
     "SelectTerm",
     "ServerError",
+    "Shortfall",
     "Shortlist",
+    "Stochastic",
     "Strategies",
     "Strategy",
     "SubmitResult",

@@ -55,6 +55,7 @@ def next_batch(
 
     Raises:
         PoolExhausted: no sample is left.
+        QuotaInfeasible: what is left cannot meet the plan's quotas.
     """
     request = labeling_pb2.NextBatchRequest(
         pool=pool_name(pool),

@@ -98,6 +98,7 @@ def mine(
 
     Raises:
         PoolExhausted: fewer candidates than picks.
+        QuotaInfeasible: the candidates cannot meet the plan's quotas.
         NeedMissing: the plan needs what the current model cannot give.
     """
     request = mining_pb2.MineRequest(

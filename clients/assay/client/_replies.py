@@ -188,6 +188,19 @@ def mined(message: mining_pb2.MineResponse) -> results.MineResult:
         provenance=provenance(message.provenance),
         estimate=_estimate(message.estimate) if message.HasField("estimate") else None,
         timings=timings(message.timings),
+        quotas=tuple(map(_quota_report, message.quotas)),
+    )
+
+
+def _quota_report(message: types_pb2.QuotaReport) -> results.QuotaReport:
+    value = attribute_scalar(message.value)
+    return results.QuotaReport(
+        value="" if value is None else value,
+        picked=message.picked,
+        available=message.available,
+        minimum=message.minimum,
+        maximum=message.maximum if message.HasField("maximum") else None,
+        target=message.target if message.HasField("target") else None,
     )
 
 
@@ -206,6 +219,9 @@ def strategies(message: mining_pb2.ListStrategiesResponse) -> results.Strategies
                 summary=entry.summary,
                 params_schema=struct_dict(entry.params_schema),
                 needs=tuple(entry.needs),
+                optional_needs=tuple(entry.optional_needs),
+                deterministic=entry.deterministic,
+                needs_utility=entry.needs_utility,
             )
             for entry in message.strategies
         ),
@@ -234,6 +250,7 @@ def batch(message: labeling_pb2.NextBatchResponse) -> results.Batch:
         plan=plan_from_proto(message.plan),
         provenance=provenance(message.provenance),
         timings=timings(message.timings),
+        quotas=tuple(map(_quota_report, message.quotas)),
     )
 
 

@@ -16,6 +16,7 @@
     |   |   +-- LeaseForeign    LEASE_FOREIGN
     |   |   +-- NeedMissing     NEED_MISSING: a strategy needs what the model cannot give
     |   |   +-- PoolExhausted   POOL_EXHAUSTED
+    |   |   +-- QuotaInfeasible QUOTA_INFEASIBLE: a plan's minima and maxima cannot be met
     |   +-- Aborted             lost a race with another caller
     |   +-- ResourceExhausted   too much at once; see retry_after
     |   +-- Unauthenticated
@@ -28,9 +29,10 @@
 Arguments that are wrong before anything is sent raise ValueError or TypeError.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -126,6 +128,32 @@ class PoolExhausted(FailedPrecondition):
     """Fewer samples are left than were asked for."""
 
 
+class Shortfall(NamedTuple):
+    """A bound that cannot be met.
+
+    Attributes:
+        group: whose bound; empty where it is the batch as a whole.
+        bound: "minimum": the group has fewer candidates; "minimums": together they exceed the batch; "maximums":
+            together they leave the batch short.
+        wanted, available: how many picks the bound asks for, and how many there can be.
+    """
+
+    group: str
+    bound: str
+    wanted: int
+    available: int
+
+
+class QuotaInfeasible(FailedPrecondition):
+    """The minima and maxima of a plan's quotas cannot be met."""
+
+    @property
+    def shortfalls(self) -> tuple[Shortfall, ...]:
+        """The bounds that cannot be met, as far as the server lists them."""
+        told = json.loads(self.metadata.get("shortfalls", "[]"))
+        return tuple(Shortfall(each["group"], each["bound"], each["wanted"], each["available"]) for each in told)
+
+
 class Aborted(RequestError):
     """Lost a race with another caller; the same request may succeed now."""
 
@@ -182,6 +210,7 @@ _BY_REASON: Mapping[str, type[AssayError]] = {
     "LEASE_FOREIGN": LeaseForeign,
     "NEED_MISSING": NeedMissing,
     "POOL_EXHAUSTED": PoolExhausted,
+    "QUOTA_INFEASIBLE": QuotaInfeasible,
 }
 
 _CODE_BY_NUMBER: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}

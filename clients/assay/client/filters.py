@@ -157,7 +157,7 @@ def parse_filter(text: str) -> Filter:
         match = _CONDITION.match(text, position)
         if match is None or not match["value"]:
             raise ValueError(f"cannot read {text[position:]!r}: write conditions such as lang=en, score>=0.5")
-        condition = Attribute(match["name"])._compare(match["op"], _parse_value(match["value"]))
+        condition = Attribute(match["name"])._compare(match["op"], parse_value(match["value"]))
         found = condition if found is None else found & condition
         position = match.end()
     return found
@@ -194,7 +194,8 @@ def attribute_scalar(message: pb.AttributeValue) -> AttributeScalar | None:
     return value
 
 
-def _parse_value(text: str) -> AttributeScalar:
+def parse_value(text: str) -> AttributeScalar:
+    """The value that a text stands for, as in a filter. Raises ValueError for a broken JSON string."""
     if text in ("true", "false"):
         return text == "true"
     if text.startswith('"'):

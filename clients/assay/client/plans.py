@@ -1,40 +1,75 @@
-"""Plans: what to mine, as ``filter -> scores -> shortlist -> select``.
+"""Plans: what to mine, as ``filter -> scores -> shortlist -> select``, within quotas, apart, and some at random.
 
 >>> Plan.preset("margin", exploration=0.1)
 >>> Plan(scores=[scorer("margin")], shortlist=Shortlist(per_pick=50), select=selector("k_center"))
+>>> Plan.preset("power_margin", quotas=Quotas([Quota("cat", minimum=5)]), near_duplicate_radius=0.1)
 
-Wherever a plan is taken, the name of a preset ("margin") will do.
+Wherever a plan is taken, the name of a preset ("margin") will do; every strategy is one.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from google.protobuf import json_format, struct_pb2
 
-from assay.client.filters import Filter
+from assay.client._names import WireEnum, enum_value, enum_word, id_list
+from assay.client.filters import AttributeScalar, Filter, attribute_scalar, attribute_value
 from assay.v1 import types_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
 class Shortlist:
-    """Keeps only the candidates of highest utility for a costlier selector: `size` in all, or `per_pick` for each pick.
+    """Keeps only some of the candidates for a costlier selector: `size` in all, or `per_pick` for each pick, of highest
+    utility or at random; or the nearest `neighbors` of each labeled sample (SEALS).
 
     Raises:
-        ValueError: not exactly one of the two is given.
+        ValueError: not exactly one of the three is given.
     """
 
     size: int | None = None
     per_pick: int | None = None
+    order: Literal["top", "random"] = "top"
+    neighbors: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.size is None) == (self.per_pick is None):
-            raise ValueError("a shortlist has either size or per_pick")
+        if [self.size, self.per_pick, self.neighbors].count(None) != 2:
+            raise ValueError("a shortlist has either size or per_pick or neighbors")
+
+
+@dataclass(frozen=True, slots=True)
+class Stochastic:
+    """Noise on the utility, so that the picks are a draw: chances in proportion to utility^beta ("power"),
+    exp(beta utility) ("softmax") or rank^-beta ("softrank")."""
+
+    kind: Literal["power", "softmax", "softrank"] = "power"
+    beta: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Bounds for the samples of one group: a class, or a value of an attribute. `target` is a wished share of the
+    picks, from 0 to 1."""
+
+    value: AttributeScalar
+    minimum: int = 0
+    maximum: int | None = None
+    target: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """How many picks may come from which group. The groups are the classes that the model predicts, or, with `by`, the
+    values of that attribute. Minima and maxima that cannot be met raise `QuotaInfeasible`; targets never do."""
+
+    quotas: Sequence[Quota]
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreTerm:
-    """One scoring strategy of a plan; `strength` is the exponent of its score in the product of all."""
+    """One scoring strategy of a plan; `strength` is the exponent of its score in the product, or its weight in the sum
+    of ranks."""
 
     strategy: str
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -64,12 +99,18 @@ class Plan:
     """What to mine.
 
     Attributes:
-        name: name of a preset; scores and select are then empty, and where, shortlist and exploration replace its own.
+        name: name of a preset; scores, combination and select are then its own, what else is given replaces its own.
         where: which samples may be picked.
-        scores: scores whose product is the utility.
+        scores: scores that make the utility.
         shortlist: cuts the candidates before the selector.
         select: chooses the picks; None takes those of highest utility.
         exploration: share of the picks drawn at random instead, from 0 to 1.
+        combination: the product of score ** strength, or the mean of the ranks weighted by strength.
+        stochastic: noise on the utility.
+        quotas: bounds by group.
+        near_duplicate_radius: picks are farther than this (Euclidean) from each other and from what is labeled or
+            leased. The vectors of a cosine pool have length 1: there it is sqrt(2 - 2 cosine), from 0 to 2.
+        query: ids of samples that targeted strategies look for more of.
     """
 
     name: str = ""
@@ -78,13 +119,36 @@ class Plan:
     shortlist: Shortlist | None = None
     select: SelectTerm | None = None
     exploration: float = 0.0
+    combination: Literal["product", "rank_sum"] = "product"
+    stochastic: Stochastic | None = None
+    quotas: Quotas | None = None
+    near_duplicate_radius: float = 0.0
+    query: Sequence[str] = ()
 
     @classmethod
     def preset(
-        cls, name: str, *, where: Filter | None = None, shortlist: Shortlist | None = None, exploration: float = 0.0
+        cls,
+        name: str,
+        *,
+        where: Filter | None = None,
+        shortlist: Shortlist | None = None,
+        exploration: float = 0.0,
+        stochastic: Stochastic | None = None,
+        quotas: Quotas | None = None,
+        near_duplicate_radius: float = 0.0,
+        query: Sequence[str] = (),
     ) -> "Plan":
-        """The preset of this name, with its filter, shortlist or exploration replaced where given."""
-        return cls(name=name, where=where, shortlist=shortlist, exploration=exploration)
+        """The preset of this name, with its own parts replaced where others are given."""
+        return cls(
+            name=name,
+            where=where,
+            shortlist=shortlist,
+            exploration=exploration,
+            stochastic=stochastic,
+            quotas=quotas,
+            near_duplicate_radius=near_duplicate_radius,
+            query=query,
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Plan":
@@ -104,6 +168,16 @@ class Plan:
 
 
 PlanLike: TypeAlias = Plan | str
+
+# What a field says when it is not set is left out.
+_COMBINATIONS = {
+    "product": pb.SCORE_COMBINATION_UNSPECIFIED,
+    "rank_sum": pb.SCORE_COMBINATION_RANK_SUM,
+}
+_ORDERS = {
+    "top": pb.SHORTLIST_ORDER_UNSPECIFIED,
+    "random": pb.SHORTLIST_ORDER_RANDOM,
+}
 
 
 def plan_to_proto(plan: PlanLike | None) -> pb.Plan | None:
@@ -125,6 +199,11 @@ def _plan_message(plan: Plan) -> pb.Plan:
         if plan.select
         else None,
         exploration=plan.exploration,
+        combination=_COMBINATIONS[plan.combination],
+        stochastic=_stochastic_message(plan.stochastic) if plan.stochastic else None,
+        quotas=_quotas_message(plan.quotas) if plan.quotas else None,
+        near_duplicate_radius=plan.near_duplicate_radius,
+        query=pb.Query(sample_ids=id_list(plan.query)) if plan.query else None,
     )
 
 
@@ -140,6 +219,11 @@ def plan_from_proto(message: pb.Plan) -> Plan:
         shortlist=_shortlist(message.shortlist),
         select=SelectTerm(select.strategy, struct_dict(select.params)) if message.HasField("select") else None,
         exploration=message.exploration,
+        combination=_word(pb.ScoreCombination, message.combination, "product"),  # type: ignore[arg-type]
+        stochastic=_stochastic(message.stochastic) if message.HasField("stochastic") else None,
+        quotas=_quotas(message.quotas) if message.HasField("quotas") else None,
+        near_duplicate_radius=message.near_duplicate_radius,
+        query=tuple(message.query.sample_ids),
     )
 
 
@@ -156,17 +240,60 @@ def _score_term(term: ScoreTerm) -> pb.ScoreTerm:
     return pb.ScoreTerm(strategy=term.strategy, params=_struct(term.params), strength=term.strength)
 
 
+def _word(enum: WireEnum[int], number: int, default: str) -> str:
+    return enum_word(enum, number) if number else default
+
+
 def _shortlist_message(shortlist: Shortlist) -> pb.Shortlist:
+    if shortlist.neighbors is not None:
+        return pb.Shortlist(seals=pb.Shortlist.Seals(neighbors=shortlist.neighbors))
+    order = _ORDERS[shortlist.order]
     if shortlist.size is not None:
-        return pb.Shortlist(size=shortlist.size)
-    return pb.Shortlist(per_pick=shortlist.per_pick or 0)
+        return pb.Shortlist(size=shortlist.size, order=order)
+    return pb.Shortlist(per_pick=shortlist.per_pick or 0, order=order)
 
 
 def _shortlist(message: pb.Shortlist) -> Shortlist | None:
+    order: Any = _word(pb.ShortlistOrder, message.order, "top")
     match message.WhichOneof("kind"):
         case "size":
-            return Shortlist(size=message.size)
+            return Shortlist(size=message.size, order=order)
         case "per_pick":
-            return Shortlist(per_pick=message.per_pick)
+            return Shortlist(per_pick=message.per_pick, order=order)
+        case "seals":
+            return Shortlist(neighbors=message.seals.neighbors)
         case _:
             return None
+
+
+def _stochastic_message(stochastic: Stochastic) -> pb.Stochastic:
+    return pb.Stochastic(kind=enum_value(pb.StochasticKind, stochastic.kind), beta=stochastic.beta)
+
+
+def _stochastic(message: pb.Stochastic) -> Stochastic:
+    kind: Any = _word(pb.StochasticKind, message.kind, "power")
+    return Stochastic(kind, message.beta or 1.0)
+
+
+def _quotas_message(quotas: Quotas) -> pb.Quotas:
+    return pb.Quotas(attribute=quotas.by, quotas=[_quota_message(quota) for quota in quotas.quotas])
+
+
+def _quota_message(quota: Quota) -> pb.Quota:
+    return pb.Quota(
+        value=attribute_value(quota.value), minimum=quota.minimum, maximum=quota.maximum, target=quota.target
+    )
+
+
+def _quotas(message: pb.Quotas) -> Quotas:
+    return Quotas(tuple(_quota(quota) for quota in message.quotas), message.attribute)
+
+
+def _quota(message: pb.Quota) -> Quota:
+    value = attribute_scalar(message.value)
+    return Quota(
+        "" if value is None else value,
+        message.minimum,
+        message.maximum if message.HasField("maximum") else None,
+        message.target if message.HasField("target") else None,
+    )

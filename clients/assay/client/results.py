@@ -276,6 +276,18 @@ class Pick:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaReport:
+    """What became of a quota: how many picks come from its group, and how many candidates that has after the filter."""
+
+    value: AttributeScalar
+    picked: int
+    available: int
+    minimum: int
+    maximum: int | None
+    target: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class CostEstimate:
     """What a plan would cost."""
 
@@ -287,13 +299,15 @@ class CostEstimate:
 
 @dataclass(frozen=True, slots=True)
 class MineResult:
-    """Picks, best first, and the plan as it ran; `estimate` is set instead of picks by a dry run."""
+    """Picks, best first, the plan as it ran, and what became of its quotas; `estimate` is set instead of picks by a dry
+    run."""
 
     picks: tuple[Pick, ...]
     plan: Plan
     provenance: Provenance
     estimate: CostEstimate | None
     timings: Mapping[str, float]
+    quotas: tuple[QuotaReport, ...] = ()
 
     @property
     def ids(self) -> list[str]:
@@ -312,13 +326,25 @@ class ScoreResult:
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """A strategy: kind "scorer" or "selector", the JSON Schema of its parameters, and what it needs."""
+    """A strategy.
+
+    Attributes:
+        kind: "scorer" or "selector".
+        params_schema: JSON Schema of its parameters.
+        needs: arrays that it cannot do without.
+        optional_needs: arrays that it uses where there are any.
+        deterministic: whether its picks are the same for every seed.
+        needs_utility: whether its plan needs scores.
+    """
 
     name: str
     kind: str
     summary: str
     params_schema: Mapping[str, Any]
     needs: tuple[str, ...]
+    optional_needs: tuple[str, ...] = ()
+    deterministic: bool = True
+    needs_utility: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,13 +383,14 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Samples to label, best first, under a lease."""
+    """Samples to label, best first, under a lease, and what became of the plan's quotas."""
 
     lease: Lease
     picks: tuple[Pick, ...]
     plan: Plan
     provenance: Provenance
     timings: Mapping[str, float]
+    quotas: tuple[QuotaReport, ...] = ()
 
     @property
     def ids(self) -> list[str]:

@@ -18,11 +18,11 @@ from assay.client.cli.arguments import (
     SeedOption,
     WhereOption,
     connect,
-    read_plan,
     read_records,
     read_where,
 )
-from assay.client.cli.output import fields, picks_table, show, table
+from assay.client.cli.composing import Additions, ApartOption, ByOption, ExploreOption, LikeOption, QuotaOption
+from assay.client.cli.output import fields, picked, show, table
 
 app = typer.Typer(help="Submit and list labels.", no_args_is_help=True)
 
@@ -37,18 +37,24 @@ def next_batch(
     worker: WorkerOption,
     plan: PlanOption = None,
     where: WhereOption = None,
+    quota: QuotaOption = None,
+    by: ByOption = "",
+    apart: ApartOption = None,
+    explore: ExploreOption = None,
+    like: LikeOption = None,
     ttl: TtlOption = 900,
     seed: SeedOption = 0,
     predictions: PredictionsOption = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Lease the next samples to label."""
+    chosen = Additions(explore, apart, like, quota, by).to(plan)
     with connect(context) as client:
         batch = client.next_batch(
             pool,
             worker,
             size,
-            plan=read_plan(plan),
+            plan=chosen,
             where=read_where(where),
             ttl=ttl,
             seed=seed,
@@ -167,5 +173,5 @@ def _batch(batch: Batch) -> RenderableType:
     return Group(
         fields([("lease", lease.name), ("token", str(lease.fencing_token)), ("until", lease.expire_time)]),
         "",
-        picks_table(batch.picks),
+        picked(batch.picks, batch.quotas),
     )

@@ -19,7 +19,8 @@ from assay.client.cli.arguments import (
     read_plan,
     read_where,
 )
-from assay.client.cli.output import fields, picks_table, show, table
+from assay.client.cli.composing import Additions, ApartOption, ByOption, ExploreOption, LikeOption, QuotaOption
+from assay.client.cli.output import fields, picked, show, table
 
 
 def strategies(context: typer.Context, as_json: JsonOption = False) -> None:
@@ -61,6 +62,11 @@ def mine(
     size: Annotated[int, typer.Argument(metavar="SIZE", min=1, help="Number of picks.")],
     plan: PlanOption = "margin",
     where: WhereOption = None,
+    quota: QuotaOption = None,
+    by: ByOption = "",
+    apart: ApartOption = None,
+    explore: ExploreOption = None,
+    like: LikeOption = None,
     seed: SeedOption = 0,
     predictions: PredictionsOption = 1,
     payload: Annotated[bool, typer.Option("--payload/--no-payload", help="Whether picks carry payloads.")] = True,
@@ -68,11 +74,12 @@ def mine(
     as_json: JsonOption = False,
 ) -> None:
     """Pick samples by a plan, without leasing them."""
+    chosen = Additions(explore, apart, like, quota, by).to(plan) or "margin"
     with connect(context) as client:
         result = client.mine(
             pool,
             size,
-            read_plan(plan) or "margin",
+            chosen,
             where=read_where(where),
             seed=seed,
             validate_only=dry_run,
@@ -80,7 +87,7 @@ def mine(
             predictions=predictions,
         )
     estimate = result.estimate
-    show(result, as_json, lambda: _estimate(estimate) if estimate else picks_table(result.picks))
+    show(result, as_json, lambda: _estimate(estimate) if estimate else picked(result.picks, result.quotas))
 
 
 def _strategies(known: Strategies) -> RenderableType:

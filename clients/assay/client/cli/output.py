@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from assay.client.filters import Filter
 from assay.client.plans import Plan
-from assay.client.results import Pick, Sample
+from assay.client.results import Pick, QuotaReport, Sample
 
 # Where nobody watches, lines are for grep: wide enough not to be folded.
 _PIPED_WIDTH = 200
@@ -119,6 +119,26 @@ def preview(sample: Sample) -> str:
         return f"({len(sample.payload):,} bytes of {sample.media_type or 'data'})"
     line = " ".join(text[: 4 * _PREVIEW].split())
     return line if len(line) <= _PREVIEW else line[: _PREVIEW - 1] + "…"
+
+
+def picked(picks: Sequence[Pick], quotas: Sequence[QuotaReport]) -> RenderableType:
+    """Picks, and what became of the quotas, if there were any."""
+    return Group(picks_table(picks), "", quotas_table(quotas)) if quotas else picks_table(picks)
+
+
+def quotas_table(quotas: Sequence[QuotaReport]) -> Table:
+    """What became of quotas, in their order."""
+    return table(
+        ("group", "picked", "of", "at least", "at most", "wished"),
+        (
+            (quota.value, quota.picked, quota.available, quota.minimum, quota.maximum, _percent(quota.target))
+            for quota in quotas
+        ),
+    )
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{share:.0%}"
 
 
 def picks_table(picks: Sequence[Pick]) -> Table:
