@@ -26,8 +26,10 @@ from assay.strategies.kernels.tensors import alone, spread
 from assay.strategies.kernels.topk import top_k
 from assay.strategies.needs import Need
 
-# float32 values in a block of predictions: outcomes x candidates x classes.
-_BLOCK_VALUES = 1 << 18
+# float32 values in a block of predictions (outcomes x candidates x classes), which fits a core's cache with its
+# logarithms, and its columns at least (candidates x classes): fewer make a slow matrix product.
+_BLOCK_VALUES = 1 << 17
+_COLUMNS = 256
 # Candidates brought up to date first; twice as many each time that was not enough.
 _REFRESHED = 64
 # Gains in nats that are closer than this are ties, and none is left below it: what float32 can tell.
@@ -240,7 +242,7 @@ def _gains(members_KNC: NDArray[np.float32], rows_R: NDArray[np.int64], outcomes
         entropies_X = _entropy_terms(posterior_SK, weights_S, probs_KX)
         torch.sum(entropies_X.view(-1, classes), 1, out=torch.from_numpy(entropies_R[start:stop]))
 
-    spread(block, len(rows_R), max(1, _BLOCK_VALUES // (len(weights_S) * classes)))
+    spread(block, len(rows_R), max(1, max(_COLUMNS, _BLOCK_VALUES // len(weights_S)) // classes))
     return entropies_R
 
 
