@@ -8,6 +8,8 @@ the k-th found so far, at first of the k-th in a sample, so that fewer and fewer
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
@@ -79,7 +81,7 @@ def within(
                 columns_M += first
                 squared_M = measured(queries_BD, rows_M, base_ND, columns_M)
                 kept_M = squared_M < radius * radius
-                found.add(rows_M[kept_M] + start, columns_M[kept_M], squared_M[kept_M])
+                found.add(start, rows_M[kept_M], columns_M[kept_M], squared_M[kept_M])
 
         spread(block, len(queries_QD), _block_size(len(queries_QD)))
     return found.in_order()
@@ -161,28 +163,37 @@ class _Lists:
 
 
 class _Found:
-    """Pairs found by several threads, query by query in the end."""
+    """Pairs found by several threads, each its own block of queries from one tile to the next."""
 
     def __init__(self, queries: int, most: int | None) -> None:
-        self._queries = queries
+        self._counts_Q = np.zeros(queries, np.int64)
         self._most = most
-        empty = np.empty(0, np.int64)
-        self._parts = [(empty, empty, np.empty(0, np.float32))]
-        self._count = 0
+        self._blocks: dict[int, list[tuple[NDArray[np.int64], NDArray[np.int64], Rows]]] = defaultdict(list)
+        self._total = 0
+        self._lock = threading.Lock()
 
-    def add(self, rows_M: NDArray[np.int64], columns_M: NDArray[np.int64], squared_M: Rows) -> None:
-        self._parts.append((rows_M, columns_M, squared_M))
-        self._count += len(rows_M)
-        if self._most is not None and self._count > self._most:
+    def add(self, start: int, rows_M: NDArray[np.int64], columns_M: NDArray[np.int64], squared_M: Rows) -> None:
+        with self._lock:
+            self._blocks[start].append((rows_M, columns_M, squared_M))
+            self._total += len(rows_M)
+        if self._most is not None and self._total > self._most:
             raise StrategyError(
-                "TOO_MANY_PAIRS", f"more than {self._most} pairs are within the radius; give a smaller one"
+                "TOO_MANY_PAIRS", f"more than {self._most} pairs are within the radius; give a smaller radius"
             )
 
     def in_order(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Rows]:
-        rows_M, columns_M, squared_M = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
-        offsets_O = np.concatenate([np.zeros(1, np.int64), np.bincount(rows_M, minlength=self._queries).cumsum()])
-        order_M = np.lexsort((columns_M, rows_M))
-        return offsets_O, columns_M[order_M], squared_M[order_M]
+        indices_M, squared_M = np.empty(self._total, np.int64), np.empty(self._total, np.float32)
+        filled = 0
+        for start in sorted(self._blocks):
+            rows_P, columns_P, squared_P = (np.concatenate(p) for p in zip(*self._blocks.pop(start), strict=True))
+            counts = np.bincount(rows_P)
+            self._counts_Q[start : start + len(counts)] = counts
+            # Tiles came by rising columns, so a stable order by query has them rise for each.
+            order_P = np.argsort(rows_P, kind="stable")
+            place = slice(filled, filled + len(order_P))
+            indices_M[place], squared_M[place] = columns_P[order_P], squared_P[order_P]
+            filled = place.stop
+        return np.concatenate([np.zeros(1, np.int64), self._counts_Q.cumsum()]), indices_M, squared_M
 
 
 def _by_row(rows_M: NDArray[np.int64], keys_M: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
