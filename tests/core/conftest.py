@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from assay.server.core.assay import Assay
-from tests.core.kit import House, make_pool
+from tests.core.kit import House, fill, label_by_sign, make_pool, train
+from tests.core.mining import COUNT, LABELED
 
 
 @pytest.fixture
@@ -23,3 +24,11 @@ def core(house: House) -> Assay:
     opened = house.open()
     make_pool(opened)
     return opened
+
+
+@pytest.fixture
+def trained(core: Assay) -> Assay:
+    """A pool of 80 in four files, 20 labeled, with a head."""
+    label_by_sign(core, fill(core, COUNT, step=20), LABELED)
+    train(core)
+    return core

@@ -20,7 +20,7 @@ from assay.server.core.messages import (
     TrainSpec,
 )
 from assay.server.core.pool import NO_KEY
-from assay.server.core.terms import Plan, ScoreTerm, SelectTerm, Shortlist
+from assay.server.core.terms import Combination, Plan, Quotas, QuotaTerm, ScoreTerm, SelectTerm, Shortlist, Stochastic
 from assay.server.core.types import (
     AllOf,
     AnyOf,
@@ -226,6 +226,12 @@ def test_filters(core: Assay, case: str) -> None:
 
 
 RANDOM = SelectTerm("random")
+
+
+def quotas(*terms: QuotaTerm, by: str = "") -> Plan:
+    return Plan(preset="random", quotas=Quotas(terms, by))
+
+
 PLANS: dict[str, tuple[Reason, Plan]] = {
     "unknown preset": (Reason.INVALID_PLAN, Plan(preset="best")),
     "preset and scores": (Reason.INVALID_PLAN, Plan(preset="margin", scores=(ScoreTerm("margin"),))),
@@ -246,6 +252,34 @@ PLANS: dict[str, tuple[Reason, Plan]] = {
     "strength": (Reason.INVALID_PLAN, Plan(scores=(ScoreTerm("margin", strength=-1),), select=SelectTerm("top"))),
     "too many scores": (Reason.INVALID_PLAN, Plan(scores=(ScoreTerm("margin"),) * 9, select=SelectTerm("top"))),
     "nothing predicts": (Reason.NEED_MISSING, Plan(preset="entropy")),
+    "preset and combination": (Reason.INVALID_PLAN, Plan(preset="margin", combination=Combination.RANK_SUM)),
+    "noise on nothing": (Reason.INVALID_PLAN, Plan(select=RANDOM, stochastic=Stochastic())),
+    "no sharpness": (Reason.INVALID_PLAN, Plan(preset="margin", stochastic=Stochastic(beta=0.0))),
+    "endless sharpness": (Reason.INVALID_PLAN, Plan(preset="margin", stochastic=Stochastic(beta=1e300))),
+    "sharpness that is no number": (Reason.INVALID_PLAN, Plan(preset="margin", stochastic=Stochastic(beta=NAN))),
+    "unknown noise": (Reason.INVALID_PLAN, Plan(preset="margin", stochastic=Stochastic("loud"))),  # type: ignore[arg-type]
+    "size and neighbors": (Reason.INVALID_PLAN, Plan(preset="random", shortlist=Shortlist(3, neighbors=3))),
+    "too many neighbors": (Reason.INVALID_PLAN, Plan(preset="random", shortlist=Shortlist(neighbors=1001))),
+    "negative radius": (Reason.INVALID_PLAN, Plan(preset="random", near_duplicate_radius=-0.1)),
+    "endless radius": (Reason.INVALID_PLAN, Plan(preset="random", near_duplicate_radius=float("inf"))),
+    "unknown sample in the query": (Reason.SAMPLE_NOT_FOUND, Plan(preset="random", query=("nobody",))),
+    "sample twice in the query": (Reason.DUPLICATE_ID, Plan(preset="random", query=("s1", "s1"))),
+    "too large a query": (Reason.TOO_LARGE, Plan(preset="random", query=tuple(names(0, 1001)))),
+    "no quotas": (Reason.INVALID_PLAN, quotas()),
+    "too many quotas": (Reason.INVALID_PLAN, quotas(*(QuotaTerm(n) for n in range(101)), by="n")),
+    "crossed bounds": (Reason.INVALID_PLAN, quotas(QuotaTerm("ant", 3, 2))),
+    "negative minimum": (Reason.INVALID_PLAN, quotas(QuotaTerm("ant", -1))),
+    "endless maximum": (Reason.INVALID_PLAN, quotas(QuotaTerm("ant", 0, 2**63))),
+    "target above 1": (Reason.INVALID_PLAN, quotas(QuotaTerm("ant", target=1.5))),
+    "target that is no number": (Reason.INVALID_PLAN, quotas(QuotaTerm("ant", target=NAN))),
+    "targets above 1": (Reason.INVALID_PLAN, quotas(QuotaTerm("ant", target=0.6), QuotaTerm("bee", target=0.6))),
+    "one group twice": (Reason.INVALID_PLAN, quotas(QuotaTerm(1), QuotaTerm(1.0), by="n")),
+    "unknown class": (Reason.UNKNOWN_CLASS, quotas(QuotaTerm("yak"))),
+    "class that is a number": (Reason.INVALID_PLAN, quotas(QuotaTerm(1))),
+    "unknown attribute of quotas": (Reason.UNKNOWN_ATTRIBUTE, quotas(QuotaTerm("x"), by="colour")),
+    "value of another type": (Reason.ATTRIBUTE_TYPE_MISMATCH, quotas(QuotaTerm("x"), by="n")),
+    "quotas by class while nothing predicts": (Reason.NEED_MISSING, quotas(QuotaTerm("ant"))),
+    "too few in a group": (Reason.QUOTA_INFEASIBLE, quotas(QuotaTerm(3, 2), by="n")),
 }
 
 

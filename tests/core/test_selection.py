@@ -10,7 +10,7 @@ import pytest
 import assay.strategies
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason, RequestReplayed
-from assay.server.core.messages import MineResult, MineSpec, PredictSpec, ScoreSpec
+from assay.server.core.messages import MineSpec, ScoreSpec
 from assay.server.core.pool import NO_KEY
 from assay.server.core.terms import Plan, ScoreTerm, SelectTerm, Shortlist
 from assay.server.core.types import AllOf, AnyOf, Compare, HasId, Not, OneOf, State
@@ -33,31 +33,7 @@ from tests.core.kit import (
     train,
     vectors,
 )
-
-COUNT, LABELED = 80, 20
-
-
-@pytest.fixture
-def trained(core: Assay) -> Assay:
-    """A pool of 80 in four files, 20 labeled, with a head."""
-    label_by_sign(core, fill(core, COUNT, step=20), LABELED)
-    train(core)
-    return core
-
-
-def mine(core: Assay, size: int, preset: str = "", **spec: Any) -> MineResult:
-    plan = {name: spec.pop(name) for name in ("scores", "select", "shortlist", "exploration") if name in spec}
-    return core.mining.mine(POOL, MineSpec(size, Plan(preset=preset, **plan), **spec), NO_KEY)
-
-
-def rows_of(result: MineResult) -> list[int]:
-    return [pick.sample.row for pick in result.picks]
-
-
-def all_probs(core: Assay) -> np.ndarray:
-    probs = core.models.predict(POOL, PredictSpec(ids=tuple(names(0, COUNT)))).probs_NC
-    assert probs is not None
-    return probs.astype(np.float64)
+from tests.core.mining import COUNT, LABELED, all_probs, mine, rows_of
 
 
 def naive(preset: str, probs: np.ndarray) -> np.ndarray:
