@@ -72,6 +72,7 @@ def test_many_blocks_match_scipy_and_numpy(classes: int) -> None:
     np.testing.assert_allclose(scores["least_confidence"], 1 - first, atol=1e-6)
     np.testing.assert_allclose(scores["margin"], 1 - (first - second), atol=1e-6)
     np.testing.assert_allclose(scores["ratio"], second / first, rtol=1e-5)
+    np.testing.assert_allclose(scores["gradient_length"], formulas.gradient_length(probs), atol=1e-6)
     np.testing.assert_allclose(scores["entropy"], scipy.stats.entropy(probs, axis=1), atol=2e-6)
 
 
