@@ -40,7 +40,8 @@ class InformationDensity:
     """The samples of highest utility times density: an outlier may be uncertain, but teaches about nothing else.
 
     Density is the mean cosine similarity of a sample to its nearest other candidates, or to all candidates; a mean
-    below 0, and a zero vector, count as 0. A candidate without any other has density 1. Ties go to the lower index.
+    below 0 counts as 0. A zero vector has density 0 and is nobody's neighbour. A candidate without any other has
+    density 1. Ties go to the lower index.
 
     Formula: U_i max(0, mean_{j in A_i} cos(h_i, h_j))^beta, A_i the `neighbours` nearest others (knn) or all
         candidates, i itself included (mean: then it is the product of h_i / |h_i| and the mean unit vector)
