@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 
 import assay.strategies
+from assay.server.core.errors import AssayError
 from assay.server.core.messages import PresetView
 from assay.server.core.plans import bind, expand
-from assay.server.core.presets import listed
-from assay.server.core.terms import Plan, ScoreTerm, SelectTerm, Shortlist
+from assay.server.core.presets import COMPOSITIONS, listed
+from assay.server.core.supply import SERVED
+from assay.server.core.terms import Combination, Plan, Quotas, QuotaTerm, ScoreTerm, SelectTerm, Shortlist, Stochastic
 from assay.server.core.types import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf
 from assay.strategies import Need
 
@@ -58,6 +60,17 @@ def test_the_digest_is_the_same_for_the_same_plan_and_no_other() -> None:
         Plan(preset="margin_k_center"),
         Plan(select=SelectTerm("k_center", {"start": "first"})),
         Plan(scores=(ScoreTerm("margin", strength=2.0),)),
+        Plan(scores=(ScoreTerm("margin"), ScoreTerm("entropy"))),
+        Plan(scores=(ScoreTerm("margin"), ScoreTerm("entropy")), combination=Combination.RANK_SUM),
+        Plan(preset="margin", stochastic=Stochastic()),
+        Plan(preset="margin", stochastic=Stochastic("softmax")),
+        Plan(preset="margin", near_duplicate_radius=0.5),
+        Plan(preset="margin", query=("a",)),
+        Plan(preset="margin", quotas=Quotas((QuotaTerm("a", 1),))),
+        Plan(preset="margin", quotas=Quotas((QuotaTerm("a", 1),), "n")),
+        Plan(preset="margin", quotas=Quotas((QuotaTerm(1, 1),), "n")),
+        Plan(preset="margin", quotas=Quotas((QuotaTerm(True, 1),), "n")),
+        Plan(preset="margin_k_center", shortlist=Shortlist(neighbors=50)),
     ]
     digests = [digest(plan) for plan in plans]
     assert len(set(digests)) == len(plans)
@@ -74,3 +87,45 @@ def test_the_digest_does_not_ask_where_the_filter_was_given_nor_whether_defaults
 def test_a_second_filter_must_hold_too() -> None:
     other = HasId(("a",))
     assert bind(Plan(preset="random", filter=SMALL), other, assay.strategies).plan.filter == AllOf((SMALL, other))
+
+
+def test_every_strategy_that_the_server_can_run_is_a_preset() -> None:
+    presets = {preset.name: preset for preset in listed(assay.strategies)}
+    for name, kind in assay.strategies.registry.kinds().items():
+        strategy = assay.strategies.get(name)
+        assert (name in presets) == (strategy.needs <= SERVED)
+        if name not in presets:
+            continue
+        assert presets[name].summary == strategy.summary
+        bound = bind(Plan(preset=name, query=("a",)), None, assay.strategies)
+        used = {term.scorer.name for term in bound.scores} | {bound.selector.name}
+        assert name in used
+        assert (bound.selector.name == "top") == (kind == "scorer" or name == "top")
+    assert presets.keys() >= COMPOSITIONS.keys()
+    assert list(presets) == sorted(presets)
+
+
+def test_a_strategy_that_the_server_cannot_run_is_refused_for_what_it_needs() -> None:
+    """Not for its name: the plan binds, and the selection says which array is missing."""
+    assert "ragged" not in {preset.name for preset in listed(assay.strategies)}
+    assert Need.PART_PROBS in bind(Plan(preset="ragged"), None, assay.strategies).needs
+
+
+def test_an_unknown_preset_is_told_what_is_like_it() -> None:
+    with pytest.raises(AssayError, match=r"did you mean .*margin"):
+        bind(Plan(preset="margn"), None, assay.strategies)
+    with pytest.raises(AssayError, match="ListStrategies"):
+        bind(Plan(preset="?" * 10_000), None, assay.strategies)
+
+
+def test_a_plan_is_quick_if_it_only_ranks_predictions() -> None:
+    def quick(**plan: object) -> bool:
+        return bind(Plan(**plan), None, assay.strategies).quick  # type: ignore[arg-type]
+
+    quotas = Quotas((QuotaTerm("ant", 1),))
+    assert quick(preset="margin")
+    assert quick(preset="power_margin", quotas=quotas)
+    assert quick(preset="random")
+    assert not quick(preset="k_center")
+    assert not quick(preset="seals_margin")
+    assert not quick(preset="margin", near_duplicate_radius=0.1)

@@ -14,6 +14,7 @@ from assay.strategies.composition.stochastic import perturbed
 
 # Rows scored at once by a scorer that needs embeddings.
 SCORE_BLOCK_ROWS = 16_384
+SCORE_BLOCK_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ class Scoring:
             return predictions.scores(self.supply.snapshot, bound.scorer, bound.params, bound.params_json)
         out_N = np.zeros(len(mask_N), np.float32)
         rows, conditioned = np.flatnonzero(mask_N), self.supply.snapshot.conditioned_rows
-        for start in range(0, len(rows), SCORE_BLOCK_ROWS):
-            block = rows[start : start + SCORE_BLOCK_ROWS]
+        step = self.supply.rows_within(SCORE_BLOCK_BYTES, bound.scorer, SCORE_BLOCK_ROWS)
+        for start in range(0, len(rows), step):
+            block = rows[start : start + step]
             out_N[block] = bound.scorer.score(self.supply.candidates(block, bound.scorer, conditioned), bound.params)
         return out_N

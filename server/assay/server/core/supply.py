@@ -131,6 +131,16 @@ class Supply:
             raise self._too_large(len(rows) * self.snapshot.pool.dimension * 4, "embeddings")
         return self.snapshot.gather(rows)
 
+    def rows_within(self, most_bytes: int, strategy: Strategy, most: int) -> int:
+        """How many rows of the larger arrays that a strategy reads may be held at once; at least 1."""
+        read = strategy.needs | optional_needs(strategy)
+        pool, per_row = self.snapshot.pool, 0
+        if read & {Need.EMBEDDINGS, Need.MEMBER_PROBS}:
+            per_row = 4 * pool.dimension
+        if Need.MEMBER_PROBS in read:
+            per_row += 4 * self._members() * len(pool.class_names)
+        return max(1, min(most, min(most_bytes, self.limits.max_selector_bytes) // max(per_row, 1)))
+
     def _fits(self, rows: RowArray) -> bool:
         return len(rows) * self.snapshot.pool.dimension * 4 <= self.limits.max_selector_bytes
 
