@@ -76,7 +76,8 @@ class BatchBald:
         the batch so far; ours are what each pick adds, so their running sum is that. It is NaN where a probability is
         0, here 0 ln 0 = 0; it multiplies the probabilities of outcomes, which underflow in large batches, here each
         outcome carries its members' normalised weights. It draws all outcomes anew for every pick, here they are
-        extended. baal `BatchBALD` samples from the first pick on.
+        extended. scikit-activeml `batch_bald` gives the same picks with as many samples; by default it draws one per
+        member. baal `BatchBALD` samples from the first pick on.
     """
 
     name: ClassVar[str] = "batch_bald"

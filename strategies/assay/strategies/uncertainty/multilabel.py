@@ -58,8 +58,7 @@ class MultilabelMeanEntropy(MultilabelScorer):
     Use when: one annotator answers for all labels of a sample at once.
     Avoid when: there are very many labels, most of them surely absent: the mean hides the few that are uncertain;
         take `multilabel_max_entropy`.
-    Paper: Tuia et al. for binary entropies, A Survey of Active Learning Algorithms for Supervised Remote Sensing Image
-        Classification, IEEE JSTSP 2011; Settles, Active Learning Literature Survey, 2009.
+    Paper: Settles, Active Learning Literature Survey, 2009 (entropy, here of each label by itself).
     Reference: the formula, with scipy's xlogy. Natural logarithm; others take log2, and the sum for the mean: the
         same order.
     """
@@ -83,7 +82,7 @@ class MultilabelMaxEntropy(MultilabelScorer):
         streams, shards and merges.
     Use when: there are many labels and any doubt is worth a question.
     Avoid when: one label is doubtful everywhere (badly defined, or noisy): it then decides every pick.
-    Paper: Settles, Active Learning Literature Survey, 2009.
+    Paper: Settles, Active Learning Literature Survey, 2009 (entropy, here of each label by itself).
     Reference: the formula, with scipy's xlogy. Natural logarithm.
     """
 
