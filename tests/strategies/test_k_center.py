@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import assay.strategies.diversity.k_center as module
 from assay.strategies import StrategyError, select
+from assay.strategies.kernels import coarse
+from assay.strategies.kernels.points import Points
 from tests.strategies import references
 
 Floats = Any
@@ -52,20 +56,70 @@ def with_outlier(rng: np.random.Generator, size: int, dim: int) -> Floats:
 EVERY_DATA = [isotropic, clustered, duplicated, far_from_zero, one_hot, grid, with_outlier]
 
 
+# Where distances are bounded in low precision first, with the rounded points kept or not; and where they are not.
+MODES = ["plain", "coarse", "coarse_not_kept"]
+
+
+def use(mode: str, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(coarse, "screen_dtype", lambda: torch.float32 if mode == "plain" else torch.bfloat16)
+    patch.setattr(coarse, "_FEWEST_DIMS", 0)
+    patch.setattr(coarse, "_FEWEST_CENTRES", 0)
+    if mode == "coarse_not_kept":
+        patch.setattr(coarse, "_KEPT", 0)
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("data", EVERY_DATA)
-@pytest.mark.parametrize(("size", "dim", "k"), [(3000, 16, 120), (5000, 64, 60)])
-@pytest.mark.parametrize("labeled", [0, 40])
+@pytest.mark.parametrize(("size", "dim", "k"), [(3000, 16, 120), (4000, 64, 60)])
 def test_picks_are_those_of_the_plain_loop(
-    data: Callable[..., Floats], size: int, dim: int, k: int, labeled: int
+    data: Callable[..., Floats], size: int, dim: int, k: int, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rng = np.random.default_rng(size + labeled)
+    use(mode, monkeypatch)
+    rng = np.random.default_rng(size)
     points = data(rng, size, dim).astype(np.float32)
-    labels = data(rng, size, dim)[:labeled].astype(np.float32) if labeled else None
+    labels = data(rng, size, dim)[:40].astype(np.float32) if dim == 16 else None
+    require_plain_loop(points, k, labels)
+
+
+@pytest.mark.parametrize("data", [clustered, isotropic, duplicated, far_from_zero])
+def test_picks_of_a_large_pool_are_those_of_the_plain_loop(data: Callable[..., Floats]) -> None:
+    rng = np.random.default_rng(0)
+    size = 20_000 if data is clustered else 8_000
+    require_plain_loop(data(rng, size, 48).astype(np.float32), 420, None)
+
+
+def require_plain_loop(points: Floats, k: int, labels: Floats | None) -> None:
     selection = select("k_center", size=k, embeddings=points, labeled_embeddings=labels, start="first")
-    picks, squared = references.k_center(points, k, labels)
+    picks, squared = plain_loop(points, k, labels)
     np.testing.assert_array_equal(selection.indices, picks)
-    measured = slice(0 if labeled else 1, None)
+    measured = slice(1 if labels is None else 0, None)
     np.testing.assert_allclose(selection.scores[measured], np.sqrt(squared[measured]), rtol=1e-3, atol=2e-3)
+
+
+@functools.cache
+def _plain_loop(points: bytes, dim: int, k: int, labels: bytes | None) -> tuple[list[int], Floats]:
+    given = None if labels is None else np.frombuffer(labels, np.float32).reshape(-1, dim)
+    return references.k_center(np.frombuffer(points, np.float32).reshape(-1, dim), k, given)
+
+
+def plain_loop(points: Floats, k: int, labels: Floats | None) -> tuple[list[int], Floats]:
+    """Worked out once for all modes."""
+    return _plain_loop(points.tobytes(), points.shape[1], k, None if labels is None else labels.tobytes())
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+@pytest.mark.parametrize("data", EVERY_DATA)
+def test_coarse_bounds_are_bounds_and_close(data: Callable[..., Floats], scale: float) -> None:
+    rng = np.random.default_rng(0)
+    points_ND = (scale * data(rng, 2000, 40)).astype(np.float32)
+    points = Points(points_ND, "l2")
+    bounds_N = torch.full((2000,), torch.inf)
+    coarse.Coarse(points).lower(bounds_N, points.rows(slice(0, 30)))
+    between = points_ND[:, None].astype(float) - points_ND[None, :30].astype(float)
+    true_N = np.square(between).sum(axis=2).min(axis=1)
+    assert (bounds_N.numpy() >= true_N).all()
+    lengths = float(points.norms_N.max()) ** 0.5
+    assert (np.sqrt(bounds_N.numpy()) <= 1.01 * np.sqrt(true_N) + 0.02 * lengths).all()
 
 
 @given(
@@ -73,9 +127,13 @@ def test_picks_are_those_of_the_plain_loop(
     st.integers(0, 45),
     st.integers(1, 9),
     st.integers(1, 5),
+    st.sampled_from(MODES),
 )
-def test_small_blocks_and_many_passes_change_nothing(points: Floats, k: int, block: int, pending: int) -> None:
+def test_small_blocks_and_many_passes_change_nothing(
+    points: Floats, k: int, block: int, pending: int, mode: str
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        use(mode, patch)
         patch.setattr(module, "_BLOCK", block)
         patch.setattr(module, "_PENDING", pending)
         selection = select("k_center", size=k, embeddings=points, start="first")

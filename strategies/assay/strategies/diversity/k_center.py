@@ -2,8 +2,9 @@
 
 Sener and Savarese 2018, the greedy 2-approximation of Gonzalez 1985; picks are those of the plain loop. Distances
 to the nearest centre only fall, so old ones are upper bounds: the block of candidates with the largest bounds is
-brought up to date, and picks are made inside it for as long as no bound outside can win. Everything else is
-brought up to date in one matrix product per `_PENDING` picks.
+brought up to date, and picks are made inside it for as long as no bound outside can win. All other bounds are
+lowered in one matrix product per `_PENDING` picks, in low precision where that is fast; who comes into a block is
+measured in float32.
 
 Where the best candidates are too close for float32, float64 decides between them; equal ones go to the lower index.
 """
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from assay.strategies.base import Selection, checked_size
 from assay.strategies.candidates import Candidates
+from assay.strategies.kernels.nearest import Nearest
 from assay.strategies.kernels.points import Metric, Points, exact, labeled_embeddings
 from assay.strategies.kernels.tensors import alone
 from assay.strategies.kernels.topk import top_k
@@ -50,9 +52,23 @@ class KCenterParams:
 
 @dataclass(frozen=True)
 class KCenter:
-    """Spreads picks over the space, away from what is labeled; drawn to outliers, so shortlist by uncertainty first.
+    """Spreads picks over the space, away from what is labeled: each pick is the sample worst covered so far.
 
-    Cost: O(N D (L + k)) in matrix products; memory O(N) beside the embeddings.
+    The picks cover the pool: the largest distance of a sample to its nearest centre is at most twice the best that as
+    many centres can reach. That makes it keen on outliers, so shortlist by uncertainty first.
+
+    Formula: next pick = argmax_i min over s in labeled and picks of d(h_i, h_s); ties to the lower index. Nothing
+        labeled: the first is the sample nearest to the mean, row 0, or the longest, by `start`
+    Cost: at most O(N D (L + k)) in matrix products; those over all N in bfloat16 where the processor has tiles for it.
+        Memory O(N + (L + k) D) beside the embeddings, and where bfloat16 is used a rounded copy of them, up to 1 GiB.
+    Use when: every region of the space should be seen, as with rare kinds that lie apart, or before any model is.
+    Avoid when: the pool holds junk that is far from everything, or embeddings are poor; kmeans_pp is less drawn to
+        outliers, typiclust avoids them.
+    Paper: Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018;
+        Gonzalez, "Clustering to Minimize the Maximum Intercluster Distance", Theoretical Computer Science 1985.
+    Reference: the plain loop in float64, one pass over all samples per pick; picks are the same. Implementations
+        differ in the first pick where nothing is labeled (row 0 in JordanAsh/badge, a random one in scikit-activeml,
+        the longest in bmdal_reg): `start` gives the two that are deterministic, and a third.
     """
 
     name: ClassVar[str] = "k_center"
@@ -91,7 +107,7 @@ k_center = KCenter()
 def _select(
     embeddings_ND: NDArray[np.float32], labeled_LD: NDArray[np.float32], size: int, params: KCenterParams
 ) -> Selection:
-    greedy = _Greedy(Points(embeddings_ND, params.metric), labeled_LD)
+    greedy = _Greedy(Points(embeddings_ND, params.metric), labeled_LD, size)
     if not len(labeled_LD):
         greedy.begin(params.start)
     while len(greedy.picks) < size:
@@ -104,64 +120,66 @@ def _select(
 
 
 class _Greedy:
-    """The farthest-first traversal so far.
+    """The farthest-first traversal so far."""
 
-    bounds_N: squared distance to the nearest centre, or an upper bound of it; -inf for picks.
-    pending: picks that the bounds do not know yet.
-    """
-
-    def __init__(self, points: Points, labeled_LD: NDArray[np.float32]) -> None:
+    def __init__(self, points: Points, labeled_LD: NDArray[np.float32], size: int) -> None:
         self.points = points
-        self.labeled_LD = points.centres(labeled_LD)
+        self.nearest = Nearest(points, points.centres(labeled_LD), size)
         self.picks: list[int] = []
         self.squared: list[float] = []
-        self.pending: list[int] = []
         self.passes = 0
-        self.bounds_N = torch.full((points.size,), torch.inf)
-        points.lower(self.bounds_N, self.labeled_LD)
 
     def begin(self, start: str) -> None:
         """The first pick, where no distance can choose it."""
-        self._pick(_first(self.points, start), 0.0)
+        first = _first(self.points, start)
+        self._pick(first, 0.0, self.points.rows(slice(first, first + 1))[0])
         self._flush()
-        self.squared[0] = max(float(self.bounds_N.max()), 0.0)
+        self.squared[0] = self._farthest()
 
     def advance(self, size: int) -> None:
         """At least one more pick, at most up to `size` in all."""
         before = len(self.picks)
-        self._pick_inside(_Block(self.points, self.bounds_N, self._rows(self.pending)), size)
-        if len(self.picks) == before or len(self.pending) >= _PENDING:
+        block = _Block(self.nearest)
+        self._pick_inside(block, size)
+        if len(self.picks) == before:
+            # Nobody below the best of the block can be next, and all others must be known to tell.
+            best = float(block.distances_B.max())
+            self._flush()
+            self.nearest.refine(self.nearest.stale(best))
+        elif self.nearest.pending >= _PENDING:
             self._flush()
 
     def _pick_inside(self, block: _Block, size: int) -> None:
         while len(self.picks) < size and len(rivals := block.farthest()):
             place = rivals[0] if len(rivals) == 1 else self._decided(block, rivals)
-            self._pick(int(block.indices_B[place]), float(block.distances_B[place]))
+            self._pick(int(block.indices_B[place]), float(block.distances_B[place]), block.points_BD[place])
             block.add(place)
-        self.bounds_N[block.indices_B] = block.distances_B
+        self.nearest.set_exact(block.indices_B, block.distances_B)
 
     def _decided(self, block: _Block, rivals: list[int]) -> int:
         """The one of a few equally far candidates that is farthest in float64."""
-        points_HD = block.points_BD[rivals]
-        centres = [centres_MD for centres_MD in (self.labeled_LD, self._rows(self.picks)) if len(centres_MD)]
-        exact_H = torch.stack([exact(points_HD, centres_MD) for centres_MD in centres]).amin(0)
+        exact_H = exact(block.points_BD[rivals], self.nearest.centres_MD)
         return rivals[int((exact_H >= exact_H.max() * (1 - _EQUAL)).to(torch.uint8).argmax())]
 
-    def _pick(self, index: int, squared: float) -> None:
+    def _pick(self, index: int, squared: float, point_D: torch.Tensor) -> None:
         self.picks.append(index)
         self.squared.append(squared)
-        self.pending.append(index)
-        self.bounds_N[index] = -torch.inf
+        self.nearest.take(index, point_D)
 
     def _flush(self) -> None:
         """Bring every bound up to date."""
-        if self.pending:
-            self.points.lower(self.bounds_N, self._rows(self.pending))
-            self.pending = []
+        if self.nearest.pending:
+            self.nearest.flush()
             self.passes += 1
 
-    def _rows(self, indices: list[int]) -> torch.Tensor:
-        return self.points.rows(np.array(indices, np.int64))
+    def _farthest(self) -> float:
+        """The largest squared distance of all."""
+        best = -torch.inf
+        while len(stale := self.nearest.stale(best)):
+            self.nearest.refine(stale[self.nearest.bounds_N[stale].topk(min(_BLOCK, len(stale))).indices])
+            exact_N = self.nearest.bounds_N[self.nearest.known_N == self.nearest.count]
+            best = float(exact_N.max())
+        return max(float(self.nearest.bounds_N.max()), 0.0)
 
 
 class _Block:
@@ -171,16 +189,15 @@ class _Block:
     from this squared distance on nobody outside comes before them. Else infinity.
     """
 
-    def __init__(self, points: Points, bounds_N: torch.Tensor, pending_MD: torch.Tensor) -> None:
-        self._points = points
-        chosen, self.tied_from = _largest(bounds_N, points)
+    def __init__(self, nearest: Nearest) -> None:
+        points = self._points = nearest.points
+        chosen, self.tied_from = _largest(nearest)
         self.indices_B = torch.from_numpy(chosen)
+        nearest.refine(self.indices_B)
         self.points_BD = points.rows(chosen)
         self.norms_B = points.norms_N[self.indices_B]
-        self.distances_B = bounds_N[self.indices_B]
-        self.outside = _largest_outside(bounds_N, self.indices_B)
-        if len(pending_MD):
-            self._lower(pending_MD)
+        self.distances_B = nearest.bounds_N[self.indices_B]
+        self.outside = _largest_outside(nearest.bounds_N, self.indices_B)
 
     def farthest(self) -> list[int]:
         """Places in index order of what may be the next pick; none where a candidate outside might come before."""
@@ -198,12 +215,9 @@ class _Block:
 
     def add(self, place: int) -> None:
         """Make the candidate at `place` a centre."""
-        self._lower(self.points_BD[place : place + 1])
-        self.distances_B[place] = -torch.inf
-
-    def _lower(self, centres_MD: torch.Tensor) -> None:
-        distances_B = self._points.nearest(self.points_BD, self.norms_B, centres_MD)
+        distances_B = self._points.nearest(self.points_BD, self.norms_B, self.points_BD[place : place + 1])
         torch.minimum(self.distances_B, distances_B, out=self.distances_B)
+        self.distances_B[place] = -torch.inf
 
 
 def _blur(points: Points, squared: float, norm: float) -> float:
@@ -211,15 +225,24 @@ def _blur(points: Points, squared: float, norm: float) -> float:
     return points.resolution * (squared + norm)
 
 
-def _largest(bounds_N: torch.Tensor, points: Points) -> tuple[NDArray[np.int64], float]:
+def _largest(nearest: Nearest) -> tuple[NDArray[np.int64], float]:
     """Ascending indices of the block's candidates, and its `tied_from`."""
-    place = int(bounds_N.argmax())
-    top = float(bounds_N[place])
-    tied_from = top - _blur(points, top, float(points.norms_N[place]))
-    tied_N = bounds_N >= tied_from
+    tied_N, tied_from = _tied(nearest)
     if int(tied_N.count_nonzero()) >= _BLOCK:
         return np.flatnonzero(tied_N.numpy())[:_BLOCK], tied_from
-    return np.sort(top_k(bounds_N.numpy(), _BLOCK)), np.inf
+    return np.sort(top_k(nearest.bounds_N.numpy(), _BLOCK)), np.inf
+
+
+def _tied(nearest: Nearest) -> tuple[torch.Tensor, float]:
+    """Who ties for the largest bound, and from where on; more than fit into a block are known well enough to tie."""
+    while True:
+        place = int(nearest.bounds_N.argmax())
+        top = float(nearest.bounds_N[place])
+        tied_from = top - _blur(nearest.points, top, float(nearest.points.norms_N[place]))
+        tied_N = nearest.bounds_N >= tied_from
+        if int(tied_N.count_nonzero()) < _BLOCK or not len(stale := nearest.stale(tied_from)):
+            return tied_N, tied_from
+        nearest.refine(stale)
 
 
 def _largest_outside(bounds_N: torch.Tensor, inside_B: torch.Tensor) -> float:
