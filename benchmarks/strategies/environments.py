@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -38,7 +39,10 @@ def _interpreter(name: str) -> Path:
 
 def _uv(*arguments: str) -> None:
     command = [str(Path(sys.executable).with_name("uv")), *arguments]
-    subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
+    # As the Makefile does: wheels that lie at hand (a torch without CUDA) go before those of the index.
+    links = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS", "")
+    environment = os.environ | {"UV_FIND_LINKS": links}
+    subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY, env=environment)
 
 
 def _reason(error: subprocess.CalledProcessError | OSError) -> str:

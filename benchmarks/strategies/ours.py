@@ -54,5 +54,17 @@ def top_k(data: Data) -> Call:
 
 
 def prob_cover(data: Data) -> Call:
-    """With the radius that all get."""
-    return selecting("prob_cover", "embeddings", radius=float(data["radius"]))(data)
+    """With the radius that all get, in the space of the embeddings as they are."""
+    return selecting("prob_cover", "embeddings", radius=float(data["radius"]), normalize=False)(data)
+
+
+def information_density(data: Data) -> Call:
+    """Density times entropy, the entropy included."""
+    from assay.strategies import score, select
+
+    def call() -> Any:
+        entropy_N = score("entropy", probs=data["probs"])
+        picks = data.size.picks
+        return select("information_density", size=picks, utility=entropy_N, embeddings=data["embeddings"]).indices
+
+    return call

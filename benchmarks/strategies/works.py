@@ -165,17 +165,19 @@ def _badge(rows: int, picks: int) -> Work:
     )
 
 
-def _facility_location(rows: int, picks: int, *others: Peer) -> Work:
+def _facility_location(rows: int, picks: int, *others: Peer, neighbors: int = 0, grows: bool = True) -> Work:
+    """neighbors: only those count, as in the peers' sparse modes; 0: all pairs."""
     return Work(
-        name="facility_location",
+        name="facility_location_graph" if neighbors else "facility_location",
         size=Size(rows, dim=256, picks=picks),
         kind="unit",
         arrays=("embeddings",),
-        ours=selecting("facility_location", "embeddings"),
+        ours=selecting("facility_location", "embeddings", neighbors=neighbors),
         peers=others,
         quality=quality.mean_squared_distance,
         cost=_pairs_cost,
         aim=5,
+        grows=grows,
     )
 
 
@@ -215,7 +217,7 @@ def _information_density(rows: int, picks: int, grows: bool) -> Work:
         name="information_density",
         size=Size(rows, dim=256, classes=100, picks=picks),
         arrays=("embeddings", "probs"),
-        ours=selecting("information_density", "probs", "embeddings"),
+        ours=ours.information_density,
         peers=(
             Peer("modAL, all pairs", "modal", peers.modal_information_density),
             Peer("scikit-learn neighbours", HERE, plain.sklearn_information_density, aimed=False),
@@ -293,12 +295,15 @@ WORKS: tuple[Work, ...] = (
         1_000,
         Peer("apricot, neighbour graph", "apricot", peers.apricot_sparse),
         Peer("submodlib, neighbour graph", "submodlib", peers.submodlib_sparse),
+        neighbors=peers.FACILITY_NEIGHBOURS,
     ),
+    # The peers' matrices of all pairs do not fit here.
+    _facility_location(50_000, 1_000, grows=False),
     Work(
         name="typiclust",
         size=Size(50_000, dim=256, picks=500),
         arrays=("embeddings",),
-        ours=selecting("typiclust", "embeddings"),
+        ours=selecting("typiclust", "embeddings", metric="l2"),
         peers=(Peer("scikit-activeml", "skactiveml", peers.skactiveml_typiclust),),
         quality=quality.mean_squared_distance,
         cost=_kmeans_cost,
