@@ -55,6 +55,17 @@ def text(value):
     return types_pb2.AttributeValue(string_value=value)
 
 
+def plan(**fields):
+    """A random plan with these parts."""
+    return types_pb2.Plan(preset="random", **fields)
+
+
+def quotas(attribute, value, minimum):
+    """A random plan with one quota."""
+    quota = types_pb2.Quota(value=text(value), minimum=minimum)
+    return plan(quotas=types_pb2.Quotas(attribute=attribute, quotas=[quota]))
+
+
 def select(strategy, **params):
     """A plan of a selector with parameters."""
     struct = struct_pb2.Struct()
@@ -299,6 +310,32 @@ PICKS = [
     Case("more than there are", STATE, "POOL_EXHAUSTED", lambda w: w.mine(size=COUNT)),
     Case("more than the filter leaves", STATE, "POOL_EXHAUSTED", lambda w: w.mine(filter=compare("lang", text("de")))),
     Case("a batch of none", STATE, "POOL_EXHAUSTED", lambda w: w.next(filter=compare("lang", text("de")))),
+    Case("quotas beyond what there is", STATE, "QUOTA_INFEASIBLE", lambda w: w.mine(quotas("lang", "de", 1))),
+    Case("a batch within such quotas", STATE, "QUOTA_INFEASIBLE", lambda w: w.next(plan=quotas("lang", "de", 1))),
+    Case("quotas of no class", INVALID, "UNKNOWN_CLASS", lambda w: w.mine(quotas("", "astrology", 1))),
+    Case("quotas of no attribute", INVALID, "UNKNOWN_ATTRIBUTE", lambda w: w.mine(quotas("colour", "red", 1))),
+    Case("quotas before any head", STATE, "NEED_MISSING", lambda w: w.mine(quotas("", CLASSES[0], 1))),
+    Case("a quota below nothing", INVALID, "INVALID_PLAN", lambda w: w.mine(quotas("lang", "en", -(2**63)))),
+    Case("a quota without a group", INVALID, "INVALID_PLAN", lambda w: w.mine(plan(quotas={"quotas": [{}]}))),
+    Case(
+        "more quotas than are counted",
+        INVALID,
+        "INVALID_PLAN",
+        lambda w: w.mine(plan(quotas={"quotas": [{"value": {"int64_value": n}} for n in range(5000)]})),
+    ),
+    Case("a query for nobody", MISSING, "SAMPLE_NOT_FOUND", lambda w: w.mine(plan(query={"sample_ids": ["nobody"]}))),
+    Case("an empty query", INVALID, "INVALID_PLAN", lambda w: w.mine(plan(query={}))),
+    Case("a huge query", INVALID, "TOO_LARGE", lambda w: w.mine(plan(query={"sample_ids": map(str, range(9999))}))),
+    Case("a radius below 0", INVALID, "INVALID_PLAN", lambda w: w.mine(plan(near_duplicate_radius=-1))),
+    Case("a radius that is none", INVALID, "NOT_FINITE", lambda w: w.mine(plan(near_duplicate_radius=float("nan")))),
+    Case("noise without a score", INVALID, "INVALID_PLAN", lambda w: w.mine(plan(stochastic={}))),
+    Case("an unknown combination", INVALID, "INVALID_ARGUMENT", lambda w: w.mine(plan(combination=77))),
+    Case(
+        "more neighbors than there is room for",
+        INVALID,
+        "INVALID_PLAN",
+        lambda w: w.mine(plan(shortlist={"seals": {"neighbors": 2**31 - 1}})),
+    ),
     Case("no picks", INVALID, "INVALID_ARGUMENT", lambda w: w.mine(size=0)),
     Case("negative picks", INVALID, "INVALID_ARGUMENT", lambda w: w.next(size=-3)),
     Case("no worker", INVALID, "INVALID_ID", lambda w: w.next(worker="")),

@@ -1,5 +1,7 @@
 """A benchmark: every strategy on the same data, scores that agree with the definitions, picks that repeat."""
 
+from dataclasses import replace
+
 import jsonschema
 import numpy as np
 import pytest
@@ -21,7 +23,12 @@ def entropy(probs_NC):
     return -np.sum(probs_NC * np.log(np.maximum(probs_NC, 1e-30)), axis=1)
 
 
-DEFINITIONS = {definition.__name__: definition for definition in (least_confidence, margin, entropy)}
+def ratio(probs_NC):
+    two_NC = np.sort(probs_NC, axis=1)[:, -2:]
+    return two_NC[:, 0] / two_NC[:, 1]
+
+
+DEFINITIONS = {definition.__name__: definition for definition in (least_confidence, margin, entropy, ratio)}
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +37,15 @@ def trained(client, corpus):
     pool = corpus.create(client, "benchmark")
     corpus.label(client, pool, corpus.ids[:40])
     client.train_head(pool).result(timeout=60)
+    return pool
+
+
+@pytest.fixture(scope="module")
+def committee(client, corpus):
+    """A pool with a head of four members."""
+    pool = corpus.create(client, "committee")
+    corpus.label(client, pool, corpus.ids[:40])
+    client.train_head(pool, members=4).result(timeout=60)
     return pool
 
 
@@ -53,10 +69,6 @@ def test_scores_are_what_the_definition_says_of_the_predictions(client, request,
     preset = client.score(pool, name)
     assert (preset.ids, preset.scores_N.tolist()) == (scored.ids, scored.scores_N.tolist())
     assert scored.provenance.prediction_source == {"trained": "head", "pushed": "pushed"}[source]
-
-
-def test_every_scorer_of_the_server_has_a_definition_here(client):
-    assert {entry.name for entry in client.list_strategies().strategies if entry.kind == "scorer"} == set(DEFINITIONS)
 
 
 def test_labeled_samples_are_scored_where_asked_for(client, corpus, trained):
@@ -110,13 +122,20 @@ def test_strategies_are_listed_with_schemas_that_hold(client):
     assert "embeddings" in needs["k_center"]
 
 
-def test_every_preset_is_a_plan_that_can_be_sent_back(client, trained):
-    for preset in client.list_strategies().presets:
-        plan = preset.plan
-        by_name = client.mine(trained, 5, preset.name, seed=2)
-        spelled_out = Plan(scores=plan.scores, shortlist=plan.shortlist, select=plan.select)
-        assert client.mine(trained, 5, spelled_out, seed=2).ids == by_name.ids
+def test_every_preset_is_a_plan_that_can_be_sent_back(client, committee, corpus):
+    listed = client.list_strategies()
+    query = corpus.ids[:3]
+    for preset in listed.presets:
+        by_name = client.mine(committee, 5, Plan.preset(preset.name, query=query), seed=2)
+        assert len(set(by_name.ids)) == 5, preset.name
+        spelled_out = client.mine(committee, 5, replace(preset.plan, query=query), seed=2)
+        assert spelled_out.ids == by_name.ids, preset.name
         assert Plan.from_dict(by_name.plan.to_dict()) == by_name.plan
+    scorers = {entry.name for entry in listed.strategies if entry.kind == "scorer"}
+    assert all(entry.deterministic for entry in listed.strategies if entry.name in scorers)
+    utilities = {entry.name for entry in listed.strategies if entry.needs_utility}
+    assert "top" in utilities
+    assert not utilities & scorers
 
 
 def test_a_selector_takes_its_parameters(client, trained, pushed):

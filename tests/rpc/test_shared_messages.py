@@ -6,9 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.server.core.errors import Reason
-from assay.server.core.terms import Plan, ScoreTerm, SelectTerm, Shortlist
+from assay.server.core.messages import QuotaView
+from assay.server.core.terms import (
+    Combination,
+    Plan,
+    Quotas,
+    QuotaTerm,
+    ScoreTerm,
+    SelectTerm,
+    Shortlist,
+    ShortlistOrder,
+    Stochastic,
+)
 from assay.server.core.types import AllOf, AnyOf, Compare, HasId, Not, OneOf, State
-from assay.server.rpc.convert.plans import plan_message, to_plan
+from assay.server.rpc.convert.plans import plan_message, quota_message, to_plan
 from assay.server.rpc.convert.structs import params, struct_message
 from assay.server.rpc.convert.types import filter_message, scalar, scalar_message, states, to_filter
 from assay.v1 import types_pb2
@@ -36,6 +47,14 @@ def _combined(parts):
 FILTERS = st.recursive(LEAVES, _combined, max_leaves=8)
 PARAMS = st.dictionaries(
     NAMES, st.integers(-1000, 1000) | st.text(max_size=5) | st.booleans() | st.just(0.5), max_size=3
+)
+
+QUOTAS = st.builds(
+    QuotaTerm,
+    SCALARS,
+    st.integers(0, 2**62),
+    st.none() | st.integers(0, 2**62),
+    st.none() | st.floats(0, 1),
 )
 
 
@@ -104,22 +123,38 @@ def test_malformed_filters_are_refused(message):
         filter=FILTERS | st.none(),
         scores=st.lists(st.builds(ScoreTerm, NAMES, PARAMS, st.floats(0.1, 4)), max_size=3).map(tuple),
         shortlist=st.none()
-        | st.builds(Shortlist, size=st.integers(1, 2**62))
-        | st.builds(Shortlist, per_pick=st.integers(1, 2**62)),
+        | st.builds(Shortlist, size=st.integers(1, 2**62), order=st.sampled_from(ShortlistOrder))
+        | st.builds(Shortlist, per_pick=st.integers(1, 2**62), order=st.sampled_from(ShortlistOrder))
+        | st.builds(Shortlist, neighbors=st.integers(1, 2**31 - 1)),
         select=st.none() | st.builds(SelectTerm, NAMES, PARAMS),
         exploration=st.floats(0, 1),
+        combination=st.sampled_from(Combination),
+        stochastic=st.none()
+        | st.builds(Stochastic, st.sampled_from(["power", "softmax", "softrank"]), st.floats(0.1, 1000)),
+        quotas=st.none() | st.builds(Quotas, st.lists(QUOTAS, max_size=3).map(tuple), NAMES | st.just("")),
+        near_duplicate_radius=st.floats(0, 10),
+        query=st.lists(NAMES, max_size=3).map(tuple),
     )
 )
 def test_plans_come_back(plan):
     assert to_plan(plan_message(plan)) == plan
 
 
-def test_a_strength_of_zero_means_one():
-    plan = to_plan(types_pb2.Plan(scores=[types_pb2.ScoreTerm(strategy="margin")]))
+def test_what_is_left_out_has_its_default():
+    plan = to_plan(types_pb2.Plan(scores=[types_pb2.ScoreTerm(strategy="margin")], stochastic={}))
     assert plan.scores == (ScoreTerm("margin", {}, 1.0),)
+    assert plan.combination is Combination.PRODUCT
+    assert plan.stochastic == Stochastic("power", 1.0)
+    assert to_plan(types_pb2.Plan(shortlist={"size": 3})).shortlist == Shortlist(3, order=ShortlistOrder.TOP)
+    assert to_plan(types_pb2.Plan(quotas={"quotas": [{"value": {"string_value": "ant"}}]})).quotas == Quotas(
+        (QuotaTerm("ant", 0, None, None),)
+    )
 
 
-@pytest.mark.parametrize("shortlist", [{}, {"size": 0}, {"size": -1}, {"per_pick": 0}, {"per_pick": -3}])
+@pytest.mark.parametrize(
+    "shortlist",
+    [{}, {"size": 0}, {"size": -1}, {"per_pick": 0}, {"per_pick": -3}, {"seals": {}}, {"seals": {"neighbors": -1}}],
+)
 def test_a_shortlist_needs_a_size(shortlist):
     assert_refused(Reason.INVALID_PLAN, to_plan, types_pb2.Plan(shortlist=types_pb2.Shortlist(**shortlist)))
 
@@ -127,7 +162,39 @@ def test_a_shortlist_needs_a_size(shortlist):
 @pytest.mark.parametrize(
     "plan",
     [
+        types_pb2.Plan(quotas={"quotas": [{"minimum": 1}]}),
+        types_pb2.Plan(query={}),
+    ],
+)
+def test_parts_that_say_nothing_are_refused(plan):
+    assert_refused(Reason.INVALID_PLAN, to_plan, plan)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        types_pb2.Plan(combination=9),
+        types_pb2.Plan(stochastic={"kind": 9}),
+        types_pb2.Plan(shortlist={"size": 1, "order": 9}),
+    ],
+)
+def test_words_of_a_newer_client_are_refused(plan):
+    assert_refused(Reason.INVALID_ARGUMENT, to_plan, plan)
+
+
+def test_what_became_of_quotas_is_told_in_full():
+    message = quota_message(QuotaView(QuotaTerm(3, 1, None, 0.5), available=9, picked=2))
+    assert message == types_pb2.QuotaReport(value={"int64_value": 3}, picked=2, available=9, minimum=1, target=0.5)
+    assert not message.HasField("maximum")
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
         types_pb2.Plan(exploration=float("nan")),
+        types_pb2.Plan(near_duplicate_radius=float("inf")),
+        types_pb2.Plan(stochastic={"beta": float("nan")}),
+        types_pb2.Plan(quotas={"quotas": [{"value": {"string_value": "a"}, "target": float("nan")}]}),
         types_pb2.Plan(scores=[types_pb2.ScoreTerm(strategy="margin", strength=float("inf"))]),
     ],
 )
