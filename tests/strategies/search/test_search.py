@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from assay.strategies import StrategyError
-from assay.strategies.kernels import screen, search
+from assay.strategies.kernels import copies, screen, search
+from assay.strategies.kernels.copies import without_copies
 from assay.strategies.kernels.search import nearest, within
 
 Rows = NDArray[np.float32]
@@ -36,7 +37,7 @@ def _rows(kind: str, size: int, dim: int) -> Rows:
     made = {
         "isotropic": lambda: normal_ND,
         "clustered": lambda: rng.normal(size=(9, dim))[rng.integers(0, 9, size)] + 0.02 * normal_ND,
-        "copies": lambda: normal_ND[rng.integers(0, max(1, size // 5), size)],
+        "copies": lambda: normal_ND[rng.integers(0, max(1, size // 20), size)],
         "far_from_0": lambda: 1000 + normal_ND,
         "all_equal": lambda: np.full((size, dim), 3.0),
         "zeros": lambda: np.zeros((size, dim)),
@@ -60,7 +61,7 @@ def _screened_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("_screened_in")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("size", "dim", "k"), [(1300, 24, 10), (5, 4, 8), (300, 100, 250)])
+@pytest.mark.parametrize(("size", "dim", "k"), [(1100, 24, 10), (5, 4, 8), (150, 100, 120)])
 def test_nearest_is_the_plain_search(kind: str, size: int, dim: int, k: int) -> None:
     base_ND = _rows(kind, size, dim)
     for queries_QD, exclude_self in ((base_ND, True), (base_ND[::7] + 0.1 * base_ND.std(), False)):
@@ -86,6 +87,18 @@ def test_within_is_the_plain_search(kind: str) -> None:
     np.testing.assert_array_equal(indices_M, expected_M)
     np.testing.assert_array_equal(squared_M, squared_QN[queries_M, expected_M])
     np.testing.assert_array_equal(np.diff(offsets_O), np.bincount(queries_M, minlength=len(queries_QD)))
+
+
+def test_copies_beyond_those_wanted_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    base_ND = rng.choice([-1.0, 1.0], (400, 4)).astype(np.float32)
+    kept = without_copies(base_ND, 5)
+    assert kept is not None
+    names = [row_D.tobytes() for row_D in base_ND]
+    np.testing.assert_array_equal(kept, [i for i, name in enumerate(names) if names[:i].count(name) < 5])
+    assert without_copies(base_ND[kept], 5) is None
+    monkeypatch.setattr(copies, "_hashes", lambda rows_ND: np.zeros(len(rows_ND), np.uint64))
+    assert without_copies(base_ND, 5) is None
+    np.testing.assert_array_equal(nearest(base_ND, base_ND, 9)[1], _plain_nearest(base_ND, base_ND, 9, False)[1])
 
 
 @pytest.mark.usefixtures("_screened_in")

@@ -201,11 +201,12 @@ def _bits(values: torch.Tensor) -> Bits:
 
 def _fold(product_BT: torch.Tensor, groups: int) -> Bits:
     """The smallest bits, none below 0, of groups of columns: as few as halving gives, but no fewer than `groups`."""
-    values_BG = np.maximum(_bits(product_BT), 0)
+    values_BG = _bits(product_BT)
     while values_BG.shape[1] >= 2 * max(groups, _PADDING // 2):
         left_BG, right_BG = np.split(values_BG, 2, axis=1)
         values_BG = np.minimum(left_BG, right_BG)
-    return values_BG
+    # Bits of negative values do not keep their order, but any of them is below 0.
+    return np.maximum(values_BG, 0)
 
 
 def _negative(values_BT: torch.Tensor) -> Pairs:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from assay.strategies.errors import StrategyError
+from assay.strategies.kernels.copies import without_copies
 from assay.strategies.kernels.screen import TILE, Frame, Pairs, Screen, Slab, frame_of
 from assay.strategies.kernels.tensors import spread
 
@@ -48,13 +49,13 @@ def nearest(queries_QD: Rows, base_ND: Rows, k: int, *, exclude_self: bool = Fal
     """
     _check(queries_QD, base_ND)
     keys_QK = np.full((len(queries_QD), k), _NOBODY)
-    if k and keys_QK.size and len(base_ND):
-        _fill(keys_QK, queries_QD, base_ND, exclude_self)
-    squared_QK = (keys_QK >> _INDEX_BITS).astype(np.int32).view(np.float32)
-    indices_QK = keys_QK & _INDEX_MASK
-    nobody_QK = keys_QK == _NOBODY
-    squared_QK[nobody_QK], indices_QK[nobody_QK] = np.inf, -1
-    return squared_QK, indices_QK
+    # More copies of a row than can be wanted would all tie with the last neighbour, and all be measured.
+    kept_M = without_copies(base_ND, k + exclude_self) if keys_QK.size and len(base_ND) else None
+    some_MD = base_ND if kept_M is None else base_ND[kept_M]
+    own_Q = np.full(len(queries_QD), -1) if not exclude_self else _places(kept_M, len(base_ND))
+    if keys_QK.size and len(base_ND):
+        _fill(keys_QK, queries_QD, some_MD, own_Q)
+    return _unpacked(keys_QK, kept_M)
 
 
 def within(
@@ -99,9 +100,30 @@ def measured(queries_QD: Rows, rows_M: NDArray[np.int64], base_ND: Rows, columns
     return squared_M
 
 
-def _fill(keys_QK: NDArray[np.int64], queries_QD: Rows, base_ND: Rows, exclude_self: bool) -> None:
+def _places(kept_M: NDArray[np.int64] | None, size: int) -> NDArray[np.int64]:
+    """Where each of `size` rows is among those that were kept; -1 for the others."""
+    if kept_M is None:
+        return np.arange(size)
+    places_N = np.full(size, -1)
+    places_N[kept_M] = np.arange(len(kept_M))
+    return places_N
+
+
+def _unpacked(keys_QK: NDArray[np.int64], kept_M: NDArray[np.int64] | None) -> Neighbours:
+    nobody_QK = keys_QK == _NOBODY
+    squared_QK = (keys_QK >> _INDEX_BITS).astype(np.int32).view(np.float32)
+    squared_QK[nobody_QK] = np.inf
+    indices_QK = np.where(nobody_QK, 0, keys_QK & _INDEX_MASK)
+    if kept_M is not None:
+        indices_QK = kept_M[indices_QK]
+    indices_QK[nobody_QK] = -1
+    return squared_QK, indices_QK
+
+
+def _fill(keys_QK: NDArray[np.int64], queries_QD: Rows, base_ND: Rows, own_Q: NDArray[np.int64]) -> None:
+    """Search for all queries; own_Q: the base row that does not count for each, or -1."""
     frame = frame_of(base_ND)
-    count = keys_QK.shape[1] + exclude_self
+    count = keys_QK.shape[1] + int(own_Q.max() >= 0)
     wanted = max(_SAMPLE, 8 * count)
     sample = Slab(np.ascontiguousarray(base_ND[:: max(1, len(base_ND) // wanted)]), frame)
     for first, slab in _slabs(base_ND, frame):
@@ -112,7 +134,7 @@ def _fill(keys_QK: NDArray[np.int64], queries_QD: Rows, base_ND: Rows, exclude_s
             for tile in range(0, slab.size, TILE):
                 rows_M, columns_M = lists.screen.hits(slab, tile)
                 columns_M += first
-                others_M = columns_M != rows_M + start if exclude_self else slice(None)
+                others_M = columns_M != own_Q[start:stop][rows_M]
                 lists.collect((rows_M[others_M], columns_M[others_M]), slab)
             lists.merge(slab)
 
