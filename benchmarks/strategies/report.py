@@ -20,9 +20,9 @@ Every measurement has a process of its own, which maps the same arrays, makes on
 call; converting the data into what a library wants is not timed. Ours runs before and after the peers. Times are
 medians of 5 runs, where no other number is given; nothing is run again once it has taken 60 s in all (a peer without
 an aim: 15 s). A peer is stopped after 60 s or twice the aim, whichever is later, and never waited for beyond 300 s a
-run; that gives a lower bound of the ratio. Memory is the peak of resident memory above the loaded data.
-The quality is computed from the results by one measure
-for all, to show that the same work was done; sampling strategies differ by chance.
+run; that gives a lower bound of the ratio. Memory is the peak of resident memory above the loaded data. The quality is
+computed from the results by one measure for all, to show that the same work was done; sampling strategies differ by
+chance.
 """
 
 _LIMITS = """\
@@ -135,7 +135,13 @@ def _peer_rows(line: Line) -> list[tuple[str, ...]]:
         (title if first else "", ours if first else "", *_peer_cells(line, *row))
         for first, row in _marked(line.peers())
     ]
-    return rows or [(title, ours, *[""] * (len(_PEER_COLUMNS) - 2))]
+    return rows or [(title, ours, "none", "", "", "", "", *_alone(line))]
+
+
+def _alone(line: Line) -> tuple[str, str]:
+    if line.ours.failure:
+        return "", ""
+    return f"{line.ours.peak_bytes / MIB:,.0f}", f"{line.work.quality.name}: {line.ours.quality:.4g}"
 
 
 def _marked(rows: list[tuple[Peer, Outcome]]) -> list[tuple[bool, tuple[Peer, Outcome]]]:
@@ -187,7 +193,7 @@ def _limit_row(line: Line) -> tuple[str, ...]:
     )
     if line.ours.failure:
         return (*cells, "", "", "")
-    share = f"{least / line.ours.median:.0%}"
+    share = f"{least / line.ours.median:.1%}"
     if line.growth is None or line.growth.failure:
         return (*cells, share, line.growth.failure if line.growth else "", "")
     predicted = line.least_seconds(line.size.doubled()) / least
