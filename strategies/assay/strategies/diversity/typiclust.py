@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from assay.strategies.base import Selection, checked_size
@@ -14,11 +15,14 @@ from assay.strategies.candidates import Candidates
 from assay.strategies.kernels.clustering import kmeans
 from assay.strategies.kernels.points import Metric, Points, labeled_embeddings
 from assay.strategies.kernels.search import nearest
+from assay.strategies.kernels.tensors import alone
 from assay.strategies.needs import Need
 
 _EPSILON = 1e-5
 # Neighbours that are kept per one that counts: lists are made anew only when so many of them have been picked.
 _SPARE = 2
+# Members of a cluster, at most, whose distances are worked out all at once.
+_SMALL = 1024
 
 Picks = tuple[NDArray[np.int64], NDArray[np.float32]]
 
@@ -98,7 +102,7 @@ class TypiClust:
         clusters = min(len(labeled_LD) + size, params.max_clusters)
         clustering = kmeans(all_MD, clusters, int(rng.integers(2**63)))
         own_N, labeled_L = np.split(clustering.assignment_N, [len(points_ND)])
-        indices, scores = typical_picks(points_ND, own_N, labeled_L, size, params)
+        indices, scores = alone(lambda: typical_picks(points_ND, own_N, labeled_L, size, params))
         return Selection(indices, scores, {"labeled": len(labeled_LD), "clusters": len(clustering)})
 
 
@@ -199,7 +203,20 @@ class _Cluster:
         self._free_M = np.ones(len(self._members_M), np.bool_)
         rows_MD = self._points_ND[self._members_M]
         length = min(_SPARE * self._neighbours, len(rows_MD) - 1)
-        self._squared_MQ, self._places_MQ = nearest(rows_MD, rows_MD, length, exclude_self=True)
+        self._squared_MQ, self._places_MQ = _nearest_others(rows_MD, length)
+
+
+def _nearest_others(rows_MD: NDArray[np.float32], length: int) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    """Squared distances and places of the nearest other rows of each row, nearest first."""
+    if len(rows_MD) > _SMALL:
+        return nearest(rows_MD, rows_MD, length, exclude_self=True)
+    # What a search by blocks must prepare costs more than one small product, in float64 as differences may drown.
+    points_MD = torch.from_numpy(rows_MD).double()
+    points_MD -= points_MD.mean(0)
+    norms_M = torch.linalg.vecdot(points_MD, points_MD)
+    squared_MM = torch.addmm(norms_M.unsqueeze(1) + norms_M, points_MD, points_MD.t(), alpha=-2).clamp_min_(0)
+    found = squared_MM.fill_diagonal_(torch.inf).topk(length, largest=False)
+    return found.values.numpy(), found.indices.numpy()
 
 
 typiclust = TypiClust()

@@ -25,7 +25,7 @@ Indices = NDArray[np.int64]
 
 ITERATIONS = 20
 # Lloyd's iterations end where one gains less than this share of the objective.
-TOLERANCE = 3e-4
+TOLERANCE = 1e-3
 POINTS_PER_CENTROID = 256
 # However few the centroids, this many points train them (all, if there are fewer), and seed them.
 _FEWEST_POINTS = 1 << 16
@@ -315,26 +315,33 @@ def _seeding_points(training: _Training, clusters: int, rng: np.random.Generator
 def _seeds(points: _Training, clusters: int, rng: np.random.Generator) -> torch.Tensor:
     """Greedy k-means++: of a few points drawn by cost, the one that leaves least; fewer where nothing costs more."""
     trials = 2 + int(math.log(clusters))
-    chosen = [int(_drawn(points.weights_N, 1, rng)[0])]
-    squared_N = _squared(points, torch.tensor(chosen))[:, 0]
+    weights_N = points.weights_N.float()
+    drawn_T = _drawn(points.weights_N, 1, rng)
+    chosen = drawn_T.tolist()
+    squared_N = _positive(points, _short_of_norms(points, drawn_T)[:, 0])
     while len(chosen) < clusters:
         costs_N = squared_N * points.weights_N
         if not float(costs_N.sum()) > 0:
             break
         drawn_T = _drawn(costs_N, trials, rng)
-        squared_NT = torch.minimum(_squared(points, drawn_T), squared_N.unsqueeze(1))
-        best = int((points.weights_N.float() @ squared_NT).argmin())
+        left_NT = _short_of_norms(points, drawn_T)
+        torch.minimum(left_NT, (squared_N - points.norms_N).unsqueeze(1), out=left_NT)
+        best = int((weights_N @ left_NT).argmin())
         chosen.append(int(drawn_T[best]))
-        squared_N = squared_NT[:, best].contiguous()
+        squared_N = _positive(points, left_NT[:, best])
     return points.points_ND[torch.tensor(chosen)]
 
 
-def _squared(points: _Training, centres_T: torch.Tensor) -> torch.Tensor:
-    """Squared distances to some of the points themselves, shape (N, T); 0 where rounding leaves nothing else."""
-    centres_TD, norms_T = points.points_ND[centres_T], points.norms_N[centres_T]
-    sums_NT = points.norms_N.unsqueeze(1) + norms_T
-    squared_NT = torch.addmm(sums_NT, points.points_ND, centres_TD.t(), alpha=-2)
-    return squared_NT.masked_fill_(squared_NT <= sums_NT * resolution(points.points_ND.shape[1]), 0)
+def _short_of_norms(points: _Training, centres_T: torch.Tensor) -> torch.Tensor:
+    """Squared distances to some of the points themselves, short of the squared length of each point: shape (N, T)."""
+    return torch.addmm(points.norms_N[centres_T], points.points_ND, points.points_ND[centres_T].t(), alpha=-2)
+
+
+def _positive(points: _Training, short_N: torch.Tensor) -> torch.Tensor:
+    """Squared distances; 0 where rounding leaves nothing else, so that copies of a seed cost nothing."""
+    squared_N = short_N + points.norms_N
+    blur_N = points.norms_N * (2 * resolution(points.points_ND.shape[1]))
+    return squared_N.masked_fill_(squared_N <= blur_N, 0)
 
 
 def _drawn(costs_N: torch.Tensor, count: int, rng: np.random.Generator) -> torch.Tensor:
