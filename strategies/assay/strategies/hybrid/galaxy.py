@@ -94,7 +94,8 @@ class _Search:
     """
 
     def __init__(self, probs_MC: NDArray[np.float32], candidates: int, classes_L: NDArray[np.int64]) -> None:
-        self._rows = [_Row(probs_MC, c) for c in range(probs_MC.shape[1])]
+        tops_M = probs_MC.max(axis=1)
+        self._rows = [_Row(column_M - tops_M, tops_M) for column_M in probs_MC.T]
         predicted_M = probs_MC.argmax(axis=1)
         self._classes = np.concatenate([predicted_M[:candidates], _known(classes_L, predicted_M[candidates:])])
         self.is_labeled = np.zeros(len(probs_MC), np.bool_)
@@ -158,9 +159,7 @@ class _Search:
 class _Row:
     """All samples by how likely they are of one class; and the places of those that are labeled, ascending."""
 
-    def __init__(self, probs_MC: NDArray[np.float32], c: int) -> None:
-        tops_M = probs_MC.max(axis=1)
-        margins_M = probs_MC[:, c] - tops_M
+    def __init__(self, margins_M: NDArray[np.float32], tops_M: NDArray[np.float32]) -> None:
         order_M = np.lexsort((tops_M, margins_M))
         keys_2M = np.stack([margins_M[order_M], tops_M[order_M]])
         self.order_M = order_M.astype(np.int32)
