@@ -43,7 +43,7 @@ class KMeans:
         Lloyd, Least squares quantization in PCM, IEEE Transactions on Information Theory 1982; as a first batch: Hu,
         Mac Namee and Delany, Off to a good start, FLAIRS 2010.
     Reference:
-        scikit-learn's KMeans with one initialisation. We draw seeds from a sample of 8 samples per cluster (4,096 at
+        scikit-learn's KMeans with one initialisation. We draw seeds from a sample of 4 samples per cluster (4,096 at
         least) and stop where an iteration gains less than 0.1 % of the objective; and one sample never stands for
         two clusters.
     """

@@ -2,13 +2,14 @@
 
 Lloyd's iterations over blocks: one matrix product of all points with all centroids each, and sums in float64. Seeds
 are those of greedy k-means++ on a sample of the points. Where a cluster runs empty, its centroid moves to the point
-that costs most. Everything follows from the seed.
+that costs most. Everything follows from the seed. Processors with tiles for bfloat16 make the first iterations with
+rounded points; the last ones, and all that is returned, are of float32.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from assay.strategies.errors import StrategyError
 from assay.strategies.kernels.points import Metric, Points, resolution
+from assay.strategies.kernels.screen import screen_dtype
 from assay.strategies.kernels.search import nearest
 from assay.strategies.kernels.tensors import alone, borrow, spread
 from assay.strategies.kernels.topk import top_k
@@ -30,10 +32,13 @@ POINTS_PER_CENTROID = 256
 # However few the centroids, this many points train them (all, if there are fewer), and seed them.
 _FEWEST_POINTS = 1 << 16
 _FEWEST_SEEDING_POINTS = 1 << 12
-_SEEDING_POINTS_PER_CENTROID = 8
+_SEEDING_POINTS_PER_CENTROID = 4
 
 # float32 values in a block, of its points or of their distances.
 _BLOCK_VALUES = 1 << 20
+# Distances from which on rounding points pays, and the least objective, relative to that of one cluster at the origin:
+# below it differences between centroids would drown in the rounding.
+_WORTH_ROUNDING, _ROUGH = 1 << 20, 1 / 16
 # The least weight, as a share of the mean: what weighs nothing must still belong to a cluster.
 _LEAST_WEIGHT = 1e-6
 # Nearest samples per centroid that `nearest_real` looks at first; four times as many each time that more are needed.
@@ -188,11 +193,12 @@ def _each_alone(points_ND: Floats) -> Clustering:
 
 @dataclass(frozen=True)
 class _Training:
-    """The points that move the centroids."""
+    """The points that move the centroids. rounded_ND: those that are compared with them, if not the points."""
 
     points_ND: torch.Tensor
     norms_N: torch.Tensor
     weights_N: torch.Tensor
+    rounded_ND: torch.Tensor | None = None
 
     def __getitem__(self, rows: Indices) -> _Training:
         kept = torch.from_numpy(rows)
@@ -237,7 +243,24 @@ def _kmeans(
 def _lloyd(
     training: _Training, centroids_KD: torch.Tensor, iterations: int, tolerance: float
 ) -> tuple[torch.Tensor, _Assigned]:
+    """Iterations in bfloat16 where that will do, and what is left in float32."""
     assigned = _assign(training, centroids_KD)
+    if _may_round(training, centroids_KD, assigned):
+        rounded = replace(training, rounded_ND=training.points_ND.bfloat16())
+        centroids_KD, _ = _descended(rounded, centroids_KD, assigned, iterations, tolerance)
+        assigned = _assign(training, centroids_KD)
+    return _descended(training, centroids_KD, assigned, iterations, tolerance)
+
+
+def _may_round(training: _Training, centroids_KD: torch.Tensor, assigned: _Assigned) -> bool:
+    """Whether bfloat16 is fast here, worth its preparation, and fine enough to tell centroids apart."""
+    worth = len(training) * len(centroids_KD) >= _WORTH_ROUNDING and screen_dtype() == torch.bfloat16
+    return worth and assigned.objective >= _ROUGH * float(training.norms_N.double() @ training.weights_N)
+
+
+def _descended(
+    training: _Training, centroids_KD: torch.Tensor, assigned: _Assigned, iterations: int, tolerance: float
+) -> tuple[torch.Tensor, _Assigned]:
     for _ in range(iterations):
         centroids_KD = _moved(training, centroids_KD, assigned)
         before, assigned = assigned.objective, _assign(training, centroids_KD)
@@ -249,12 +272,13 @@ def _lloyd(
 def _assign(training: _Training, centroids_KD: torch.Tensor) -> _Assigned:
     clusters_N = torch.empty(len(training), dtype=torch.int64)
     squared_N = torch.empty(len(training))
-    half_norms_K = torch.linalg.vecdot(centroids_KD, centroids_KD).mul_(0.5)
-    centroids_DK = centroids_KD.t().contiguous()
+    points_ND = training.points_ND if training.rounded_ND is None else training.rounded_ND
+    half_norms_K = torch.linalg.vecdot(centroids_KD, centroids_KD).mul_(0.5).to(points_ND.dtype)
+    centroids_DK = centroids_KD.t().to(points_ND.dtype).contiguous()
 
     def block(start: int, stop: int) -> None:
-        scores_BK = torch.addmm(half_norms_K, training.points_ND[start:stop], centroids_DK, alpha=-1)
-        torch.min(scores_BK, 1, out=(squared_N[start:stop], clusters_N[start:stop]))
+        scores_BK = torch.addmm(half_norms_K, points_ND[start:stop], centroids_DK, alpha=-1)
+        squared_N[start:stop], clusters_N[start:stop] = torch.min(scores_BK, 1)
 
     spread(block, len(training), max(1, _BLOCK_VALUES // max(centroids_KD.shape)))
     squared_N.mul_(2).add_(training.norms_N).clamp_min_(0)
