@@ -78,6 +78,12 @@ def test_a_random_shortlist_is_cut_before_the_scores(trained: Assay) -> None:
     assert len(mine(trained, 5, "random", shortlist=Shortlist(per_pick=2, order=ShortlistOrder.RANDOM)).picks) == 5
 
 
+@pytest.mark.parametrize("order", ShortlistOrder)
+def test_a_shortlist_may_be_larger_than_any_pool(trained: Assay, order: ShortlistOrder) -> None:
+    for huge in (Shortlist(size=2**62, order=order), Shortlist(per_pick=2**62, order=order)):
+        assert rows_of(mine(trained, 5, "margin_k_center", shortlist=huge)) == rows_of(mine(trained, 5, "k_center"))
+
+
 def test_a_random_shortlist_keeps_the_noise_what_it_is(trained: Assay) -> None:
     """Were both made of one hash, the kept would all have the same noise, and beta 0 would not draw evenly."""
     shortlist = Shortlist(size=30, order=ShortlistOrder.RANDOM)

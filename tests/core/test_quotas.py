@@ -6,6 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from assay.server.core import pickers
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason
 from assay.server.core.messages import BatchResult, BatchSpec, QuotaView
@@ -180,6 +181,22 @@ def test_batches_keep_their_quotas_until_they_cannot(coloured: Assay) -> None:
     rest = lease(5, Plan("margin", Compare("colour", "==", "red")))
     assert len(rest.picks) == 5 - sum(counts)
     refused(Reason.QUOTA_INFEASIBLE, lambda: lease(1, plan))
+
+
+def test_many_quotas_pick_as_one_by_one(core: Assay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The candidates are narrowed first where there are many groups, and the picks stay what they were."""
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(1, 6, (400, 3)).astype(np.float32)
+    numbers = AttributeColumn("int64", rng.integers(0, 60, 400))
+    probs = coarse / coarse.sum(axis=1, keepdims=True)
+    add(core, names(0, 400), vectors(400), predictions_NC=probs, attributes={"n": numbers})
+    for size, least, target in ((70, 1, None), (40, 0, 0.01), (90, 1, 0.005)):
+        terms = tuple(QuotaTerm(n, least, 3, target) for n in range(50) if (numbers.values == n).any())
+        quotas = Quotas(terms, "n")
+        monkeypatch.setattr(pickers, "MANY_QUOTAS", 32)
+        narrowed = rows_of(mine(core, size, "margin", quotas=quotas))
+        monkeypatch.setattr(pickers, "MANY_QUOTAS", 1000)
+        assert rows_of(mine(core, size, "margin", quotas=quotas)) == narrowed
 
 
 def test_ties_of_best_batches_go_to_the_earlier_row(core: Assay) -> None:

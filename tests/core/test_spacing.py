@@ -125,6 +125,18 @@ def test_a_shortlist_full_of_copies_does_not_starve_the_batch(core: Assay) -> No
     assert len(set(kinds(by_rank))) == 10
 
 
+def test_a_shortlist_full_of_copies_does_not_break_quotas_that_the_pool_can_meet(core: Assay) -> None:
+    copies(core)
+    for seed in range(4):
+        for preset in ("margin", "k_center"):
+            quotas = Quotas((QuotaTerm(True, 12), QuotaTerm(False, 0, 8)), "even")
+            narrow = Shortlist(size=20, order=ShortlistOrder.RANDOM)
+            result = mine(core, 20, preset, quotas=quotas, shortlist=narrow, near_duplicate_radius=RADIUS, seed=seed)
+            assert len(set(kinds(result))) == 20
+            assert result.quotas[0].picked >= 12
+            assert result.quotas[1].picked <= 8
+
+
 def test_many_copies_are_passed_over_in_few_rounds(core: Assay, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exhausting 3,000 copies of one sample looks at ever more of them at once."""
     monkeypatch.setattr(spaced, "LOOKED_AT_LEAST", 8)

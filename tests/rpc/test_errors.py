@@ -54,8 +54,8 @@ def test_strategies_refusals_use_the_same_table():
 
 
 def test_a_third_partys_own_reason_is_kept():
-    failure = describe(StrategyError("QUOTA_INFEASIBLE", "too few of class 3"))
-    assert (failure.code, failure.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "QUOTA_INFEASIBLE")
+    failure = describe(StrategyError("TOO_FEW_OF_A_KIND", "too few of class 3"))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "TOO_FEW_OF_A_KIND")
 
 
 def test_running_out_of_memory_is_the_requests_size_not_a_crash():

@@ -11,8 +11,13 @@ from assay.server.core.plans import BoundPlan
 from assay.server.core.shortlists import Cut, by_hash
 from assay.server.core.supply import Supply
 from assay.server.core.types import FloatArray, MaskArray, RowArray
+from assay.strategies.base import optional_needs
 from assay.strategies.composition.quotas import Quota, allocate, top_within
 from assay.strategies.kernels.topk import top_k
+from assay.strategies.needs import LABELED
+
+# From so many quotas on, sorting the candidates costs less than a pass over them for each.
+MANY_QUOTAS = 32
 
 Batch = tuple[RowArray, FloatArray]
 Portion = tuple[RowArray, int]
@@ -27,6 +32,10 @@ class Picker(Protocol):
     @property
     def rounds(self) -> int:
         """How often it is worth asking for a batch again where picks turn out too near to others."""
+
+    @property
+    def looks_around(self) -> bool:
+        """Whether what is known or picked before has a say in its batches."""
 
     def batch(self, open_N: MaskArray, bounds: Sequence[Quota], size: int, known: RowArray) -> Batch:
         """Rows in pick order, and their scores: so many of the open candidates, in view of the rows known or picked."""
@@ -45,15 +54,26 @@ class TopPicker:
     utility_N: FloatArray
     grouping: Grouping | None
     rounds: int = 0
+    looks_around: bool = False
 
     def batch(self, open_N: MaskArray, bounds: Sequence[Quota], size: int, known: RowArray) -> Batch:
         if self.grouping is None:
             rows = top_k(self.utility_N, size, open_N)
         else:
-            candidates = np.flatnonzero(open_N)
+            candidates = self._worth(np.flatnonzero(open_N), len(bounds), size)
             groups = self.grouping.groups_N[candidates]
             rows = candidates[top_within(self.utility_N[candidates], groups, bounds, size)]
         return rows, self.utility_N[rows]
+
+    def _worth(self, rows: RowArray, quotas: int, size: int) -> RowArray:
+        """Of many groups the first `size` of each, ascending: no other can be picked, and each quota is a pass over
+        them."""
+        if quotas < MANY_QUOTAS or self.grouping is None:
+            return rows
+        groups = self.grouping.groups_N[rows]
+        order = np.lexsort((-self.utility_N[rows], groups))
+        places = np.arange(len(rows)) - np.searchsorted(groups[order], groups[order])
+        return np.sort(rows[order[places < size]])
 
     def counts(self, open_N: MaskArray, bounds: Sequence[Quota], size: int) -> Counts:
         assert self.grouping is not None
@@ -71,6 +91,7 @@ class RandomPicker:
     seed: int
     grouping: Grouping | None
     rounds: int = 0
+    looks_around: bool = False
 
     def batch(self, open_N: MaskArray, bounds: Sequence[Quota], size: int, known: RowArray) -> Batch:
         parts = [by_hash(rows, self.seed, count) for rows, count in portions(self, open_N, bounds, size)]
@@ -95,6 +116,10 @@ class SelectorPicker:
     cut: Cut | None
     grouping: Grouping | None
     rounds: int = 4
+
+    @property
+    def looks_around(self) -> bool:
+        return bool((self.bound.selector.needs | optional_needs(self.bound.selector)) & LABELED)
 
     def batch(self, open_N: MaskArray, bounds: Sequence[Quota], size: int, known: RowArray) -> Batch:
         batches: list[Batch] = []

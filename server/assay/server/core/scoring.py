@@ -12,6 +12,7 @@ from assay.strategies.base import optional_needs
 from assay.strategies.composition.combine import product, rank_sum
 from assay.strategies.composition.stochastic import perturbed
 
+RANK_SUM = Combination.RANK_SUM
 # Rows scored at once by a scorer that needs embeddings.
 SCORE_BLOCK_ROWS = 16_384
 SCORE_BLOCK_BYTES = 256 << 20
@@ -32,8 +33,11 @@ class Scoring:
         """The scores as one; None where the plan has none."""
         if not terms:
             return None
+        if len(terms) == 1 and self.bound.scores[0].strength == 1.0 and self.bound.plan.combination is not RANK_SUM:
+            # The common case costs nothing, not even a look for NaN: who ranks by it looks.
+            return terms[0]
         strengths = [bound.strength for bound in self.bound.scores]
-        if self.bound.plan.combination is Combination.RANK_SUM:
+        if self.bound.plan.combination is RANK_SUM:
             return rank_sum(terms, strengths, mask_N)
         return product(terms, strengths)
 

@@ -24,6 +24,7 @@ from assay.strategies import Strategy
 from assay.strategies.composition.quotas import Quota, allocate
 
 EXPLORATION = "exploration"
+NOTHING = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ class Selection:
         bounds, wanted = _without_exploration(found, size, exploring), size - exploring
         cut = self._cut(found, bounds, wanted)
         worth_N = found.mask_N
-        if cut is not None and not cut.shortlist.by_utility:
+        if cut is not None and self._cut_before:
             with self.watch.stage("shortlist"):
                 worth_N = cut.before_scores(worth_N, self.frontiers)
         with self.watch.stage("score"):
@@ -151,7 +152,7 @@ class Selection:
             utility_N = self.scoring.drawn(utility_N, worth_N, self.seed)
         with self.watch.stage("select"):
             picker = self._picker(found, utility_N, cut)
-            return self._pick(picker, worth_N, bounds, wanted, self.snapshot.conditioned_rows), terms
+            return self._pick(picker, worth_N, bounds, wanted), terms
 
     def _cut(self, found: Field, bounds: Sequence[Quota], picks: int) -> Cut | None:
         shortlist = self.bound.plan.shortlist
@@ -164,19 +165,28 @@ class Selection:
             return TopPicker(utility_N, found.grouping)
         return SelectorPicker(self.supply, self.bound, self.seed, utility_N, cut, found.grouping)
 
-    def _pick(self, picker: Picker, open_N: MaskArray, bounds: Sequence[Quota], size: int, known: RowArray) -> Batch:
+    def _pick(
+        self,
+        picker: Picker,
+        open_N: MaskArray,
+        bounds: Sequence[Quota],
+        size: int,
+        picked: RowArray = NOTHING,
+    ) -> Batch:
         if size == 0:
-            return np.empty(0, np.int64), np.empty(0, np.float32)
-        radius = self.bound.plan.near_duplicate_radius
+            return NOTHING, np.empty(0, np.float32)
+        radius, known = self.bound.plan.near_duplicate_radius, picked
+        if radius or picker.looks_around:
+            # Only then: finding them takes a pass over the states of all rows.
+            known = np.concatenate([self.snapshot.conditioned_rows, picked])
         if radius == 0:
             return picker.batch(open_N, bounds, size, known)
-        return pick_apart(picker, self.supply, radius, open_N, bounds, size, known)
+        final = isinstance(picker, RandomPicker) or not self._cut_before
+        return pick_apart(picker, self.supply, radius, open_N, bounds, size, known, final=final)
 
     def _explore(self, found: Field, picked: RowArray, size: int, exploring: int) -> RowArray:
         """Picks at random; also those that a shortlist cut before the scores left too few samples apart for."""
-        shortlist = self.bound.plan.shortlist
-        cut_before = shortlist is not None and not shortlist.by_utility
-        wanted = size - len(picked) if cut_before else exploring
+        wanted = size - len(picked) if self._cut_before else exploring
         if wanted == 0:
             return picked[:0]
         open_N = found.mask_N.copy()
@@ -184,8 +194,13 @@ class Selection:
         bounds: Sequence[Quota] = ()
         if found.grouping is not None:
             bounds = reduced(found.bounds, found.grouping.counts(picked), size, wanted)
-        known = np.concatenate([self.snapshot.conditioned_rows, picked])
-        return self._pick(RandomPicker(self.seed, found.grouping), open_N, bounds, wanted, known)[0]
+        return self._pick(RandomPicker(self.seed, found.grouping), open_N, bounds, wanted, picked)[0]
+
+    @property
+    def _cut_before(self) -> bool:
+        """Whether a shortlist keeps some candidates from being scored at all."""
+        shortlist = self.bound.plan.shortlist
+        return shortlist is not None and not shortlist.by_utility
 
     def _report(self, found: Field, rows: RowArray) -> tuple[QuotaView, ...]:
         if found.grouping is None:

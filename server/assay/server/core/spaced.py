@@ -25,6 +25,8 @@ def pick_apart(
     bounds: Sequence[Quota],
     size: int,
     known: RowArray,
+    *,
+    final: bool = True,
 ) -> Batch:
     """Picks that are farther than `radius` from each other and from the known rows; fewer where no more are.
 
@@ -32,12 +34,13 @@ def pick_apart(
     few times, each in view of what is kept; after that candidates are looked at one by one in its order of preference.
 
     Raises:
-        AssayError: QUOTA_INFEASIBLE where samples that are apart cannot meet a minimum.
+        AssayError: QUOTA_INFEASIBLE where samples that are apart cannot meet a minimum; unless this is not final, for
+        then others fill up what is missing.
     """
     spaced = _Spaced(supply, radius, open_N.copy(), known, size)
     number = 0
     while spaced.left and spaced.open_N.any():
-        rest, left = _rest(picker, spaced, bounds, size)
+        rest, left = _rest(picker, spaced, bounds, size, final)
         if left == 0:
             break
         if number < picker.rounds:
@@ -50,7 +53,9 @@ def pick_apart(
     return spaced.batch
 
 
-def _rest(picker: Picker, spaced: "_Spaced", bounds: Sequence[Quota], size: int) -> tuple[Sequence[Quota], int]:
+def _rest(
+    picker: Picker, spaced: "_Spaced", bounds: Sequence[Quota], size: int, final: bool
+) -> tuple[Sequence[Quota], int]:
     """The bounds for what is left to pick, and how much of it may be."""
     open_rows = np.flatnonzero(spaced.open_N)
     left = min(spaced.left, len(open_rows))
@@ -61,6 +66,8 @@ def _rest(picker: Picker, spaced: "_Spaced", bounds: Sequence[Quota], size: int)
     for short in shortfalls(available_G, rest, left):
         if short.bound == "maximums":
             left = min(left, short.available)
+        elif not final:
+            return (), 0
     picker.grouping.require(available_G, rest, left, NOTE)
     return rest, left
 
