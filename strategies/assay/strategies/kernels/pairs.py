@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from assay.strategies.kernels.coverage import Cover, Source, Tiles
+from assay.strategies.kernels.search import nearest
 from assay.strategies.kernels.similarity import Similarity
 from assay.strategies.kernels.tensors import spread
 
@@ -33,8 +34,6 @@ _JOINING = 2
 _TILED_PAIRS = 16
 # Lists are pruned when all of their pairs were visited this often.
 _VISITS = 2
-# Strided groups of a stripe whose maxima bound the nearest from below.
-_GROUP = 32
 
 
 @dataclass
@@ -198,39 +197,13 @@ class NeighbourPairs(_Listed):
 
 
 def most_similar(similarity: Similarity, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each row and its k most similar others: (values_NK, indices_NK), K = k + 1, at most all rows, in no order."""
-    width = min(k + 1, similarity.size)
-    values_NK = torch.empty((similarity.size, width))
-    indices_NK = torch.empty((similarity.size, width), dtype=torch.int64)
-
-    def block(start: int, stop: int) -> None:
-        tile_JN = similarity.tile(slice(start, stop), slice(None))
-        own = torch.arange(start, stop)
-        # A row is in its own list, and copies cannot push it off.
-        own_J = tile_JN[own - start, own]
-        tile_JN[own - start, own] = torch.inf
-        values_JK, indices_JK = _largest(tile_JN, width)
-        values_NK[start:stop] = torch.where(indices_JK == own[:, None], own_J[:, None], values_JK)
-        indices_NK[start:stop] = indices_JK
-
-    spread(block, similarity.size, _stripe(similarity.size))
-    return values_NK, indices_NK
-
-
-def _largest(tile_JN: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k largest of each row, in no order. They lie in the k groups with the largest maxima, and in the tail."""
-    groups = tile_JN.shape[1] // _GROUP
-    if groups <= 2 * k:
-        top = tile_JN.topk(k, sorted=False)
-        return top.values, top.indices
-    whole = groups * _GROUP
-    maxima_JG = tile_JN[:, :whole].reshape(-1, _GROUP, groups).amax(1)
-    chosen_JK = maxima_JG.topk(k, sorted=False).indices
-    members_JKM = chosen_JK[:, :, None] + torch.arange(0, whole, groups)
-    tail_JT = torch.arange(whole, tile_JN.shape[1]).expand(len(tile_JN), -1)
-    places_JM = torch.cat([members_JKM.flatten(1), tail_JT], 1)
-    top = tile_JN.gather(1, places_JM).topk(k, sorted=False)
-    return top.values, places_JM.gather(1, top.indices)
+    """Each row, then its k most similar others (k below N): (values_NK, indices_NK), K = k + 1."""
+    rows_ND = similarity.rows_ND.numpy()
+    squared_NK, indices_NK = nearest(rows_ND, rows_ND, k, exclude_self=True)
+    own_N = np.arange(similarity.size)
+    indices = torch.from_numpy(np.column_stack([own_N, indices_NK]))
+    squared = torch.from_numpy(np.column_stack([np.zeros_like(own_N, np.float32), squared_NK]))
+    return similarity.at(squared, indices), indices
 
 
 def _live(similarity: Similarity, best_C: torch.Tensor) -> Lists:

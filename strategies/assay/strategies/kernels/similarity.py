@@ -64,6 +64,12 @@ class Similarity:
         dots_AB.mul_(2).sub_(norms_A[:, None]).sub_(self.norms_N[right])
         return dots_AB.mul_(self.gamma).clamp_max_(0).exp_()
 
+    def at(self, squared_NK: torch.Tensor, indices_NK: torch.Tensor) -> torch.Tensor:
+        """float32 similarities of rows to some others, from the squared distances of `rows_ND`."""
+        if self._rbf:
+            return torch.exp(squared_NK * -self.gamma)
+        return (self.norms_N[:, None] + self.norms_N[indices_NK]).sub_(squared_NK).mul_(0.5)
+
     def exact(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """float64 similarities of a few rows to a few others, shape (left, right), to decide between close ones."""
         return self._valued(self.exact_rows(left), self.exact_rows(right))
