@@ -51,7 +51,7 @@ def test_the_server_lists_it(client: Client):
 
 
 def test_the_server_mines_with_it(client: Client, corpus: Corpus):
-    pool = corpus.create(client, "novel")
+    pool = corpus.create(client, "novel", metric="l2")
     corpus.label(client, pool, corpus.ids[:20])
     mined = client.mine(pool, plan=Plan(scores=[scorer("novelty", cap=50.0)]), size=5)
     vectors = corpus.embeddings_ND.astype(np.float64)
