@@ -30,10 +30,10 @@ class ProbCoverParams:
         default=True,
         metadata={"doc": "Bring embeddings to unit length first, as published; the radius is then below 2."},
     )
-    clusters: int = field(
-        default=100,
+    pseudo_classes: int = field(
+        default=10,
         metadata={
-            "doc": "Clusters of the estimate, about as many as there are classes; at most a tenth of the samples.",
+            "doc": "k-means clusters of the estimate, about as many as classes; at most a tenth of the samples.",
             "minimum": 2,
         },
     )
@@ -172,7 +172,7 @@ def _ranks(points_ND: NDArray[np.float32]) -> NDArray[np.int64]:
 def _estimated(points_ND: NDArray[np.float32], keys_N: NDArray[np.int64], params: ProbCoverParams) -> float:
     sample = np.sort(hash_order(keys_N, 0, _SAMPLE)) if len(points_ND) > _SAMPLE else slice(None)
     points_SD = points_ND[sample]
-    return pure_radius(points_SD, min(params.clusters, max(2, len(points_SD) // 10)), params.purity)
+    return pure_radius(points_SD, min(params.pseudo_classes, max(2, len(points_SD) // 10)), params.purity)
 
 
 def _points(embeddings_ND: NDArray[np.float32], normalize: bool) -> NDArray[np.float32]:

@@ -28,7 +28,7 @@ class ClusterMarginParams:
             "maximum": 1e6,
         },
     )
-    clusters: int = field(
+    cluster_count: int = field(
         default=0,
         metadata={"doc": "Clusters to make where none are given; 0 makes as many as picks.", "minimum": 0},
     )
@@ -60,7 +60,7 @@ class ClusterMargin:
     Reference:
         a plain transcription of its algorithm 2, given one clustering. The paper clusters hierarchically (average
         linkage up to a distance), which needs a distance for each pair of samples; we take k-means, whose number of
-        clusters is a parameter instead of a distance.
+        `cluster_count` is a parameter instead of a distance.
     """
 
     name: ClassVar[str] = "cluster_margin"
@@ -88,7 +88,7 @@ class ClusterMargin:
             return Selection.empty()
         seeds = rng.integers(2**63, size=2).tolist()
         margins_N = margin_scores(candidates)
-        clusters_N = _clusters(candidates, params.clusters or size, seeds[0], params.metric)
+        clusters_N = _clusters(candidates, params.cluster_count or size, seeds[0], params.metric)
         shortlist = np.sort(top_k(margins_N, min(int(params.factor * size), candidates.size)))
         hashes_S = hash_keys(candidates.keys_N[shortlist], seeds[1])
         picks = shortlist[in_turns(clusters_N[shortlist], hashes_S)[:size]]

@@ -42,6 +42,12 @@ def _params_are_described(strategy: Strategy) -> None:
     require(all(prop.get("description") for prop in described["properties"].values()), "a parameter has no doc")
 
 
+def _params_are_no_arrays(strategy: Strategy) -> None:
+    taken = {*(need.value for need in Need), "name", "size", "seed", "utility"}
+    named = taken & {field.name for field in dataclasses.fields(strategy.params)}
+    require(not named, f"{', '.join(sorted(named))} is an argument of score and select: call the parameter otherwise")
+
+
 def _params_are_frozen(strategy: Strategy) -> None:
     require(dataclasses.is_dataclass(strategy.params), "params is not a dataclass")
     for field in dataclasses.fields(strategy.params):
@@ -144,6 +150,7 @@ def _huge_logits_work(strategy: Strategy) -> None:
 COMMON_CHECKS: dict[str, Callable[[Any], None]] = {
     "describes_itself": _describes_itself,
     "params_are_described": _params_are_described,
+    "params_are_no_arrays": _params_are_no_arrays,
     "params_are_frozen": _params_are_frozen,
     "unknown_param_is_refused": _unknown_param_is_refused,
     "inputs_are_left_alone": _inputs_are_left_alone,
