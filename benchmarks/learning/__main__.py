@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def main() -> None:
     entries = [entry for entry in ENTRIES if not arguments.only or entry.label in {BASELINE, *arguments.only}]
     wanted = [(data, entry, seed) for seed in range(arguments.seeds) for data in data_sets for entry in entries]
     missing = [(d, e, s) for d, e, s in wanted if (d.name, e.label, s) not in curves]
-    with ProcessPoolExecutor(arguments.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(arguments.jobs, initializer=_quiet) as pool:
         futures = [pool.submit(_run, *job) for job in missing]
         for future in track(as_completed(futures), "simulating", len(futures), console=console):
             key, accuracies = future.result()
@@ -39,9 +40,15 @@ def main() -> None:
     labels = [entry.label for entry in entries]
     runs = Runs(labels, {data.name: _stacked(curves, data.name, labels, arguments.seeds) for data in data_sets})
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "learning.md").write_text(markdown(runs))
-    plot(runs, arguments.out / "learning.png")
-    console.log(f"wrote {arguments.out}/learning.md and learning.png")
+    (arguments.out / "strategy-learning.md").write_text(markdown(runs))
+    plot(runs, arguments.out / "strategy-learning.png")
+    console.log(f"wrote strategy-learning.md and strategy-learning.png to {arguments.out}")
+
+
+def _quiet() -> None:
+    """One core a simulation; scikit-learn need not tell that a round shows nearly as many classes as labels."""
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
 
 
 def _run(data: DataSet, entry: Entry, seed: int) -> tuple[Key, list[float]]:
@@ -67,7 +74,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=2, help="simulations at once")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache/bench-learning", help="downloads, vectors, curves")
-    parser.add_argument("--out", type=Path, default=ROOT / "bench-out")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs")
     parser.add_argument("--only", nargs="*", help="these strategies beside the baseline")
     parser.add_argument("--fresh", action="store_true", help="forget the curves in the cache")
     return parser.parse_args()
