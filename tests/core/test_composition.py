@@ -3,14 +3,26 @@
 import numpy as np
 import pytest
 
+import assay.strategies
 from assay.server.core.assay import Assay
 from assay.server.core.messages import BatchSpec, ScoreSpec
 from assay.server.core.pool import NO_KEY
-from assay.server.core.terms import Combination, Plan, ScoreTerm, SelectTerm, Shortlist, ShortlistOrder, Stochastic
+from assay.server.core.presets import listed
+from assay.server.core.terms import (
+    Combination,
+    Plan,
+    Quotas,
+    QuotaTerm,
+    ScoreTerm,
+    SelectTerm,
+    Shortlist,
+    ShortlistOrder,
+    Stochastic,
+)
 from assay.server.core.types import Compare, State
 from assay.strategies.composition.combine import rank_sum
 from assay.strategies.composition.stochastic import perturbed
-from tests.core.kit import DIMENSION, POOL, add, names, pool_of, vectors
+from tests.core.kit import DIMENSION, POOL, add, fill, label_by_sign, names, pool_of, train, vectors
 from tests.core.mining import COUNT, LABELED, margins, mine, rows_of
 
 OPEN = np.arange(LABELED, COUNT)
@@ -66,6 +78,18 @@ def test_noise_prefers_what_scores_higher(trained: Assay) -> None:
     assert np.count_nonzero(counts) > 20
 
 
+def test_before_a_selector_the_noise_makes_the_shortlist_and_the_selector_sees_the_utility(trained: Assay) -> None:
+    mask = np.arange(COUNT) >= LABELED
+    ranking = perturbed(scores(trained, "entropy"), np.arange(COUNT), 5, "power", 1.0, mask)
+    shortlist = set(best(ranking, 12))
+    plan = {"scores": (ScoreTerm("entropy"),), "shortlist": Shortlist(size=12), "stochastic": Stochastic()}
+    result = mine(trained, 12, select=SelectTerm("information_density"), seed=5, **plan)
+    assert set(rows_of(result)) == shortlist
+    assert all(pick.score >= 0 for pick in result.picks)
+    plain = mine(trained, 12, scores=plan["scores"], shortlist=plan["shortlist"], select=SelectTerm("random"), seed=5)
+    assert set(rows_of(plain)) == set(best(scores(trained, "entropy"), 12)) != shortlist
+
+
 def test_a_random_shortlist_is_cut_before_the_scores(trained: Assay) -> None:
     shortlist = Shortlist(size=15, order=ShortlistOrder.RANDOM)
     kept = set(rows_of(mine(trained, 15, "margin", shortlist=shortlist, seed=3)))
@@ -117,3 +141,31 @@ def test_picks_keep_away_from_what_others_hold(core: Assay) -> None:
     assert len({row < 5 for row in held[:2]}) == 2
     snapshot = pool_of(core).snapshot
     assert snapshot.conditioned_rows.tolist() == sorted(held)
+
+
+def test_every_preset_goes_with_every_part_of_a_plan(core: Assay) -> None:
+    embeddings = fill(core, 300, step=100)
+    label_by_sign(core, embeddings, 40)
+    train(core, members=3)
+    core.labeling.next_batch(POOL, BatchSpec("bob", 7, Plan("random")), NO_KEY)
+    known = pool_of(core).snapshot.conditioned_rows.tolist()
+    quotas = Quotas((QuotaTerm("ant", 7), QuotaTerm("bee", 0, 10, 0.3)))
+    for preset in listed(assay.strategies):
+        result = mine(
+            core,
+            15,
+            preset.name,
+            quotas=quotas,
+            near_duplicate_radius=0.4,
+            exploration=0.2,
+            shortlist=Shortlist(neighbors=20) if preset.plan.stochastic is None else None,
+            query=("s3", "s50"),
+            seed=1,
+        )
+        rows = rows_of(result)
+        assert len(set(rows)) == 15, preset.name
+        assert result.quotas[0].picked >= 7, preset.name
+        assert result.quotas[1].picked <= 10, preset.name
+        gaps = np.linalg.norm(embeddings[rows][:, None] - embeddings[known + rows], axis=2)
+        gaps[np.array(rows)[:, None] == np.array(known + rows)] = np.inf
+        assert gaps.min() > 0.4, preset.name

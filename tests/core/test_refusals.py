@@ -254,6 +254,7 @@ PLANS: dict[str, tuple[Reason, Plan]] = {
     "nothing predicts": (Reason.NEED_MISSING, Plan(preset="entropy")),
     "preset and combination": (Reason.INVALID_PLAN, Plan(preset="margin", combination=Combination.RANK_SUM)),
     "noise on nothing": (Reason.INVALID_PLAN, Plan(select=RANDOM, stochastic=Stochastic())),
+    "noise on what does not rank": (Reason.INVALID_PLAN, Plan(preset="fass", stochastic=Stochastic())),
     "no sharpness": (Reason.INVALID_PLAN, Plan(preset="margin", stochastic=Stochastic(beta=0.0))),
     "endless sharpness": (Reason.INVALID_PLAN, Plan(preset="margin", stochastic=Stochastic(beta=1e300))),
     "sharpness that is no number": (Reason.INVALID_PLAN, Plan(preset="margin", stochastic=Stochastic(beta=NAN))),

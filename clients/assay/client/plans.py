@@ -106,7 +106,7 @@ class Plan:
         select: chooses the picks; None takes those of highest utility.
         exploration: share of the picks drawn at random instead, from 0 to 1.
         combination: the product of score ** strength, or the mean of the ranks weighted by strength.
-        stochastic: noise on the utility.
+        stochastic: noise on the ranking by utility: of the picks, or, where the selector is no "top", of the shortlist.
         quotas: bounds by group.
         near_duplicate_radius: picks are farther than this (Euclidean) from each other and from what is labeled or
             leased. The vectors of a cosine pool have length 1: there it is sqrt(2 - 2 cosine), from 0 to 2.

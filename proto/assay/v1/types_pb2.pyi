@@ -892,7 +892,9 @@ class Plan(_message.Message):
 
     @_builtins.property
     def stochastic(self) -> Global___Stochastic:
-        """Adds noise to the utility; unset adds none."""
+        """Adds noise to the ranking by utility: to that of the picks, or, before a selector other than "top", to that of the
+        shortlist, which the plan then needs. Unset adds none.
+        """
 
     @_builtins.property
     def quotas(self) -> Global___Quotas:

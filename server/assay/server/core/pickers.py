@@ -107,12 +107,17 @@ class RandomPicker:
 
 @dataclass(frozen=True, slots=True)
 class SelectorPicker:
-    """The plan's selector, over its shortlist; group by group, each in view of what was picked before."""
+    """The plan's selector, over its shortlist; group by group, each in view of what was picked before.
+
+    The selector weighs by the utility itself; `ranking_N`, which may have noise on it, only makes the shortlist and
+    the order of preference.
+    """
 
     supply: Supply
     bound: BoundPlan
     seed: int
     utility_N: FloatArray | None
+    ranking_N: FloatArray | None
     cut: Cut | None
     grouping: Grouping | None
     rounds: int = 4
@@ -132,13 +137,14 @@ class SelectorPicker:
         return _allocated(self.grouping, open_N, bounds, size)
 
     def first(self, rows: RowArray, count: int) -> Batch:
-        if self.utility_N is None:
+        if self.ranking_N is None or self.utility_N is None:
             return RandomPicker(self.seed, None).first(rows, count)
-        return TopPicker(self.utility_N, None).first(rows, count)
+        best = TopPicker(self.ranking_N, None).first(rows, count)[0]
+        return best, self.utility_N[best]
 
     def _select(self, rows: RowArray, size: int, known: RowArray) -> Batch:
-        if self.cut is not None and self.utility_N is not None:
-            rows = self.cut.by_utility(rows, self.utility_N, size)
+        if self.cut is not None and self.ranking_N is not None:
+            rows = self.cut.by_utility(rows, self.ranking_N, size)
         selection = self.bound.selector.select(
             self.supply.candidates(rows, self.bound.selector, known),
             size,

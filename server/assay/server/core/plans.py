@@ -84,6 +84,12 @@ def _bind(plan: Plan, extra_filter: Filter | None, registry: Registry) -> BoundP
     selector_params = params.parse(selector.params, select.params)
     if getattr(selector, "needs_utility", False) and not scores:
         raise invalid(f"The selector {select.strategy!r} ranks by a utility; name at least one scorer under scores.")
+    shortlist = expanded.shortlist
+    if expanded.stochastic and select.strategy != TOP and not (shortlist and shortlist.by_utility):
+        raise invalid(
+            f"stochastic draws from a ranking, and {select.strategy!r} makes none; give the plan a shortlist by "
+            "utility, or select by 'top'."
+        )
     full = replace(
         expanded,
         filter=_both(expanded.filter, extra_filter),

@@ -149,9 +149,9 @@ class Selection:
         with self.watch.stage("score"):
             terms = self.scoring.terms(worth_N)
             utility_N = self.scoring.utility(terms, worth_N)
-            utility_N = self.scoring.drawn(utility_N, worth_N, self.seed)
+            ranking_N = self.scoring.drawn(utility_N, worth_N, self.seed)
         with self.watch.stage("select"):
-            picker = self._picker(found, utility_N, cut)
+            picker = self._picker(found, utility_N, ranking_N, cut)
             return self._pick(picker, worth_N, bounds, wanted), terms
 
     def _cut(self, found: Field, bounds: Sequence[Quota], picks: int) -> Cut | None:
@@ -160,10 +160,12 @@ class Selection:
             return None
         return Cut(self.snapshot, shortlist, found.grouping, bounds, self.seed, picks)
 
-    def _picker(self, found: Field, utility_N: FloatArray | None, cut: Cut | None) -> Picker:
-        if utility_N is not None and self.bound.ranks_only:
-            return TopPicker(utility_N, found.grouping)
-        return SelectorPicker(self.supply, self.bound, self.seed, utility_N, cut, found.grouping)
+    def _picker(
+        self, found: Field, utility_N: FloatArray | None, ranking_N: FloatArray | None, cut: Cut | None
+    ) -> Picker:
+        if ranking_N is not None and self.bound.ranks_only:
+            return TopPicker(ranking_N, found.grouping)
+        return SelectorPicker(self.supply, self.bound, self.seed, utility_N, ranking_N, cut, found.grouping)
 
     def _pick(
         self,
