@@ -19,11 +19,12 @@ from matplotlib import pyplot as plt
 LABELS_Q = BATCH * np.arange(1, ROUNDS + 1)
 FEW = 100
 _SETTING = """\
-Simulated labeling on real data, by `make bench-learning`; what to make of it is in [which strategy when](which-strategy.md).
-A logistic head is trained anew after each round on frozen features: the columns of wdbc (2 classes) and the pixels of
-digits (10), scaled; all-MiniLM-L6-v2 embeddings of 20 Newsgroups (20) and Reuters R52 (52, very unequal). The first batch
-is the strategy's own where it needs no model, else random, the same for all. Parameters are the defaults; `fass`,
-`weighted_kmeans`, `u_herding` and `information_density` rank by the margin."""
+Simulated labeling on real data, by `make bench-learning`; what to make of it is in
+[which strategy when](which-strategy.md). A logistic head is trained anew after each round on frozen features: the
+columns of wdbc (2 classes) and the pixels of digits (10), scaled; all-MiniLM-L6-v2 embeddings of 20 Newsgroups (20)
+and Reuters R52 (52, very unequal). The first batch is the strategy's own where it needs no model, else random, the
+same for all. Parameters are the defaults; `fass`, `weighted_kmeans`, `u_herding` and `information_density` rank by
+the margin."""
 _SHOWN = ("random", "margin", "badge", "typiclust", "k_center", "cluster_margin")
 _COLORS = ("#555555", "#0b5fa5", "#e08214", "#1b7837", "#b2182b", "#762a83")
 
