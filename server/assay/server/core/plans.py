@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
@@ -77,34 +77,45 @@ def _bind(plan: Plan, extra_filter: Filter | None, registry: Registry) -> BoundP
     plan_checks.sound(expanded)
     scores = tuple(_bind_score(term, registry) for term in expanded.scores)
     select = expanded.select or SelectTerm(TOP)
-    selector = registry.get(select.strategy)
-    if kind(selector) != "selector":
-        raise invalid(f"{select.strategy!r} is a scorer; name it under scores, and a selector under select.")
-    assert isinstance(selector, Selector)
+    selector = _selector(select.strategy, registry)
     selector_params = params.parse(selector.params, select.params)
-    if getattr(selector, "needs_utility", False) and not scores:
-        raise invalid(f"The selector {select.strategy!r} ranks by a utility; name at least one scorer under scores.")
-    shortlist = expanded.shortlist
-    if expanded.stochastic and select.strategy != TOP and not (shortlist and shortlist.by_utility):
-        raise invalid(
-            f"stochastic draws from a ranking, and {select.strategy!r} makes none; give the plan a shortlist by "
-            "utility, or select by 'top'."
-        )
     full = replace(
         expanded,
         filter=_both(expanded.filter, extra_filter),
         scores=tuple(ScoreTerm(bound.scorer.name, bound.params_json, bound.strength) for bound in scores),
         select=SelectTerm(select.strategy, asdict(selector_params)),
     )
+    _check_together(full, selector, [bound.scorer for bound in scores])
     asked: list[Strategy] = [selector, *(bound.scorer for bound in scores)]
     needs = frozenset(need for strategy in asked for need in strategy.needs)
-    if Need.QUERY_EMBEDDINGS in needs and not full.query:
-        raise invalid(
-            f"The strategy {next(s.name for s in asked if Need.QUERY_EMBEDDINGS in s.needs)!r} looks for more of "
-            "something; name samples of that kind in the plan's query."
-        )
     optional = frozenset(need for strategy in asked for need in optional_needs(strategy))
     return BoundPlan(full, _digest(full), scores, selector, selector_params, needs, optional - needs)
+
+
+def _selector(name: str, registry: Registry) -> Selector:
+    selector = registry.get(name)
+    if kind(selector) != "selector":
+        raise invalid(f"{name!r} is a scorer; name it under scores, and a selector under select.")
+    assert isinstance(selector, Selector)
+    return selector
+
+
+def _check_together(plan: Plan, selector: Selector, scorers: Sequence[Scorer]) -> None:
+    """Raises AssayError(INVALID_PLAN) for parts that do not go with the plan's strategies."""
+    if getattr(selector, "needs_utility", False) and not scorers:
+        raise invalid(f"The selector {selector.name!r} ranks by a utility; name at least one scorer under scores.")
+    shortlist = plan.shortlist
+    if plan.stochastic and selector.name != TOP and not (shortlist and shortlist.by_utility):
+        raise invalid(
+            f"stochastic draws from a ranking, and {selector.name!r} makes none; give the plan a shortlist by "
+            "utility, or select by 'top'."
+        )
+    asked: list[Strategy] = [selector, *scorers]
+    targeted = [strategy.name for strategy in asked if Need.QUERY_EMBEDDINGS in strategy.needs]
+    if targeted and not plan.query:
+        raise invalid(
+            f"The strategy {targeted[0]!r} looks for more of something; name samples of that kind in the plan's query."
+        )
 
 
 def expand(plan: Plan, registry: Registry) -> Plan:
