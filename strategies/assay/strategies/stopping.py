@@ -5,9 +5,10 @@ The measures need no labels: they compare what successive models predict for one
     kappas.append(cohen_kappa(predictions_before_N, predictions_N))
     if STABLE_PREDICTIONS.met(kappas): ...
 
-Bloodgood and Vijay-Shanker, "A method for stopping active learning based on stabilizing predictions", CoNLL 2009;
-Zhu, Wang, Hovy, "Multi-criteria-based strategy to stop active learning", COLING 2008; Altschuler and Bloodgood,
-"Stopping active learning based on predicted change of F measure", ICSC 2019.
+Bloodgood and Vijay-Shanker, "A method for stopping active learning based on stabilizing predictions and the need for
+user-adjustable stopping", CoNLL 2009; Zhu, Wang, Hovy, "Multi-criteria-based strategy to stop active learning for data
+annotation", COLING 2008; Altschuler and Bloodgood, "Stopping active learning based on predicted change of F measure for
+text classification", ICSC 2019.
 """
 
 from __future__ import annotations
@@ -82,11 +83,11 @@ class StoppingRule:
         return Verdict(False, f"{worst:.4g} within the {rounds}, where {aim} is needed")
 
 
-# The published setting: agreement nearly perfect three times in a row.
+# small-text's defaults, for every round of the window where it takes their mean.
 STABLE_PREDICTIONS = StoppingRule(window=3, threshold=0.99)
 # No prediction changed.
 SAME_PREDICTIONS = StoppingRule(window=1, threshold=0.0, direction="at_most")
-# What small-text uses.
+# small-text's defaults; it wants the change strictly below.
 SMALL_F_CHANGE = StoppingRule(window=3, threshold=0.05, direction="at_most")
 
 
@@ -96,8 +97,8 @@ def cohen_kappa(previous_N: ArrayLike, current_N: ArrayLike) -> float:
     (p_o - p_e) / (1 - p_e), p_o = share of equal predictions, p_e = what two independent raters with these class
     frequencies would share. 1 where both rounds predict one and the same class for all (scikit-learn: NaN, 0 / 0).
     Operations O(N log N), memory O(N). A kappa of k bounds the change of the F measure by 4 (1 - k) / k (Bloodgood and
-    Grothendieck, CoNLL 2013). Where small-text's KappaAverage differs: it looks at how much kappa itself changes,
-    and so may stop at any agreement, however low.
+    Grothendieck, CoNLL 2013). Where small-text's KappaAverage differs: the mean of the last kappas must reach the
+    threshold, here each of them; before 1.3.3 it was another rule.
     Raises StrategyError INVALID_ARRAY or CLASS_OUT_OF_RANGE.
     """
     previous, current = _checked_rounds(previous_N, current_N)

@@ -38,9 +38,10 @@ def label_quality(probs_NC: ArrayLike, labels_N: ArrayLike) -> LabelQuality:
 
     Operations O(N C), memory O(N) beside the input (a block per core). Definitions are those of cleanlab.rank
     (Northcutt, Jiang, Chuang, "Confident Learning", JAIR 2021; Kuan and Mueller, "Model-agnostic label quality
-    scoring", 2022). Where we differ: cleanlab gives a row with one probability of exactly 1 a weighted entropy of
-    0, the worst, though it be on the given class; here ln(1 + e) / e has its limit, 1, there, and 0 only where the
-    1 is on another class. Raises StrategyError INVALID_ARRAY, CLASS_OUT_OF_RANGE or PROBABILITIES_INVALID.
+    scoring to detect real-world label errors", ICML DataPerf workshop 2022). Where we differ: cleanlab gives a row
+    with one probability of exactly 1 a weighted entropy of 0, the worst, though it be on the given class; here
+    ln(1 + e) / e has its limit, 1, there, and 0 only where the 1 is on another class.
+    Raises StrategyError INVALID_ARRAY, CLASS_OUT_OF_RANGE or PROBABILITIES_INVALID.
     """
     probs = checked_probs(probs_NC)
     labels = checked_labels(labels_N, *probs.shape)

@@ -68,10 +68,12 @@ class FacilityLocation:
         once: shortlist first.
     Paper: Wei, Iyer and Bilmes, Submodularity in Data Subset Selection and Active Learning, ICML 2015; Mirzasoleiman
         et al., Lazier Than Lazy Greedy, AAAI 2015, on greedy algorithms for it.
-    Reference: apricot FacilityLocationSelection and submodlib FacilityLocationFunction. Both hold a float64 matrix;
-        apricot's cosine is not shifted and its euclidean similarity depends on the largest distance. With `neighbors`
-        we keep for each sample those most similar to it, itself among them; apricot and submodlib keep for each
-        candidate the samples it is near to. Neither begins with what is labeled.
+    Reference: apricot FacilityLocationSelection and submodlib FacilityLocationFunction, which hold an N x N matrix. Of
+        the cosine, apricot takes the square, and submodlib counts what is negative as 0; apricot's euclidean similarity
+        is the largest squared distance less the squared distance. With `neighbors` we keep for each sample those most
+        similar to it, itself among them; apricot keeps for each candidate the samples nearest to it, submodlib a pair
+        where either is among the nearest of the other. apricot can begin with rows of the pool (`initial_subset`); in
+        submodlib FacilityLocationConditionalGainFunction does.
     """
 
     name: ClassVar[str] = "facility_location"

@@ -45,8 +45,9 @@ class GraphCut:
     Avoid when: the pool has several dense regions: facility_location serves each of them, this one the largest.
     Paper: Iyer and Bilmes, Submodular Optimization with Submodular Cover and Submodular Knapsack Constraints,
         NeurIPS 2013; Kothawade et al., SIMILAR, NeurIPS 2021.
-    Reference: submodlib GraphCutFunction (its lambda is 1 / representation) and apricot GraphCutSelection (its alpha
-        is representation). Both take an N x N matrix; ours needs none. Neither conditions on labeled samples.
+    Reference: submodlib GraphCutFunction (its lambda is 1 / representation) and apricot GraphCutSelection (its alpha is
+        representation). Both take an N x N matrix; ours needs none. apricot can begin with rows of the pool
+        (`initial_subset`); in submodlib GraphCutConditionalGainFunction does.
     """
 
     name: ClassVar[str] = "graph_cut"

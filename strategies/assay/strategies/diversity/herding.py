@@ -51,9 +51,11 @@ class MaxHerding:
     Use when: few labels are affordable and nothing is known yet.
     Avoid when: a good model exists already (u_herding, badge); the scale of the embeddings means nothing.
     Paper: Bae, Noh and Sutherland, Generalized Coverage for More Robust Low-Budget Active Learning, ECCV 2024.
-    Reference: the authors' code, whose kernel has a bandwidth to be set. Ours is 1 / the mean squared distance of two
-        candidates unless `gamma` is given, so it follows the scale of the embeddings. The rest is the same greedy
-        choice; ours decides ties in float64, then by index.
+    Reference: the authors' code and scikit-activeml `MaxHerding`: the same greedy choice with the same kernel, on
+        embeddings scaled to length 1. The authors' gamma is 1 / bandwidth^2, the bandwidth being set, and they choose
+        from a random part of a large pool; scikit-activeml's is 1 / D. We take embeddings as they are, and 1 / the mean
+        squared distance of two candidates unless `gamma` is given, which follows their scale. Ours decides ties in
+        float64, then by index.
     """
 
     name: ClassVar[str] = "max_herding"
@@ -88,9 +90,11 @@ class UHerding:
     Cost: as facility_location: O(N^2 D) in matrix products, and `memory_gib` for the kernel.
     Use when: one strategy should do from the first label to the last; probabilities are calibrated.
     Avoid when: utilities are negative (refused), or of a scale where differences mean nothing.
-    Paper: Bae, Hoang and Sutherland, Uncertainty Herding: One Active Learning Method for All Label Budgets, ICLR 2025.
-    Reference: the authors' code, which also fits the temperature of the model and shrinks the bandwidth with the
-        distance between labeled samples. Both are the caller's here: calibrate the scores, and give `gamma`.
+    Paper: Bae, Oliveira and Sutherland, Uncertainty Herding: One Active Learning Method for All Label Budgets, ICLR
+        2025.
+    Reference: the authors' code, which takes entropy, 1 - margin or 1 - confidence at a temperature, embeddings of
+        length 1, and optionally as bandwidth the smallest distance between two labeled samples. All of these are the
+        caller's here: calibrate the scores, and give `gamma` = 1 / bandwidth^2.
     """
 
     name: ClassVar[str] = "u_herding"

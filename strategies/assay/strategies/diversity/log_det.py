@@ -49,9 +49,10 @@ class LogDet:
     Avoid when: clusters in one direction but at different lengths matter (k_center), or outliers are noise.
     Paper: Chen, Zhang and Zhou, Fast Greedy MAP Inference for Determinantal Point Process to Improve Recommendation
         Diversity, NeurIPS 2018.
-    Reference: the authors' fast_map_dpp and submodlib LogDeterminantFunction, which keep k values per candidate and an
-        N x N kernel, and stop where a variance vanishes. For a linear kernel the inverse in feature space needs
-        neither. Neither conditions on labeled samples.
+    Reference: the authors' fast_map_dpp and submodlib LogDeterminantFunction (its lambda is the ridge), which keep k
+        values per candidate and an N x N kernel; fast_map_dpp stops where a variance vanishes. For a linear kernel the
+        inverse in feature space needs neither. fast_map_dpp does not condition on labeled samples; in submodlib
+        LogDeterminantConditionalGainFunction does.
     """
 
     name: ClassVar[str] = "log_det"

@@ -71,8 +71,11 @@ class ProbCover:
     Use when: few labels are to be spent at the start, on self-supervised embeddings: it goes for dense regions.
     Avoid when: many labels were spent: once balls cover all, it has nothing to say; on embeddings without clusters.
     Paper: Yehuda, Dekel, Hacohen and Weinshall, Active Learning Through a Covering Lens, NeurIPS 2022.
-    Reference: the paper's greedy algorithm with plain loops. The authors' code drops the last N mod 500 samples from
-        its graph, and small-text's removes the edges of the pick only, not those into what it covers; we do neither.
+    Reference: the paper's greedy algorithm with plain loops. The authors' code takes the first of equals, and gives the
+        last N mod 500 samples no balls of their own. scikit-activeml's breaks ties at random, counts distances equal to
+        the radius too, and looks for the radius among given ones (multiples of 0.2). small-text's (2.0) joins a sample
+        to its nearest hundred at most, found approximately, and removes the edges of the pick only, not those into what
+        it covers. We do none of these.
     """
 
     name: ClassVar[str] = "prob_cover"

@@ -66,11 +66,11 @@ class TypiClust:
         Hacohen, Dekel and Weinshall, Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets,
         ICML 2022.
     Reference:
-        the authors' code, given one clustering. It takes MiniBatchKMeans above 50 clusters, we k-means always. Its
-        squared distances are ours; scikit-activeml's port takes unsquared ones, counts each sample as its own
-        neighbour, leaves labeled and picked samples in, and clusters that have any label out. Where the authors' code
-        fails we go on: a cluster with nobody left is passed over; a sample alone has typicality 0; clusters of at
-        most 5 samples come last instead of never.
+        the authors' code, given one clustering: K, squared distances, the limit of 500 and the order of clusters are
+        its own. It takes MiniBatchKMeans above 50 clusters, we k-means always. A cluster with nobody left, where it
+        fails, is passed over; a sample alone has typicality 0, there NaN; clusters of at most 5 samples come last
+        instead of never. scikit-activeml's port takes unsquared distances to 5 neighbours (its default), sets no limit
+        to the number of clusters, and picks from none that holds a label.
     """
 
     name: ClassVar[str] = "typiclust"

@@ -46,9 +46,10 @@ class Badge:
     Paper: Ash, Zhang, Krishnamurthy, Langford and Agarwal, "Deep Batch Active Learning by Diverse, Uncertain Gradient
         Lower Bounds", ICLR 2020.
     Reference: the authors' code (JordanAsh/badge): same law, and as there the first pick is the longest gradient and
-        picks are not conditioned on labeled samples, whose gradients are small once learned. scikit-activeml draws the
-        first pick by squared length: `start` = sample. small-text leaves the one-hot out, which is a bug: its
-        gradients are longest where the model is most certain.
+        picks are not conditioned on labeled samples, whose gradients are small once learned. scikit-activeml's first
+        pick is the longest, too; `start` = sample draws it by squared length. small-text leaves the one-hot out, which
+        is a bug: its gradients are longest where the model is most certain; and with two classes it takes the
+        embeddings alone.
     """
 
     name: ClassVar[str] = "badge"

@@ -53,10 +53,11 @@ class Clue:
         Prabhu, Chandrasekaran, Saenko and Hoffman, Active Domain Adaptation via Clustering Uncertainty-weighted
         Embeddings, ICCV 2021.
     Reference:
-        the authors' code (weighted scikit-learn k-means, next nearest where two centroids share a sample) and
-        scikit-activeml's. Where two centroids share their nearest sample, ours goes to the closer one. An entropy
-        below a millionth of the mean counts as that, so that weightless samples have a cluster too; where all are 0,
-        all weigh the same. Of probabilities without logits, softmax(ln p / T) is the same.
+        the authors' code (weighted scikit-learn k-means; where centroids share a sample, next nearest ones fill up) and
+        scikit-activeml's (no temperature; centroids choose in their order). Where two centroids share their nearest
+        sample, ours goes to the closer one. An entropy below a millionth of the mean counts as that, so that weightless
+        samples have a cluster too; where all are 0, all weigh the same. Of probabilities without logits, softmax(ln p /
+        T) is the same.
     """
 
     name: ClassVar[str] = "clue"

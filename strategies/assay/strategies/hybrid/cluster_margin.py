@@ -58,9 +58,9 @@ class ClusterMargin:
         Citovsky, DeSalvo, Gentile, Karydas, Rajagopalan, Rostamizadeh and Kumar, Batch Active Learning at Scale,
         NeurIPS 2021.
     Reference:
-        a plain transcription of its algorithm 2, given one clustering. The paper clusters hierarchically (average
-        linkage up to a distance), which needs a distance for each pair of samples; we take k-means, whose number of
-        `cluster_count` is a parameter instead of a distance.
+        we know of no code by the authors; tests hold it to a plain transcription of the selection, given one
+        clustering. The paper clusters hierarchically (average linkage), which needs a distance for each pair of
+        samples; we take k-means, whose number of `cluster_count` is a parameter instead of a distance.
     """
 
     name: ClassVar[str] = "cluster_margin"

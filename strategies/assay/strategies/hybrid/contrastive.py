@@ -43,8 +43,10 @@ class Contrastive:
     Use when: labels are few and the embeddings come from the model being trained, so that neighbours should agree.
     Avoid when: nothing is labeled yet (it is refused), or the embeddings have little to do with the classes.
     Paper: Margatina, Vernikos, Barrault and Aletras, Active Learning by Acquiring Contrastive Examples, EMNLP 2021.
-    Reference: the formula transcribed. small-text's `ContrastiveActiveLearning` looks for the neighbours among all
-        samples, labeled or not; the paper, and we, among the labeled ones.
+    Reference: the formula transcribed. The authors' code and small-text scale embeddings to length 1 first; here they
+        are taken as they are, as in scikit-activeml, which clips probabilities at 1e-7. small-text's
+        `ContrastiveActiveLearning` looks for the neighbours among all samples, labeled or not, the candidate itself
+        included; the paper, and we, among the labeled ones.
     """
 
     name: ClassVar[str] = "contrastive"

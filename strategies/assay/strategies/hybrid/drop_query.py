@@ -58,9 +58,11 @@ class DropQuery:
         Gupte, Aklilu, Nirschl and Yeung-Levy, Revisiting Active Learning in the Era of Vision Foundation Models,
         Transactions on Machine Learning Research 2024.
     Reference:
-        a plain transcription given the same masks; and scikit-activeml's, which does the same with its own. Where no
-        more than k are kept, all of them are picked, and the rest by most copies in disagreement, then by the
-        smallest difference of the two largest logits, ties by index.
+        a plain transcription given the same masks. The authors' code standardises features after the dropout, as part
+        of its head, and clusters those; where fewer than k are kept it fails. scikit-activeml's takes 5 copies unless
+        told otherwise and does not rescale what did not drop out. Where no more than k are kept, all of them are picked
+        here, and the rest by most copies in disagreement, then by the smallest difference of the two largest logits,
+        ties by index.
     """
 
     name: ClassVar[str] = "drop_query"

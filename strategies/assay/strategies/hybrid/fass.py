@@ -51,7 +51,7 @@ class Fass:
     Avoid when: utility is noise (few labels): facility_location or typiclust cover the pool itself.
     Paper: Wei, Iyer and Bilmes, Submodularity in Data Subset Selection and Active Learning, ICML 2015.
     Reference: distil's FASS, which takes submodlib's facility location and leaves labeled samples out; ours lets them
-        represent first. The paper lets the shortlist shrink over rounds; here beta stays the caller's.
+        represent first. beta is the caller's in every round (distil: 5 unless told otherwise).
     """
 
     name: ClassVar[str] = "fass"

@@ -37,9 +37,10 @@ class Galaxy:
     Use when: classes are unbalanced, and the classes that the model takes for rare matter most.
     Avoid when: nothing is labeled, or batches are large: the classes assumed for picks steer the later ones.
     Paper: Zhang, Katz-Samuels and Nowak, GALAXY: Graph-based Active Learning at the Extreme, ICML 2022.
-    Reference: the authors' code (a walk over a graph per pick), transcribed with plain loops. It breaks ties in the
-        margin by adding 1e-8 max p, which rounds away; it sees the true class of a pick before the next one; without
-        a border it picks at random. The steps to farther neighbours are those of the paper's growing graph.
+    Reference: plain loops that walk every row anew for each pick. The authors' code looks at one class per pick (in
+        turn; at random in LabelBench), we at the closest pair of all classes. It breaks ties in the margin by adding
+        1e-8 max p, which rounds away; it sees the true class of a pick before the next one; without a border it picks
+        at random. The steps to farther neighbours are those of the paper's growing graph.
     """
 
     name: ClassVar[str] = "galaxy"

@@ -50,10 +50,10 @@ class Tcm:
         large batches follow the switch: margin alone picks near copies (cluster_margin spreads them).
     Paper:
         Doucet, Estermann, Aczel and Wattenhofer, Bridging Diversity and Uncertainty in Active learning with
-        Self-Supervised Pre-Training, 2024.
+        Self-Supervised Pre-Training, ICLR 2024 workshop on Practical ML for Limited/Low Resource Settings.
     Reference:
-        typiclust's and margin's picks. The paper switches after a number of rounds that depends on the budget; we
-        count labels, which says the same whatever the size of the batches.
+        typiclust's and margin's picks. The paper counts rounds until the switch; we count labels, which says the same
+        whatever the size of the batches.
     """
 
     name: ClassVar[str] = "tcm"

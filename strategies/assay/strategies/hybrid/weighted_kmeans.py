@@ -36,7 +36,7 @@ class WeightedKMeansParams:
 class WeightedKMeans:
     """A shortlist by utility, then k-means on it in which useful samples pull harder, and a real sample per cluster.
 
-    The picks come in order of their utility. It works with any utility of the plan; the paper takes 1 - margin.
+    The picks come in order of their utility. It works with any utility of the plan.
 
     Formula:
         S = the beta k samples of highest utility u; min over c_1..c_k of sum_{i in S} u_i min_j |h_i - c_j|^2; picks:
@@ -50,8 +50,8 @@ class WeightedKMeans:
     Paper:
         Zhdanov, Diverse mini-batch Active Learning, arXiv:1901.05954, 2019.
     Reference:
-        a plain transcription on scikit-learn's weighted KMeans. Where a shortlisted utility is below 0, all are
-        raised by the lowest: a weight cannot be negative.
+        we know of no code by the author; tests hold it to a plain transcription on scikit-learn's weighted KMeans.
+        Where a shortlisted utility is below 0, all are raised by the lowest: a weight cannot be negative.
     """
 
     name: ClassVar[str] = "weighted_kmeans"

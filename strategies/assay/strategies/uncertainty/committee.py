@@ -88,8 +88,8 @@ class MeanStd(CommitteeScorer):
     Avoid when: scores of tasks with different numbers of classes are compared.
     Paper: Kampffmeyer, Salberg and Jenssen, Semantic Segmentation of Small Objects and Modeling of Uncertainty in Urban
         Remote Sensing Images, CVPR Workshops 2016; Kendall, Badrinarayanan and Cipolla, Bayesian SegNet, BMVC 2017.
-    Reference: MeanSTD of deepAL+, the same formula; there sqrt(E p^2 - (E p)^2) in float32, which cancels (NaN where
-        rounding makes it negative) when members nearly agree. Here deviations from a running mean are summed.
+    Reference: MeanSTD of deepAL+, the same formula (numpy.std over the passes). Here deviations from a running mean are
+        summed.
     """
 
     name: ClassVar[str] = "mean_std"

@@ -41,8 +41,9 @@ class ExpectedGradientLength:
     Avoid when: embeddings come from another model, or their lengths mean nothing: the score follows the length.
     Paper: Settles, Craven and Ray, Multiple-Instance Active Learning, NIPS 2007; Huang et al., Active Learning for
         Speech Recognition: the Power of Gradients, 2016.
-    Reference: small-text `ExpectedGradientLength` does a backward pass through the whole model for every sample and
-        class; this is its last layer only, equal to what torch.autograd gives for it. Probabilities count as
+    Reference: equal to what torch.autograd gives for the last layer. small-text `ExpectedGradientLength` does a
+        backward pass through the whole model for every sample and class, and adds up absolute values (a 1-norm); its
+        `ExpectedGradientLengthLayer` takes the Euclidean length in one layer, as here. Probabilities count as
         normalised: rows that sum to 1 within 1e-3 are divided by their sum.
     """
 

@@ -31,7 +31,7 @@ class MemberStd:
     Paper: Burbidge, Rowland and King, Active Learning for Regression Based on Query by Committee, IDEAL 2007;
         RayChaudhuri and Hamey, Minimisation of Data Collection by Active Learning, ICNN 1995.
     Reference: modAL `max_std_sampling` over a committee of regressors (numpy.std, divided by K), the same values.
-        scikit-activeml `RegressionBasedQueryByCommittee` scores by variance: the same order.
+        scikit-activeml `QueryByCommittee` scores a committee of regressors by variance: the same order.
     """
 
     name: ClassVar[str] = "member_std"
