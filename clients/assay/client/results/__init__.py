@@ -1,0 +1,72 @@
+"""What calls return. Times are aware datetimes in UTC, timings are seconds by stage."""
+
+from assay.client.results.labeling import Batch, Label, Lease, SubmitResult
+from assay.client.results.mining import (
+    CostEstimate,
+    MineResult,
+    Pick,
+    Preset,
+    Provenance,
+    QuotaReport,
+    ScoreResult,
+    Strategies,
+    Strategy,
+)
+from assay.client.results.models import (
+    BackboneInfo,
+    HeadInfo,
+    HeadMetrics,
+    Model,
+    Prediction,
+    PredictResult,
+    TensorSpec,
+)
+from assay.client.results.operations import Progress
+from assay.client.results.pools import (
+    AddResult,
+    AttributeValues,
+    Counts,
+    DamagedSegment,
+    DeleteResult,
+    IndexStatus,
+    Pool,
+    Sample,
+    SampleBatch,
+    SearchHit,
+    SearchResult,
+)
+
+__all__ = [
+    "AddResult",
+    "AttributeValues",
+    "BackboneInfo",
+    "Batch",
+    "CostEstimate",
+    "Counts",
+    "DamagedSegment",
+    "DeleteResult",
+    "HeadInfo",
+    "HeadMetrics",
+    "IndexStatus",
+    "Label",
+    "Lease",
+    "MineResult",
+    "Model",
+    "Pick",
+    "Pool",
+    "PredictResult",
+    "Prediction",
+    "Preset",
+    "Progress",
+    "Provenance",
+    "QuotaReport",
+    "Sample",
+    "SampleBatch",
+    "ScoreResult",
+    "SearchHit",
+    "SearchResult",
+    "Strategies",
+    "Strategy",
+    "SubmitResult",
+    "TensorSpec",
+]

@@ -1,0 +1,174 @@
+"""Pools and samples."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+
+from assay.client.filters import AttributeScalar
+
+AttributeValues: TypeAlias = Sequence[AttributeScalar | None] | NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Number of samples in each state; `damaged` counts those of them that cannot be served."""
+
+    unlabeled: int
+    leased: int
+    labeled: int
+    excluded: int
+    total: int
+    damaged: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """The approximate index of a pool: kind "exact" (none), "hnsw" or "ivf", and how many samples it holds."""
+
+    kind: str
+    indexed: int
+    building: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedSegment:
+    """A file of the pool that failed its checksum."""
+
+    file: str
+    samples: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A pool of samples.
+
+    Attributes:
+        name: resource name "pools/{id}".
+        metric: "cosine", "l2" or "inner_product".
+        class_names: in the order of every probability column.
+        dimension: length of the embeddings; 0 until there are some.
+        state: "open" or "degraded" (some files are damaged).
+        attributes: types ("string", "double", "int64", "bool") by name.
+        epoch: grows with every change.
+        active_backbone, active_head: resource names; None where there is none.
+    """
+
+    name: str
+    metric: str
+    class_names: tuple[str, ...]
+    dimension: int
+    embedding_space: str
+    keep_inputs: bool
+    counts: Counts
+    state: str
+    epoch: int
+    active_backbone: str | None
+    active_head: str | None
+    attributes: Mapping[str, str]
+    index: IndexStatus
+    segments: int
+    embedding_bytes: int
+    damaged_segments: tuple[DamagedSegment, ...]
+    create_time: datetime | None
+
+    @property
+    def id(self) -> str:
+        """The id: the name without "pools/"."""
+        return self.name.removeprefix("pools/")
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult:
+    """What an ingest did; every counted sample is durable."""
+
+    added: int
+    skipped: int
+    replaced: int
+    epoch: int
+    timings: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteResult:
+    """How many samples were deleted, and the epoch after it."""
+
+    deleted: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A sample of a pool.
+
+    Attributes:
+        state: "unlabeled", "leased", "labeled" or "excluded".
+        label: class name; None where it has none.
+        row: the server's own number for it, never reused.
+    """
+
+    id: str
+    uri: str
+    payload: bytes
+    media_type: str
+    attributes: Mapping[str, AttributeScalar]
+    state: str
+    label: str | None
+    row: int
+
+    @property
+    def text(self) -> str:
+        """The payload as text (UTF-8)."""
+        return self.payload.decode()
+
+    def json(self) -> Any:
+        """The payload parsed as JSON."""
+        return json.loads(self.payload)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleBatch:
+    """Samples to add, column by column; each column has one entry per id or is left out.
+
+    Attributes:
+        ids: distinct ids.
+        embeddings: matrix, one row per id; exactly one of embeddings and inputs is given.
+        inputs: named model inputs that the server embeds; the first axis of each is the samples.
+        payloads: what a person looks at to label it: text, bytes, or JSON objects; None where a sample has none.
+        media_type: of all payloads; text and JSON are recognised.
+        attributes: scalars by name; None where a sample lacks it. A column is of one type.
+        labels: class names; None where a sample has none.
+        predictions: class probabilities of the caller's own model, one row per id, one column per class.
+    """
+
+    ids: Sequence[str]
+    embeddings: Any = None
+    inputs: Mapping[str, Any] | None = None
+    uris: Sequence[str] | None = None
+    payloads: Sequence[str | bytes | Mapping[str, Any] | None] | None = None
+    media_type: str | None = None
+    attributes: Mapping[str, AttributeValues] = field(default_factory=dict)
+    labels: Sequence[str | None] | None = None
+    predictions: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A sample found. `distance` is a similarity (higher = nearer) for cosine and inner product, else squared L2."""
+
+    sample: Sample
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The hits of each query, nearest first, and whether the search was exact."""
+
+    hits: tuple[tuple[SearchHit, ...], ...]
+    exact: bool
+    epoch: int
+    timings: Mapping[str, float]
