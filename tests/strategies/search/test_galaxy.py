@@ -30,27 +30,31 @@ def _plain(
         for c in range(probs_NC.shape[1])
     ]
     second = [sorted([*row, 0.0])[-2] if len(row) > 1 else 1.0 for row in probs]
-    picks, rules = [], []
+    picks, rules, turn = [], [], len(classes_L)
     while len(picks) < min(size, count):
         gaps, steps = [], []
         for c, row in enumerate(rows):
+            order = (c - turn) % len(rows)
             at = [place for place, i in enumerate(row) if i in known]
             for left, right in pairwise(at):
                 if (known[row[left]] == c) == (known[row[right]] == c):
                     continue
                 if right - left > 1:
-                    gaps.append((right - left - 1, c, left, row[(left + right) // 2]))
+                    gaps.append((order, right - left - 1, left, row[(left + right) // 2]))
                 for place in range(left - 1, -1, -1) if right - left == 1 else ():
                     if row[place] not in known:
-                        steps.append((right - place, c, right, place, row[place]))
+                        steps.append((order, right - place, right, place, row[place]))
                         break
                 for place in range(right + 1, len(row)) if right - left == 1 else ():
                     if row[place] not in known:
-                        steps.append((place - left, c, left, place, row[place]))
+                        steps.append((order, place - left, left, place, row[place]))
                         break
         if gaps or steps:
-            picks.append(min(gaps or steps)[-1])
-            rules.append("gap" if gaps else "step")
+            order = min(min(found)[0] for found in (gaps, steps) if found)
+            mine = [gap for gap in gaps if gap[0] == order]
+            picks.append(min(mine or [step for step in steps if step[0] == order])[-1])
+            rules.append("gap" if mine else "step")
+            turn += order + 1
         else:
             picks.append(min(set(range(count)) - set(known), key=lambda i: (max(probs[i]) - second[i], i)))
             rules.append("margin")
@@ -76,8 +80,9 @@ def test_picks_are_those_of_the_plain_walk(classes: int, labeled: int, unknown: 
     assert labeled < 9 or {"gap", "step"} <= set(rules)
 
 
-def test_bisects_the_shortest_gap_between_classes() -> None:
-    """One row of 17 with labels at 0 and 8 (not of class 0), 12 and 16 (of it): a border is between 8 and 12."""
+def test_bisects_the_gap_between_classes_in_the_row_of_each() -> None:
+    """One row of 17 with labels at 0 and 8 (not of class 0), 12 and 16 (of it): a border is between 8 and 12. The row
+    of class 1 is the same backwards."""
     row = np.linspace(0.1, 0.9, 17).astype(np.float32)
     probs_MC = np.stack([row, 1 - row], axis=1)
     labeled = np.array([0, 8, 12, 16])
@@ -85,8 +90,9 @@ def test_bisects_the_shortest_gap_between_classes() -> None:
     picks = select(
         "galaxy", size=4, probs=probs_MC[rest], labeled_probs=probs_MC[labeled], labeled_classes=[1, 1, 0, 0]
     )
-    # 10 and 9 count as class 0, so the border is between 8 and 9: 7 is two places from beyond it, and 11 three.
-    np.testing.assert_array_equal(rest[picks.indices], [10, 9, 7, 11])
+    # 10 and 9 count as class 0, so the border is between 8 and 9: 7 is two places from beyond it. In the row of class 1
+    # 11 and 6 are both three places from beyond it, and 6 is the farther down.
+    np.testing.assert_array_equal(rest[picks.indices], [10, 9, 7, 6])
 
 
 @pytest.mark.parametrize("labeled", [[], [1, 1, 1]])

@@ -14,6 +14,7 @@ from assay.strategies.diversity.purity import pure_radius
 from assay.strategies.errors import StrategyError
 from assay.strategies.kernels.hashing import hash_order
 from assay.strategies.kernels.search import measured, within
+from assay.strategies.kernels.unit import unit_rows
 from assay.strategies.needs import Need
 
 # Candidates from which the radius is estimated, at most: those of lowest hash.
@@ -179,13 +180,8 @@ def _estimated(points_ND: NDArray[np.float32], keys_N: NDArray[np.int64], params
 
 
 def _points(embeddings_ND: NDArray[np.float32], normalize: bool) -> NDArray[np.float32]:
-    """Embeddings as distances are measured between them. A zero vector stays one."""
-    if not normalize:
-        return embeddings_ND
-    lengths_N = np.sqrt(np.einsum("nd,nd->n", embeddings_ND, embeddings_ND, dtype=np.float64))
-    lengths_N[lengths_N == 0] = 1
-    units_ND: NDArray[np.float32] = embeddings_ND / lengths_N.astype(np.float32)[:, None]
-    return units_ND
+    """Embeddings as distances are measured between them."""
+    return unit_rows(embeddings_ND) if normalize else embeddings_ND
 
 
 def _labeled(candidates: Candidates) -> NDArray[np.float32]:

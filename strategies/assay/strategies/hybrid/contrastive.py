@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from assay.strategies.candidates import Candidates
 from assay.strategies.errors import StrategyError
+from assay.strategies.kernels.points import Metric
 from assay.strategies.kernels.search import nearest
+from assay.strategies.kernels.unit import unit_rows
 from assay.strategies.needs import Need
 
 # The smallest probability in the logarithm: that of float32's smallest normal number, about 1.2e-38.
@@ -25,14 +27,18 @@ class ContrastiveParams:
         default=10,
         metadata={"doc": "How many labeled neighbours a sample is compared with.", "minimum": 1},
     )
+    metric: Metric = field(
+        default="cosine",
+        metadata={"doc": "Neighbours by distance between embeddings of length 1 (cosine, as published), or as given."},
+    )
 
 
 @dataclass(frozen=True)
 class Contrastive:
     """How differently the model sees a sample and the labeled samples most like it: it lies at a border.
 
-    From 0 (predicted as its neighbours are) upwards. The neighbours are the nearest labeled samples by Euclidean
-    distance, equally near ones by their order; samples that somebody has in hand count as labeled. With fewer
+    From 0 (predicted as its neighbours are) upwards. The neighbours are the nearest labeled samples by the metric,
+    equally near ones by their order; samples that somebody has in hand count as labeled. With fewer
     labeled samples than `neighbours`, all of them count.
 
     Formula: 1/k sum over the k nearest labeled l of KL(p_l || p_i), KL(p || q) = sum_c p_c (ln p_c - ln q_c)
@@ -43,8 +49,8 @@ class Contrastive:
     Use when: labels are few and the embeddings come from the model being trained, so that neighbours should agree.
     Avoid when: nothing is labeled yet (it is refused), or the embeddings have little to do with the classes.
     Paper: Margatina, Vernikos, Barrault and Aletras, Active Learning by Acquiring Contrastive Examples, EMNLP 2021.
-    Reference: the formula transcribed. The authors' code and small-text scale embeddings to length 1 first; here they
-        are taken as they are, as in scikit-activeml, which clips probabilities at 1e-7. small-text's
+    Reference: the formula transcribed. The authors' code and small-text scale embeddings to length 1 first, and so do
+        we by default; scikit-activeml takes them as they are, and clips probabilities at 1e-7. small-text's
         `ContrastiveActiveLearning` looks for the neighbours among all samples, labeled or not, the candidate itself
         included; the paper, and we, among the labeled ones.
     """
@@ -65,14 +71,19 @@ class Contrastive:
         logs_NC = _Logs(block)
         labeled_LC = _labeled_probs(block, logs_NC.classes)
         _, indices_NK = nearest(
-            block.unchecked(Need.EMBEDDINGS),
-            block.unchecked(Need.LABELED_EMBEDDINGS),
+            *_as_measured(block, params.metric),
             min(params.neighbours, len(labeled_LC)),
         )
         return _mean_divergence(labeled_LC, indices_NK, logs_NC)
 
 
 contrastive = Contrastive()
+
+
+def _as_measured(block: Candidates, metric: Metric) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Embeddings of the candidates and of the labeled samples, each row by itself, so that blocks agree."""
+    embeddings = block.unchecked(Need.EMBEDDINGS), block.unchecked(Need.LABELED_EMBEDDINGS)
+    return embeddings if metric == "l2" else (unit_rows(embeddings[0]), unit_rows(embeddings[1]))
 
 
 class _Logs:

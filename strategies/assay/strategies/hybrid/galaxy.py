@@ -23,24 +23,26 @@ class Galaxy:
     """Finds where the classes really part, in as few labels as bisection takes; rare classes get as much as common.
 
     For each class all samples, labeled or not, stand in a row by how likely they are of it. Two labeled samples, one
-    of the class and one not, with only unlabeled ones between them, enclose a border: of all rows the closest such
-    pair is taken, and the sample halfway between them picked. Where all such pairs have become neighbours, a pick is
-    the unlabeled sample nearest to a border, over the labeled ones in between.
+    of the class and one not, with only unlabeled ones between them, enclose a border: the closest such pair of a row
+    is taken, and the sample halfway between them picked. Where all such pairs have become neighbours, a pick is the
+    unlabeled sample nearest to a border, over the labeled ones in between. Picks look at one class each, in turn, so
+    that the borders of rare classes are looked for as often as those of common ones; a class without a border is
+    passed over. The turn begins where the labels so far would have left it.
 
     Within a batch nobody has said the class of a pick. It counts as labeled with the class that the model predicts,
     and so do samples that somebody has in hand. Where no border is to be seen (nothing is labeled, or all of one
-    class), the pick is the sample of smallest margin. Copies in a row go by index; ties between borders to the lower
-    class, then to the one farther down the row.
+    class), the pick is the sample of smallest margin. Copies in a row go by index; ties between borders to the
+    one farther down the row.
 
     Formula: row c in ascending order of p_c - max p, then of max p, then of index
     Cost: O(C N log N) to sort and O(k C log N) to pick, O(k C L) copying of list entries at worst; memory O(N C).
     Use when: classes are unbalanced, and the classes that the model takes for rare matter most.
     Avoid when: nothing is labeled, or batches are large: the classes assumed for picks steer the later ones.
     Paper: Zhang, Katz-Samuels and Nowak, GALAXY: Graph-based Active Learning at the Extreme, ICML 2022.
-    Reference: plain loops that walk every row anew for each pick. The authors' code looks at one class per pick (in
-        turn; at random in LabelBench), we at the closest pair of all classes. It breaks ties in the margin by adding
-        1e-8 max p, which rounds away; it sees the true class of a pick before the next one; without a border it picks
-        at random. The steps to farther neighbours are those of the paper's growing graph.
+    Reference: plain loops that walk every row anew for each pick. The authors' code takes the classes in turn as we
+        do (at random in LabelBench). It breaks ties in the margin by adding 1e-8 max p, which rounds away; it sees the
+        true class of a pick before the next one; without a border it picks at random. The steps to farther neighbours
+        are those of the paper's growing graph.
     """
 
     name: ClassVar[str] = "galaxy"
@@ -89,9 +91,10 @@ class _Search:
     """The rows of all classes, and the borders seen in them. Samples are candidates, then labeled ones.
 
     Heaps hold what was once true, the best first; what is no longer is dropped or renewed when it comes up.
-    _gaps: (unlabeled samples between, class, place, place) of labeled neighbours on both sides of a border.
-    _steps: (distance, class, place beyond the border, place, direction) of the unlabeled sample nearest to a border
-    that two neighbours share.
+    _gaps: by class, (unlabeled samples between, place, place) of labeled neighbours on both sides of a border.
+    _steps: by class, (distance, place beyond the border, place, direction) of the unlabeled sample nearest to a
+    border that two neighbours share.
+    _turn: the class that the next pick looks at first.
     """
 
     def __init__(self, probs_MC: NDArray[np.float32], candidates: int, classes_L: NDArray[np.int64]) -> None:
@@ -100,23 +103,35 @@ class _Search:
         predicted_M = probs_MC.argmax(axis=1)
         self._classes = np.concatenate([predicted_M[:candidates], _known(classes_L, predicted_M[candidates:])])
         self.is_labeled = np.zeros(len(probs_MC), np.bool_)
-        self._gaps: list[tuple[int, int, int, int]] = []
-        self._steps: list[tuple[int, int, int, int, int]] = []
+        self._gaps: list[list[tuple[int, int, int]]] = [[] for _ in self._rows]
+        self._steps: list[list[tuple[int, int, int, int]]] = [[] for _ in self._rows]
+        self._turn = len(classes_L) % max(len(self._rows), 1)
         for sample in range(candidates, len(probs_MC)):
             self.label(sample)
 
     def next_pick(self) -> int | None:
-        """The sample halfway across the shortest gap, else the one nearest to a border; None without any."""
-        while self._gaps:
-            _, c, left, right = self._gaps[0]
+        """The pick of the first class, from the turn on, that has a border; None where none has."""
+        for shift in range(len(self._rows)):
+            c = (self._turn + shift) % len(self._rows)
+            pick = self._pick_in(c)
+            if pick is not None:
+                self._turn = (c + 1) % len(self._rows)
+                return pick
+        return None
+
+    def _pick_in(self, c: int) -> int | None:
+        """The sample halfway across the shortest gap of a row, else the one nearest to a border; None without any."""
+        gaps, steps = self._gaps[c], self._steps[c]
+        while gaps:
+            _, left, right = gaps[0]
             if self._rows[c].are_neighbours(left, right):
                 return self._first_copy(c, (left + right) // 2)
-            heapq.heappop(self._gaps)
-        while self._steps:
-            _, c, beyond, place, direction = self._steps[0]
+            heapq.heappop(gaps)
+        while steps:
+            _, beyond, place, direction = steps[0]
             if not self.is_labeled[self._rows[c].order_M[place]]:
                 return self._first_copy(c, place)
-            heapq.heappop(self._steps)
+            heapq.heappop(steps)
             self._push_step(c, beyond, place, direction)
         return None
 
@@ -135,7 +150,7 @@ class _Search:
         if (self._classes[order_M[left]] == c) == (self._classes[order_M[right]] == c):
             return
         if right - left > 1:
-            heapq.heappush(self._gaps, (right - left - 1, c, left, right))
+            heapq.heappush(self._gaps[c], (right - left - 1, left, right))
         else:
             self._push_step(c, right, left, -1)
             self._push_step(c, left, right, 1)
@@ -145,7 +160,7 @@ class _Search:
         order_M = self._rows[c].order_M
         while 0 <= place < len(order_M):
             if not self.is_labeled[order_M[place]]:
-                heapq.heappush(self._steps, (abs(place - beyond), c, beyond, place, direction))
+                heapq.heappush(self._steps[c], (abs(place - beyond), beyond, place, direction))
                 return
             place += direction
 
