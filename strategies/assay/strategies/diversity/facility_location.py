@@ -37,7 +37,7 @@ class FacilityLocationParams:
     neighbors: int = field(
         default=0,
         metadata={
-            "doc": "Only the similarities of each candidate to this many nearest ones count; 0: all, exactly.",
+            "doc": "Only the similarities of each candidate to this many nearest ones count, not shifted; 0: all.",
             "minimum": 0,
         },
     )
@@ -58,11 +58,14 @@ class FacilityLocation:
 
     Formula: maximise f(S) = sum_j w_j max_{i in L + S} s_ij over the candidates j, one pick after the other, with
         s_ij = (1 + cos(h_i, h_j)) / 2 or exp(-gamma |h_i - h_j|^2). Scores of the picks: their gain in f over the
-        sum of w. What is covered by nothing has similarity 0.
+        sum of w. What is covered by nothing has similarity 0. With `neighbors`: the same over j itself and its
+        nearest candidates only, all others and negative ones count as 0, and cosine is max(0, cos(h_i, h_j)): shifted,
+        any neighbour would count almost as much as the nearest.
     Cost: O(N^2 D) in matrix products for all pairs. While N^2 float32 values fit in `memory_gib` they are held, and a
-        pick costs N for each candidate that it represents better. Else these columns are computed again for each
-        pick, until the pairs that can still gain anything fit, which are then listed. With `neighbors` = K: O(N^2 D)
-        once for the lists, memory O(N K), and a pick costs the lists of what it represents better.
+        pick costs N for each candidate that it represents better, N D else: these columns are then computed again. A
+        candidate is represented better by few of the picks, so all picks together cost a few times N^2 D. With
+        `neighbors` = K: O(N^2 D) once for the lists, memory O(N K), and a pick costs the lists of what it represents
+        better.
     Use when: the batch should represent the pool, at any budget; with weights = utility, what is worth knowing of it.
     Avoid when: rare samples matter most (k_center, prob_cover); the pool is so large that N^2 D is too long even
         once: shortlist first.
@@ -72,7 +75,8 @@ class FacilityLocation:
         the cosine, apricot takes the square, and submodlib counts what is negative as 0; apricot's euclidean similarity
         is the largest squared distance less the squared distance. With `neighbors` we keep for each sample those most
         similar to it, itself among them; apricot keeps for each candidate the samples nearest to it, submodlib a pair
-        where either is among the nearest of the other. apricot can begin with rows of the pool (`initial_subset`); in
+        where either is among the nearest of the other. Its similarities are ours there, and missing pairs count as 0
+        in all three. apricot can begin with rows of the pool (`initial_subset`); in
         submodlib FacilityLocationConditionalGainFunction does.
     """
 

@@ -25,6 +25,8 @@ from assay.strategies.kernels.tensors import spread
 # A tile of similarities: 1 MB, half a core's second-level cache.
 _COLUMNS = 256
 _CANDIDATES = 1024
+# Rows of the triangle of a matrix that one thread computes at a time.
+_TRIANGLE = 512
 # Rows of likely picks that are computed together.
 _ROWS = 64
 # Candidates too close for float32: how many are looked at, and how many different ones float64 decides between.
@@ -32,7 +34,7 @@ _CLOSE = 512
 _RIVALS = 64
 # Gains in float64 closer than this, relative to the sum of weights, are equal.
 _EQUAL = 1e-12
-# Gains are summed anew when the best has fallen to this part of what it was: rounding falls with them.
+# Gains are summed anew where that lowers their rounding to this part of what it was.
 _RENEW = 1 / 16
 
 
@@ -60,21 +62,17 @@ class Source(Protocol):
     def name(self, pick: int) -> bytes:
         """Equal for candidates that are equally similar to everything."""
 
-    def after_pick(self, cover: Cover) -> Source:
-        """What goes on from here: itself, or a cheaper source of the same gains from now on."""
-
 
 @dataclass
 class Cover:
     """What covers each column, and how well.
 
-    best_C: float64 similarity to it. top_C: the most it can ever be. raised: how many columns the last pick raised.
+    best_C: float64 similarity to it. top_C: the most it can ever be.
     """
 
     best_C: torch.Tensor
     top_C: torch.Tensor
     weights_C: torch.Tensor
-    raised: int = 0
 
     def __post_init__(self) -> None:
         self.near_C = self.best_C.float()
@@ -92,7 +90,6 @@ class Cover:
     def raise_to(self, columns: torch.Tensor, values_J: torch.Tensor) -> None:
         self.best_C[columns] = values_J
         self.near_C[columns] = values_J.float()
-        self.raised = len(columns)
 
 
 @dataclass(frozen=True)
@@ -148,14 +145,12 @@ class _Greedy:
         """Raise columns, and bring the gains up to date."""
         near_J, weights_J = self.cover.near_C[columns], self.cover.weights_C[columns]
         self.cover.raise_to(columns, values_J)
-        source = self.source.after_pick(self.cover)
-        if source is not self.source or len(columns) == len(self.cover.best_C) or self.added[-1] < self._renew_at:
-            self.source = source
-            self._set(source.gains(self.cover.near_C, self.cover.weights_C), self.open_N)
+        if len(columns) == len(self.cover.best_C) or self._spread + self.added[-1] < self._renew_at:
+            self._set(self.source.gains(self.cover.near_C, self.cover.weights_C), self.open_N)
         else:
             if len(columns):
                 rises_J = self.cover.near_C[columns] - near_J
-                self.gains_N -= source.losses(columns, near_J, rises_J, weights_J)
+                self.gains_N -= self.source.losses(columns, near_J, rises_J, weights_J)
             self.gains_N[self.picks[-1]] = -torch.inf
 
     def _set(self, gains_N: torch.Tensor, open_N: torch.Tensor | None) -> None:
@@ -163,9 +158,9 @@ class _Greedy:
             gains_N = gains_N + self.bonus_N
         self.open_N = torch.ones(len(gains_N), dtype=torch.bool) if open_N is None else open_N
         self.gains_N = gains_N.masked_fill_(~self.open_N, -torch.inf)
-        best = max(float(gains_N.max()), 0.0)
-        self._renew_at = best * _RENEW
-        self._blur = self.source.resolution * (self._spread + best) + _EQUAL * self.cover.total
+        scale = self._spread + max(float(gains_N.max()), 0.0)
+        self._renew_at = scale * _RENEW
+        self._blur = self.source.resolution * scale + _EQUAL * self.cover.total
 
     def _bonus(self, pick: int) -> float:
         return 0.0 if self.bonus_N is None else float(self.bonus_N[pick])
@@ -220,9 +215,6 @@ class Tiles:
     def name(self, pick: int) -> bytes:
         return self.similarity.rows_ND[pick].numpy().tobytes()
 
-    def after_pick(self, cover: Cover) -> Source:
-        return self
-
     def _summed(
         self, columns: torch.Tensor | None, best_J: torch.Tensor, rise_J: torch.Tensor | None, weights_J: torch.Tensor
     ) -> torch.Tensor:
@@ -231,10 +223,11 @@ class Tiles:
         sums_N = torch.zeros(self.size, dtype=torch.float64)
 
         def block(start: int, stop: int) -> None:
-            buffer = torch.empty(_COLUMNS * (stop - start))
+            buffer_JB = torch.empty((_COLUMNS, stop - start))
             for first in range(0, len(best_J), _COLUMNS):
                 part = slice(first, min(first + _COLUMNS, len(best_J)))
-                tile_JB = tiles(part, start, stop, buffer).sub_(best_J[part, None]).clamp_min_(0)
+                tile_JB = buffer_JB[: part.stop - first]
+                torch.sub(tiles(part, start, stop, tile_JB), best_J[part, None], out=tile_JB).clamp_min_(0)
                 if rise_J is not None:
                     torch.minimum(tile_JB, rise_J[part, None], out=tile_JB)
                 sums_N[start:stop] += torch.mv(tile_JB.t(), weights_J[part])
@@ -250,8 +243,8 @@ class Tiles:
 
 
 class _Reader(Protocol):
-    def __call__(self, part: slice, start: int, stop: int, buffer: torch.Tensor) -> torch.Tensor:
-        """A tile, in the buffer: a part of the wanted columns, by the candidates start..stop-1."""
+    def __call__(self, part: slice, start: int, stop: int, out_JB: torch.Tensor) -> torch.Tensor:
+        """A tile, in `out_JB` or held, to be read: a part of the wanted columns, by the candidates start..stop-1."""
 
 
 class _HeldTiles:
@@ -260,11 +253,9 @@ class _HeldTiles:
     def __init__(self, held_NN: torch.Tensor, columns: torch.Tensor | None) -> None:
         self._held_NN, self._columns = held_NN, columns
 
-    def __call__(self, part: slice, start: int, stop: int, buffer: torch.Tensor) -> torch.Tensor:
-        shape = (part.stop - part.start, stop - start)
-        out_JB = buffer[: shape[0] * shape[1]].view(shape)
+    def __call__(self, part: slice, start: int, stop: int, out_JB: torch.Tensor) -> torch.Tensor:
         if self._columns is None:
-            return out_JB.copy_(self._held_NN[part, start:stop])
+            return self._held_NN[part, start:stop]
         return torch.index_select(self._held_NN[:, start:stop], 0, self._columns[part], out=out_JB)
 
 
@@ -274,9 +265,7 @@ class _ComputedTiles:
         rows = slice(None) if columns is None else columns
         self._rows_JD, self._norms_J = similarity.rows_ND[rows], similarity.norms_N[rows]
 
-    def __call__(self, part: slice, start: int, stop: int, buffer: torch.Tensor) -> torch.Tensor:
-        shape = (part.stop - part.start, stop - start)
-        out_JB = buffer[: shape[0] * shape[1]].view(shape)
+    def __call__(self, part: slice, start: int, stop: int, out_JB: torch.Tensor) -> torch.Tensor:
         return self._similarity.tile_of(self._rows_JD[part], self._norms_J[part], slice(start, stop), out_JB)
 
 
@@ -309,11 +298,15 @@ class _Rows:
 
 
 def _matrix(similarity: Similarity) -> torch.Tensor:
-    held_NN = torch.empty((similarity.size, similarity.size))
+    """All similarities: the upper triangle is computed, and mirrored while it is in the cache."""
+    size = similarity.size
+    held_NN = torch.empty((size, size))
 
     def block(start: int, stop: int) -> None:
-        rows = slice(start, stop)
-        similarity.tile(rows, slice(None), out=held_NN[rows])
+        similarity.tile(slice(start, stop), slice(start, size), out=held_NN[start:stop, start:])
+        for first in range(stop, size, _TRIANGLE):
+            others = slice(first, first + _TRIANGLE)
+            held_NN[others, start:stop].copy_(held_NN[start:stop, others].t())
 
-    spread(block, similarity.size, _COLUMNS)
+    spread(block, size, _TRIANGLE)
     return held_NN

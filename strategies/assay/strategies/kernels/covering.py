@@ -12,7 +12,7 @@ from assay.strategies.base import Selection
 from assay.strategies.candidates import Candidates
 from assay.strategies.errors import StrategyError
 from assay.strategies.kernels.coverage import Cover, Covering, Source, Tiles, greedy_cover
-from assay.strategies.kernels.pairs import NeighbourPairs, ThinningTiles
+from assay.strategies.kernels.pairs import NeighbourPairs
 from assay.strategies.kernels.points import labeled_embeddings
 from assay.strategies.kernels.similarity import Kernel, Similarity
 from assay.strategies.kernels.tensors import alone
@@ -77,17 +77,17 @@ def _select(
     wishes: Wishes,
 ) -> Selection:
     similarity = Similarity(embeddings_ND, wishes.kernel, wishes.gamma)
-    cover = Cover(similarity.nearest(labeled_LD), similarity.own_N, weights_N)
     every_pair = not 0 < wishes.neighbours < similarity.size - 1
+    # A pair that is not in the graph counts as 0, so those in it must not count as less.
+    floor, unit = (similarity.floor, similarity.unit) if every_pair else (0.0, 1.0)
+    cover = Cover(similarity.nearest(labeled_LD).clamp_min_(floor), similarity.own_N, weights_N)
     bare = every_pair and similarity.linear and not len(labeled_LD)
     first_N = similarity.totals(weights_N) if bare else None
     covering = greedy_cover(_source(similarity, every_pair, wishes), cover, size, first_N=first_N)
-    return as_selection(covering, similarity.unit, len(labeled_LD))
+    return as_selection(covering, unit, len(labeled_LD))
 
 
 def _source(similarity: Similarity, every_pair: bool, wishes: Wishes) -> Source:
     if not every_pair:
         return NeighbourPairs(similarity, wishes.neighbours)
-    if similarity.size**2 * 4 <= wishes.memory:
-        return Tiles(similarity, hold=True)
-    return ThinningTiles(similarity, wishes.memory)
+    return Tiles(similarity, hold=similarity.size**2 * 4 <= wishes.memory)

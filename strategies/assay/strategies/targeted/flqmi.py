@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from assay.strategies.base import Selection, checked_size
 from assay.strategies.candidates import Candidates
-from assay.strategies.kernels.coverage import Cover, Source, greedy_cover
+from assay.strategies.kernels.coverage import Cover, greedy_cover
 from assay.strategies.kernels.covering import as_selection
 from assay.strategies.kernels.tensors import alone
 from assay.strategies.needs import Need
@@ -111,9 +111,6 @@ class _Queries:
 
     def name(self, pick: int) -> bytes:
         return self._cosines_QN[:, pick].numpy().tobytes()
-
-    def after_pick(self, cover: Cover) -> Source:
-        return self
 
 
 flqmi = Flqmi()
