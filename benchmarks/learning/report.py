@@ -25,7 +25,7 @@ columns of wdbc (2 classes) and the pixels of digits (10), scaled; all-MiniLM-L6
 and Reuters R52 (52, very unequal). The first batch is the strategy's own where it needs no model, else random, the
 same for all. Parameters are the defaults; `fass`, `weighted_kmeans`, `u_herding` and `information_density` rank by
 the margin."""
-_SHOWN = ("random", "margin", "badge", "typiclust", "k_center", "cluster_margin")
+_SHOWN = ("random", "margin", "u_herding", "max_herding", "typiclust", "k_center")
 _COLORS = ("#555555", "#0b5fa5", "#e08214", "#1b7837", "#b2182b", "#762a83")
 
 
