@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +223,14 @@ def test_spread_covers_everything_once_and_raises_what_a_block_raises() -> None:
 
     with pytest.raises(StrategyError, match="block 20"):
         spread(fail, 1003, 10)
+
+
+@pytest.mark.parametrize("size", [39, 80, 141])
+@pytest.mark.parametrize("measure", fused.MEASURES)
+@pytest.mark.parametrize("measured", [from_logits, from_probs])
+def test_copies_score_alike_wherever_they_are(
+    measured: Callable[[str, np.ndarray], np.ndarray], measure: str, size: int
+) -> None:
+    rows_RC = scipy.special.softmax(np.random.default_rng(1).normal(0, 2, (40, 6)), axis=1)
+    for row_C in rows_RC:
+        assert len(np.unique(measured(measure, np.tile(row_C, (size, 1))))) == 1

@@ -28,6 +28,9 @@ MEASURES = ("least_confidence", "margin", "ratio", "entropy", "gradient_length")
 
 # float32 values in a block: 512 kB, so that it and what is made of it fit a core's second-level cache.
 _BLOCK_VALUES = 1 << 17
+# Rows come by this many. torch adds up columns that do not fill its vectors in another order, and rounds otherwise: a
+# sample's score would hang on its place, and copies would score apart.
+_ROWS = 64
 # From so many classes on, sums along a sample's own classes are as fast as sums across samples.
 _WIDE = 64
 # exp(-200) is 0 in float32; a lower bound keeps 0 * (x - max x) from becoming 0 * -inf.
@@ -77,22 +80,32 @@ def _blocked(
     size, classes = rows_NC.shape
     if classes == 0:
         raise StrategyError("INVALID_ARRAY", "there are no classes to be uncertain between")
-    scores: dict[str, NDArray[Any]] = {measure: np.empty(size, np.float32) for measure in measures}
+    scores: dict[str, NDArray[Any]] = {measure: np.empty(_filled(size), np.float32) for measure in measures}
     outputs = {measure: torch.from_numpy(array) for measure, array in scores.items()}
 
     def block(start: int, stop: int) -> None:
-        kernel(_columns(borrow(rows_NC[start:stop])), {measure: out[start:stop] for measure, out in outputs.items()})
+        places = slice(start, start + _filled(stop - start))
+        kernel(_columns(borrow(rows_NC[start:stop])), {measure: out[places] for measure, out in outputs.items()})
 
     if size:
-        spread(block, size, max(1, _BLOCK_VALUES // classes))
-    return scores
+        spread(block, size, _filled(_BLOCK_VALUES // classes))
+    return {measure: array[:size] for measure, array in scores.items()}
+
+
+def _filled(rows: int) -> int:
+    return -(-rows // _ROWS) * _ROWS
 
 
 def _columns(rows_NC: torch.Tensor) -> torch.Tensor:
-    """A copy of some rows, of shape (C, N), in the order in memory in which it is reduced fastest."""
-    if rows_NC.shape[1] >= _WIDE:
-        return rows_NC.clone(memory_format=torch.contiguous_format).t()
-    return rows_NC.t().clone(memory_format=torch.contiguous_format)
+    """A copy of some rows, the last one repeated to fill up, of shape (C, N), in the order in memory in which it is
+    reduced fastest.
+    """
+    size, classes = rows_NC.shape
+    shape = _filled(size), classes
+    columns_CN = torch.empty(shape).t() if classes >= _WIDE else torch.empty(shape[::-1])
+    columns_CN[:, :size] = rows_NC.t()
+    columns_CN[:, size:] = columns_CN[:, size - 1 : size]
+    return columns_CN
 
 
 def _logits_block(logits_CN: torch.Tensor, outputs: Outputs) -> None:

@@ -58,7 +58,8 @@ class Points:
 
     def measured(self, rows_MD: NDArray[np.float32]) -> torch.Tensor:
         """Any embeddings of the same space, brought to where these points are measured."""
-        raw_MD = borrow(rows_MD)
+        # Rows that lie in memory otherwise are summed in another order, and round otherwise.
+        raw_MD = borrow(rows_MD).contiguous()
         if self._unit:
             # A zero vector has no direction and stays zero.
             lengths_M: torch.Tensor = torch.linalg.vector_norm(raw_MD, dim=1, keepdim=True)
