@@ -13,6 +13,7 @@ from assay.strategies.manual import SECTIONS, manual
 from assay.strategies.params import schema
 from assay.strategies.registry import kinds
 
+_WIDTH = 120
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "strategies"
 ROOMS = {
     "uncertainty": ("Uncertainty", "How unsure the model is of each sample."),
@@ -77,11 +78,17 @@ def example(strategy: Strategy) -> str:
     """The call of a strategy on plain arrays, as its page shows it."""
     arrays = [f"{need.value}={VARIABLES[need]}" for need in Need if need in strategy.needs]
     if kind(strategy) == "scorer":
-        return f'score("{strategy.name}", {", ".join(arrays)})'
+        return _call("score", [f'"{strategy.name}"', *arrays])
     utility = ["utility=utility_N"] if isinstance(strategy, Selector) and strategy.needs_utility else []
     # Random needs no array at all, but must know how many candidates there are.
     sized = arrays + utility or ["embeddings=embeddings_ND"]
-    return f'select("{strategy.name}", size=100, {", ".join(sized)})'
+    return _call("select", [f'"{strategy.name}"', "size=100", *sized])
+
+
+def _call(function: str, arguments: list[str]) -> str:
+    """A call as the formatter would lay it out."""
+    line = f"{function}({', '.join(arguments)})"
+    return line if len(line) <= _WIDTH else "\n".join([f"{function}(", *(f"    {a}," for a in arguments), ")"])
 
 
 def _present() -> dict[str, str]:
