@@ -21,8 +21,8 @@ from assay.strategies.kernels.tensors import borrow, spread
 
 MEASURES = ("variation_ratio", "vote_entropy", "mean_std", "bald", "expected_entropy")
 
-# float32 values in a block: a member's probabilities, their logarithms and two totals fit a core's cache together.
-_BLOCK_VALUES = 1 << 17
+# float32 values in a block, 2 MB: smaller ones fit the cache better, but then waiting for the interpreter costs more.
+_BLOCK_VALUES = 1 << 19
 
 Scores = dict[str, NDArray[np.float32]]
 

@@ -26,8 +26,9 @@ from assay.strategies.kernels.tensors import borrow, spread
 
 MEASURES = ("least_confidence", "margin", "ratio", "entropy", "gradient_length")
 
-# float32 values in a block: 512 kB, so that it and what is made of it fit a core's second-level cache.
-_BLOCK_VALUES = 1 << 17
+# float32 values in a block, 8 MB: beyond a core's second-level cache, but the dozen operations on it, each of which
+# waits for the interpreter, then weigh little.
+_BLOCK_VALUES = 1 << 21
 # Rows come by this many. torch adds up columns that do not fill its vectors in another order, and rounds otherwise: a
 # sample's score would hang on its place, and copies would score apart.
 _ROWS = 64
