@@ -349,7 +349,7 @@ WORKS: tuple[Work, ...] = (
             "labeled_probs",
             "labeled_classes",
         ),
-        ours=selecting("contrastive", "probs", "embeddings", "labeled_embeddings", "labeled_probs"),
+        ours=selecting("contrastive", "probs", "embeddings", "labeled_embeddings", "labeled_probs", metric="l2"),
         peers=(
             Peer("scikit-activeml", "skactiveml", peers.skactiveml_contrastive),
             Peer("small-text", "small_text", peers.small_text_contrastive),
