@@ -58,8 +58,8 @@ def test_scores_are_the_formula(neighbours: int, metric: str) -> None:
     probs_NC = np.exp(logits_NC.astype(np.float64))
     probs_NC /= probs_NC.sum(axis=1, keepdims=True)
     expected_N = _plain(samples, probs_NC, neighbours, metric)
-    from_logits = score("contrastive", logits=logits_NC, **samples, neighbours=neighbours, metric=metric)
-    from_probs = score("contrastive", probs=probs_NC, **samples, neighbours=neighbours, metric=metric)
+    from_logits = score("contrastive", logits=logits_NC, **samples, neighbors=neighbours, metric=metric)
+    from_probs = score("contrastive", probs=probs_NC, **samples, neighbors=neighbours, metric=metric)
     np.testing.assert_allclose(from_logits, expected_N, rtol=1e-5)
     np.testing.assert_allclose(from_probs, expected_N, rtol=1e-5)
 
@@ -72,9 +72,9 @@ def test_impossible_classes_count_by_the_floor() -> None:
     }
     floor = -math.log(np.finfo(np.float32).tiny)
     arrays["metric"] = "l2"
-    scores = score("contrastive", probs=[[1, 0], [0.5, 0.5]], **arrays, neighbours=1)
+    scores = score("contrastive", probs=[[1, 0], [0.5, 0.5]], **arrays, neighbors=1)
     np.testing.assert_allclose(scores, [floor, 0], rtol=1e-6, atol=1e-12)
-    from_logits = score("contrastive", logits=[[1e4, -1e4], [3, 3]], **arrays, neighbours=1)
+    from_logits = score("contrastive", logits=[[1e4, -1e4], [3, 3]], **arrays, neighbors=1)
     np.testing.assert_allclose(from_logits, [floor, 0], rtol=1e-6, atol=1e-12)
 
 
@@ -87,9 +87,9 @@ def test_neighbours_are_labeled_ones() -> None:
         "labeled_probs": [[0.1, 0.9], [0.2, 0.8]],
     }
     arrays["metric"] = "l2"
-    scores = score("contrastive", **arrays, neighbours=1)
+    scores = score("contrastive", **arrays, neighbors=1)
     np.testing.assert_allclose(scores, [0.8 * math.log(9), 0.8 * math.log(9), 0], rtol=1e-5, atol=1e-7)
-    np.testing.assert_array_equal(select("contrastive", size=2, **arrays, neighbours=1).indices, [0, 1])
+    np.testing.assert_array_equal(select("contrastive", size=2, **arrays, neighbors=1).indices, [0, 1])
 
 
 def test_refusals() -> None:

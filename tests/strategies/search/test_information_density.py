@@ -41,7 +41,7 @@ def test_scores_are_the_formula(beta: float, density: str, neighbours: int | Non
     embeddings_ND = (rng.normal(size=(80, 5)) + 0.3).astype(np.float32)
     embeddings_ND[7] = 0
     utility_N = rng.random(80).astype(np.float32)
-    params = {"neighbours": neighbours} if neighbours else {}
+    params = {"neighbors": neighbours} if neighbours else {}
     picks = select(
         "information_density",
         size=80,

@@ -36,7 +36,7 @@ class TypiClustParams:
     max_clusters: int = field(
         default=500, metadata={"doc": "Clusters at most, however many picks and labels there are.", "minimum": 1}
     )
-    neighbours: int = field(
+    neighbors: int = field(
         default=20, metadata={"doc": "Nearest neighbours in the cluster that typicality averages over.", "minimum": 1}
     )
     min_size: int = field(
@@ -119,7 +119,7 @@ def typical_picks(
     members = np.split(order, np.cumsum(np.bincount(clusters_N))[:-1])
     for group in _visits(clusters_N, labeled_clusters_L, params.min_size):
         # Only clusters that get a turn are looked at: `_rounds` makes each when its first turn comes.
-        waiting = (_Cluster(points_ND, members[cluster], params.neighbours) for cluster in group.tolist())
+        waiting = (_Cluster(points_ND, members[cluster], params.neighbors) for cluster in group.tolist())
         for pick in _rounds(waiting):
             picks.append(pick)
             if len(picks) == size:

@@ -23,7 +23,7 @@ _BLOCK_VALUES = 1 << 17
 
 @dataclass(frozen=True)
 class ContrastiveParams:
-    neighbours: int = field(
+    neighbors: int = field(
         default=10,
         metadata={"doc": "How many labeled neighbours a sample is compared with.", "minimum": 1},
     )
@@ -39,7 +39,7 @@ class Contrastive:
 
     From 0 (predicted as its neighbours are) upwards. The neighbours are the nearest labeled samples by the metric,
     equally near ones by their order; samples that somebody has in hand count as labeled. With fewer
-    labeled samples than `neighbours`, all of them count.
+    labeled samples than `neighbors`, all of them count.
 
     Formula: 1/k sum over the k nearest labeled l of KL(p_l || p_i), KL(p || q) = sum_c p_c (ln p_c - ln q_c)
         in nats, 0 ln 0 = 0, and no ln q below ln 1.2e-38 = -87.3 (float32's smallest normal number). Logarithms
@@ -72,7 +72,7 @@ class Contrastive:
         labeled_LC = _labeled_probs(block, logs_NC.classes)
         _, indices_NK = nearest(
             *_as_measured(block, params.metric),
-            min(params.neighbours, len(labeled_LC)),
+            min(params.neighbors, len(labeled_LC)),
         )
         return _mean_divergence(labeled_LC, indices_NK, logs_NC)
 

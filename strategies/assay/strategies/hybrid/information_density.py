@@ -29,7 +29,7 @@ class InformationDensityParams:
         default="knn",
         metadata={"doc": "Mean cosine similarity to the nearest candidates (knn) or to all of them (mean)."},
     )
-    neighbours: int = field(
+    neighbors: int = field(
         default=20,
         metadata={"doc": "How many nearest candidates, for knn.", "minimum": 1},
     )
@@ -43,7 +43,7 @@ class InformationDensity:
     below 0 counts as 0. A zero vector has density 0 and is nobody's neighbour. A candidate without any other has
     density 1. Ties go to the lower index.
 
-    Formula: U_i max(0, mean_{j in A_i} cos(h_i, h_j))^beta, A_i the `neighbours` nearest others (knn) or all
+    Formula: U_i max(0, mean_{j in A_i} cos(h_i, h_j))^beta, A_i the `neighbors` nearest others (knn) or all
         candidates, i itself included (mean: then it is the product of h_i / |h_i| and the mean unit vector)
     Cost: knn O(N^2 D) in matrix products, memory O(N neighbours) and a unit copy of the embeddings; mean O(N D),
         memory O(N). Both exact.
@@ -101,7 +101,7 @@ def densities(embeddings_ND: NDArray[np.float32], params: InformationDensityPara
     directed = np.flatnonzero(lengths_N)
     # A zero vector has no direction: it is like nothing, and nothing is like it.
     units_MD = (embeddings_ND[directed] / lengths_N[directed, None]).astype(np.float32)
-    densities_N[directed] = _nearest_cosines(units_MD, params.neighbours)
+    densities_N[directed] = _nearest_cosines(units_MD, params.neighbors)
     return densities_N if len(lengths_N) > 1 else np.ones(len(lengths_N))
 
 
