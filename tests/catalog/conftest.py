@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from assay.server.adapters.sql import SqlCatalog, open_catalog
-from assay.server.core.types import PoolRecord
+from assay.server.core.records.pools import PoolRecord
 from tests.catalog.records import pool_record
 
 

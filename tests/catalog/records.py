@@ -6,21 +6,19 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, make_url, text
 
-from assay.server.core.types import (
+from assay.server.core.records.labels import LabelRecord, LeaseRecord
+from assay.server.core.records.models import (
     BackboneInfo,
     HeadInfo,
     HeadMetrics,
-    LabelRecord,
-    LeaseRecord,
-    Metric,
     ModelKind,
     ModelRecord,
     Pooling,
-    PoolRecord,
-    RequestKey,
-    SegmentFile,
     TensorSpec,
 )
+from assay.server.core.records.pools import Metric, PoolRecord
+from assay.server.core.records.requests import RequestKey
+from assay.server.core.records.samples import SegmentFile
 
 BACKBONE = BackboneInfo(
     inputs=(TensorSpec("input_ids", "int64", (-1, -1)), TensorSpec("attention_mask", "int64", (-1, -1))),

@@ -6,7 +6,7 @@ import pytest
 
 from assay.server.adapters.sql import SqlCatalog
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import OperationRecord
+from assay.server.core.records.operations import OperationRecord
 from tests.catalog.records import request_key
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from assay.server.adapters.sql import SqlCatalog
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import LeaseRecord, PoolRecord
+from assay.server.core.records.labels import LeaseRecord
+from assay.server.core.records.pools import PoolRecord
 from tests.catalog.records import label, lease, pool_record, rows_of
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from assay.server.adapters.sql import SqlCatalog
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import HeadInfo, ModelKind, PoolRecord
+from assay.server.core.records.models import HeadInfo, ModelKind
+from assay.server.core.records.pools import PoolRecord
 from tests.catalog.records import HEAD, model, pool_record
 
 

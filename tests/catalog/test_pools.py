@@ -8,8 +8,10 @@ import pytest
 from assay.server.adapters.sql import SqlCatalog
 from assay.server.adapters.sql.schema import metadata
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.ports import CatalogTx
-from assay.server.core.types import Metric, ModelKind, OperationRecord, PoolRecord
+from assay.server.core.ports.catalog import CatalogTx
+from assay.server.core.records.models import ModelKind
+from assay.server.core.records.operations import OperationRecord
+from assay.server.core.records.pools import Metric, PoolRecord
 from tests.catalog.records import label, lease, model, pool_record, request_key, rows_of, segment
 
 

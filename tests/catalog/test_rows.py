@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from assay.server.adapters.sql import SqlCatalog
-from assay.server.core.types import PoolRecord, RowArray
+from assay.server.core.records.arrays import RowArray
+from assay.server.core.records.pools import PoolRecord
 from tests.catalog.records import label, pool_record, rows_of
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from assay.server.adapters.sql import SqlCatalog, open_catalog
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
-from assay.server.core.types import PoolRecord
+from assay.server.core.records.pools import PoolRecord
 from tests.catalog.records import label, pool_record, request_key
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,28 +19,17 @@ from assay.server.adapters.torch_head import TorchHeads
 from assay.server.adapters.vector_index import BlockedExactSearch, FaissIndexBuilder
 from assay.server.core.assay import Assay, Limits, Ports
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.merging import Merger
-from assay.server.core.messages import (
-    AddResult,
-    BatchResult,
-    BatchSpec,
-    IngestBatch,
-    OperationView,
-    PoolSpec,
-    SubmitSpec,
-    TrainSpec,
-)
-from assay.server.core.pool import NO_KEY, Pool
-from assay.server.core.presets import Registry
-from assay.server.core.types import (
-    AttributeColumn,
-    BackboneWishes,
-    Metric,
-    OnConflict,
-    RequestKey,
-    SampleColumns,
-    State,
-)
+from assay.server.core.labeling.messages import BatchResult, BatchSpec, SubmitSpec
+from assay.server.core.mining.plan.presets import Registry
+from assay.server.core.models.messages import TrainSpec
+from assay.server.core.operations.messages import OperationView
+from assay.server.core.pools.merging import Merger
+from assay.server.core.pools.messages import AddResult, IngestBatch, PoolSpec
+from assay.server.core.pools.pool import NO_KEY, Pool
+from assay.server.core.records.models import BackboneWishes
+from assay.server.core.records.pools import Metric, State
+from assay.server.core.records.requests import RequestKey
+from assay.server.core.records.samples import AttributeColumn, OnConflict, SampleColumns
 
 CLASSES = ("ant", "bee", "cow")
 DIMENSION = 4

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from assay.server.core.assay import Assay
-from assay.server.core.messages import MineResult, MineSpec, PredictSpec
-from assay.server.core.pool import NO_KEY
-from assay.server.core.terms import Plan
+from assay.server.core.mining.messages import MineResult, MineSpec
+from assay.server.core.mining.plan.terms import Plan
+from assay.server.core.models.messages import PredictSpec
+from assay.server.core.pools.pool import NO_KEY
 from tests.core.kit import POOL, names
 
 COUNT, LABELED = 80, 20

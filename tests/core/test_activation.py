@@ -8,11 +8,14 @@ import pytest
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason
-from assay.server.core.messages import MineSpec, PredictSpec, TrainSpec
-from assay.server.core.operations import Task
-from assay.server.core.pool import NO_KEY
-from assay.server.core.terms import Plan
-from assay.server.core.types import BackboneWishes, ModelKind, OnConflict, OperationRecord
+from assay.server.core.mining.messages import MineSpec
+from assay.server.core.mining.plan.terms import Plan
+from assay.server.core.models.messages import PredictSpec, TrainSpec
+from assay.server.core.operations.service import Task
+from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.models import BackboneWishes, ModelKind
+from assay.server.core.records.operations import OperationRecord
+from assay.server.core.records.samples import OnConflict
 from tests.core.kit import (
     POOL,
     House,

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.server.core.columns import CHUNK_ROWS, MANY_ROWS, RowColumn
+from assay.server.core.pools.columns import CHUNK_ROWS, MANY_ROWS, RowColumn
 
 LENGTH = 3 * CHUNK_ROWS + 100
 EDGES = [0, 1, CHUNK_ROWS - 1, CHUNK_ROWS, 2 * CHUNK_ROWS - 1, 3 * CHUNK_ROWS, LENGTH - 1]

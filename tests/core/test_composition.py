@@ -5,10 +5,10 @@ import pytest
 
 import assay.strategies
 from assay.server.core.assay import Assay
-from assay.server.core.messages import BatchSpec, ScoreSpec
-from assay.server.core.pool import NO_KEY
-from assay.server.core.presets import listed
-from assay.server.core.terms import (
+from assay.server.core.labeling.messages import BatchSpec
+from assay.server.core.mining.messages import ScoreSpec
+from assay.server.core.mining.plan.presets import listed
+from assay.server.core.mining.plan.terms import (
     Combination,
     Plan,
     Quotas,
@@ -19,7 +19,9 @@ from assay.server.core.terms import (
     ShortlistOrder,
     Stochastic,
 )
-from assay.server.core.types import Compare, State
+from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.filters import Compare
+from assay.server.core.records.pools import State
 from assay.strategies.composition.combine import rank_sum
 from assay.strategies.composition.stochastic import perturbed
 from tests.core.kit import DIMENSION, POOL, add, fill, label_by_sign, names, pool_of, train, vectors

@@ -7,7 +7,9 @@ import pytest
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason, RequestReplayed
-from assay.server.core.types import AttributeColumn, Compare, Metric, OnConflict, State
+from assay.server.core.records.filters import Compare
+from assay.server.core.records.pools import Metric, State
+from assay.server.core.records.samples import AttributeColumn, OnConflict
 from tests.core.kit import (
     CLASSES,
     POOL,

@@ -7,10 +7,14 @@ import pytest
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason, RequestReplayed
-from assay.server.core.messages import BatchResult, BatchSpec, MineSpec, SubmitResult
-from assay.server.core.pool import MAX_RESPONSE, NO_KEY
-from assay.server.core.terms import Plan
-from assay.server.core.types import HasId, OnConflict, RequestKey, State
+from assay.server.core.labeling.messages import BatchResult, BatchSpec, SubmitResult
+from assay.server.core.mining.messages import MineSpec
+from assay.server.core.mining.plan.terms import Plan
+from assay.server.core.pools.pool import MAX_RESPONSE, NO_KEY
+from assay.server.core.records.filters import HasId
+from assay.server.core.records.pools import State
+from assay.server.core.records.requests import RequestKey
+from assay.server.core.records.samples import OnConflict
 from tests.core.kit import (
     POOL,
     House,

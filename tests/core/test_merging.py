@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assay.server.core import merging
 from assay.server.core.assay import Assay
 from assay.server.core.errors import AssayError
-from assay.server.core.messages import MineSpec, PredictSpec, SearchSpec
-from assay.server.core.pool import NO_KEY
-from assay.server.core.terms import Plan
-from assay.server.core.types import Compare, OnConflict
+from assay.server.core.mining.messages import MineSpec
+from assay.server.core.mining.plan.terms import Plan
+from assay.server.core.models.messages import PredictSpec
+from assay.server.core.pools import merging
+from assay.server.core.pools.messages import SearchSpec
+from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.filters import Compare
+from assay.server.core.records.samples import OnConflict
 from tests.core.kit import (
     POOL,
     House,

@@ -7,10 +7,13 @@ import pytest
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason
-from assay.server.core.messages import MineSpec, PredictSpec, SearchSpec
-from assay.server.core.pool import NO_KEY
-from assay.server.core.terms import Plan
-from assay.server.core.types import OnConflict, State
+from assay.server.core.mining.messages import MineSpec
+from assay.server.core.mining.plan.terms import Plan
+from assay.server.core.models.messages import PredictSpec
+from assay.server.core.pools.messages import SearchSpec
+from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.pools import State
+from assay.server.core.records.samples import OnConflict
 from tests.core.kit import (
     POOL,
     House,
@@ -39,7 +42,7 @@ def file_of(core: Assay, kind: str, number: int) -> str:
 
 
 def background(core: Assay):  # type: ignore[no-untyped-def]
-    return core._background
+    return core._upkeep
 
 
 def test_everything_is_there_after_a_restart(house: House, core: Assay) -> None:

@@ -6,10 +6,11 @@ import pytest
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
-from assay.server.core.messages import OperationView, TrainSpec
-from assay.server.core.operations import OperationService, Task, Work
-from assay.server.core.pool import NO_KEY
-from assay.server.core.types import OperationRecord
+from assay.server.core.models.messages import TrainSpec
+from assay.server.core.operations.messages import OperationView
+from assay.server.core.operations.service import OperationService, Task, Work
+from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.operations import OperationRecord
 from tests.core.kit import POOL, House, done, fill, key, label_by_sign, model_id_of, refused, standing
 
 

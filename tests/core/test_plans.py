@@ -6,12 +6,21 @@ import pytest
 
 import assay.strategies
 from assay.server.core.errors import AssayError
-from assay.server.core.messages import PresetView
-from assay.server.core.plans import bind, expand
-from assay.server.core.presets import COMPOSITIONS, listed
-from assay.server.core.supply import SERVED
-from assay.server.core.terms import Combination, Plan, Quotas, QuotaTerm, ScoreTerm, SelectTerm, Shortlist, Stochastic
-from assay.server.core.types import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf
+from assay.server.core.mining.messages import PresetView
+from assay.server.core.mining.plan.binding import bind, expand
+from assay.server.core.mining.plan.presets import COMPOSITIONS, listed
+from assay.server.core.mining.plan.terms import (
+    Combination,
+    Plan,
+    Quotas,
+    QuotaTerm,
+    ScoreTerm,
+    SelectTerm,
+    Shortlist,
+    Stochastic,
+)
+from assay.server.core.mining.supply import SERVED
+from assay.server.core.records.filters import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf
 from assay.strategies import Need
 
 SMALL = Compare("n", "<", 5)

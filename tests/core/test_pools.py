@@ -7,10 +7,11 @@ import pytest
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
-from assay.server.core.messages import MineSpec, PoolSpec
-from assay.server.core.pool import NO_KEY
-from assay.server.core.terms import Plan
-from assay.server.core.types import Metric
+from assay.server.core.mining.messages import MineSpec
+from assay.server.core.mining.plan.terms import Plan
+from assay.server.core.pools.messages import PoolSpec
+from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.pools import Metric
 from tests.core.kit import (
     POOL,
     House,
@@ -103,7 +104,7 @@ def test_a_pool_deleted_under_its_users(house: House, core: Assay) -> None:
     """Each call either works or says that the pool is gone; no file is left."""
     fill(core, 40, step=10)
     begun = threading.Barrier(4)
-    background = core._background
+    background = core._upkeep
 
     def use(call) -> None:  # type: ignore[no-untyped-def]
         begun.wait()

@@ -5,9 +5,12 @@ import pytest
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason
-from assay.server.core.messages import MineSpec, PredictSpec, ScoreSpec
-from assay.server.core.pool import NO_KEY
-from assay.server.core.types import Compare, OnConflict
+from assay.server.core.mining.messages import MineSpec, ScoreSpec
+from assay.server.core.models.messages import PredictSpec
+from assay.server.core.models.predictions import PredictionCache
+from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.filters import Compare
+from assay.server.core.records.samples import OnConflict
 from tests.core.kit import (
     POOL,
     House,
@@ -97,20 +100,20 @@ def test_scores_are_kept_until_the_predictions_change(core: Assay) -> None:
     label_by_sign(core, embeddings, 20)
     train(core)
     first = scores(core)
-    kept = pool_of(core).predictions.of(pool_of(core).snapshot)
+    kept = pool_of(core).derived.get(PredictionCache).of(pool_of(core).snapshot)
     assert kept is not None
-    assert pool_of(core).predictions.of(pool_of(core).snapshot) is kept
+    assert pool_of(core).derived.get(PredictionCache).of(pool_of(core).snapshot) is kept
     submit(core, {"s20": "cow"})
     np.testing.assert_array_equal(scores(core), first[1:])
     train(core)
-    assert pool_of(core).predictions.of(pool_of(core).snapshot) is not kept
+    assert pool_of(core).derived.get(PredictionCache).of(pool_of(core).snapshot) is not kept
     assert not np.array_equal(scores(core), first[1:])
 
 
 def test_an_older_snapshot_keeps_its_length(core: Assay) -> None:
     fill(core, 10, predictions_NC=probabilities(10))
     old = pool_of(core).snapshot
-    cache = pool_of(core).predictions
+    cache = pool_of(core).derived.get(PredictionCache)
     add(core, ["new"], predictions_NC=probabilities(1, seed=5))
     newer = cache.of(pool_of(core).snapshot)
     assert newer is not None
@@ -153,7 +156,7 @@ def test_large_predictions_live_in_a_file_without_a_name(house: House, core: Ass
     for start in range(0, many, 50_000):
         add(core, names(start, start + 50_000), vectors(50_000), predictions_NC=probs[:50_000])
     assert len(core.mining.mine(POOL, MineSpec(3), NO_KEY).picks) == 3
-    predictions = pool_of(core).predictions.of(pool_of(core).snapshot)
+    predictions = pool_of(core).derived.get(PredictionCache).of(pool_of(core).snapshot)
     assert predictions is not None
     assert predictions.values(pool_of(core).snapshot).nbytes > 1 << 20
     assert not list((house.root / "scratch").iterdir())

@@ -6,13 +6,15 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from assay.server.core import pickers
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason
-from assay.server.core.messages import BatchResult, BatchSpec, QuotaView
-from assay.server.core.pool import NO_KEY
-from assay.server.core.terms import Plan, Quotas, QuotaTerm, SelectTerm, Shortlist, ShortlistOrder
-from assay.server.core.types import AttributeColumn, Compare
+from assay.server.core.labeling.messages import BatchResult, BatchSpec
+from assay.server.core.mining.messages import QuotaView
+from assay.server.core.mining.plan.terms import Plan, Quotas, QuotaTerm, SelectTerm, Shortlist, ShortlistOrder
+from assay.server.core.mining.selection import pickers
+from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.filters import Compare
+from assay.server.core.records.samples import AttributeColumn
 from tests.core.kit import CLASSES, POOL, House, add, fill, label_by_sign, make_pool, names, refused, train, vectors
 from tests.core.mining import COUNT, LABELED, all_probs, margins, mine, rows_of
 

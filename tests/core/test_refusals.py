@@ -8,33 +8,25 @@ import pytest
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.messages import (
-    BatchSpec,
-    IngestBatch,
-    MineSpec,
-    PoolSpec,
-    PredictSpec,
-    ScoreSpec,
-    SearchMode,
-    SearchSpec,
-    TrainSpec,
+from assay.server.core.labeling.messages import BatchSpec
+from assay.server.core.mining.messages import MineSpec, ScoreSpec
+from assay.server.core.mining.plan.terms import (
+    Combination,
+    Plan,
+    Quotas,
+    QuotaTerm,
+    ScoreTerm,
+    SelectTerm,
+    Shortlist,
+    Stochastic,
 )
-from assay.server.core.pool import NO_KEY
-from assay.server.core.terms import Combination, Plan, Quotas, QuotaTerm, ScoreTerm, SelectTerm, Shortlist, Stochastic
-from assay.server.core.types import (
-    AllOf,
-    AnyOf,
-    AttributeColumn,
-    BackboneWishes,
-    Compare,
-    Filter,
-    Metric,
-    ModelKind,
-    Not,
-    OnConflict,
-    OneOf,
-    SampleColumns,
-)
+from assay.server.core.models.messages import PredictSpec, TrainSpec
+from assay.server.core.pools.messages import IngestBatch, PoolSpec, SearchMode, SearchSpec
+from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.filters import AllOf, AnyOf, Compare, Filter, Not, OneOf
+from assay.server.core.records.models import BackboneWishes, ModelKind
+from assay.server.core.records.pools import Metric
+from assay.server.core.records.samples import AttributeColumn, OnConflict, SampleColumns
 from tests.core.kit import (
     POOL,
     House,

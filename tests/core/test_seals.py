@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay.server.core import frontiers
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason
-from assay.server.core.ports import SearchIndex
-from assay.server.core.terms import SelectTerm, Shortlist
-from assay.server.core.types import FloatArray, MaskArray, RowArray
+from assay.server.core.mining import frontiers
+from assay.server.core.mining.plan.terms import SelectTerm, Shortlist
+from assay.server.core.ports.search import SearchIndex
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from tests.core.kit import House, add, fill, make_pool, names, pool_of, refused, submit, train
 from tests.core.mining import mine, rows_of
 from tests.index.pools import clustered
@@ -53,7 +53,7 @@ def indexed(house: House) -> tuple[Assay, np.ndarray, Counted]:
     submit(core, {f"s{row}": "ant" if embeddings[row, 0] > 0 else "bee" for row in range(40)})
     train(core)
     pool = pool_of(core)
-    while core._background._index(pool):
+    while core._upkeep._index(pool):
         continue
     assert pool.snapshot.index is not None
     assert pool.snapshot.index.kind == "hnsw"
@@ -107,7 +107,7 @@ def test_new_samples_and_another_index_begin_a_new_frontier(indexed: tuple[Assay
     pool.publish_index(pool.snapshot.pool.space, again)
     seals(core)
     assert (counted.queries, again.queries) == (80, 40)
-    assert len(pool.frontiers._kept) <= frontiers.KEPT
+    assert len(pool.derived.get(frontiers.Frontiers)._kept) <= frontiers.KEPT
 
 
 def test_scorers_that_read_embeddings_see_the_frontier_only(indexed: tuple[Assay, np.ndarray, Counted]) -> None:

@@ -5,9 +5,10 @@ import pytest
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason
-from assay.server.core.messages import SearchMode, SearchResult, SearchSpec
-from assay.server.core.pool import NO_KEY
-from assay.server.core.types import Compare, HasId, Metric, State
+from assay.server.core.pools.messages import SearchMode, SearchResult, SearchSpec
+from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.filters import Compare, HasId
+from assay.server.core.records.pools import Metric, State
 from tests.core.kit import (
     POOL,
     House,
@@ -115,8 +116,8 @@ def indexed(house: House) -> Assay:
     opened = house.open()
     make_pool(opened)
     fill(opened, COUNT, step=100)
-    assert opened._background.index()
-    while opened._background.index():
+    assert opened._upkeep.index()
+    while opened._upkeep.index():
         pass
     return opened
 
@@ -140,7 +141,7 @@ def test_an_index_is_built_used_and_said(house: House, indexed: Assay) -> None:
 def test_rows_beyond_the_index_are_found_too(indexed: Assay) -> None:
     query = np.full((1, 4), 9, np.float32)
     add(indexed, names(COUNT, COUNT + 3), query + np.array([[0.1], [0.2], [0.3]], np.float32))
-    assert not indexed._background.index(), "so few are not worth an extension"
+    assert not indexed._upkeep.index(), "so few are not worth an extension"
     result = indexed.samples.search(POOL, SearchSpec(vectors_QD=query, k=5))
     assert not result.exact
     assert rows_of(result)[0][:3] == [COUNT, COUNT + 1, COUNT + 2]
@@ -149,7 +150,7 @@ def test_rows_beyond_the_index_are_found_too(indexed: Assay) -> None:
 
 def test_the_index_is_extended_when_much_is_new(indexed: Assay) -> None:
     add(indexed, names(COUNT, 2 * COUNT), vectors(COUNT, seed=3))
-    assert indexed._background.index()
+    assert indexed._upkeep.index()
     assert indexed.pools.get(POOL).indexed == 2 * COUNT
 
 
@@ -165,7 +166,7 @@ def test_what_is_deleted_or_filtered_out_is_not_found_through_the_index(indexed:
 
 def test_the_index_is_there_after_a_restart(house: House, indexed: Assay) -> None:
     core = house.open()
-    while core._background.index():
+    while core._upkeep.index():
         pass
     assert core.pools.get(POOL).indexed == COUNT
     assert not core.samples.search(POOL, SearchSpec(vectors_QD=vectors(1), k=5)).exact

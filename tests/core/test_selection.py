@@ -10,10 +10,12 @@ import pytest
 import assay.strategies
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason, RequestReplayed
-from assay.server.core.messages import MineSpec, ScoreSpec
-from assay.server.core.pool import NO_KEY
-from assay.server.core.terms import Plan, ScoreTerm, SelectTerm, Shortlist
-from assay.server.core.types import AllOf, AnyOf, Compare, HasId, Not, OneOf, State
+from assay.server.core.mining.messages import MineSpec, ScoreSpec
+from assay.server.core.mining.plan.terms import Plan, ScoreTerm, SelectTerm, Shortlist
+from assay.server.core.models.predictions import PredictionCache
+from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.filters import AllOf, AnyOf, Compare, HasId, Not, OneOf
+from assay.server.core.records.pools import State
 from assay.strategies import Candidates, Need, NoParams, Selection, Strategy, UnknownStrategy
 from tests.core.kit import (
     POOL,
@@ -321,7 +323,7 @@ def test_a_single_model_has_no_committee(extended: Assay) -> None:
     train(extended, members=4)
     head = pool_of(extended).snapshot.head
     assert head is not None
-    members = pool_of(extended).predictions.heads.member_probs(head.weights, embeddings)
+    members = pool_of(extended).derived.get(PredictionCache).heads.member_probs(head.weights, embeddings)
     spread = members.std(axis=0).mean(axis=1)
     open_rows = np.arange(20, 40)
     expected = open_rows[np.argsort(-spread[open_rows], kind="stable")][:3]

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from assay.server.core import spaced
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason
-from assay.server.core.messages import BatchSpec
-from assay.server.core.pool import NO_KEY
-from assay.server.core.terms import Plan, Quotas, QuotaTerm, Shortlist, ShortlistOrder
-from assay.server.core.types import AttributeColumn, Metric
+from assay.server.core.labeling.messages import BatchSpec
+from assay.server.core.mining.plan.terms import Plan, Quotas, QuotaTerm, Shortlist, ShortlistOrder
+from assay.server.core.mining.selection import spacing
+from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.pools import Metric
+from assay.server.core.records.samples import AttributeColumn
 from tests.core.kit import POOL, House, add, make_pool, names, refused, submit, vectors
 from tests.core.mining import mine, rows_of
 
@@ -139,15 +140,17 @@ def test_a_shortlist_full_of_copies_does_not_break_quotas_that_the_pool_can_meet
 
 def test_many_copies_are_passed_over_in_few_rounds(core: Assay, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exhausting 3,000 copies of one sample looks at ever more of them at once."""
-    monkeypatch.setattr(spaced, "LOOKED_AT_LEAST", 8)
+    monkeypatch.setattr(spacing, "LOOKED_AT_LEAST", 8)
     spots = np.zeros((3000, 4), np.float32)
     spots[-1, 0] = 5
     uniform = np.full((3000, 3), 1 / 3, np.float32)
     add(core, names(0, 3000), spots, predictions_NC=uniform)
     looked_at: list[int] = []
-    offer = spaced._Spaced.offer
+    offer = spacing._Spaced.offer
     monkeypatch.setattr(
-        spaced._Spaced, "offer", lambda self, batch, count: (looked_at.append(len(batch[0])), offer(self, batch, count))
+        spacing._Spaced,
+        "offer",
+        lambda self, batch, count: (looked_at.append(len(batch[0])), offer(self, batch, count)),
     )
     assert rows_of(mine(core, 2, "margin", near_duplicate_radius=RADIUS)) == [0, 2999]
     assert len(looked_at) < 12

@@ -11,9 +11,9 @@ import pytest
 import assay.strategies
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason
-from assay.server.core.messages import BatchSpec
-from assay.server.core.pool import NO_KEY
-from assay.server.core.terms import Plan, ScoreTerm, SelectTerm
+from assay.server.core.labeling.messages import BatchSpec
+from assay.server.core.mining.plan.terms import Plan, ScoreTerm, SelectTerm
+from assay.server.core.pools.pool import NO_KEY
 from assay.strategies import Candidates, Need, NoParams, Selection, Strategy
 from tests.core.kit import (
     POOL,

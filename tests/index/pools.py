@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from assay.server.core.types import FloatArray, MaskArray, Metric, RowArray, SegmentFile
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.server.core.records.pools import Metric
+from assay.server.core.records.samples import SegmentFile
 
 
 @dataclass(frozen=True)

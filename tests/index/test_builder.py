@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from assay.server.adapters.vector_index import FaissIndex, FaissIndexBuilder
-from assay.server.core.types import FloatArray, Metric, RowArray
+from assay.server.core.records.arrays import FloatArray, RowArray
+from assay.server.core.records.pools import Metric
 from tests.index.pools import Segment, as_stored, blocks_of, brute_force, clustered, cut
 
 DIMENSION = 16

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from assay.server.adapters.vector_index import BlockedExactSearch, FaissIndexBuilder
-from assay.server.core.types import FloatArray, MaskArray, Metric, RowArray
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.server.core.records.pools import Metric
 from tests.index.pools import as_stored, blocks_of, brute_force, clustered, cut, keys
 
 COUNT, DIMENSION = 30_000, 64

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.server.adapters.vector_index import BlockedExactSearch
-from assay.server.core.types import FloatArray, Metric
+from assay.server.core.records.arrays import FloatArray
+from assay.server.core.records.pools import Metric
 from tests.index.pools import as_stored, brute_force, clustered, cut
 
 METRICS = list(Metric)

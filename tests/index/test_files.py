@@ -14,7 +14,7 @@ import pytest
 from assay.server.adapters.vector_index import FaissIndex, FaissIndexBuilder
 from assay.server.adapters.vector_index.sidecar import Sidecar
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import Metric
+from assay.server.core.records.pools import Metric
 from tests.index.pools import as_stored, blocks_of, clustered, cut
 
 COUNT, DIMENSION = 400, 16

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from assay.server.adapters.torch_head import TorchHeads
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import HeadInfo, HeadWeights
+from assay.server.core.records.models import HeadInfo, HeadWeights
 
 HEADS = TorchHeads()
 Data = tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]

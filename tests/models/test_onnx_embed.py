@@ -11,7 +11,7 @@ from onnx import helper
 from assay.server.adapters.onnx_backbone import OnnxBackboneLoader
 from assay.server.adapters.onnx_backbone.batching import BatchLimits, by_length
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import BackboneWishes, Pooling
+from assay.server.core.records.models import BackboneWishes, Pooling
 from tests.models import onnx_factory as factory
 from tests.models.onnx_factory import FLOAT
 

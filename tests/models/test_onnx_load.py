@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from assay.server.adapters.onnx_backbone import OnnxBackboneLoader
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import BackboneWishes, Pooling
+from assay.server.core.records.models import BackboneWishes, Pooling
 from tests.models import onnx_factory as factory
 from tests.models.onnx_factory import FLOAT, INT64
 

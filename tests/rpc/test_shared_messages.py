@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.server.core.errors import Reason
-from assay.server.core.messages import QuotaView
-from assay.server.core.terms import (
+from assay.server.core.mining.messages import QuotaView
+from assay.server.core.mining.plan.terms import (
     Combination,
     Plan,
     Quotas,
@@ -18,7 +18,8 @@ from assay.server.core.terms import (
     ShortlistOrder,
     Stochastic,
 )
-from assay.server.core.types import AllOf, AnyOf, Compare, HasId, Not, OneOf, State
+from assay.server.core.records.filters import AllOf, AnyOf, Compare, HasId, Not, OneOf
+from assay.server.core.records.pools import State
 from assay.server.rpc.convert.plans import plan_message, quota_message, to_plan
 from assay.server.rpc.convert.structs import params, struct_message
 from assay.server.rpc.convert.types import filter_message, scalar, scalar_message, states, to_filter

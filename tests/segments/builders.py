@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from assay.server.core.ports import SampleSegment, SegmentStore, VectorSegment
-from assay.server.core.types import AttributeColumn, FloatArray, MaskArray, RowArray, SampleColumns, Scalar
+from assay.server.core.ports.segments import SampleSegment, SegmentStore, VectorSegment
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray, Scalar
+from assay.server.core.records.samples import AttributeColumn, SampleColumns
 
 POOL = 7
 

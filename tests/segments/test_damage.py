@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from assay.server.adapters.arrow import ArrowSegmentStore
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.ports import SampleSegment
-from assay.server.core.types import Compare, SampleColumns, SegmentFile
+from assay.server.core.ports.segments import SampleSegment
+from assay.server.core.records.filters import Compare
+from assay.server.core.records.samples import SampleColumns, SegmentFile
 from tests.segments.builders import POOL, attribute, embeddings, rows
 
 

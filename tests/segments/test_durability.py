@@ -14,7 +14,7 @@ import pytest
 from assay.server.adapters.arrow import ArrowSegmentStore
 from assay.server.adapters.arrow.errors import storage_error
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import SampleColumns, SegmentFile
+from assay.server.core.records.samples import SampleColumns, SegmentFile
 from tests.segments.builders import POOL, embeddings, files_below, keep_all, rows, samples, start_python, vectors
 
 # Writes pairs of files for ever and names each when it is complete.

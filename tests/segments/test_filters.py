@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.server.adapters.arrow import ArrowSegmentStore
-from assay.server.core.ports import SampleSegment
-from assay.server.core.types import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf, SampleColumns, Scalar
+from assay.server.core.ports.segments import SampleSegment
+from assay.server.core.records.arrays import Scalar
+from assay.server.core.records.filters import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf
+from assay.server.core.records.samples import SampleColumns
 from tests.segments.builders import attribute, samples
 
 OPERATORS = {

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from assay.server.adapters.arrow import ArrowSegmentStore
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import Compare, SampleColumns, SampleRecord
+from assay.server.core.records.filters import Compare
+from assay.server.core.records.samples import SampleColumns, SampleRecord
 from tests.segments.builders import POOL, attribute, embeddings, keep_all, rows, samples, vectors
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from assay.server.adapters.arrow import ArrowSegmentStore
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import SampleColumns, SampleRecord
+from assay.server.core.records.samples import SampleColumns, SampleRecord
 from tests.segments.builders import POOL, attribute, rows, samples
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

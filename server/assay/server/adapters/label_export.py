@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay.server.core.messages import LabelView
+from assay.server.core.labeling.messages import LabelView
 
 SCHEMA = pa.schema(
     [

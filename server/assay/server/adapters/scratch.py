@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import FloatArray
+from assay.server.core.records.arrays import FloatArray
 
 
 class ScratchSpace:

@@ -1,24 +1,26 @@
 """The domain put together: services over pools that are open."""
 
 import assay.strategies
-from assay.server.core.activation import Activation
-from assay.server.core.background import Background
-from assay.server.core.directory import PoolDirectory
-from assay.server.core.humble import HumbleThreads
-from assay.server.core.ingest import Ingest
-from assay.server.core.labeling import LabelingService
-from assay.server.core.leases import expire_due
+from assay.server.core.labeling.leases import expire_due
+from assay.server.core.labeling.service import LabelingService
 from assay.server.core.limits import Limits
-from assay.server.core.merging import Merger
-from assay.server.core.mining import MiningService
-from assay.server.core.models import ModelService
-from assay.server.core.opening import Opener
-from assay.server.core.operations import OperationService
-from assay.server.core.pools import PoolService
-from assay.server.core.ports import Ports
-from assay.server.core.presets import Registry
-from assay.server.core.samples import SampleService
-from assay.server.core.search import Search
+from assay.server.core.low_priority import LowPriorityExecutor
+from assay.server.core.mining.frontiers import Frontiers
+from assay.server.core.mining.plan.presets import Registry
+from assay.server.core.mining.service import MiningService
+from assay.server.core.models.activation import Activation
+from assay.server.core.models.predictions import PredictionCache
+from assay.server.core.models.service import ModelService
+from assay.server.core.operations.service import OperationService
+from assay.server.core.pools.directory import PoolDirectory
+from assay.server.core.pools.ingest import Ingest
+from assay.server.core.pools.merging import Merger
+from assay.server.core.pools.opening import Opener
+from assay.server.core.pools.samples import SampleService
+from assay.server.core.pools.search import Search
+from assay.server.core.pools.service import PoolService
+from assay.server.core.pools.upkeep import Upkeep
+from assay.server.core.ports.bundle import Ports
 
 __all__ = ["Assay", "Limits", "Ports"]
 
@@ -38,9 +40,10 @@ class Assay:
             ports.catalog,
             ports.segments,
             activation,
-            ports.heads,
-            ports.scratch,
-            Search(ports.exact),
+            {
+                PredictionCache: lambda: PredictionCache(ports.heads, ports.scratch),
+                Frontiers: lambda: Frontiers(Search(ports.exact)),
+            },
             ports.clock,
             limits.verify_bytes,
         )
@@ -73,15 +76,15 @@ class Assay:
         )
         self.mining = MiningService(directory, ports.catalog, ports.clock, limits, registry)
         self.labeling = LabelingService(directory, ports.catalog, ports.clock, limits, registry)
-        humble = HumbleThreads(2)
-        self._background = Background(
+        low_priority = LowPriorityExecutor(2)
+        self._upkeep = Upkeep(
             directory,
             ports.segments,
             ports.indexes,
-            Merger(ports.segments, limits.segment_bytes, humble.run),
-            humble,
+            Merger(ports.segments, limits.segment_bytes, low_priority.run),
+            low_priority,
             limits.quiet_seconds,
-            ports.clock,
+            lambda pool: expire_due(pool, ports.clock.now()) > 0,
             opener.unverified,
         )
 
@@ -103,7 +106,7 @@ class Assay:
 
     def start_background(self) -> None:
         """Starts merging, indexing and the ending of leases."""
-        self._background.start()
+        self._upkeep.start()
 
     def tick(self) -> None:
         """Ends the leases whose time ran out."""
@@ -112,6 +115,6 @@ class Assay:
 
     def close(self) -> None:
         """Stops background work and operations, and closes the catalog."""
-        self._background.close()
+        self._upkeep.close()
         self.operations.close()
         self._ports.catalog.close()

@@ -5,26 +5,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.limits import Limits
-from assay.server.core.messages import IngestBatch, PoolSpec, TrainSpec
-from assay.server.core.types import (
-    AllOf,
-    AnyOf,
-    AttributeColumn,
-    Compare,
-    Filter,
-    FloatArray,
-    HasId,
-    Metric,
-    Not,
-    OneOf,
-    PoolRecord,
-    SampleColumns,
-    Scalar,
-)
+from assay.server.core.records.arrays import FloatArray, Scalar
+from assay.server.core.records.filters import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf
+from assay.server.core.records.pools import Metric
 
 MAX_ID_BYTES = 256
 MAX_URI_BYTES = 2048
@@ -39,8 +24,7 @@ PROBABILITY_SLACK = 1e-3
 SMALLEST_SQUARE = 1e-30
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def name(value: str, what: str) -> str:
@@ -57,7 +41,7 @@ def name(value: str, what: str) -> str:
 
 def worker(value: str) -> str:
     """A worker. Raises AssayError(INVALID_ID)."""
-    if not 1 <= len(value.encode()) <= MAX_ID_BYTES or _CONTROL.search(value):
+    if not 1 <= len(value.encode()) <= MAX_ID_BYTES or CONTROL.search(value):
         raise AssayError(
             Reason.INVALID_ID, f"A worker is 1 to {MAX_ID_BYTES} bytes of text without control characters."
         )
@@ -78,7 +62,7 @@ def ids(values: Sequence[str], most: int) -> None:
     if len(values) > most:
         raise AssayError(Reason.TOO_LARGE, f"{len(values)} ids in one request; at most {most} are taken. Send several.")
     # One pass over all ids together; the culprit is looked for only if there is one.
-    if _CONTROL.search("".join(values)) or not all(values) or _longest(values) > MAX_ID_BYTES:
+    if CONTROL.search("".join(values)) or not all(values) or _longest(values) > MAX_ID_BYTES:
         raise _bad_id(values)
     if len(set(values)) < len(values):
         raise _repeated_id(values)
@@ -90,7 +74,7 @@ def _longest(values: Sequence[str]) -> int:
 
 
 def _bad_id(values: Sequence[str]) -> AssayError:
-    position = next(i for i, v in enumerate(values) if not 1 <= len(v.encode()) <= MAX_ID_BYTES or _CONTROL.search(v))
+    position = next(i for i, v in enumerate(values) if not 1 <= len(v.encode()) <= MAX_ID_BYTES or CONTROL.search(v))
     return AssayError(
         Reason.INVALID_ID,
         f"Id number {position} is empty, longer than {MAX_ID_BYTES} bytes or has control characters.",
@@ -102,25 +86,6 @@ def _repeated_id(values: Sequence[str]) -> AssayError:
     seen: set[str] = set()
     repeated = next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
     return AssayError(Reason.DUPLICATE_ID, f"The id {repeated!r} occurs twice in one request.", id=repeated)
-
-
-def pool_spec(spec: PoolSpec, limits: Limits) -> None:
-    """A pool to create. Raises AssayError(INVALID_NAME | INVALID_ARGUMENT | TOO_LARGE)."""
-    name(spec.pool_id, "pool")
-    if len(spec.class_names) > limits.max_classes:
-        raise AssayError(Reason.TOO_LARGE, f"{len(spec.class_names)} classes; at most {limits.max_classes}.")
-    if len(set(spec.class_names)) < len(spec.class_names):
-        raise AssayError(Reason.INVALID_ARGUMENT, "Class names must differ from each other.")
-    for class_name in spec.class_names:
-        if not 1 <= len(class_name.encode()) <= MAX_ID_BYTES or _CONTROL.search(class_name):
-            raise AssayError(
-                Reason.INVALID_ARGUMENT,
-                f"{class_name!r} is no class name: 1 to {MAX_ID_BYTES} bytes without control characters.",
-            )
-    if not 0 <= spec.dimension <= limits.max_dimension:
-        raise AssayError(
-            Reason.INVALID_ARGUMENT, f"The dimension is 0 (open) to {limits.max_dimension}, not {spec.dimension}."
-        )
 
 
 def size(value: int, most: int) -> int:
@@ -142,17 +107,6 @@ def ttl(value: float) -> float:
     if not (math.isfinite(value) and 1 <= value <= MAX_TTL):
         raise AssayError(Reason.INVALID_ARGUMENT, f"A lease lasts 1 second to 7 days, not {value} s.")
     return value
-
-
-def train_spec(spec: TrainSpec) -> None:
-    """A head to train. Raises AssayError(INVALID_ARGUMENT)."""
-    text(spec.display_name, "display_name", MAX_ID_BYTES)
-    if spec.l2 is not None and not (math.isfinite(spec.l2) and spec.l2 > 0):
-        raise AssayError(Reason.INVALID_ARGUMENT, f"l2 is a finite number above 0, not {spec.l2}.")
-    if not 1 <= spec.members <= 64:
-        raise AssayError(Reason.INVALID_ARGUMENT, f"A committee has 1 to 64 members, not {spec.members}.")
-    if not 2 <= spec.folds <= 20:
-        raise AssayError(Reason.INVALID_ARGUMENT, f"Cross-validation takes 2 to 20 folds, not {spec.folds}.")
 
 
 # --- arrays --------------------------------------------------------------------------------------------------------
@@ -245,114 +199,8 @@ def probabilities(probs_NC: FloatArray, classes: int) -> None:
         )
 
 
-# --- ingest --------------------------------------------------------------------------------------------------------
-
-
-def batch(given: IngestBatch, pool: PoolRecord, kinds: Mapping[str, str], limits: Limits) -> None:
-    """All of a batch but its embeddings. Raises AssayError, naming what is wrong and where."""
-    columns = given.columns
-    ids(columns.ids, limits.max_batch_rows)
-    count = len(columns.ids)
-    if (given.embeddings_ND is None) == (not columns.inputs):
-        raise AssayError(Reason.INVALID_ARGUMENT, "A batch has either embeddings or named inputs, and not both.")
-    if given.embeddings_ND is not None:
-        _same_count("embeddings", len(given.embeddings_ND), count)
-    if columns.uris is not None:
-        _same_count("uris", len(columns.uris), count)
-        _texts("uris", columns.uris, MAX_URI_BYTES)
-    if columns.payloads is not None:
-        _same_count("payloads", len(columns.payloads), count)
-        _payloads(columns.payloads, limits.max_payload_bytes)
-    text(columns.payload_media_type, "payload_media_type", MAX_ID_BYTES)
-    if given.labels is not None:
-        _same_count("labels", len(given.labels), count)
-        class_indices(given.labels, pool)
-    if columns.predictions_NC is not None:
-        _same_count("predictions", len(columns.predictions_NC), count)
-        probabilities(columns.predictions_NC, len(pool.class_names))
-    attributes(columns, kinds, limits)
-
-
-def class_indices(names: Sequence[str], pool: PoolRecord) -> np.ndarray:
-    """Index of each class name, -1 for "". Raises AssayError(UNKNOWN_CLASS)."""
-    index = {class_name: i for i, class_name in enumerate(pool.class_names)}
-    index[""] = -1
-    try:
-        return np.array([index[class_name] for class_name in names], np.int32)
-    except KeyError as error:
-        raise unknown_class(str(error.args[0]), pool) from None
-
-
-def unknown_class(class_name: str, pool: PoolRecord) -> AssayError:
-    """The error for a label outside the classes."""
-    known = ", ".join(pool.class_names[:20]) + (", ..." if len(pool.class_names) > 20 else "")
-    return AssayError(
-        Reason.UNKNOWN_CLASS,
-        f"{class_name!r} is no class of pool {pool.pool_id!r}; its classes are: {known or 'none'}.",
-        class_name=class_name,
-    )
-
-
-def _same_count(what: str, got: int, expected: int) -> None:
-    if got != expected:
-        raise AssayError(Reason.INVALID_ARGUMENT, f"The batch has {expected} ids but {got} {what}.", column=what)
-
-
-def _texts(what: str, values: Sequence[str], most: int) -> None:
-    if max(map(len, values)) * 4 <= most:
-        return
-    for position, value in enumerate(values):
-        if len(value.encode()) > most:
-            raise AssayError(
-                Reason.TOO_LARGE, f"Number {position} of {what} is longer than {most} bytes.", position=position
-            )
-
-
-def _payloads(values: Sequence[bytes], most: int) -> None:
-    if max(map(len, values)) > most:
-        position = next(i for i, value in enumerate(values) if len(value) > most)
-        raise AssayError(
-            Reason.TOO_LARGE,
-            f"Payload number {position} has {len(values[position])} bytes; at most {most} are kept. "
-            "Keep the sample elsewhere and give its uri.",
-            position=position,
-        )
-
-
-def attributes(columns: SampleColumns, kinds: Mapping[str, str], limits: Limits) -> None:
-    """Attributes of a batch. Raises AssayError(INVALID_NAME | ATTRIBUTE_TYPE_MISMATCH | NOT_FINITE | TOO_LARGE |
-    INVALID_ARGUMENT)."""
-    count = len(columns.ids)
-    if len(kinds.keys() | columns.attributes.keys()) > limits.max_attributes:
-        raise AssayError(Reason.TOO_LARGE, f"A pool has at most {limits.max_attributes} attributes.")
-    for attribute, column in columns.attributes.items():
-        if not _ATTRIBUTE.fullmatch(attribute):
-            raise AssayError(
-                Reason.INVALID_NAME,
-                f"{attribute!r} is no attribute name: a letter or '_', then up to 63 letters, digits or '_'.",
-                name=attribute,
-            )
-        _same_count(f"values of attribute {attribute!r}", len(column.values), count)
-        if column.present_N is not None:
-            _same_count(f"presence flags of attribute {attribute!r}", len(column.present_N), count)
-        if kinds.get(attribute, column.kind) != column.kind:
-            raise _wrong_kind(attribute, kinds[attribute], column.kind)
-        _attribute_values(attribute, column)
-
-
-def _attribute_values(attribute: str, column: AttributeColumn) -> None:
-    if column.kind == "string":
-        _texts(f"attribute {attribute!r}", [str(value) for value in column.values], MAX_TEXT_BYTES)
-    elif column.kind == "double" and not np.isfinite(_present_values(column)).all():
-        raise AssayError(Reason.NOT_FINITE, f"Attribute {attribute!r} has values that are not finite.", name=attribute)
-
-
-def _present_values(column: AttributeColumn) -> npt.NDArray[np.float64]:
-    values = np.asarray(column.values, np.float64)
-    return values if column.present_N is None else values[column.present_N]
-
-
-def _wrong_kind(attribute: str, expected: str, got: str) -> AssayError:
+def wrong_kind(attribute: str, expected: str, got: str) -> AssayError:
+    """The error for a value of another type than its attribute's."""
     return AssayError(
         Reason.ATTRIBUTE_TYPE_MISMATCH,
         f"Attribute {attribute!r} is of type {expected} in this pool, not {got}.",
@@ -407,4 +255,4 @@ def _comparable(attribute: str, kind: str, value: Scalar) -> None:
         raise AssayError(Reason.INVALID_FILTER, f"{attribute!r} cannot be compared with {value}.")
     numbers = {"int64", "double"}
     if got != kind and not {got, kind} <= numbers:
-        raise _wrong_kind(attribute, kind, got)
+        raise wrong_kind(attribute, kind, got)

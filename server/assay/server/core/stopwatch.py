@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+Timings = tuple[tuple[str, float], ...]  # (stage, seconds) in order
+
 
 class Stopwatch:
     """Time per stage, in order."""

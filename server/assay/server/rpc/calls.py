@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import RequestReplayed
-from assay.server.core.types import RequestKey
+from assay.server.core.records.requests import RequestKey
 from assay.server.rpc.convert.scalars import request_id
 from assay.server.rpc.execution import Lane, Lanes
 from assay.server.rpc.gate import Gate

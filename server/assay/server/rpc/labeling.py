@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from assay.server.core.messages import LabelView
+from assay.server.core.labeling.messages import LabelView
 from assay.server.rpc.calls import Edge, bind, request_key, streamed, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.labeling import (

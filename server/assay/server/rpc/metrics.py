@@ -8,8 +8,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from assay.server.core.errors import AssayError
-from assay.server.core.messages import PoolView
-from assay.server.core.types import LIVE_STATES, State
+from assay.server.core.pools.messages import PoolView
+from assay.server.core.records.pools import LIVE_STATES, State
 from assay.server.rpc.execution import Lanes
 from assay.server.rpc.gate import Gate
 from assay.v1 import types_pb2

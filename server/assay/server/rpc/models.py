@@ -7,7 +7,7 @@ from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
-from assay.server.core.messages import ModelView
+from assay.server.core.models.messages import ModelView
 from assay.server.rpc.calls import Context, Edge, bind, request_key, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.models import (

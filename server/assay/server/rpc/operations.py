@@ -6,7 +6,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import empty_pb2
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.messages import OperationView
+from assay.server.core.operations.messages import OperationView
 from assay.server.rpc.calls import Context, Edge, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.operations import operation_message

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from google.protobuf import empty_pb2
 
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
-from assay.server.core.types import OnConflict, RequestKey
+from assay.server.core.records.requests import RequestKey
+from assay.server.core.records.samples import OnConflict
 from assay.server.rpc.calls import Context, Edge, digest, reader, request_key, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.pools import (

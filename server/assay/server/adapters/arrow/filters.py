@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from assay.server.adapters.arrow.ids import IdLookup, numbers_of_mask
-from assay.server.core.types import AllOf, AnyOf, Compare, Filter, HasId, MaskArray, Not, OneOf, Scalar
+from assay.server.core.records.arrays import MaskArray, Scalar
+from assay.server.core.records.filters import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf
 
 ATTRIBUTE = "attribute:"
 

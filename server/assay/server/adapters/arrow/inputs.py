@@ -14,7 +14,7 @@ import pyarrow as pa
 from assay.server.adapters.arrow.header import Header, Run
 from assay.server.adapters.arrow.ipc import flat_array, numbers
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import MaskArray
+from assay.server.core.records.arrays import MaskArray
 
 INPUT = "input:"
 

@@ -15,8 +15,8 @@ from assay.server.adapters.arrow.inputs import kept_runs
 from assay.server.adapters.arrow.ipc import list_array, record_batch
 from assay.server.adapters.arrow.samples import PREDICTION, ROW, ArrowSampleSegment
 from assay.server.adapters.arrow.vectors import vector_batch
-from assay.server.core.ports import VectorSegment
-from assay.server.core.types import FloatArray, MaskArray, RowArray
+from assay.server.core.ports.segments import VectorSegment
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 
 Keep = Callable[[RowArray], MaskArray]
 Masks = Sequence[MaskArray]

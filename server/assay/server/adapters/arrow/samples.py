@@ -13,17 +13,9 @@ from assay.server.adapters.arrow.header import Header
 from assay.server.adapters.arrow.ids import HASHES, ORDER, HashIds, IdLookup, PositionArray, lookup_columns
 from assay.server.adapters.arrow.inputs import INPUT, input_columns, input_header, read_inputs
 from assay.server.adapters.arrow.ipc import list_array, matrix, numbers, record_batch
-from assay.server.core.types import (
-    AttributeColumn,
-    Filter,
-    FloatArray,
-    MaskArray,
-    RowArray,
-    SampleColumns,
-    SampleRecord,
-    Scalar,
-    SegmentFile,
-)
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray, Scalar
+from assay.server.core.records.filters import Filter
+from assay.server.core.records.samples import AttributeColumn, SampleColumns, SampleRecord, SegmentFile
 
 ROW, ID, URI = "row", "id", "uri"
 PAYLOAD, MEDIA_TYPE = "payload", "payload_media_type"

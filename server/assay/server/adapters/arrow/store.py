@@ -19,8 +19,9 @@ from assay.server.adapters.arrow.ipc import read_batch, write_batch
 from assay.server.adapters.arrow.samples import ArrowSampleSegment, sample_batch
 from assay.server.adapters.arrow.vectors import ArrowVectorSegment, vector_batch
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.ports import SampleSegment, VectorSegment
-from assay.server.core.types import FloatArray, MaskArray, RowArray, SampleColumns, SegmentFile
+from assay.server.core.ports.segments import SampleSegment, VectorSegment
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.server.core.records.samples import SampleColumns, SegmentFile
 
 _T = TypeVar("_T")
 

@@ -6,7 +6,8 @@ import pyarrow as pa
 from assay.server.adapters.arrow import header as headers
 from assay.server.adapters.arrow.header import Header
 from assay.server.adapters.arrow.ipc import list_array, matrix, numbers, record_batch
-from assay.server.core.types import FloatArray, RowArray, SegmentFile
+from assay.server.core.records.arrays import FloatArray, RowArray
+from assay.server.core.records.samples import SegmentFile
 
 ROW, EMBEDDING, LOGITS = "row", "embedding", "logits"
 

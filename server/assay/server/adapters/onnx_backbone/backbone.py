@@ -21,7 +21,8 @@ from assay.server.adapters.onnx_backbone.pooling import normalize_rows, pool
 from assay.server.adapters.onnx_backbone.problems import first_line
 from assay.server.adapters.onnx_backbone.signature import Signature
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import BackboneInfo, FloatArray
+from assay.server.core.records.arrays import FloatArray
+from assay.server.core.records.models import BackboneInfo
 
 
 class OnnxBackbone:

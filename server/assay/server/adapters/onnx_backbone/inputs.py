@@ -9,7 +9,7 @@ import numpy.typing as npt
 from assay.server.adapters.onnx_backbone.problems import shorten
 from assay.server.adapters.onnx_backbone.signature import Input, Signature
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import TensorSpec
+from assay.server.core.records.models import TensorSpec
 
 # What may be sent for each dtype of a graph: integers where no value can be lost, floats of any width.
 _ACCEPTED = {

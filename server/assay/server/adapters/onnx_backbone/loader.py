@@ -17,7 +17,7 @@ from assay.server.adapters.onnx_backbone.pooling import RANKS, default_pooling
 from assay.server.adapters.onnx_backbone.problems import first_line, invalid
 from assay.server.adapters.onnx_backbone.signature import Signature, read_signature
 from assay.server.core.errors import AssayError
-from assay.server.core.types import BackboneInfo, BackboneWishes, Pooling
+from assay.server.core.records.models import BackboneInfo, BackboneWishes, Pooling
 
 onnxruntime.disable_telemetry_events()
 

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from assay.server.core.types import FloatArray, Pooling
+from assay.server.core.records.arrays import FloatArray
+from assay.server.core.records.models import Pooling
 
 RANKS = {Pooling.NONE: 2, Pooling.MEAN: 3, Pooling.CLS: 3, Pooling.SPATIAL_MEAN: 4}
 _SMALLEST_NORM = 1e-12

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import onnxruntime
 
 from assay.server.adapters.onnx_backbone.problems import invalid
-from assay.server.core.types import BackboneWishes, TensorSpec
+from assay.server.core.records.models import BackboneWishes, TensorSpec
 
 _DTYPES = {
     "tensor(float)": "float32",

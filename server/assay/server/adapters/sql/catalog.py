@@ -18,7 +18,7 @@ from assay.server.adapters.sql.rows import RowPart
 from assay.server.adapters.sql.sqlite import open_sqlite
 from assay.server.adapters.sql.versions import identity, prepare
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.ports import CatalogTx
+from assay.server.core.ports.catalog import CatalogTx
 
 
 class SqlTx(PoolPart, RowPart, LeasePart, ModelPart, JournalPart):

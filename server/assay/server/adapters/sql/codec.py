@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from assay.server.core.types import BackboneInfo, HeadInfo, HeadMetrics, ModelKind, Pooling, TensorSpec
+from assay.server.core.records.models import BackboneInfo, HeadInfo, HeadMetrics, ModelKind, Pooling, TensorSpec
 
 Json = dict[str, Any]
 

@@ -9,7 +9,8 @@ from assay.server.adapters.sql.dialects import Dialect
 from assay.server.adapters.sql.schema import operations, requests
 from assay.server.adapters.sql.session import Session
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import OperationRecord, RequestKey
+from assay.server.core.records.operations import OperationRecord
+from assay.server.core.records.requests import RequestKey
 
 _OPERATION = select(operations).where(operations.c.operation_id == bindparam("of_operation"))
 _DELETE_OPERATION = delete(operations).where(operations.c.operation_id == bindparam("of_operation"))

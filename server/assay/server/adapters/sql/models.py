@@ -10,7 +10,7 @@ from assay.server.adapters.sql.dialects import Dialect
 from assay.server.adapters.sql.schema import activations, models
 from assay.server.adapters.sql.session import Session
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import ModelKind, ModelRecord
+from assay.server.core.records.models import ModelKind, ModelRecord
 
 _MODELS = select(models).where(models.c.pool_uid == bindparam("pool_uid")).order_by(models.c.number)
 _DELETE_MODEL = delete(models).where(

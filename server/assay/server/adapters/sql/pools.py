@@ -10,7 +10,8 @@ from assay.server.adapters.sql.dialects import Dialect
 from assay.server.adapters.sql.schema import attributes, models, operations, pools, segments
 from assay.server.adapters.sql.session import Session
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import Metric, PoolRecord, SegmentFile
+from assay.server.core.records.pools import Metric, PoolRecord
+from assay.server.core.records.samples import SegmentFile
 
 NUMBERS = {"epoch", "dimension", "next_fencing_token", "next_row"}
 NAMES = {"space", "backbone", "head"}

@@ -22,7 +22,8 @@ from sqlalchemy import (
 from assay.server.adapters.sql.dialects import Dialect, Upsert
 from assay.server.adapters.sql.schema import deleted_rows, excluded_rows, labels
 from assay.server.adapters.sql.session import Session
-from assay.server.core.types import LabelRecord, RowArray
+from assay.server.core.records.arrays import RowArray
+from assay.server.core.records.labels import LabelRecord
 
 ROW_KEY = ["pool_uid", "row"]
 LABEL_COLUMNS = [*ROW_KEY, "class_index", "worker", "create_time", "lease_id"]

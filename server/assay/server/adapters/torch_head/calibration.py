@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 
 from assay.server.adapters.torch_head.folds import IntArray
-from assay.server.core.types import HeadMetrics
+from assay.server.core.records.models import HeadMetrics
 
 BINS = 15
 _LOG_LIMIT = 3.0  # a temperature stays within e^-3 .. e^3

@@ -24,7 +24,8 @@ from assay.server.adapters.torch_head.training import (
     serving_fits,
 )
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import FloatArray, HeadInfo, HeadMetrics, HeadWeights
+from assay.server.core.records.arrays import FloatArray
+from assay.server.core.records.models import HeadInfo, HeadMetrics, HeadWeights
 
 # Logits of the classes with labels have mean 0, so their largest is at least 0: this is a probability below e^-30.
 UNSEEN_LOGIT = -30.0

@@ -3,7 +3,8 @@
 import torch
 
 from assay.server.adapters.torch_head.tensors import as_tensor
-from assay.server.core.types import FloatArray, HeadWeights
+from assay.server.core.records.arrays import FloatArray
+from assay.server.core.records.models import HeadWeights
 
 _BLOCK_BYTES = 4 << 20  # of embeddings that all members use while they are in the cache
 

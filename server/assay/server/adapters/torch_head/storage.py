@@ -7,7 +7,7 @@ from typing import BinaryIO
 import numpy as np
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import HeadWeights
+from assay.server.core.records.models import HeadWeights
 
 _MAGIC = b"assayhd1"
 _HEADER = struct.Struct("<8s4I")  # magic, members, dimension, classes, crc32 of what follows

@@ -8,7 +8,8 @@ import numpy as np
 from assay.server.adapters.vector_index.library import Index, faiss, shared_threads
 from assay.server.adapters.vector_index.measures import unit_vectors
 from assay.server.adapters.vector_index.sidecar import Sidecar
-from assay.server.core.types import FloatArray, MaskArray, Metric, RowArray
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.server.core.records.pools import Metric
 
 HNSW = "hnsw"
 IVF = "ivf"

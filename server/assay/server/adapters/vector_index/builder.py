@@ -12,8 +12,9 @@ from assay.server.adapters.vector_index.files import IndexFiles
 from assay.server.adapters.vector_index.growing import Blocks, are_held, fill, new_hnsw, new_ivf
 from assay.server.adapters.vector_index.library import CORES, Index, threads
 from assay.server.adapters.vector_index.sidecar import Sidecar
-from assay.server.core.ports import SearchIndex
-from assay.server.core.types import Metric, RowArray
+from assay.server.core.ports.search import SearchIndex
+from assay.server.core.records.arrays import RowArray
+from assay.server.core.records.pools import Metric
 
 MOST_DEAD = 0.2  # share of indexed rows that are gone, above which an index is built afresh
 MOST_GROWTH = 4  # times the count that an inverted file was laid out for, above which it is laid out afresh

@@ -6,8 +6,9 @@ import numpy as np
 
 from assay.server.adapters.vector_index.measures import Bounds, Measure, Positions, measure_for, unit_vectors
 from assay.server.adapters.vector_index.nearest import Nearest
-from assay.server.core.ports import VectorSegment
-from assay.server.core.types import FloatArray, MaskArray, Metric, RowArray
+from assay.server.core.ports.segments import VectorSegment
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.server.core.records.pools import Metric
 
 Block = tuple[FloatArray, RowArray, MaskArray | None]
 

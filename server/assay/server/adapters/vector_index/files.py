@@ -16,7 +16,7 @@ import xxhash
 from assay.server.adapters.vector_index.library import Index, faiss
 from assay.server.adapters.vector_index.sidecar import Sidecar
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import Metric
+from assay.server.core.records.pools import Metric
 
 SIDECAR = "index.json"
 CHUNK = 1 << 22  # bytes

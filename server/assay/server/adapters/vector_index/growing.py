@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from assay.server.adapters.vector_index.library import Index, faiss, faiss_metric
-from assay.server.core.types import FloatArray, MaskArray, Metric, RowArray
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.server.core.records.pools import Metric
 
 Blocks = Callable[[], Iterator[tuple[RowArray, FloatArray]]]
 

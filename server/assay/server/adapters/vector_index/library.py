@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from assay.server.core.types import Metric
+from assay.server.core.records.pools import Metric
 
 # Untyped on purpose: the stubs that FAISS ships know neither its Python additions nor the constructors it replaces.
 faiss: Any = importlib.import_module("faiss")

@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from assay.server.core.types import FloatArray, Metric
+from assay.server.core.records.arrays import FloatArray
+from assay.server.core.records.pools import Metric
 
 UNIT = 2.0**-24  # rounding unit of float32
 TINY = 1.2e-38  # smallest normal float32: bounds what underflow can lose in one product

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from assay.server.core.types import FloatArray, RowArray
+from assay.server.core.records.arrays import FloatArray, RowArray
 
 NO_ROW = np.iinfo(np.int64).max  # sorts behind every row
 

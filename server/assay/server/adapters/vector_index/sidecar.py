@@ -8,7 +8,7 @@ from typing import Any
 import xxhash
 
 from assay.server.adapters.vector_index.library import faiss
-from assay.server.core.types import Metric
+from assay.server.core.records.pools import Metric
 
 FORMAT = 1
 

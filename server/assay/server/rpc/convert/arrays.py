@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.types import FloatArray
+from assay.server.core.records.arrays import FloatArray
 from assay.v1 import types_pb2
 
 _F16, _F32, _F64 = np.dtype("<f2"), np.dtype("<f4"), np.dtype("<f8")

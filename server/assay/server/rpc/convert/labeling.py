@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.messages import BatchResult, BatchSpec, LabelView, LeaseView, SubmitResult, SubmitSpec
+from assay.server.core.labeling.messages import BatchResult, BatchSpec, LabelView, LeaseView, SubmitResult, SubmitSpec
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.mining import MAX_PREDICTIONS
 from assay.server.rpc.convert.plans import plan_message, quota_message, to_plan

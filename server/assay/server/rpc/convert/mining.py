@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from assay.server.core.messages import (
+from assay.server.core.mining.messages import (
     CostEstimate,
     MineResult,
     MineSpec,
@@ -11,7 +11,7 @@ from assay.server.core.messages import (
     ScoreSpec,
     StrategyView,
 )
-from assay.server.core.types import FloatArray
+from assay.server.core.records.arrays import FloatArray
 from assay.server.rpc.convert.arrays import matrix_message
 from assay.server.rpc.convert.plans import plan_message, quota_message, to_plan
 from assay.server.rpc.convert.scalars import bounded, duration_message

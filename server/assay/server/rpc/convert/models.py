@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.messages import ModelView, PredictResult, PredictSpec, TrainSpec
-from assay.server.core.types import BackboneInfo, BackboneWishes, HeadInfo, ModelKind, Pooling, TensorSpec
+from assay.server.core.models.messages import ModelView, PredictResult, PredictSpec, TrainSpec
+from assay.server.core.records.models import BackboneInfo, BackboneWishes, HeadInfo, ModelKind, Pooling, TensorSpec
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.arrays import dtype_message, matrix_message, to_matrix, to_tensors
 from assay.server.rpc.convert.scalars import bounded, choice, finite, timestamp_message

@@ -4,8 +4,8 @@ from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 
-from assay.server.core.messages import OperationView, Progress
-from assay.server.core.types import OperationRecord
+from assay.server.core.operations.messages import OperationView, Progress
+from assay.server.core.records.operations import OperationRecord
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.scalars import duration_message, timestamp_message
 from assay.server.rpc.errors import operation_failure

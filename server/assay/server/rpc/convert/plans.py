@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.messages import QuotaView
-from assay.server.core.terms import (
+from assay.server.core.mining.messages import QuotaView
+from assay.server.core.mining.plan.terms import (
     Combination,
     Plan,
     Quotas,

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.messages import (
+from assay.server.core.pools.messages import (
     AddResult,
     DeleteResult,
     IngestBatch,
@@ -17,7 +17,9 @@ from assay.server.core.messages import (
     SearchResult,
     SearchSpec,
 )
-from assay.server.core.types import AttributeColumn, FloatArray, MaskArray, Metric, OnConflict, SampleColumns, State
+from assay.server.core.records.arrays import FloatArray, MaskArray
+from assay.server.core.records.pools import Metric, State
+from assay.server.core.records.samples import AttributeColumn, OnConflict, SampleColumns
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.arrays import to_matrix, to_tensors
 from assay.server.rpc.convert.scalars import bounded, choice, timestamp_message

@@ -4,8 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.messages import PickView, Provenance, SampleView, Timings
-from assay.server.core.types import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf, Scalar, State
+from assay.server.core.mining.messages import PickView, Provenance
+from assay.server.core.pools.messages import SampleView
+from assay.server.core.records.arrays import Scalar
+from assay.server.core.records.filters import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf
+from assay.server.core.records.pools import State
+from assay.server.core.stopwatch import Timings
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.scalars import choice, duration_message
 from assay.v1 import types_pb2

@@ -1,0 +1,1 @@
+"""Leased batches out, labels in. Imports mining and below."""

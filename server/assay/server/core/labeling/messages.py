@@ -1,0 +1,79 @@
+"""What the labeling service is asked and what it answers."""
+
+from dataclasses import dataclass
+
+from assay.server.core.mining.messages import PickView, Provenance, QuotaView
+from assay.server.core.mining.plan.terms import Plan
+from assay.server.core.records.filters import Filter
+from assay.server.core.records.labels import LeaseRecord
+from assay.server.core.stopwatch import Timings
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSpec:
+    """A batch to lease, for ttl seconds. plan None means "margin", or "random" where not every sample that may be
+    picked has a prediction yet."""
+
+    worker: str
+    size: int
+    plan: Plan | None = None
+    filter: Filter | None = None
+    ttl: float = 900.0
+    seed: int = 0
+    payload: bool = True
+    predictions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseView:
+    """A lease with the ids of the samples it still holds."""
+
+    record: LeaseRecord
+    sample_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """A leased batch."""
+
+    lease: LeaseView
+    picks: tuple[PickView, ...]
+    plan: Plan
+    provenance: Provenance
+    timings: Timings
+    quotas: tuple[QuotaView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitSpec:
+    """Labels handed in: (sample id, class name). lease "" for labels from elsewhere."""
+
+    worker: str
+    labels: tuple[tuple[str, str], ...]
+    lease: str = ""
+    fencing_token: int = 0
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitResult:
+    """What became of labels."""
+
+    stored: int
+    unchanged: int
+    lease_remaining: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelView:
+    """A stored label."""
+
+    sample_id: str
+    row: int
+    class_name: str
+    class_index: int
+    worker: str
+    create_time: float
+    lease: str
+    uri: str = ""

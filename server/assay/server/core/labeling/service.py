@@ -1,0 +1,290 @@
+"""Labeling: leased batches out, labels in."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from assay.server.core import checks
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.labeling.leases import add, check_in_lease, expire_due, free, held, lease_not_found, shrink, view
+from assay.server.core.labeling.messages import BatchResult, BatchSpec, LabelView, LeaseView, SubmitResult, SubmitSpec
+from assay.server.core.labeling.submission import Submission
+from assay.server.core.limits import Limits
+from assay.server.core.mining import description
+from assay.server.core.mining.frontiers import Frontiers
+from assay.server.core.mining.messages import PickView
+from assay.server.core.mining.plan import binding
+from assay.server.core.mining.plan import checks as plan_checks
+from assay.server.core.mining.plan.binding import BoundPlan
+from assay.server.core.mining.plan.presets import Registry
+from assay.server.core.mining.plan.terms import Plan
+from assay.server.core.mining.selection.run import Picks, Selection
+from assay.server.core.models.predictions import PredictionCache
+from assay.server.core.pools import checks as pool_checks
+from assay.server.core.pools.directory import PoolDirectory
+from assay.server.core.pools.pool import Change, Pool, rows_array
+from assay.server.core.pools.snapshot import Snapshot
+from assay.server.core.ports.catalog import Catalog
+from assay.server.core.ports.machine import Clock
+from assay.server.core.records.labels import LabelRecord, LeaseRecord
+from assay.server.core.records.pools import State
+from assay.server.core.records.requests import RequestKey
+from assay.server.core.stopwatch import Stopwatch
+from assay.strategies import StrategyError
+
+# Attempts to reserve before giving up: from the second on, selections of the pool wait for each other.
+RESERVE_ATTEMPTS = 8
+
+
+class LabelingService:
+    """Hands out samples under leases and takes labels."""
+
+    def __init__(
+        self, pools: PoolDirectory, catalog: Catalog, clock: Clock, limits: Limits, registry: Registry
+    ) -> None:
+        self._pools = pools
+        self._catalog = catalog
+        self._clock = clock
+        self._limits = limits
+        self._registry = registry
+
+    def next_batch(self, pool_id: str, spec: BatchSpec, key: RequestKey) -> BatchResult:
+        """Picks samples and leases them, all or none.
+
+        Raises:
+            AssayError: POOL_EXHAUSTED, NEED_MISSING, INVALID_PLAN, ...; CONFLICT where other workers kept taking the
+            picks.
+            RequestReplayed: the batch was leased before under the same key.
+        """
+        pool = self._pools.get(pool_id)
+        checks.worker(spec.worker)
+        checks.size(spec.size, self._limits.max_batch_picks)
+        checks.ttl(spec.ttl)
+        expire_due(pool, self._clock.now())
+        try:
+            return self._lease_batch(pool, spec, key)
+        except (AssayError, StrategyError):
+            # The same request may have been answered before the pool became what it is now.
+            pool.check_replay(key)
+            raise
+
+    def _lease_batch(self, pool: Pool, spec: BatchSpec, key: RequestKey) -> BatchResult:
+        watch = Stopwatch()
+        with watch.stage("snapshot"):
+            plan = spec.plan or _default_plan(pool, pool.snapshot)
+            bound = binding.bind(plan, spec.filter, self._registry)
+        if not bound.quick:
+            # A long selection must not make others wait: it is tried without the lock first.
+            result = self._attempt(pool, spec, bound, key, watch)
+            if result is not None:
+                return result
+        with watch.stage("queue"):
+            pool.selection_lock.acquire()
+        try:
+            for _ in range(RESERVE_ATTEMPTS):
+                result = self._attempt(pool, spec, bound, key, watch)
+                if result is not None:
+                    return result
+        finally:
+            pool.selection_lock.release()
+        raise AssayError(Reason.CONFLICT, "Other workers kept taking the samples that were picked. Try again.")
+
+    def _attempt(
+        self, pool: Pool, spec: BatchSpec, bound: BoundPlan, key: RequestKey, watch: Stopwatch
+    ) -> BatchResult | None:
+        """One selection and reservation; None where somebody else was faster."""
+        snapshot = pool.snapshot
+        plan_checks.fits(bound.plan, snapshot)
+        predictions, frontiers = pool.derived.get(PredictionCache), pool.derived.get(Frontiers)
+        selection = Selection(snapshot, bound, spec.seed, predictions, frontiers, self._limits, watch)
+        chosen = selection.run(spec.size, allow_fewer=True)
+        with watch.stage("describe"):
+            views = description.describe(
+                snapshot, chosen, predictions, payload=spec.payload, predictions=spec.predictions
+            )
+        try:
+            with watch.stage("reserve"), pool.change(key) as change:
+                result = self._reserve(change, spec, chosen, views, bound, watch)
+        except _Taken:
+            return None
+        return replace(result, timings=watch.timings)
+
+    def _reserve(
+        self,
+        change: Change,
+        spec: BatchSpec,
+        chosen: Picks,
+        views: tuple[PickView, ...],
+        bound: BoundPlan,
+        watch: Stopwatch,
+    ) -> BatchResult:
+        before, uid = change.before, change.before.pool.uid
+        if (before.states.at(chosen.rows) != State.UNLABELED).any():
+            raise _Taken
+        now, rows = self._clock.now(), np.sort(chosen.rows)
+        token = before.pool.next_fencing_token
+        lease = LeaseRecord(
+            lease_id=f"{token:x}-{secrets.token_hex(8)}",
+            worker=spec.worker,
+            fencing_token=token,
+            create_time=now,
+            expire_time=now + spec.ttl,
+            state="live",
+            rows=tuple(rows.tolist()),
+        )
+        change.tx.add_lease(uid, lease)
+        change.mark(rows, State.LEASED)
+        add(change, lease, now)
+        change.replace_pool(next_fencing_token=token + 1)
+        by_row = {pick.sample.row: pick.sample.record.id for pick in views}
+        ids = tuple(by_row[row] for row in lease.rows)
+        result = BatchResult(LeaseView(lease, ids), views, bound.plan, chosen.provenance, watch.timings, chosen.quotas)
+        change.answer(result)
+        return result
+
+    def lease(self, pool_id: str, lease_id: str) -> LeaseView:
+        """A lease, live or ended. Raises AssayError(LEASE_NOT_FOUND)."""
+        pool = self._pools.get(pool_id)
+        expire_due(pool, self._clock.now())
+        with self._catalog.reading() as tx:
+            record = tx.lease(pool.snapshot.pool.uid, lease_id)
+        if record is None:
+            raise lease_not_found(lease_id)
+        return view(pool.snapshot, record)
+
+    def leases(self, pool_id: str, worker: str, after_token: int, limit: int) -> list[LeaseView]:
+        """Live leases by fencing token."""
+        pool = self._pools.get(pool_id)
+        expire_due(pool, self._clock.now())
+        snapshot = pool.snapshot
+        live = sorted(
+            (
+                lease
+                for lease in snapshot.leases.values()
+                if lease.fencing_token > after_token and worker in ("", lease.worker)
+            ),
+            key=lambda lease: lease.fencing_token,
+        )
+        return [view(snapshot, lease) for lease in live[:limit]]
+
+    def renew(self, pool_id: str, lease_id: str, fencing_token: int, ttl: float, key: RequestKey) -> LeaseView:
+        """Moves the end of a live lease to ttl seconds from now. Raises AssayError(LEASE_NOT_FOUND | LEASE_FOREIGN |
+        LEASE_EXPIRED | LEASE_DONE)."""
+        pool = self._pools.get(pool_id)
+        checks.ttl(ttl)
+        with pool.change(key) as change:
+            now = self._clock.now()
+            lease = replace(self._held(change, lease_id, fencing_token), expire_time=now + ttl)
+            change.tx.renew_lease(change.before.pool.uid, lease_id, lease.expire_time)
+            add(change, lease, now)
+            result = view(change.before, lease)
+            change.answer(result)
+        return result
+
+    def release(
+        self,
+        pool_id: str,
+        lease_id: str,
+        fencing_token: int,
+        sample_ids: Sequence[str],
+        reason: str,
+        exclude: bool,
+        key: RequestKey,
+    ) -> LeaseView:
+        """Gives samples of a lease back (all, if none is named), or sets them aside. Raises as renew, and
+        AssayError(SAMPLE_NOT_FOUND | LEASE_FOREIGN) for samples that it does not hold."""
+        pool = self._pools.get(pool_id)
+        checks.text(reason, "reason", checks.MAX_REASON_BYTES)
+        if sample_ids:
+            checks.ids(sample_ids, checks.MAX_IDS)
+            sample_ids = pool.prepare_ids(sample_ids)
+        with pool.change(key) as change:
+            lease = self._held(change, lease_id, fencing_token)
+            uid = change.before.pool.uid
+            rows = change.before.require(sample_ids) if sample_ids else rows_array(lease.rows)
+            check_in_lease(change.before, lease, rows)
+            change.tx.drop_lease_rows(uid, lease_id, rows.tolist(), reason)
+            if exclude:
+                change.tx.exclude_rows(uid, rows, lease.worker, reason)
+            free(change, rows, State.EXCLUDED if exclude else State.UNLABELED)
+            result = view(change.before, shrink(change, lease, rows))
+            change.answer(result)
+        return result
+
+    def submit(self, pool_id: str, spec: SubmitSpec, key: RequestKey) -> SubmitResult:
+        """Stores labels, all or none; see Submission."""
+        pool = self._pools.get(pool_id)
+        checks.worker(spec.worker)
+        ids: Sequence[str] = [sample_id for sample_id, _ in spec.labels]
+        checks.ids(ids, checks.MAX_IDS)
+        ids = pool.prepare_ids(ids)
+        # Samples of a lease that has run out are free for labels from elsewhere.
+        expire_due(pool, self._clock.now())
+        with pool.change(key) as change:
+            result = Submission(change, spec, ids, self._clock.now()).store()
+            change.answer(result)
+        return result
+
+    def labels(self, pool_id: str, worker: str, class_name: str, after_row: int, limit: int) -> list[LabelView]:
+        """Labels by row. Raises AssayError(UNKNOWN_CLASS)."""
+        pool = self._pools.get(pool_id)
+        record = pool.snapshot.pool
+        names = record.class_names
+        if class_name and class_name not in names:
+            raise pool_checks.unknown_class(class_name, record)
+        class_index = names.index(class_name) if class_name else -1
+        views: list[LabelView] = []
+        # A damaged file hides its samples: a short page must still mean that no label follows.
+        while len(views) < limit:
+            wanted = limit - len(views)
+            with self._catalog.reading() as tx:
+                records = tx.labels(
+                    record.uid, after_row=after_row, limit=wanted, worker=worker, class_index=class_index
+                )
+            # Taken after the labels, so that it knows every sample that has one.
+            views += _label_views(pool.snapshot, records)
+            if len(records) < wanted:
+                break
+            after_row = records[-1].row
+        return views
+
+    def _held(self, change: Change, lease_id: str, fencing_token: int) -> LeaseRecord:
+        return held(change, self._clock.now(), lease_id, fencing_token)
+
+
+class _Taken(Exception):
+    """Somebody else reserved one of the picks first."""
+
+
+def _default_plan(pool: Pool, snapshot: Snapshot) -> Plan:
+    """ "margin" where the model predicts all that may be picked, else "random"."""
+    predictions = pool.derived.get(PredictionCache).of(snapshot)
+    if predictions is None:
+        return Plan(preset="random")
+    if predictions.source.name == "head":
+        return Plan(preset="margin")
+    unknown = snapshot.mask((State.UNLABELED,)) & ~predictions.known(snapshot)
+    return Plan(preset="random" if unknown.any() else "margin")
+
+
+def _label_views(snapshot: Snapshot, records: list[LabelRecord]) -> list[LabelView]:
+    samples = {
+        sample.row: sample.record
+        for sample in snapshot.describe(rows_array([record.row for record in records]), payload=False, attributes=False)
+    }
+    return [
+        LabelView(
+            sample_id=samples[record.row].id,
+            row=record.row,
+            class_name=snapshot.pool.class_names[record.class_index],
+            class_index=record.class_index,
+            worker=record.worker,
+            create_time=record.create_time,
+            lease=record.lease,
+            uri=samples[record.row].uri,
+        )
+        for record in records
+        if record.row in samples  # a damaged file hides its samples
+    ]

@@ -1,0 +1,118 @@
+"""Stores submitted labels, all or none."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.labeling.leases import check_in_lease, held, shrink
+from assay.server.core.labeling.messages import SubmitResult, SubmitSpec
+from assay.server.core.pools import checks as pool_checks
+from assay.server.core.pools.ingest import sample_leased
+from assay.server.core.pools.pool import Change
+from assay.server.core.records.arrays import MaskArray, RowArray
+from assay.server.core.records.labels import LabelRecord, LeaseRecord
+from assay.server.core.records.pools import State
+
+
+class Submission:
+    """One request's labels within one change.
+
+    Args:
+        change: the change that stores them.
+        spec: the labels; ids are checked already.
+        ids: the ids of the labels, prepared.
+        now: seconds since the Unix epoch.
+    """
+
+    def __init__(self, change: Change, spec: SubmitSpec, ids: Sequence[str], now: float) -> None:
+        self._change = change
+        self._spec = spec
+        self._ids = ids
+        self._now = now
+
+    def store(self) -> SubmitResult:
+        """Stores the labels.
+
+        Raises:
+            AssayError: SAMPLE_NOT_FOUND, UNKNOWN_CLASS; LABEL_EXISTS for another class without overwrite;
+            LEASE_NOT_FOUND,
+                LEASE_EXPIRED, LEASE_FOREIGN, LEASE_DONE; SAMPLE_LEASED for labels from elsewhere.
+        """
+        rows, classes = self._resolve()
+        unchanged = self._already_so(rows, classes)
+        fresh_rows, fresh_classes = rows[~unchanged], classes[~unchanged]
+        lease = self._lease_of(fresh_rows, all_unchanged=bool(unchanged.all()))
+        if lease is not None:
+            self._take_from(lease, fresh_rows)
+        self._write(fresh_rows, fresh_classes)
+        left = self._change.after.leases.get(self._spec.lease)
+        return SubmitResult(
+            stored=len(fresh_rows),
+            unchanged=int(unchanged.sum()),
+            lease_remaining=len(left.rows) if left else 0,
+            epoch=self._change.epoch,
+        )
+
+    def _resolve(self) -> tuple[RowArray, npt.NDArray[np.int32]]:
+        before = self._change.before
+        names = [class_name for _, class_name in self._spec.labels]
+        if "" in names:
+            raise pool_checks.unknown_class("", before.pool)
+        classes = pool_checks.class_indices(names, before.pool)
+        return before.require(self._ids), classes
+
+    def _already_so(self, rows: RowArray, classes: npt.NDArray[np.int32]) -> MaskArray:
+        """Labels that are stored already. Raises AssayError(LABEL_EXISTS) for another class without overwrite."""
+        stored = self._change.before.classes.at(rows).astype(np.int32, copy=False)
+        differs = (stored >= 0) & (stored != classes)
+        if differs.any() and not self._spec.overwrite:
+            position = int(np.flatnonzero(differs)[0])
+            sample_id, class_name = self._spec.labels[position]
+            raise AssayError(
+                Reason.LABEL_EXISTS,
+                f"Sample {sample_id!r} already has the label "
+                f"{self._change.before.pool.class_names[int(stored[position])]!r}, not {class_name!r}. "
+                "Submit with overwrite to replace it.",
+                id=sample_id,
+            )
+        same: MaskArray = stored == classes
+        return same
+
+    def _lease_of(self, rows: RowArray, *, all_unchanged: bool) -> LeaseRecord | None:
+        """The lease that the labels come under, None for labels from elsewhere and for labels that change nothing, so
+        that a repeated submission under a lease that is done by now succeeds."""
+        before = self._change.before
+        if not self._spec.lease:
+            states = before.states.at(rows)
+            leased = np.flatnonzero(states == State.LEASED)
+            if len(leased):
+                raise sample_leased(before.ids(rows[leased[:1]])[0], len(leased))
+            return None
+        if all_unchanged:
+            return None
+        lease = held(self._change, self._now, self._spec.lease, self._spec.fencing_token)
+        if lease.worker != self._spec.worker:
+            raise AssayError(
+                Reason.LEASE_FOREIGN,
+                f"Lease {lease.lease_id!r} belongs to worker {lease.worker!r}, not {self._spec.worker!r}.",
+                lease=lease.lease_id,
+            )
+        return lease
+
+    def _take_from(self, lease: LeaseRecord, rows: RowArray) -> None:
+        # A label that replaces one of the same request's lease is no longer in the lease: only unlabeled rows are.
+        under_lease = rows[self._change.before.states.at(rows) != State.LABELED]
+        check_in_lease(self._change.before, lease, under_lease)
+        self._change.tx.drop_lease_rows(self._change.before.pool.uid, lease.lease_id, under_lease.tolist(), "")
+        shrink(self._change, lease, under_lease)
+
+    def _write(self, rows: RowArray, classes: npt.NDArray[np.int32]) -> None:
+        records = [
+            LabelRecord(row, class_index, self._spec.worker, self._now, self._spec.lease)
+            for row, class_index in zip(rows.tolist(), classes.tolist(), strict=True)
+        ]
+        self._change.tx.put_labels(self._change.before.pool.uid, records)
+        self._change.mark(rows, State.LABELED)
+        self._change.classify(rows, classes)

@@ -1,0 +1,1 @@
+"""Which samples are worth labeling: plan, supply of arrays, scores, shortlists, selection. Imports models and below."""

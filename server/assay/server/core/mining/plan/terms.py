@@ -1,0 +1,115 @@
+"""The parts of a plan. All are immutable; the wire converts from and to them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from assay.server.core.records.arrays import Scalar
+from assay.server.core.records.filters import Filter
+
+
+class Combination(StrEnum):
+    """How scores become one utility."""
+
+    PRODUCT = "product"
+    RANK_SUM = "rank_sum"
+
+
+class ShortlistOrder(StrEnum):
+    """From which order a shortlist takes the first."""
+
+    TOP = "top"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTerm:
+    """One score of a plan; strength is its exponent in the product, or its weight in the sum of ranks."""
+
+    strategy: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stochastic:
+    """Noise on the utility; beta says how sharply chances follow it."""
+
+    kind: Literal["power", "softmax", "softrank"] = "power"
+    beta: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shortlist:
+    """How many candidates reach the selector: exactly one of size, per_pick and neighbors is above 0. `neighbors` of
+    each labeled sample make the shortlist of SEALS; `order` is that of the others."""
+
+    size: int = 0
+    per_pick: int = 0
+    order: ShortlistOrder = ShortlistOrder.TOP
+    neighbors: int = 0
+
+    @property
+    def by_utility(self) -> bool:
+        """Whether it is cut after the scores, by them; the others are cut before."""
+        return not self.neighbors and self.order is ShortlistOrder.TOP
+
+    def keep(self, picks: int) -> int:
+        """How many it keeps for so many picks, where it counts."""
+        return max(picks, self.size or self.per_pick * picks)
+
+
+@dataclass(frozen=True, slots=True)
+class SelectTerm:
+    """The selector of a plan."""
+
+    strategy: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaTerm:
+    """Bounds for the samples of one group; a target is a share of the picks."""
+
+    value: Scalar
+    minimum: int = 0
+    maximum: int | None = None
+    target: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """Bounds by the value of an attribute, or, where `attribute` is empty, by the class that the model predicts."""
+
+    quotas: tuple[QuotaTerm, ...]
+    attribute: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to mine. Before expansion `preset` may stand for the rest; after it, it is kept as a name only.
+
+    Attributes:
+        filter: which samples may be picked.
+        scores, combination: what makes the utility.
+        stochastic: noise on it.
+        shortlist: cuts the candidates.
+        select: chooses the picks.
+        exploration: share of the picks drawn at random.
+        quotas: bounds by group.
+        near_duplicate_radius: picks are farther apart than this (L2), if it is above 0.
+        query: ids of samples that targeted strategies look for more of.
+    """
+
+    preset: str = ""
+    filter: Filter | None = None
+    scores: tuple[ScoreTerm, ...] = ()
+    shortlist: Shortlist | None = None
+    select: SelectTerm | None = None
+    exploration: float = 0.0
+    combination: Combination = Combination.PRODUCT
+    stochastic: Stochastic | None = None
+    quotas: Quotas | None = None
+    near_duplicate_radius: float = 0.0
+    query: tuple[str, ...] = ()

@@ -1,0 +1,266 @@
+"""Gives strategies the arrays that they need, and says before anything is computed what cannot be given."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.limits import Limits
+from assay.server.core.models.predictions import PredictionCache, Predictions, probabilities
+from assay.server.core.pools.snapshot import ActiveHead, Snapshot
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.strategies import Candidates, Need, Strategy
+from assay.strategies.base import optional_needs
+from assay.strategies.candidates import ArraySource
+
+OF_PREDICTIONS = frozenset({Need.LOGITS, Need.PROBS})
+OF_HEAD = frozenset({Need.HEAD_WEIGHTS, Need.HEAD_BIAS})
+# What is made of the model's predictions or weights.
+OF_MODEL = OF_PREDICTIONS | OF_HEAD | {Need.LABELED_PROBS, Need.MEMBER_PROBS}
+SERVED = OF_MODEL | {Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS, Need.LABELED_CLASSES, Need.QUERY_EMBEDDINGS}
+
+# Asks for predictions besides strategies.
+QUOTAS = "quotas"
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """Arrays over the rows of a snapshot. `query` names samples that targeted strategies look for more of."""
+
+    snapshot: Snapshot
+    cache: PredictionCache
+    limits: Limits
+    query: tuple[str, ...] = ()
+
+    def check(self, strategy: Strategy) -> None:
+        """Raises AssayError(NEED_MISSING | MODEL_NOT_STOCHASTIC) for what cannot be given."""
+        name, needs = strategy.name, strategy.needs
+        if beyond := needs - SERVED:
+            raise _beyond(name, beyond)
+        if needs & (OF_PREDICTIONS | {Need.LABELED_PROBS}):
+            source = self.require_source(name).source
+            if Need.LOGITS in needs and Need.PROBS not in needs and source.need is not Need.LOGITS:
+                raise _no_logits(name, source.name)
+        if Need.MEMBER_PROBS in needs and self._members() < 2:
+            raise _not_stochastic(name)
+        if needs & OF_HEAD and self.snapshot.head is None:
+            raise _no_head(name, needs & OF_HEAD)
+
+    def predictions(self) -> Predictions | None:
+        """Predictions of the best source, None where nothing predicts."""
+        return self.cache.of(self.snapshot)
+
+    def require_source(self, asker: str) -> Predictions:
+        """Predictions of the best source. Raises AssayError(NEED_MISSING) where nothing predicts."""
+        predictions = self.predictions()
+        if predictions is None:
+            raise _no_predictions(asker)
+        return predictions
+
+    def require_predictions(self, asker: str, mask_N: MaskArray) -> Predictions:
+        """Predictions of all masked rows. Raises AssayError(NEED_MISSING)."""
+        predictions = self.require_source(asker)
+        if predictions.complete(self.snapshot):
+            return predictions
+        unknown = mask_N & ~predictions.known(self.snapshot)
+        if unknown.any():
+            raise _some_unpredicted(asker, predictions.source.name, int(np.count_nonzero(unknown)))
+        return predictions
+
+    def candidates(self, rows: RowArray, strategy: Strategy, conditioned: RowArray) -> Candidates:
+        """Candidates of some rows, with just the arrays that the strategy needs or can use.
+
+        `conditioned` are the rows that the LABELED_* arrays describe: labeled, leased or picked already. Where the
+        strategy needs predictions for them, those without one are left out.
+        """
+        if Need.LABELED_PROBS in strategy.needs:
+            conditioned = conditioned[self.require_source(strategy.name).known(self.snapshot)[conditioned]]
+        if strategy.needs & OF_PREDICTIONS:
+            self.require_predictions(strategy.name, _mask(rows, self.snapshot.row_count))
+        makers = self._makers(rows, conditioned)
+        optional = {need for need in optional_needs(strategy) & SERVED if self._has(need, rows, conditioned)}
+        wanted = strategy.needs | optional
+        if wanted & OF_PREDICTIONS:
+            # PROBS is met by LOGITS too, so the source's own will do for either.
+            wanted = (wanted - OF_PREDICTIONS) | {self.require_source(strategy.name).source.need}
+        return Candidates(len(rows), {need: makers[need] for need in wanted}, keys_N=rows)
+
+    def _makers(self, rows: RowArray, conditioned: RowArray) -> dict[Need, ArraySource]:
+        values = partial(self._values, rows)
+        return {
+            Need.LOGITS: values,
+            Need.PROBS: values,
+            Need.EMBEDDINGS: partial(self.embeddings, rows),
+            Need.MEMBER_PROBS: partial(self._member_probs, rows),
+            Need.LABELED_EMBEDDINGS: partial(self.embeddings, conditioned),
+            Need.LABELED_CLASSES: partial(self._classes, conditioned),
+            Need.LABELED_PROBS: partial(self._labeled_probs, conditioned),
+            Need.QUERY_EMBEDDINGS: self._query_embeddings,
+            Need.HEAD_WEIGHTS: self._head_weights,
+            Need.HEAD_BIAS: self._head_bias,
+        }
+
+    def _has(self, need: Need, rows: RowArray, conditioned: RowArray) -> bool:
+        """Whether an array can be given to those that can do without it."""
+        known = self._all_known
+        checks: dict[Need, Callable[[], bool]] = {
+            Need.LOGITS: lambda: known(rows, Need.LOGITS),
+            Need.PROBS: lambda: known(rows),
+            Need.EMBEDDINGS: lambda: self._fits(rows),
+            Need.MEMBER_PROBS: lambda: self._members() > 1 and self._fits(rows) and self._members_fit(rows),
+            Need.LABELED_EMBEDDINGS: lambda: self._fits(conditioned),
+            Need.LABELED_CLASSES: lambda: True,
+            Need.LABELED_PROBS: lambda: known(conditioned),
+            Need.QUERY_EMBEDDINGS: lambda: bool(self.query),
+            Need.HEAD_WEIGHTS: lambda: self.snapshot.head is not None,
+            Need.HEAD_BIAS: lambda: self.snapshot.head is not None,
+        }
+        return checks[need]()
+
+    def _all_known(self, rows: RowArray, kind: Need | None = None) -> bool:
+        predictions = self.predictions()
+        if predictions is None or kind not in (None, predictions.source.need):
+            return False
+        return predictions.complete(self.snapshot) or bool(predictions.known(self.snapshot)[rows].all())
+
+    def embeddings(self, rows: RowArray) -> FloatArray:
+        """Embeddings of rows. Raises AssayError(INVALID_PLAN) for more than may be held at once."""
+        if not self._fits(rows):
+            raise self._too_large(len(rows) * self.snapshot.pool.dimension * 4, "embeddings")
+        return self.snapshot.gather(rows)
+
+    def rows_within(self, most_bytes: int, strategy: Strategy, most: int) -> int:
+        """How many rows of the larger arrays that a strategy reads may be held at once; at least 1."""
+        read = strategy.needs | optional_needs(strategy)
+        pool, per_row = self.snapshot.pool, 0
+        if read & {Need.EMBEDDINGS, Need.MEMBER_PROBS}:
+            per_row = 4 * pool.dimension
+        if Need.MEMBER_PROBS in read:
+            per_row += 4 * self._members() * len(pool.class_names)
+        return max(1, min(most, min(most_bytes, self.limits.max_selector_bytes) // max(per_row, 1)))
+
+    def _fits(self, rows: RowArray) -> bool:
+        return len(rows) * self.snapshot.pool.dimension * 4 <= self.limits.max_selector_bytes
+
+    def _members_fit(self, rows: RowArray) -> bool:
+        return self._member_bytes(rows) <= self.limits.max_selector_bytes
+
+    def _member_bytes(self, rows: RowArray) -> int:
+        return self._members() * len(rows) * len(self.snapshot.pool.class_names) * 4
+
+    def _too_large(self, needed: int, what: str) -> AssayError:
+        return AssayError(
+            Reason.INVALID_PLAN,
+            f"The plan would hold {needed:,} bytes of {what} at once, more than "
+            f"{self.limits.max_selector_bytes:,}. Give it a shortlist or a filter.",
+            bytes=needed,
+        )
+
+    def _values(self, rows: RowArray) -> FloatArray:
+        predictions = self.predictions()
+        assert predictions is not None  # require_predictions
+        values_NC: FloatArray = predictions.values(self.snapshot)[rows]
+        return values_NC
+
+    def _labeled_probs(self, rows: RowArray) -> FloatArray:
+        predictions = self.predictions()
+        assert predictions is not None  # check
+        return probabilities(predictions.source, predictions.values(self.snapshot)[rows])
+
+    def _classes(self, rows: RowArray) -> np.ndarray:
+        return self.snapshot.classes.at(rows).astype(np.int64)
+
+    def _query_embeddings(self) -> FloatArray:
+        return self.embeddings(self.snapshot.require(self.query))
+
+    def _member_probs(self, rows: RowArray) -> FloatArray:
+        if not self._members_fit(rows):
+            raise self._too_large(self._member_bytes(rows), "members' probabilities")
+        return self.cache.heads.member_probs(self._head().weights, self.embeddings(rows))
+
+    def _head_weights(self) -> FloatArray:
+        """Of the first member, whose logits the pool is scored with; the temperature is in them already."""
+        return np.ascontiguousarray(self._head().weights.weights_KDC[0].T)
+
+    def _head_bias(self) -> FloatArray:
+        return np.ascontiguousarray(self._head().weights.bias_KC[0])
+
+    def _head(self) -> ActiveHead:
+        assert self.snapshot.head is not None  # check
+        return self.snapshot.head
+
+    def _members(self) -> int:
+        head = self.snapshot.head
+        return 0 if head is None else len(head.weights.weights_KDC)
+
+
+def _mask(rows: RowArray, count: int) -> MaskArray:
+    mask_N = np.zeros(count, np.bool_)
+    mask_N[rows] = True
+    return mask_N
+
+
+def _asker(strategy: str) -> str:
+    return "A quota by predicted class" if strategy == QUOTAS else f"The strategy {strategy!r}"
+
+
+def _no_predictions(strategy: str) -> AssayError:
+    return AssayError(
+        Reason.NEED_MISSING,
+        f"{_asker(strategy)} needs class probabilities, and nothing predicts yet. Label samples of at least two "
+        "classes and train a head, push predictions with the samples, or use a strategy without this need "
+        "(random, k_center).",
+        need="probs",
+        strategy=strategy,
+    )
+
+
+def _no_logits(strategy: str, source: str) -> AssayError:
+    return AssayError(
+        Reason.NEED_MISSING,
+        f"The strategy {strategy!r} needs logits, and the source {source!r} gives probabilities only. Train a head.",
+        need="logits",
+        strategy=strategy,
+    )
+
+
+def _no_head(strategy: str, needs: frozenset[Need]) -> AssayError:
+    return AssayError(
+        Reason.NEED_MISSING,
+        f"The strategy {strategy!r} needs {', '.join(sorted(needs))}: the weights of a linear head, and the pool has "
+        "none. Label samples of at least two classes and train one.",
+        needs=",".join(sorted(needs)),
+        strategy=strategy,
+    )
+
+
+def _beyond(strategy: str, needs: frozenset[Need]) -> AssayError:
+    return AssayError(
+        Reason.NEED_MISSING,
+        f"The strategy {strategy!r} needs {', '.join(sorted(needs))}, which this server cannot compute. "
+        "Choose another strategy.",
+        needs=",".join(sorted(needs)),
+        strategy=strategy,
+    )
+
+
+def _not_stochastic(strategy: str) -> AssayError:
+    return AssayError(
+        Reason.MODEL_NOT_STOCHASTIC,
+        f"The strategy {strategy!r} compares members of a committee, and the current model is a single one. "
+        "Train a head with members of 2 or more, and activate it.",
+        strategy=strategy,
+    )
+
+
+def _some_unpredicted(strategy: str, source: str, count: int) -> AssayError:
+    return AssayError(
+        Reason.NEED_MISSING,
+        f"{_asker(strategy)} needs class probabilities, and {count} of the candidates have none from the source "
+        f"{source!r}. Train a head, push predictions for them, or filter them out.",
+        need="probs",
+        strategy=strategy,
+        missing=count,
+    )

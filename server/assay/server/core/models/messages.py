@@ -1,0 +1,56 @@
+"""What the model service is asked and what it answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from assay.server.core.records.arrays import FloatArray
+from assay.server.core.records.models import ModelRecord
+from assay.server.core.stopwatch import Timings
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A model version as it is now."""
+
+    record: ModelRecord
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSpec:
+    """A head to train; l2 None chooses it by cross-validation."""
+
+    display_name: str = ""
+    l2: float | None = None
+    balanced: bool = False
+    members: int = 1
+    folds: int = 5
+    seed: int = 0
+    activate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PredictSpec:
+    """What to predict: exactly one of ids, embeddings_ND and inputs. head "" means the active one."""
+
+    ids: tuple[str, ...] = ()
+    embeddings_ND: FloatArray | None = None
+    inputs: Mapping[str, npt.NDArray[Any]] | None = None
+    head: str = ""
+    embeddings: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PredictResult:
+    """Class probabilities and embeddings. source: "head", "backbone", "pushed" or "none"."""
+
+    probs_NC: FloatArray | None
+    embeddings_ND: FloatArray | None
+    class_names: tuple[str, ...]
+    head: str
+    source: str
+    space: str
+    timings: Timings

@@ -1,0 +1,112 @@
+"""Class probabilities for samples of a pool, or for fresh embeddings or inputs."""
+
+import numpy as np
+
+from assay.server.core import checks
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.models.messages import PredictResult, PredictSpec
+from assay.server.core.models.predictions import HeadSource, PredictionCache, probabilities, softmax, source_of
+from assay.server.core.pools.pool import Pool
+from assay.server.core.pools.snapshot import ActiveHead, Snapshot
+from assay.server.core.ports.models import Heads
+from assay.server.core.records.arrays import FloatArray
+from assay.server.core.stopwatch import Stopwatch
+
+MAX_ROWS = 10_000
+
+
+class Prediction:
+    """Answers Predict."""
+
+    def __init__(self, heads: Heads) -> None:
+        self._heads = heads
+
+    def run(self, pool: Pool, snapshot: Snapshot, spec: PredictSpec, head: ActiveHead | None) -> PredictResult:
+        """Predicts with a given head, or with the best source of the pool.
+
+        Raises:
+            AssayError: INVALID_ARGUMENT; SAMPLE_NOT_FOUND; DIMENSION_MISMATCH, NOT_FINITE; NO_BACKBONE, INPUTS_INVALID,
+                INFERENCE_FAILED; NEED_MISSING where nothing predicts and no embeddings were asked for.
+        """
+        given = (bool(spec.ids), spec.embeddings_ND is not None, bool(spec.inputs))
+        if sum(given) != 1:
+            raise AssayError(Reason.INVALID_ARGUMENT, "Predict for samples, embeddings or inputs: give exactly one.")
+        watch = Stopwatch()
+        if spec.ids:
+            probs_NC, embeddings_ND, source = self._stored(pool, snapshot, spec, head, watch)
+        else:
+            probs_NC, embeddings_ND, source = self._fresh(snapshot, spec, head, watch)
+        if probs_NC is None and not spec.embeddings:
+            raise AssayError(
+                Reason.NEED_MISSING,
+                "Nothing predicts here yet. Label samples of at least two classes and train a head, or ask for "
+                "embeddings.",
+                need="probs",
+            )
+        chosen = head.record.model_id if head else snapshot.pool.head
+        return PredictResult(
+            probs_NC=probs_NC,
+            embeddings_ND=embeddings_ND if spec.embeddings else None,
+            class_names=snapshot.pool.class_names,
+            head=chosen if source == "head" else "",
+            source=source,
+            space=snapshot.pool.space,
+            timings=watch.timings,
+        )
+
+    def _stored(
+        self, pool: Pool, snapshot: Snapshot, spec: PredictSpec, head: ActiveHead | None, watch: Stopwatch
+    ) -> tuple[FloatArray | None, FloatArray, str]:
+        checks.ids(spec.ids, MAX_ROWS)
+        rows = snapshot.require(spec.ids)
+        embeddings_ND = snapshot.gather(rows)
+        with watch.stage("predict"):
+            source = source_of(snapshot, self._heads, head)
+            if source is None:
+                return None, embeddings_ND, "none"
+            if isinstance(source, HeadSource):
+                # A few rows cost less than the whole pool, and another head's cache would push out the active one's.
+                return self._apply(source, embeddings_ND), embeddings_ND, source.name
+            predictions = pool.derived.get(PredictionCache).of(snapshot)
+            assert predictions is not None
+            if not predictions.known(snapshot)[rows].all():
+                return None, embeddings_ND, "none"
+            values_NC = predictions.values(snapshot)[rows]
+        return probabilities(source, values_NC), embeddings_ND, source.name
+
+    def _fresh(
+        self, snapshot: Snapshot, spec: PredictSpec, head: ActiveHead | None, watch: Stopwatch
+    ) -> tuple[FloatArray | None, FloatArray, str]:
+        with watch.stage("embed"):
+            embeddings_ND, logits_NC = self._embed(snapshot, spec)
+        with watch.stage("predict"):
+            chosen = head or snapshot.head
+            if chosen is not None:
+                source = HeadSource(chosen.record.model_id, chosen.weights, self._heads)
+                return self._apply(source, embeddings_ND), embeddings_ND, source.name
+            if logits_NC is not None:
+                return softmax(logits_NC), embeddings_ND, "backbone"
+        return None, embeddings_ND, "none"
+
+    def _embed(self, snapshot: Snapshot, spec: PredictSpec) -> tuple[FloatArray, FloatArray | None]:
+        pool = snapshot.pool
+        if spec.embeddings_ND is not None:
+            _check_count(len(spec.embeddings_ND))
+            return checks.embeddings(spec.embeddings_ND, pool.dimension, pool.metric), None
+        if snapshot.backbone is None or spec.inputs is None:
+            raise AssayError(
+                Reason.NO_BACKBONE, f"Pool {pool.pool_id!r} has no active backbone. Upload and activate one."
+            )
+        _check_count(snapshot.backbone.runtime.check_inputs(spec.inputs))
+        embeddings_ND, logits_NC = snapshot.backbone.runtime.embed(spec.inputs)
+        return checks.embeddings(embeddings_ND, pool.dimension, pool.metric), logits_NC
+
+    def _apply(self, source: HeadSource, embeddings_ND: FloatArray) -> FloatArray:
+        logits_NC = np.empty((len(embeddings_ND), source.weights.bias_KC.shape[1]), np.float32)
+        self._heads.logits(source.weights, embeddings_ND, logits_NC)
+        return softmax(logits_NC)
+
+
+def _check_count(count: int) -> None:
+    if not 1 <= count <= MAX_ROWS:
+        raise AssayError(Reason.INVALID_ARGUMENT, f"Predict for 1 to {MAX_ROWS} samples at once, not {count}.")

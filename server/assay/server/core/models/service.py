@@ -1,0 +1,287 @@
+"""Models: upload, list, activate, roll back, delete, train, predict."""
+
+import math
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from assay.server.core import checks
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.limits import Limits
+from assay.server.core.models.activation import Activation
+from assay.server.core.models.messages import ModelView, PredictResult, PredictSpec, TrainSpec
+from assay.server.core.models.predicting import Prediction
+from assay.server.core.operations.messages import OperationView
+from assay.server.core.operations.service import OperationService, Task, Work
+from assay.server.core.pools.directory import PoolDirectory
+from assay.server.core.pools.pool import NO_KEY, Pool
+from assay.server.core.pools.snapshot import Snapshot
+from assay.server.core.ports.catalog import Catalog
+from assay.server.core.ports.machine import Clock
+from assay.server.core.ports.models import BackboneLoader, Heads
+from assay.server.core.ports.segments import SegmentStore
+from assay.server.core.records.models import BackboneWishes, ModelKind, ModelRecord
+from assay.server.core.records.requests import RequestKey
+
+EncodeModel = Callable[[ModelView], bytes]
+
+
+class ModelService:
+    """The model versions of each pool."""
+
+    def __init__(
+        self,
+        pools: PoolDirectory,
+        catalog: Catalog,
+        segments: SegmentStore,
+        backbones: BackboneLoader,
+        heads: Heads,
+        activation: Activation,
+        operations: OperationService,
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
+        self._pools = pools
+        self._catalog = catalog
+        self._segments = segments
+        self._backbones = backbones
+        self._heads = heads
+        self._activation = activation
+        self._operations = operations
+        self._clock = clock
+        self._limits = limits
+        self._prediction = Prediction(heads)
+
+    # --- versions --------------------------------------------------------------------------------------------------
+
+    def upload(
+        self,
+        pool_id: str,
+        model_id: str,
+        display_name: str,
+        wishes: BackboneWishes,
+        chunks: Iterable[bytes],
+        size_bytes: int,
+        sha256: str,
+        key: RequestKey,
+    ) -> ModelView:
+        """Stores a backbone once it has passed its warm-up.
+
+        Raises:
+            AssayError: MODEL_INVALID, MODEL_EXISTS, TOO_LARGE, INVALID_NAME, STORAGE_FULL.
+        """
+        pool = self._pools.get(pool_id)
+        pool.check_replay(key)
+        model_id = checks.name(model_id or f"backbone-{secrets.token_hex(4)}", "model")
+        checks.text(display_name, "display_name", checks.MAX_ID_BYTES)
+        self._refuse_size(size_bytes)
+        self._refuse_existing(pool.snapshot, model_id)
+        uid = pool.snapshot.pool.uid
+        file, size, digest = self._segments.write_model(uid, model_id, self._bounded(chunks, size_bytes))
+        try:
+            if sha256 and sha256.lower() != digest:
+                raise _invalid(f"The file arrived with SHA-256 {digest}, not {sha256}. Send it again.")
+            if size != size_bytes:
+                raise _invalid(f"{size} bytes arrived of the {size_bytes} announced. Send the whole file.")
+            backbone = self._backbones.load(self._segments.model_path(file), wishes, digest)
+            _refuse_classes(pool.snapshot, backbone.classes)
+            record = ModelRecord(model_id, ModelKind.BACKBONE, display_name, self._clock.now(), file, backbone.info)
+            with pool.change(key) as change:
+                change.tx.add_model(uid, record)
+                result = ModelView(record, active=False)
+                change.answer(result)
+        except BaseException:
+            self._segments.discard([file])
+            raise
+        return result
+
+    def _refuse_size(self, size_bytes: int) -> None:
+        if not 1 <= size_bytes <= self._limits.max_model_bytes:
+            raise AssayError(
+                Reason.TOO_LARGE, f"A backbone has 1 to {self._limits.max_model_bytes:,} bytes, not {size_bytes:,}."
+            )
+
+    def _refuse_existing(self, snapshot: Snapshot, model_id: str) -> None:
+        with self._catalog.reading() as tx:
+            if any(model.model_id == model_id for model in tx.models(snapshot.pool.uid)):
+                raise AssayError(
+                    Reason.MODEL_EXISTS,
+                    f"The pool already has a model {model_id!r}. Choose another id.",
+                    model=model_id,
+                )
+
+    def _bounded(self, chunks: Iterable[bytes], size_bytes: int) -> Iterator[bytes]:
+        received = 0
+        for chunk in chunks:
+            received += len(chunk)
+            if received > size_bytes:
+                raise _invalid(f"More than the {size_bytes} bytes announced arrived.")
+            yield chunk
+
+    def get(self, pool_id: str, model_id: str) -> ModelView:
+        """A model version. Raises AssayError(MODEL_NOT_FOUND)."""
+        snapshot = self._pools.get(pool_id).snapshot
+        return _view(snapshot, self._record(snapshot, model_id))
+
+    def list(self, pool_id: str, kind: ModelKind | None, after: str, limit: int) -> "list[ModelView]":
+        """Model versions, newest first, those after a model id."""
+        snapshot = self._pools.get(pool_id).snapshot
+        with self._catalog.reading() as tx:
+            newest = [model for model in reversed(tx.models(snapshot.pool.uid)) if kind in (None, model.kind)]
+        ids = [model.model_id for model in newest]
+        start = ids.index(after) + 1 if after in ids else 0
+        return [_view(snapshot, model) for model in newest[start : start + limit]]
+
+    def delete(self, pool_id: str, model_id: str, key: RequestKey) -> None:
+        """Deletes a version that is not active, with its embedding space. Raises AssayError(MODEL_NOT_FOUND |
+        MODEL_ACTIVE)."""
+        pool = self._pools.get(pool_id)
+        with pool.change(key) as change:
+            uid = change.before.pool.uid
+            record = self._record(change.before, model_id)
+            if _view(change.before, record).active:
+                raise AssayError(
+                    Reason.MODEL_ACTIVE, f"Model {model_id!r} is active. Activate another one first.", model=model_id
+                )
+            files = [file.file for file in change.tx.segments(uid) if file.space == model_id]
+            change.tx.remove_segments(uid, files)
+            change.tx.delete_model(uid, model_id)
+            change.answer(None)
+        self._segments.discard([record.file, *files])
+
+    def _record(self, snapshot: Snapshot, model_id: str) -> ModelRecord:
+        with self._catalog.reading() as tx:
+            for model in tx.models(snapshot.pool.uid):
+                if model.model_id == model_id:
+                    return model
+        raise AssayError(
+            Reason.MODEL_NOT_FOUND,
+            f"Pool {snapshot.pool.pool_id!r} has no model {model_id!r}. List its models.",
+            model=model_id,
+        )
+
+    # --- the current model -----------------------------------------------------------------------------------------
+
+    def activate(self, pool_id: str, model_id: str, key: RequestKey, encode: EncodeModel) -> OperationView:
+        """Starts making a version the active one. Raises AssayError(MODEL_NOT_FOUND | MODEL_SPACE_MISMATCH |
+        INPUTS_NOT_KEPT)."""
+        pool = self._pools.get(pool_id)
+        pool.check_replay(key)
+        record = self._record(pool.snapshot, model_id)
+        self._activation.check(pool.snapshot, record)
+
+        def work(task: Task) -> bytes:
+            self._activation.run(pool, record, task)
+            return encode(_view(pool.snapshot, record))
+
+        return self._start("activate_model", pool, key, work)
+
+    def rollback(self, pool_id: str, kind: ModelKind, key: RequestKey, encode: EncodeModel) -> OperationView:
+        """Starts activating the version that was active before. Raises AssayError(NOTHING_TO_ROLL_BACK)."""
+        pool = self._pools.get(pool_id)
+        pool.check_replay(key)
+        return self.activate(pool_id, self._activation.previous(pool.snapshot, kind), key, encode)
+
+    def train(self, pool_id: str, spec: TrainSpec, key: RequestKey, encode: EncodeModel) -> OperationView:
+        """Starts training a head on the labels. Raises AssayError(INVALID_ARGUMENT | TOO_FEW_CLASSES)."""
+        pool = self._pools.get(pool_id)
+        pool.check_replay(key)
+        _check_train_spec(spec)
+        _require_two_classes(pool.snapshot)
+
+        def work(task: Task) -> bytes:
+            record = self._train(pool, spec, task)
+            if spec.activate:
+                self._activation.run(pool, record, task)
+            return encode(_view(pool.snapshot, record))
+
+        return self._start("train_head", pool, key, work)
+
+    def _start(self, kind: str, pool: Pool, key: RequestKey, work: Work) -> OperationView:
+        task = self._operations.prepare(kind, pool.snapshot.pool.pool_id)
+        with pool.change(key) as change:
+            self._operations.record(change.tx, task)
+            change.answer(task.view)
+        return self._operations.launch(task, work)
+
+    def _train(self, pool: Pool, spec: TrainSpec, task: Task) -> ModelRecord:
+        snapshot = pool.snapshot
+        rows = snapshot.labeled_rows
+        weights, info = self._heads.train(
+            snapshot.gather(rows),
+            snapshot.classes.at(rows).astype(np.int32),
+            len(snapshot.pool.class_names),
+            space=snapshot.pool.space,
+            l2=spec.l2,
+            balanced=spec.balanced,
+            members=spec.members,
+            folds=spec.folds,
+            seed=spec.seed,
+            progress=lambda done, total: task.report("train", done, total),
+            stop=task.stopped,
+        )
+        model_id = f"head-{secrets.token_hex(4)}"
+        uid = snapshot.pool.uid
+        file, _, _ = self._segments.write_model(uid, model_id, [self._heads.encode(weights)])
+        record = ModelRecord(model_id, ModelKind.HEAD, spec.display_name, self._clock.now(), file, info)
+        try:
+            with pool.change(NO_KEY) as change:
+                change.tx.add_model(uid, record)
+        except BaseException:
+            self._segments.discard([file])
+            raise
+        return record
+
+    # --- prediction ------------------------------------------------------------------------------------------------
+
+    def predict(self, pool_id: str, spec: PredictSpec) -> PredictResult:
+        """Class probabilities for samples of the pool, or for fresh embeddings or inputs; see Prediction.run."""
+        pool = self._pools.get(pool_id)
+        snapshot = pool.snapshot
+        head = None
+        if spec.head and (snapshot.head is None or spec.head != snapshot.head.record.model_id):
+            record = self._record(snapshot, spec.head)
+            self._activation.check_head(snapshot, record)
+            head = self._activation.load_head(record)
+        return self._prediction.run(pool, snapshot, spec, head)
+
+
+def _view(snapshot: Snapshot, record: ModelRecord) -> ModelView:
+    return ModelView(record, active=record.model_id in (snapshot.pool.backbone, snapshot.pool.head))
+
+
+def _refuse_classes(snapshot: Snapshot, classes: int) -> None:
+    known = len(snapshot.pool.class_names)
+    if classes not in (0, known):
+        raise _invalid(
+            f"The backbone gives logits of {classes} classes; the pool has {known}. "
+            "Name no logits output, or export the model without it."
+        )
+
+
+def _check_train_spec(spec: TrainSpec) -> None:
+    """A head to train. Raises AssayError(INVALID_ARGUMENT)."""
+    checks.text(spec.display_name, "display_name", checks.MAX_ID_BYTES)
+    if spec.l2 is not None and not (math.isfinite(spec.l2) and spec.l2 > 0):
+        raise AssayError(Reason.INVALID_ARGUMENT, f"l2 is a finite number above 0, not {spec.l2}.")
+    if not 1 <= spec.members <= 64:
+        raise AssayError(Reason.INVALID_ARGUMENT, f"A committee has 1 to 64 members, not {spec.members}.")
+    if not 2 <= spec.folds <= 20:
+        raise AssayError(Reason.INVALID_ARGUMENT, f"Cross-validation takes 2 to 20 folds, not {spec.folds}.")
+
+
+def _require_two_classes(snapshot: Snapshot) -> None:
+    classes = np.unique(snapshot.classes.at(snapshot.labeled_rows))
+    if len(classes) < 2:
+        raise AssayError(
+            Reason.TOO_FEW_CLASSES,
+            f"A head needs labels of at least two classes; the pool has {len(snapshot.labeled_rows)} labels of "
+            f"{len(classes)}. Label more samples.",
+            labels=len(snapshot.labeled_rows),
+            classes=len(classes),
+        )
+
+
+def _invalid(message: str) -> AssayError:
+    return AssayError(Reason.MODEL_INVALID, message)

@@ -1,0 +1,1 @@
+"""Long-running operations: started, followed, cancelled. Imports the ground floor only: ports, records, errors."""

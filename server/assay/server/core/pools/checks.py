@@ -1,0 +1,139 @@
+"""Checks of pools to create and of batches to add."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.server.core import checks
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.limits import Limits
+from assay.server.core.pools.messages import IngestBatch, PoolSpec
+from assay.server.core.records.pools import PoolRecord
+from assay.server.core.records.samples import AttributeColumn, SampleColumns
+
+_ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+def pool_spec(spec: PoolSpec, limits: Limits) -> None:
+    """A pool to create. Raises AssayError(INVALID_NAME | INVALID_ARGUMENT | TOO_LARGE)."""
+    checks.name(spec.pool_id, "pool")
+    if len(spec.class_names) > limits.max_classes:
+        raise AssayError(Reason.TOO_LARGE, f"{len(spec.class_names)} classes; at most {limits.max_classes}.")
+    if len(set(spec.class_names)) < len(spec.class_names):
+        raise AssayError(Reason.INVALID_ARGUMENT, "Class names must differ from each other.")
+    for class_name in spec.class_names:
+        if not 1 <= len(class_name.encode()) <= checks.MAX_ID_BYTES or checks.CONTROL.search(class_name):
+            raise AssayError(
+                Reason.INVALID_ARGUMENT,
+                f"{class_name!r} is no class name: 1 to {checks.MAX_ID_BYTES} bytes without control characters.",
+            )
+    if not 0 <= spec.dimension <= limits.max_dimension:
+        raise AssayError(
+            Reason.INVALID_ARGUMENT, f"The dimension is 0 (open) to {limits.max_dimension}, not {spec.dimension}."
+        )
+
+
+def batch(given: IngestBatch, pool: PoolRecord, kinds: Mapping[str, str], limits: Limits) -> None:
+    """All of a batch but its embeddings. Raises AssayError, naming what is wrong and where."""
+    columns = given.columns
+    checks.ids(columns.ids, limits.max_batch_rows)
+    count = len(columns.ids)
+    if (given.embeddings_ND is None) == (not columns.inputs):
+        raise AssayError(Reason.INVALID_ARGUMENT, "A batch has either embeddings or named inputs, and not both.")
+    if given.embeddings_ND is not None:
+        _same_count("embeddings", len(given.embeddings_ND), count)
+    if columns.uris is not None:
+        _same_count("uris", len(columns.uris), count)
+        _texts("uris", columns.uris, checks.MAX_URI_BYTES)
+    if columns.payloads is not None:
+        _same_count("payloads", len(columns.payloads), count)
+        _payloads(columns.payloads, limits.max_payload_bytes)
+    checks.text(columns.payload_media_type, "payload_media_type", checks.MAX_ID_BYTES)
+    if given.labels is not None:
+        _same_count("labels", len(given.labels), count)
+        class_indices(given.labels, pool)
+    if columns.predictions_NC is not None:
+        _same_count("predictions", len(columns.predictions_NC), count)
+        checks.probabilities(columns.predictions_NC, len(pool.class_names))
+    attributes(columns, kinds, limits)
+
+
+def class_indices(names: Sequence[str], pool: PoolRecord) -> np.ndarray:
+    """Index of each class name, -1 for "". Raises AssayError(UNKNOWN_CLASS)."""
+    index = {class_name: i for i, class_name in enumerate(pool.class_names)}
+    index[""] = -1
+    try:
+        return np.array([index[class_name] for class_name in names], np.int32)
+    except KeyError as error:
+        raise unknown_class(str(error.args[0]), pool) from None
+
+
+def unknown_class(class_name: str, pool: PoolRecord) -> AssayError:
+    """The error for a label outside the classes."""
+    known = ", ".join(pool.class_names[:20]) + (", ..." if len(pool.class_names) > 20 else "")
+    return AssayError(
+        Reason.UNKNOWN_CLASS,
+        f"{class_name!r} is no class of pool {pool.pool_id!r}; its classes are: {known or 'none'}.",
+        class_name=class_name,
+    )
+
+
+def _same_count(what: str, got: int, expected: int) -> None:
+    if got != expected:
+        raise AssayError(Reason.INVALID_ARGUMENT, f"The batch has {expected} ids but {got} {what}.", column=what)
+
+
+def _texts(what: str, values: Sequence[str], most: int) -> None:
+    if max(map(len, values)) * 4 <= most:
+        return
+    for position, value in enumerate(values):
+        if len(value.encode()) > most:
+            raise AssayError(
+                Reason.TOO_LARGE, f"Number {position} of {what} is longer than {most} bytes.", position=position
+            )
+
+
+def _payloads(values: Sequence[bytes], most: int) -> None:
+    if max(map(len, values)) > most:
+        position = next(i for i, value in enumerate(values) if len(value) > most)
+        raise AssayError(
+            Reason.TOO_LARGE,
+            f"Payload number {position} has {len(values[position])} bytes; at most {most} are kept. "
+            "Keep the sample elsewhere and give its uri.",
+            position=position,
+        )
+
+
+def attributes(columns: SampleColumns, kinds: Mapping[str, str], limits: Limits) -> None:
+    """Attributes of a batch. Raises AssayError(INVALID_NAME | ATTRIBUTE_TYPE_MISMATCH | NOT_FINITE | TOO_LARGE |
+    INVALID_ARGUMENT)."""
+    count = len(columns.ids)
+    if len(kinds.keys() | columns.attributes.keys()) > limits.max_attributes:
+        raise AssayError(Reason.TOO_LARGE, f"A pool has at most {limits.max_attributes} attributes.")
+    for attribute, column in columns.attributes.items():
+        if not _ATTRIBUTE.fullmatch(attribute):
+            raise AssayError(
+                Reason.INVALID_NAME,
+                f"{attribute!r} is no attribute name: a letter or '_', then up to 63 letters, digits or '_'.",
+                name=attribute,
+            )
+        _same_count(f"values of attribute {attribute!r}", len(column.values), count)
+        if column.present_N is not None:
+            _same_count(f"presence flags of attribute {attribute!r}", len(column.present_N), count)
+        if kinds.get(attribute, column.kind) != column.kind:
+            raise checks.wrong_kind(attribute, kinds[attribute], column.kind)
+        _attribute_values(attribute, column)
+
+
+def _attribute_values(attribute: str, column: AttributeColumn) -> None:
+    if column.kind == "string":
+        _texts(f"attribute {attribute!r}", [str(value) for value in column.values], checks.MAX_TEXT_BYTES)
+    elif column.kind == "double" and not np.isfinite(_present_values(column)).all():
+        raise AssayError(Reason.NOT_FINITE, f"Attribute {attribute!r} has values that are not finite.", name=attribute)
+
+
+def _present_values(column: AttributeColumn) -> npt.NDArray[np.float64]:
+    values = np.asarray(column.values, np.float64)
+    return values if column.present_N is None else values[column.present_N]

@@ -1,0 +1,79 @@
+"""Arrays over rows that are changed by copying only what changes."""
+
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.server.core.records.arrays import RowArray
+
+CHUNK_ROWS = 1 << 16
+# From here on, one look-up in the whole column is cheaper than sorting the rows by chunk.
+MANY_ROWS = 4096
+
+
+class RowColumn:
+    """An immutable array over rows 0..length-1, held in chunks. Setting rows copies only the chunks that hold them, so
+    a snapshot of a hundred million rows costs a few chunks per change.
+
+    Args:
+        chunks: arrays of CHUNK_ROWS elements each.
+        length: number of rows in use.
+        fill: value of rows that were never set.
+    """
+
+    def __init__(self, chunks: tuple[npt.NDArray[np.generic], ...], length: int, fill: np.generic) -> None:
+        self._chunks = chunks
+        self._fill = fill
+        self.length = length
+
+    @classmethod
+    def filled(cls, length: int, fill: np.generic) -> "RowColumn":
+        """A column of one value."""
+        return cls((), 0, fill).extended(length)
+
+    @cached_property
+    def array(self) -> npt.NDArray[np.generic]:
+        """The whole column, read-only."""
+        whole = np.concatenate(self._chunks)[: self.length] if self._chunks else np.empty(0, self._fill.dtype)
+        whole.flags.writeable = False
+        return whole
+
+    def extended(self, length: int) -> "RowColumn":
+        """The column with more rows, filled."""
+        missing = -(-length // CHUNK_ROWS) - len(self._chunks)
+        fresh = tuple(np.full(CHUNK_ROWS, self._fill) for _ in range(missing))
+        return RowColumn(self._chunks + fresh, max(length, self.length), self._fill)
+
+    def at(self, rows: RowArray) -> npt.NDArray[np.generic]:
+        """Values of some rows; rows beyond the end have the fill value."""
+        values = np.full(len(rows), self._fill)
+        if len(rows) > MANY_ROWS:
+            inside = rows < self.length
+            values[inside] = self.array[rows[inside]]
+            return values
+        for chunk, positions in self._by_chunk(rows):
+            if chunk < len(self._chunks):
+                values[positions] = self._chunks[chunk][rows[positions] % CHUNK_ROWS]
+        return values
+
+    def with_values(self, rows: RowArray, values: npt.ArrayLike) -> "RowColumn":
+        """The column with some rows set to one value, or to one value each."""
+        if len(rows) == 0:
+            return self
+        each = np.broadcast_to(np.asarray(values, self._fill.dtype), rows.shape)
+        chunks = list(self._chunks)
+        for chunk, positions in self._by_chunk(rows):
+            chunks[chunk] = chunks[chunk].copy()
+            chunks[chunk][rows[positions] % CHUNK_ROWS] = each[positions]
+        return RowColumn(tuple(chunks), self.length, self._fill)
+
+    @staticmethod
+    def _by_chunk(rows: RowArray) -> list[tuple[int, npt.NDArray[np.int64]]]:
+        if len(rows) == 0:
+            return []
+        order = np.argsort(rows, kind="stable")
+        chunk_of = rows[order] // CHUNK_ROWS
+        starts = np.flatnonzero(np.diff(chunk_of, prepend=-1))
+        stops = np.append(starts[1:], len(rows))
+        return [(int(chunk_of[start]), order[start:stop]) for start, stop in zip(starts, stops, strict=True)]

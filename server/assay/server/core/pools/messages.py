@@ -1,0 +1,117 @@
+"""What the services of pools and samples are asked and what they answer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from assay.server.core.records.arrays import FloatArray
+from assay.server.core.records.filters import Filter
+from assay.server.core.records.pools import Metric, PoolRecord, State
+from assay.server.core.records.samples import SampleColumns, SampleRecord
+from assay.server.core.stopwatch import Timings
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """A pool to create. Checked by the pool service."""
+
+    pool_id: str
+    metric: Metric = Metric.COSINE
+    class_names: tuple[str, ...] = ()
+    dimension: int = 0
+    keep_inputs: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedFile:
+    """A file that failed its checksum; first_row is that of its samples, -1 for a model."""
+
+    file: str
+    samples: int
+    reason: str
+    first_row: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """A pool as it is now."""
+
+    record: PoolRecord
+    counts: Mapping[State, int]
+    attributes: Mapping[str, str]
+    index_kind: str  # "exact", "hnsw" or "ivf"
+    indexed: int
+    index_building: bool
+    segments: int
+    embedding_bytes: int
+    damaged: tuple[DamagedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IngestBatch:
+    """A batch to store. Exactly one of embeddings_ND and columns.inputs is given; labels are class names, "" for
+    none."""
+
+    columns: SampleColumns
+    embeddings_ND: FloatArray | None = None
+    labels: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult:
+    """What became of a batch."""
+
+    added: int
+    skipped: int
+    replaced: int
+    epoch: int
+    timings: Timings = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteResult:
+    """What became of a deletion."""
+
+    deleted: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SampleView:
+    """A sample as it is now; label is its class name, "" without one."""
+
+    row: int
+    record: SampleRecord
+    state: State
+    label: str
+
+
+class SearchMode(StrEnum):
+    """Whether a search may be approximate."""
+
+    AUTO = "auto"
+    EXACT = "exact"
+    APPROXIMATE = "approximate"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpec:
+    """A search by vectors or by samples of the pool: exactly one is given."""
+
+    vectors_QD: FloatArray | None = None
+    ids: tuple[str, ...] = ()
+    k: int = 10
+    filter: Filter | None = None
+    states: tuple[State, ...] = ()
+    mode: SearchMode = SearchMode.AUTO
+    payload: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Hits (sample, similarity or squared distance) per query, nearest first."""
+
+    hits: tuple[tuple[tuple[SampleView, float], ...], ...]
+    exact: bool
+    epoch: int
+    timings: Timings

@@ -1,0 +1,183 @@
+"""Opens pools at start: from the catalog's rows and the mapped files to a snapshot. Damaged files are named and left
+out."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.pools.columns import RowColumn
+from assay.server.core.pools.derived import Derived, Makers
+from assay.server.core.pools.messages import DamagedFile
+from assay.server.core.pools.pool import Pool, rows_array
+from assay.server.core.pools.snapshot import ActiveBackbone, ActiveHead, Snapshot
+from assay.server.core.ports.catalog import Catalog, CatalogTx
+from assay.server.core.ports.machine import Clock
+from assay.server.core.ports.segments import SampleSegment, SegmentStore, VectorSegment
+from assay.server.core.records.arrays import MaskArray
+from assay.server.core.records.models import ModelRecord
+from assay.server.core.records.pools import PoolRecord, State
+from assay.server.core.records.samples import SegmentFile
+
+S = TypeVar("S", SampleSegment, VectorSegment)
+M = TypeVar("M")
+
+
+class ModelFiles(Protocol):
+    """Opens the files of active models."""
+
+    def load_backbone(self, record: ModelRecord) -> ActiveBackbone: ...
+    def load_head(self, record: ModelRecord) -> ActiveHead: ...
+
+
+class Opener:
+    """Opens pools.
+
+    Args:
+        models: opens the active models.
+        derived: makes the derived state of a pool.
+        verify_bytes: read files against their checksums while opening, up to this total over all pools; the rest is
+            left to the background.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        segments: SegmentStore,
+        models: ModelFiles,
+        derived: Makers,
+        clock: Clock,
+        verify_bytes: int,
+    ) -> None:
+        self._catalog = catalog
+        self._segments = segments
+        self._models = models
+        self._derived = derived
+        self._clock = clock
+        self._verify_left = verify_bytes
+        self.unverified: list[tuple[str, SegmentFile]] = []
+
+    def wrap(self, snapshot: Snapshot) -> Pool:
+        """An open pool around a snapshot."""
+        return Pool(self._catalog, self._segments, self._clock, snapshot, Derived(self._derived))
+
+    def open_all(self) -> list[Pool]:
+        """Opens every pool of the catalog, after sweeping what a crash left over."""
+        # An empty catalog names no file: swept by a catalog that is not its own, the directory would be emptied.
+        self._segments.claim(self._catalog.identity)
+        with self._catalog.reading() as tx:
+            self._segments.sweep(tx.all_segment_files())
+            return [self.wrap(self._open(tx, record)) for record in tx.pools()]
+
+    def _open(self, tx: CatalogTx, pool: PoolRecord) -> Snapshot:
+        files = tx.segments(pool.uid)
+        damaged: list[DamagedFile] = []
+        samples = self._open_files(
+            pool, (f for f in files if f.kind == "samples"), self._segments.open_samples, damaged
+        )
+        active = (f for f in files if f.kind == "vectors" and f.space == pool.space)
+        vectors = self._open_files(pool, active, self._segments.open_vectors, damaged)
+        labeled, classes = tx.label_columns(pool.uid)
+        leases = {lease.lease_id: lease for lease in tx.live_leases(pool.uid)}
+        broken = {damage.file for damage in damaged}
+        lost = [file for file in files if file.kind == "samples" and file.file in broken]
+        states = _present(pool.next_row, samples, vectors, lost)
+        for rows, state in (
+            (tx.excluded_rows(pool.uid), State.EXCLUDED),
+            (labeled, State.LABELED),
+            (rows_array([row for lease in leases.values() for row in lease.rows]), State.LEASED),
+            (tx.deleted_rows(pool.uid), State.DELETED),
+        ):
+            # What was said of a row in a damaged file stays in the catalog, for when the file is restored.
+            usable = rows if state is State.DELETED else rows[states.at(rows) != State.DAMAGED]
+            states = states.with_values(usable[usable < pool.next_row], state)
+        models = {model.model_id: model for model in tx.models(pool.uid)}
+        return Snapshot(
+            pool=pool,
+            attributes=tx.attributes(pool.uid),
+            samples=samples,
+            vectors=vectors,
+            states=states,
+            classes=RowColumn.filled(pool.next_row, np.int32(-1)).with_values(labeled, classes),
+            leases=leases,
+            backbone=self._load(models, pool.backbone, self._models.load_backbone, damaged),
+            head=self._load(models, pool.head, self._models.load_head, damaged),
+            damaged=tuple(damaged),
+        )
+
+    def _open_files(
+        self,
+        pool: PoolRecord,
+        files: Iterable[SegmentFile],
+        open_file: Callable[..., S],
+        damaged: list[DamagedFile],
+    ) -> tuple[S, ...]:
+        opened: list[S] = []
+        for file in sorted(files, key=lambda file: file.first_row):
+            verify = file.size <= self._verify_left
+            if verify:
+                self._verify_left -= file.size
+            else:
+                self.unverified.append((pool.pool_id, file))
+            try:
+                opened.append(open_file(file, verify=verify))
+            except AssayError as error:
+                if error.reason is not Reason.SEGMENT_DAMAGED:
+                    raise
+                damaged.append(DamagedFile(file.file, file.count, error.message, file.first_row))
+        return tuple(opened)
+
+    def _load(
+        self,
+        models: dict[str, ModelRecord],
+        model_id: str,
+        load: Callable[[ModelRecord], M],
+        damaged: list[DamagedFile],
+    ) -> M | None:
+        """An active model; one whose file is damaged is named, and the pool served without it."""
+        if not model_id:
+            return None
+        record = models[model_id]
+        try:
+            return load(record)
+        except (AssayError, OSError) as error:
+            damaged.append(DamagedFile(record.file, 0, str(error)))
+            return None
+
+
+def empty_snapshot(pool: PoolRecord) -> Snapshot:
+    """A pool without samples."""
+    return Snapshot(
+        pool=pool,
+        attributes={},
+        samples=(),
+        vectors=(),
+        states=RowColumn.filled(0, np.uint8(State.ABSENT)),
+        classes=RowColumn.filled(0, np.int32(-1)),
+        leases={},
+    )
+
+
+def _present(
+    row_count: int,
+    samples: Sequence[SampleSegment],
+    vectors: Sequence[VectorSegment],
+    lost_samples: Sequence[SegmentFile],
+) -> RowColumn:
+    """UNLABELED where a row has both its sample and its vector, DAMAGED where a file that holds one cannot be read."""
+    known, embedded = _covered(row_count, samples), _covered(row_count, vectors)
+    lost = np.zeros(row_count, np.bool_)
+    for file in lost_samples:
+        lost[file.first_row : file.last_row + 1] = True
+    column = RowColumn.filled(row_count, np.uint8(State.ABSENT))
+    column = column.with_values(np.flatnonzero(known & embedded), State.UNLABELED)
+    # A row that only its vector names was merged away from the samples, unless their file is the damaged one.
+    return column.with_values(np.flatnonzero((known & ~embedded) | (lost & ~known)), State.DAMAGED)
+
+
+def _covered(row_count: int, segments: Sequence[SampleSegment | VectorSegment]) -> MaskArray:
+    mask = np.zeros(row_count, np.bool_)
+    for segment in segments:
+        mask[segment.rows_N] = True
+    return mask

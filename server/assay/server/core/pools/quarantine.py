@@ -1,0 +1,26 @@
+"""Takes files out of service that turned out damaged."""
+
+import numpy as np
+
+from assay.server.core.pools.messages import DamagedFile
+from assay.server.core.pools.pool import Pool
+from assay.server.core.ports.segments import SampleSegment, VectorSegment
+from assay.server.core.records.pools import State
+
+
+def quarantine(pool: Pool, file: str, reason: str) -> None:
+    """Takes a file that turned out damaged out of service; the rest of the pool is served on."""
+    with pool.change() as change:
+        before = change.before
+        served: list[SampleSegment | VectorSegment] = [*before.samples, *before.vectors]
+        segment = next((segment for segment in served if segment.file.file == file), None)
+        if segment is None:
+            return
+        rows = segment.rows_N
+        change.replace(
+            samples=tuple(s for s in before.samples if s.file.file != file),
+            vectors=tuple(v for v in before.vectors if v.file.file != file),
+            damaged=(*before.damaged, DamagedFile(file, segment.file.count, reason, segment.file.first_row)),
+        )
+        gone = before.states.at(rows)
+        change.mark(rows[~np.isin(gone, (State.DELETED, State.ABSENT))], State.DAMAGED)

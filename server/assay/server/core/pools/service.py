@@ -1,0 +1,107 @@
+"""Pools: create, get, list, delete."""
+
+from assay.server.core.errors import RequestReplayed
+from assay.server.core.limits import Limits
+from assay.server.core.operations.service import OperationService
+from assay.server.core.pools import checks as pool_checks
+from assay.server.core.pools.directory import PoolDirectory
+from assay.server.core.pools.messages import PoolSpec, PoolView
+from assay.server.core.pools.opening import Opener, empty_snapshot
+from assay.server.core.pools.snapshot import Snapshot
+from assay.server.core.ports.catalog import Catalog
+from assay.server.core.ports.machine import Clock
+from assay.server.core.ports.search import IndexBuilder
+from assay.server.core.ports.segments import SegmentStore
+from assay.server.core.records.pools import PoolRecord
+from assay.server.core.records.requests import RequestKey
+
+
+class PoolService:
+    """Keeps the pools."""
+
+    def __init__(
+        self,
+        pools: PoolDirectory,
+        catalog: Catalog,
+        segments: SegmentStore,
+        indexes: IndexBuilder,
+        opener: Opener,
+        operations: OperationService,
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
+        self._pools = pools
+        self._catalog = catalog
+        self._segments = segments
+        self._indexes = indexes
+        self._opener = opener
+        self._operations = operations
+        self._clock = clock
+        self._limits = limits
+
+    def create(self, spec: PoolSpec, key: RequestKey) -> PoolView:
+        """Creates an empty pool. Raises AssayError(POOL_EXISTS | INVALID_NAME | INVALID_ARGUMENT | TOO_LARGE)."""
+        pool_checks.pool_spec(spec, self._limits)
+        asked = PoolRecord(
+            uid=0,
+            pool_id=spec.pool_id,
+            metric=spec.metric,
+            class_names=spec.class_names,
+            keep_inputs=spec.keep_inputs,
+            create_time=self._clock.now(),
+            dimension=spec.dimension,
+        )
+        with self._catalog.transaction() as tx:
+            response = tx.recall(key)
+            if response is not None:
+                raise RequestReplayed(response)
+            pool = self._opener.wrap(empty_snapshot(tx.insert_pool(asked)))
+            result = view(pool.snapshot, building=False)
+            if key.request_id:
+                tx.remember(key, key.encode(result), self._clock.now())
+        self._pools.put(pool)
+        return result
+
+    def get(self, pool_id: str) -> PoolView:
+        """A pool with its counts. Raises AssayError(POOL_NOT_FOUND)."""
+        pool = self._pools.get(pool_id)
+        return view(pool.snapshot, building=pool.index_building)
+
+    def list(self, after: str, limit: int) -> list[PoolView]:
+        """Pools by id, those after an id."""
+        later = [pool for pool in self._pools.all() if pool.snapshot.pool.pool_id > after]
+        return [view(pool.snapshot, building=pool.index_building) for pool in later[:limit]]
+
+    def delete(self, pool_id: str, key: RequestKey) -> None:
+        """Deletes a pool with all that belongs to it. Raises AssayError(POOL_NOT_FOUND)."""
+        with self._catalog.reading() as tx:
+            response = tx.recall(key)
+        if response is not None:
+            raise RequestReplayed(response)
+        pool = self._pools.get(pool_id)
+        self._operations.cancel_of(pool_id)
+        with pool.closing():
+            uid = pool.snapshot.pool.uid
+            with self._catalog.transaction() as tx:
+                files = [file.file for file in tx.segments(uid)] + [model.file for model in tx.models(uid)]
+                tx.delete_pool(uid)
+                if key.request_id:
+                    tx.remember(key, key.encode(None), self._clock.now())
+            self._pools.remove(pool_id)
+        self._segments.discard(files)
+        self._indexes.forget(uid)
+
+
+def view(snapshot: Snapshot, *, building: bool) -> PoolView:
+    """A pool as it is now."""
+    return PoolView(
+        record=snapshot.pool,
+        counts=snapshot.counts,
+        attributes=snapshot.attributes,
+        index_kind=snapshot.index.kind if snapshot.index else "exact",
+        indexed=len(snapshot.index.indexed_rows) if snapshot.index else 0,
+        index_building=building,
+        segments=len(snapshot.samples) + len(snapshot.vectors),
+        embedding_bytes=sum(segment.embeddings_ND.nbytes for segment in snapshot.vectors),
+        damaged=snapshot.damaged,
+    )

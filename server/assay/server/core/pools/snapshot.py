@@ -1,0 +1,210 @@
+"""A pool at one moment: immutable, so that a reader is never blocked by, nor sees half of, a change."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.pools.columns import RowColumn
+from assay.server.core.pools.messages import DamagedFile, SampleView
+from assay.server.core.ports.models import Backbone
+from assay.server.core.ports.search import SearchIndex
+from assay.server.core.ports.segments import SampleSegment, VectorSegment
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.server.core.records.filters import Filter
+from assay.server.core.records.labels import LeaseRecord
+from assay.server.core.records.models import HeadWeights, ModelRecord
+from assay.server.core.records.pools import LIVE_STATES, PoolRecord, State
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveBackbone:
+    """The backbone that embeds fresh inputs."""
+
+    record: ModelRecord
+    runtime: Backbone
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveHead:
+    """The head that gives the pool its probabilities."""
+
+    record: ModelRecord
+    weights: HeadWeights
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One epoch of a pool.
+
+    Attributes:
+        pool: its record.
+        attributes: kinds of its attributes by name.
+        samples: open samples files, by first row.
+        vectors: open vectors files of the active space, by first row.
+        states: State of each row.
+        classes: class index of each row's label, -1 without one.
+        leases: live leases by id.
+        earliest_expiry: no lease ends before it.
+        backbone, head: the current model.
+        damaged: files that cannot be served.
+    """
+
+    pool: PoolRecord
+    attributes: Mapping[str, str]
+    samples: tuple[SampleSegment, ...]
+    vectors: tuple[VectorSegment, ...]
+    states: RowColumn
+    classes: RowColumn
+    leases: Mapping[str, LeaseRecord]
+    earliest_expiry: float = -math.inf
+    backbone: ActiveBackbone | None = None
+    head: ActiveHead | None = None
+    index: SearchIndex | None = None
+    damaged: tuple[DamagedFile, ...] = ()
+
+    @property
+    def row_count(self) -> int:
+        """Rows given out so far: every row is below it."""
+        return self.states.length
+
+    @cached_property
+    def counts(self) -> dict[State, int]:
+        """Number of rows in each state."""
+        tally = np.bincount(self.states.array.astype(np.uint8, copy=False), minlength=len(State))
+        return {state: int(tally[state]) for state in State}
+
+    @property
+    def live_count(self) -> int:
+        """Number of samples that the pool serves."""
+        return sum(self.counts[state] for state in LIVE_STATES)
+
+    @property
+    def file_names(self) -> set[str]:
+        """Files that it serves."""
+        return {s.file.file for s in self.samples} | {v.file.file for v in self.vectors}
+
+    def mask(self, states: Sequence[State], condition: Filter | None = None) -> MaskArray:
+        """Rows in one of the states that match a filter. Shape [row_count]."""
+        column = self.states.array
+        # As bytes: an enum member would widen the whole column to its own type.
+        mask: MaskArray = column == np.uint8(states[0])
+        for state in states[1:]:
+            mask |= column == np.uint8(state)
+        return mask if condition is None else mask & self.matches(condition)
+
+    def matches(self, condition: Filter) -> MaskArray:
+        """Rows that match a filter, whatever their state. Shape [row_count]."""
+        mask = np.zeros(self.row_count, np.bool_)
+        for segment in self.samples:
+            mask[segment.rows_N] = segment.matches(condition)
+        return mask
+
+    @cached_property
+    def labeled_rows(self) -> RowArray:
+        """Rows with a label, ascending."""
+        return np.flatnonzero(self.states.array == State.LABELED)
+
+    @cached_property
+    def conditioned_rows(self) -> RowArray:
+        """Rows that a selection takes for known: labeled ones, then those in somebody's hands, each ascending."""
+        return np.concatenate([self.labeled_rows, np.flatnonzero(self.states.array == State.LEASED)])
+
+    @cached_property
+    def _first_vector_rows(self) -> npt.NDArray[np.int64]:
+        return np.array([segment.file.first_row for segment in self.vectors], np.int64)
+
+    @cached_property
+    def _first_sample_rows(self) -> npt.NDArray[np.int64]:
+        return np.array([segment.file.first_row for segment in self.samples], np.int64)
+
+    def gather(self, rows: RowArray) -> FloatArray:
+        """Embeddings of rows, in their order. Shape [len(rows), dimension]."""
+        out = np.empty((len(rows), self.pool.dimension), np.float32)
+        for number, positions, places in _locate(self._first_vector_rows, self.vectors, rows):
+            out[positions] = self.vectors[number].embeddings_ND[places]
+        return out
+
+    def find(self, ids: Sequence[str]) -> RowArray:
+        """Row of each id among the samples that the pool has, -1 for the others."""
+        found = np.full(len(ids), -1, np.int64)
+        for segment in self.samples:
+            positions, rows = segment.find_all(ids)
+            alive = np.isin(self.states.at(rows), (State.ABSENT, State.DELETED), invert=True)
+            found[positions[alive]] = rows[alive]
+        return found
+
+    def require(self, ids: Sequence[str]) -> RowArray:
+        """Row of each id. Raises AssayError(SAMPLE_NOT_FOUND), or SEGMENT_DAMAGED where a sample is in a damaged file
+        or may have been."""
+        rows = self.find(ids)
+        missing = np.flatnonzero(rows < 0)
+        if len(missing):
+            raise self._not_found(ids[int(missing[0])], len(missing))
+        damaged = np.flatnonzero(self.states.at(rows) == State.DAMAGED)
+        if len(damaged):
+            raise self._lost(ids[int(damaged[0])])
+        return rows
+
+    def _not_found(self, sample_id: str, count: int) -> AssayError:
+        if any("/samples/" in damage.file for damage in self.damaged):
+            return self._lost(sample_id)
+        return AssayError(
+            Reason.SAMPLE_NOT_FOUND,
+            f"Pool {self.pool.pool_id!r} has no sample {sample_id!r} ({count} of the ids are unknown). "
+            "List the samples, or add them first.",
+            id=sample_id,
+            missing=count,
+        )
+
+    def _lost(self, sample_id: str) -> AssayError:
+        files = ", ".join(damage.file for damage in self.damaged)
+        return AssayError(
+            Reason.SEGMENT_DAMAGED,
+            f"Sample {sample_id!r} cannot be read: damaged files of this pool are {files}. "
+            "Restore them from a backup and restart, or add the samples again with on_conflict REPLACE.",
+            id=sample_id,
+            files=files,
+        )
+
+    def describe(self, rows: RowArray, *, payload: bool, attributes: bool = True) -> list[SampleView]:
+        """What is known of rows, in their order."""
+        views: list[SampleView | None] = [None] * len(rows)
+        states, classes = self.states.at(rows), self.classes.at(rows)
+        for number, positions, places in _locate(self._first_sample_rows, self.samples, rows):
+            records = self.samples[number].describe(places, payload=payload, attributes=attributes)
+            for position, record in zip(positions.tolist(), records, strict=True):
+                label = int(classes[position])
+                views[position] = SampleView(
+                    row=int(rows[position]),
+                    record=record,
+                    state=State(int(states[position])),
+                    label=self.pool.class_names[label] if label >= 0 else "",
+                )
+        return [view for view in views if view is not None]
+
+    def ids(self, rows: RowArray) -> list[str]:
+        """Ids of rows, in their order."""
+        ids = [""] * len(rows)
+        for number, positions, places in _locate(self._first_sample_rows, self.samples, rows):
+            for position, sample_id in zip(positions.tolist(), self.samples[number].ids(places), strict=True):
+                ids[position] = sample_id
+        return ids
+
+
+def _locate(
+    first_rows: npt.NDArray[np.int64], segments: Sequence[SampleSegment | VectorSegment], rows: RowArray
+) -> Iterator[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """(segment number, positions in rows, places in the segment) for every segment that holds some of the rows; rows
+    that none holds are left out."""
+    numbers = np.searchsorted(first_rows, rows, side="right") - 1
+    for number in np.unique(numbers[numbers >= 0]).tolist():
+        positions = np.flatnonzero(numbers == number)
+        held = segments[number].rows_N
+        places = np.minimum(np.searchsorted(held, rows[positions]), len(held) - 1)
+        found = held[places] == rows[positions]
+        yield number, positions[found], places[found]

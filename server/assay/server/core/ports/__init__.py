@@ -1,0 +1,1 @@
+"""What the domain asks of the outside: one protocol per need. Imports records and errors."""

@@ -1,0 +1,163 @@
+"""The mutable truth, in SQL."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.server.core.records.arrays import RowArray
+from assay.server.core.records.labels import LabelRecord, LeaseRecord
+from assay.server.core.records.models import ModelKind, ModelRecord
+from assay.server.core.records.operations import OperationRecord
+from assay.server.core.records.pools import PoolRecord
+from assay.server.core.records.requests import RequestKey
+from assay.server.core.records.samples import SegmentFile
+
+
+class CatalogTx(Protocol):
+    """One transaction of the catalog: all its changes become durable together, or none."""
+
+    # pools
+    def insert_pool(self, pool: PoolRecord) -> PoolRecord:
+        """Stores a pool and gives it back with its uid. Raises AssayError(POOL_EXISTS)."""
+
+    def pools(self) -> list[PoolRecord]:
+        """All pools, ordered by pool_id."""
+
+    def delete_pool(self, pool_uid: int) -> None:
+        """Deletes the pool with all that belongs to it, its remembered requests excepted."""
+
+    def update_pool(self, pool_uid: int, **changes: object) -> None:
+        """Sets fields of PoolRecord by name (epoch, dimension, space, backbone, head, next_fencing_token, next_row)."""
+
+    # attributes
+    def attributes(self, pool_uid: int) -> dict[str, str]:
+        """Attribute names and kinds."""
+
+    def add_attributes(self, pool_uid: int, kinds: Mapping[str, str]) -> None:
+        """Records new attributes."""
+
+    # segments
+    def segments(self, pool_uid: int) -> list[SegmentFile]:
+        """All segment files of a pool, ordered by kind, space, first_row."""
+
+    def all_segment_files(self) -> set[str]:
+        """Files of all segments and models of all pools: what a sweep must keep."""
+
+    def add_segments(self, pool_uid: int, files: Sequence[SegmentFile]) -> None:
+        """Makes segment files part of the pool."""
+
+    def remove_segments(self, pool_uid: int, files: Iterable[str]) -> None:
+        """Forgets segment files."""
+
+    # row states
+    def delete_rows(self, pool_uid: int, rows: RowArray) -> None:
+        """Marks rows as deleted, and drops their labels and exclusions."""
+
+    def deleted_rows(self, pool_uid: int) -> RowArray:
+        """Deleted rows that some segment may still hold, ascending."""
+
+    def forget_deleted_rows(self, pool_uid: int, rows: RowArray) -> None:
+        """Drops tombstones of rows that no segment holds any more."""
+
+    def exclude_rows(self, pool_uid: int, rows: RowArray, worker: str, reason: str) -> None:
+        """Sets rows aside."""
+
+    def excluded_rows(self, pool_uid: int) -> RowArray:
+        """Rows set aside, ascending."""
+
+    # labels
+    def put_labels(self, pool_uid: int, labels: Sequence[LabelRecord]) -> None:
+        """Stores labels; one that a row already has is replaced."""
+
+    def put_label_columns(
+        self, pool_uid: int, rows: RowArray, classes: npt.NDArray[np.int32], worker: str, now: float
+    ) -> None:
+        """Stores many labels that came with an ingest."""
+
+    def label_columns(self, pool_uid: int) -> tuple[RowArray, npt.NDArray[np.int32]]:
+        """Rows (ascending) and class indices of all labels."""
+
+    def labels(
+        self, pool_uid: int, *, after_row: int = -1, limit: int = 1000, worker: str = "", class_index: int = -1
+    ) -> list[LabelRecord]:
+        """Labels by row, for pages; empty worker and class -1 mean all."""
+
+    # leases
+    def add_lease(self, pool_uid: int, lease: LeaseRecord) -> None:
+        """Stores a live lease on its rows. Raises AssayError(CONFLICT) if a row is under another live lease."""
+
+    def lease(self, pool_uid: int, lease_id: str) -> LeaseRecord | None:
+        """A lease with the rows it still holds."""
+
+    def live_leases(self, pool_uid: int) -> list[LeaseRecord]:
+        """All live leases, ordered by fencing token; the clock is not consulted."""
+
+    def renew_lease(self, pool_uid: int, lease_id: str, expire_time: float) -> None:
+        """Moves the end of a live lease."""
+
+    def drop_lease_rows(self, pool_uid: int, lease_id: str, rows: Iterable[int], reason: str) -> None:
+        """Takes rows out of a lease; the reason is kept. The lease becomes "done" when it holds none."""
+
+    def expire_lease(self, pool_uid: int, lease_id: str) -> None:
+        """Ends a lease as "expired"; its rows are free."""
+
+    # models
+    def add_model(self, pool_uid: int, model: ModelRecord) -> None:
+        """Stores a model version. Raises AssayError(MODEL_EXISTS)."""
+
+    def models(self, pool_uid: int) -> list[ModelRecord]:
+        """All model versions of a pool, oldest first."""
+
+    def delete_model(self, pool_uid: int, model_id: str) -> None:
+        """Forgets a model version and its activations."""
+
+    def record_activation(self, pool_uid: int, kind: ModelKind, model_id: str, space: str, now: float) -> None:
+        """Appends to the history of activations ("" = none active; space = embedding space active from then on)."""
+
+    def activations(self, pool_uid: int, kind: ModelKind) -> list[tuple[str, str]]:
+        """(model_id, space) of all activations, oldest first."""
+
+    # operations
+    def put_operation(self, operation: OperationRecord) -> None:
+        """Stores or replaces an operation."""
+
+    def operation(self, operation_id: str) -> OperationRecord | None:
+        """An operation."""
+
+    def operations(self, *, after: tuple[float, str] | None = None, limit: int = 1000) -> list[OperationRecord]:
+        """Operations by (create_time, operation_id)."""
+
+    def delete_operation(self, operation_id: str) -> None:
+        """Forgets an operation."""
+
+    # requests
+    def recall(self, key: RequestKey) -> bytes | None:
+        """The response remembered under a key, None if there is none or request_id is empty. Raises
+        AssayError(REQUEST_ID_REUSED) if it was remembered for another fingerprint."""
+
+    def remember(self, key: RequestKey, response: bytes, now: float) -> None:
+        """Remembers a response; does nothing if request_id is empty."""
+
+    def forget_requests(self, before: float) -> None:
+        """Drops responses remembered before a time."""
+
+
+class Catalog(Protocol):
+    """The mutable truth, in SQL."""
+
+    @property
+    def identity(self) -> str:
+        """Made at random with the catalog; tells it from any other."""
+
+    def transaction(self) -> AbstractContextManager[CatalogTx]:
+        """A writing transaction, durable when the context ends without an exception, undone otherwise. One at a time.
+        Raises AssayError(STORAGE_FULL | STORAGE_FAILED)."""
+
+    def reading(self) -> AbstractContextManager[CatalogTx]:
+        """A reading transaction; does not wait for writers."""
+
+    def close(self) -> None:
+        """Closes connections."""

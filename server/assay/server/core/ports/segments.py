@@ -1,0 +1,131 @@
+"""Immutable files of samples, vectors and models."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.server.core.records.filters import Filter
+from assay.server.core.records.samples import SampleColumns, SampleRecord, SegmentFile
+
+
+class SampleSegment(Protocol):
+    """An open samples file, memory-mapped."""
+
+    @property
+    def file(self) -> SegmentFile: ...
+    @property
+    def rows_N(self) -> RowArray:
+        """Rows, ascending."""
+
+    @property
+    def predictions_NC(self) -> FloatArray | None:
+        """Pushed class probabilities; rows of NaN where a sample of a merged file has none. None if no sample has."""
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the stored model inputs; empty where none."""
+
+    @property
+    def input_runs(self) -> tuple[tuple[int, int], ...]:
+        """Position ranges (start, stop) within which the inputs have one shape, ascending; samples outside them have
+        none. A merged file has several where its parts were padded to different lengths."""
+
+    def find(self, ids: Sequence[str]) -> RowArray:
+        """Row of each id, the newest where an id occurs twice, -1 where it does not."""
+
+    def find_all(self, ids: Sequence[str]) -> tuple[npt.NDArray[np.int64], RowArray]:
+        """(position in ids, row) of every occurrence."""
+
+    def ids(self, positions: npt.NDArray[np.int64]) -> list[str]:
+        """Ids at positions (0..count-1) of the file."""
+
+    def describe(
+        self, positions: npt.NDArray[np.int64], *, payload: bool = True, attributes: bool = True
+    ) -> list[SampleRecord]:
+        """Records at positions of the file."""
+
+    def matches(self, filter: Filter) -> MaskArray:
+        """Which samples of the file match; an attribute that the file lacks matches nothing."""
+
+    def inputs(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]] | None:
+        """Stored model inputs of positions start..stop, which lie within one of input_runs; None where the file has
+        none."""
+
+
+class VectorSegment(Protocol):
+    """An open vectors file, memory-mapped."""
+
+    @property
+    def file(self) -> SegmentFile: ...
+    @property
+    def rows_N(self) -> RowArray:
+        """Rows, ascending."""
+
+    @property
+    def embeddings_ND(self) -> FloatArray:
+        """Embeddings: read-only, zero copy."""
+
+    @property
+    def logits_NC(self) -> FloatArray | None:
+        """The backbone's own logits: read-only, zero copy; None where it has none."""
+
+
+class SegmentStore(Protocol):
+    """Immutable files below the data directory. A write is complete and on disk when it returns, under its final name,
+    but part of no pool until the catalog says so."""
+
+    def write_samples(self, pool_uid: int, rows_N: RowArray, columns: SampleColumns) -> SegmentFile:
+        """Writes a samples file. Raises AssayError(STORAGE_FULL | STORAGE_FAILED), leaving nothing behind."""
+
+    def write_vectors(
+        self, pool_uid: int, space: str, rows_N: RowArray, embeddings_ND: FloatArray, logits_NC: FloatArray | None
+    ) -> SegmentFile:
+        """Writes a vectors file. Raises as write_samples."""
+
+    def prepare_ids(self, ids: Sequence[str]) -> Sequence[str]:
+        """The same ids with what find() computes of them: worth it where several files are asked."""
+
+    def open_samples(self, file: SegmentFile, *, verify: bool) -> SampleSegment:
+        """Maps a samples file; with verify, checks its checksum first. Raises AssayError(SEGMENT_DAMAGED)."""
+
+    def open_vectors(self, file: SegmentFile, *, verify: bool) -> VectorSegment:
+        """Maps a vectors file; with verify, checks its checksum first. Raises AssayError(SEGMENT_DAMAGED)."""
+
+    def verify(self, file: SegmentFile) -> None:
+        """Reads a whole file against its checksum. Raises AssayError(SEGMENT_DAMAGED)."""
+
+    def mergeable(self, segments: Sequence[SampleSegment]) -> bool:
+        """Whether merge_samples can make one file of these: columns of one name have one type in all."""
+
+    def merge_samples(
+        self, pool_uid: int, segments: Sequence[SampleSegment], keep: Callable[[RowArray], MaskArray]
+    ) -> SegmentFile | None:
+        """Writes adjacent samples files as one, without the rows that keep() refuses; None if no row is left. Raises as
+        write_samples, and AssayError(SEGMENT_DAMAGED) for a damaged source."""
+
+    def merge_vectors(
+        self, pool_uid: int, segments: Sequence[VectorSegment], keep: Callable[[RowArray], MaskArray]
+    ) -> SegmentFile | None:
+        """Writes adjacent vectors files of one space as one; None if no row is left. Raises as merge_samples."""
+
+    def write_model(self, pool_uid: int, model_id: str, chunks: Iterable[bytes]) -> tuple[str, int, str]:
+        """Writes a model file; returns (file, size, sha256 hexadecimal). Raises as write_samples."""
+
+    def open_model(self, file: str) -> BinaryIO:
+        """Opens a model file for reading."""
+
+    def model_path(self, file: str) -> str:
+        """Path of a model file for libraries that map it themselves."""
+
+    def discard(self, files: Iterable[str]) -> None:
+        """Deletes files; those mapped stay readable until they are closed. Missing files are ignored."""
+
+    def claim(self, identity: str) -> None:
+        """Ties the data directory to a catalog, for good. Raises AssayError(STORAGE_FAILED) if it is tied to
+        another."""
+
+    def sweep(self, keep: set[str]) -> list[str]:
+        """Deletes all files of the store that are not named; returns them. Derived files (the index) excepted."""

@@ -1,0 +1,1 @@
+"""The nouns that ports and services speak of, all immutable. Imports numpy only."""

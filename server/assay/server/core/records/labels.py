@@ -1,0 +1,34 @@
+"""Labels and leases as the catalog keeps them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRecord:
+    """The label of a row."""
+
+    row: int
+    class_index: int
+    worker: str
+    create_time: float
+    lease: str = ""  # lease id
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """A claim of a worker on rows.
+
+    Attributes:
+        lease_id: server-made id, unique in the pool.
+        fencing_token: grows with every lease of the pool.
+        state: "live", "done" or "expired".
+        rows: rows it still holds, ascending.
+    """
+
+    lease_id: str
+    worker: str
+    fencing_token: int
+    create_time: float
+    expire_time: float
+    state: str
+    rows: tuple[int, ...]

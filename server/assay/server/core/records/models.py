@@ -1,0 +1,107 @@
+"""Model versions: backbones and heads."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from assay.server.core.records.arrays import FloatArray
+
+
+class ModelKind(StrEnum):
+    """Kind of a model version."""
+
+    BACKBONE = "backbone"
+    HEAD = "head"
+
+
+class Pooling(StrEnum):
+    """How an output of a backbone becomes one vector a sample."""
+
+    NONE = "none"
+    MEAN = "mean"
+    CLS = "cls"
+    SPATIAL_MEAN = "spatial_mean"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input of a backbone; dimensions that vary are -1."""
+
+    name: str
+    dtype: str  # numpy name
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneInfo:
+    """What is known of a backbone: declared by the user or discovered from its file."""
+
+    inputs: tuple[TensorSpec, ...]
+    embedding_output: str
+    logits_output: str
+    pooling: Pooling
+    mask_input: str
+    normalize: bool
+    dimension: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneWishes:
+    """What the user declared of a backbone; empty fields are discovered."""
+
+    embedding_output: str = ""
+    logits_output: str = ""
+    pooling: Pooling | None = None
+    mask_input: str = ""
+    normalize: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HeadMetrics:
+    """Held-out quality of a head. log_loss in nats; calibration_error over 15 equal-width bins."""
+
+    accuracy: float
+    log_loss: float
+    calibration_error: float
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeadInfo:
+    """What is known of a head."""
+
+    space: str
+    classes_seen: int
+    members: int
+    labels: int
+    l2: float
+    temperature: float
+    metrics: HeadMetrics
+    balanced: bool
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeadWeights:
+    """A linear head. Logits are (h @ weights + bias) / temperature, already divided: serve them as they are.
+
+    Attributes:
+        weights_KDC: float32 weights of the K members (K = 1 without a committee).
+        bias_KC: float32 biases; classes without a label have a bias low enough for a probability near 0.
+    """
+
+    weights_KDC: FloatArray
+    bias_KC: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """A model version as the catalog keeps it; `file` holds the ONNX graph or the head's weights."""
+
+    model_id: str
+    kind: ModelKind
+    display_name: str
+    create_time: float
+    file: str
+    info: BackboneInfo | HeadInfo
