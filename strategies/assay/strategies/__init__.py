@@ -10,11 +10,13 @@ from assay.strategies.base import NoParams, Scorer, Selection, Selector, Strateg
 from assay.strategies.calls import score, select
 from assay.strategies.candidates import Candidates
 from assay.strategies.errors import InvalidParams, NeedMissing, StrategyError, UnknownStrategy
+from assay.strategies.interrupt import Interrupted, checkpoint, interruptible
 from assay.strategies.needs import Need
 from assay.strategies.registry import get, names
 
 __all__ = [
     "Candidates",
+    "Interrupted",
     "InvalidParams",
     "Need",
     "NeedMissing",
@@ -25,7 +27,9 @@ __all__ = [
     "Strategy",
     "StrategyError",
     "UnknownStrategy",
+    "checkpoint",
     "get",
+    "interruptible",
     "kind",
     "names",
     "score",
