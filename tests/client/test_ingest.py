@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from assay.client import SampleBatch
 from assay.client._arrays import from_matrix
-from assay.client._ingest import MAX_ROWS, MESSAGE_BYTES, _columns, add_batches, add_samples, attribute_column, cut
+from assay.client._attributes import attribute_column
+from assay.client._ingest import MAX_ROWS, MESSAGE_BYTES, _columns, add_batches, add_samples, cut
 from assay.v1 import pools_pb2
 
 
@@ -49,7 +50,7 @@ def test_every_column_travels_and_is_cut_alike() -> None:
         uris=[f"file:{row}" for row in range(5)],
         payloads=["null", "eins", None, "drei", "vier"],
         attributes={"lang": ["en", None, "de", "de", "en"], "n": np.arange(5)},
-        labels=["a", None, "b", "", "a"],
+        labels=["a", None, "b", None, "a"],
         predictions=np.full((5, 2), 0.5),
         on_conflict="skip",
         request_id="r",
@@ -92,7 +93,7 @@ def test_large_payloads_make_small_messages() -> None:
     assert sum(len(message.ids) for message in messages) == number
 
 
-@given(st.lists(st.text(max_size=200), min_size=1, max_size=30), st.booleans())
+@given(st.lists(st.text(min_size=1, max_size=200), min_size=1, max_size=30), st.booleans())
 def test_estimated_sizes_are_never_too_small(texts: list[str], numbers: bool) -> None:
     """A message over the server's limit is refused, so the estimate has to err upwards."""
     number = len(texts)
@@ -136,7 +137,7 @@ def test_json_payloads_are_compact_utf8() -> None:
         ({"attributes": {"n": [1]}}, "attribute 'n' has 1 entries"),
         ({"attributes": {"n": [1, "a"]}}, "mixes int, str"),
         ({"attributes": {"n": [1, True]}}, "mixes bool, int"),
-        ({"attributes": {"n": [b"a", b"b"]}}, "mixes bytes"),
+        ({"attributes": {"n": [b"a", b"b"]}}, r"attribute 'n'\[0\] \(id 's0'\) is b'a', a bytes"),
         ({"payloads": ["a", {}]}, "payloads mix application/json, text/plain"),
         ({"ids": "ab"}, "not one string"),
         ({"on_conflict": "keep"}, "'keep' is none of error, replace, skip"),

@@ -49,9 +49,9 @@ def test_an_expanded_plan_has_its_defaults_filled_in() -> None:
         select=SelectTerm("k_center", {"metric": "l2", "start": "mean"}),
     )
     assert bound.needs >= {Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS}
-    assert bind(Plan(scores=(ScoreTerm("margin", strength=0),)), None, assay.strategies).plan.select == SelectTerm(
-        "top", {}
-    )
+    assert bind(Plan(scores=(ScoreTerm("margin"),)), None, assay.strategies).plan.select == SelectTerm("top", {})
+    with pytest.raises(AssayError, match="above 0, or leave out the term"):
+        bind(Plan(scores=(ScoreTerm("margin", strength=0),)), None, assay.strategies)
 
 
 def test_the_digest_is_the_same_for_the_same_plan_and_no_other() -> None:

@@ -99,6 +99,7 @@ SAMPLES = pools_pb2.SearchSamplesRequest.SampleIds
         pools_pb2.SearchSamplesRequest(samples=SAMPLES(ids=["a"] * 1001)),
         pools_pb2.SearchSamplesRequest(samples=SAMPLES(ids=["a"]), k=10_001),
         pools_pb2.SearchSamplesRequest(samples=SAMPLES(ids=["a"]), k=-1),
+        pools_pb2.SearchSamplesRequest(samples=SAMPLES(ids=["a"]), k=0),
         pools_pb2.SearchSamplesRequest(samples=SAMPLES(ids=["a"]), mode=8),
         pools_pb2.SearchSamplesRequest(vectors=matrix_message(np.ones((0, 3), np.float32))),
     ],
@@ -126,7 +127,17 @@ def test_predictions_of_nothing_or_too_much_are_refused(request_):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"members": 65}, {"members": -1}, {"folds": 1}, {"folds": 21}, {"l2": 0}, {"l2": -1}]
+    "fields",
+    [
+        {"members": 65},
+        {"members": -1},
+        {"members": 0},
+        {"folds": 0},
+        {"folds": 1},
+        {"folds": 21},
+        {"l2": 0},
+        {"l2": -1},
+    ],
 )
 def test_training_beyond_the_bounds_is_refused(fields):
     assert_refused(Reason.INVALID_ARGUMENT, to_train_spec, models_pb2.TrainHeadRequest(**fields))

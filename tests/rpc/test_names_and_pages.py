@@ -12,6 +12,7 @@ from assay.server.core.errors import Reason
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.scalars import (
     bounded,
+    bounded_or,
     bounded_seconds,
     duration_message,
     request_id,
@@ -152,9 +153,15 @@ def test_moments_are_told_to_the_microsecond(moment):
 
 
 def test_counts_keep_their_bounds():
-    assert bounded(0, 1, 10, "k", default=5) == 5
+    assert bounded(10, 1, 10, "k") == 10
     assert_refused(Reason.INVALID_ARGUMENT, bounded, 0, 1, 10, "k")
-    assert_refused(Reason.INVALID_ARGUMENT, bounded, 11, 1, 10, "k", 5)
+    assert_refused(Reason.INVALID_ARGUMENT, bounded, 11, 1, 10, "k")
+
+
+def test_a_count_that_is_0_is_not_one_that_is_left_unset():
+    assert bounded_or(pools_pb2.SearchSamplesRequest(), "k", 1, 10, 5) == 5
+    assert bounded_or(pools_pb2.SearchSamplesRequest(k=7), "k", 1, 10, 5) == 7
+    assert_refused(Reason.INVALID_ARGUMENT, bounded_or, pools_pb2.SearchSamplesRequest(k=0), "k", 1, 10, 5)
 
 
 def test_request_ids_are_short_and_printable():

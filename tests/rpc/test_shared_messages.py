@@ -247,3 +247,10 @@ def test_only_states_that_can_be_asked_for_are_taken(value):
 def test_states_keep_their_order():
     wanted = [types_pb2.SAMPLE_STATE_LEASED, types_pb2.SAMPLE_STATE_UNLABELED]
     assert states(wanted) == (State.LEASED, State.UNLABELED)
+
+
+def test_what_a_plan_says_is_0_stays_0_and_what_it_leaves_unset_is_1():
+    said = to_plan(types_pb2.Plan(scores=[{"strategy": "margin", "strength": 0}], stochastic={"beta": 0}))
+    assert (said.scores[0].strength, said.stochastic.beta) == (0, 0)
+    left = to_plan(types_pb2.Plan(scores=[{"strategy": "margin"}], stochastic={}))
+    assert (left.scores[0].strength, left.stochastic.beta) == (1, 1)

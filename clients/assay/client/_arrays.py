@@ -1,11 +1,13 @@
 """numpy arrays as they travel: raw little-endian bytes, row by row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from assay.client._tables import array_of
+from assay.client._values import Place
 from assay.v1 import types_pb2 as pb
 
 _WIRE_TYPES: Final[dict[np.dtype[Any], pb.DType.ValueType]] = {
@@ -19,20 +21,22 @@ _WIRE_TYPES: Final[dict[np.dtype[Any], pb.DType.ValueType]] = {
 _NUMPY_TYPES: Final = {number: dtype.newbyteorder("<") for dtype, number in _WIRE_TYPES.items()}
 
 
-def float_rows(values: ArrayLike, what: str) -> NDArray[Any]:
-    """A matrix of floats; whole numbers become float32, floats of the wire's types keep theirs.
+def float_rows(values: Any, what: str, ids: Sequence[str] | None = None, first: int = 0) -> NDArray[Any]:
+    """A matrix of floats from any table, list of vectors or column of vectors; whole numbers become float32, floats of
+    the wire's types keep theirs. `ids` and `first` are for what an error says: see `Place`.
 
     Raises:
-        ValueError: not two-dimensional, or no numbers.
+        ValueError: not two-dimensional, no numbers, rows of unequal length, or a row or entry that is missing.
+        TypeError: sparse, or nothing that numpy can read.
     """
-    rows = np.asarray(values)
+    rows = array_of(values, Place(what, ids, first))
     if rows.ndim != 2:
         raise ValueError(f"{what} must be a matrix, one row per sample, not an array of shape {rows.shape}")
     if rows.dtype.kind == "f" and rows.dtype.itemsize <= 8:
         return rows
     if rows.dtype.kind in "iu":
         return rows.astype(np.float32)
-    raise ValueError(f"{what} must be float16, float32 or float64, not {rows.dtype}")
+    raise ValueError(f"{what} must be float16, float32 or float64, not {rows.dtype}: give {what}.astype(numpy.float32)")
 
 
 def matrix(rows: NDArray[Any]) -> pb.Matrix:
@@ -45,17 +49,23 @@ def named_tensor(name: str, values: NDArray[Any]) -> pb.NamedTensor:
     return pb.NamedTensor(name=name, dtype=wire_type(values.dtype), shape=values.shape, data=wire_bytes(values))
 
 
-def named_arrays(inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+def named_arrays(inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Model inputs as arrays, with types that can travel.
 
     Raises:
-        ValueError: an input without a sample axis, or of another type.
+        ValueError: none, an input without a sample axis, or of another type.
+        TypeError: sparse, or nothing that numpy can read.
     """
-    arrays = {name: np.asarray(values) for name, values in inputs.items()}
+    if not inputs:
+        raise ValueError("inputs is empty: give one array for each input of the model")
+    arrays = {name: array_of(values, Place(f"input {name!r}")) for name, values in inputs.items()}
     for name, values in arrays.items():
         if values.ndim == 0:
             raise ValueError(f"input {name!r} needs a first axis of samples")
-        wire_type(values.dtype)
+        try:
+            wire_type(values.dtype)
+        except ValueError as error:
+            raise ValueError(f"input {name!r}: {error}") from None
     return arrays
 
 

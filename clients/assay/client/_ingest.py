@@ -1,25 +1,25 @@
 """Ingest: columns cut into messages that a server takes, and the calls that stream them."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from assay.client import _replies, results
 from assay.client._arrays import float_rows, matrix, named_arrays, named_tensor
-from assay.client._names import enum_value, fresh_request_id, id_list, pool_name
+from assay.client._attributes import AttributeColumn, attribute_columns
+from assay.client._names import enum_value, fresh_request_id, pool_name
+from assay.client._payloads import payload_column
+from assay.client._values import Place, optional_texts, texts, whole
 from assay.client._wire import Upload
-from assay.client.filters import AttributeScalar
-from assay.client.results import AttributeValues, SampleBatch
+from assay.client.results import SampleBatch
 from assay.v1 import pools_pb2
 
 OnConflict: TypeAlias = Literal["error", "skip", "replace"]
 AddProgress: TypeAlias = Callable[[int, int], None]
-Payload: TypeAlias = str | bytes | Mapping[str, Any] | None
 
 _PATH = "/assay.v1.Pools/AddSamples"
 MAX_ROWS = 65_536
@@ -30,16 +30,16 @@ _ROW_OVERHEAD = 16
 
 def add_samples(
     pool: str,
-    ids: Sequence[str],
+    ids: Any,
     *,
-    embeddings: ArrayLike | None = None,
-    inputs: Mapping[str, ArrayLike] | None = None,
-    uris: Sequence[str] | None = None,
-    payloads: Sequence[Payload] | None = None,
+    embeddings: Any = None,
+    inputs: Mapping[str, Any] | None = None,
+    uris: Any = None,
+    payloads: Any = None,
     media_type: str | None = None,
-    attributes: Mapping[str, AttributeValues] | None = None,
-    labels: Sequence[str | None] | None = None,
-    predictions: ArrayLike | None = None,
+    attributes: Any = None,
+    labels: Any = None,
+    predictions: Any = None,
     on_conflict: OnConflict = "error",
     request_id: str | None = None,
     batch_size: int | None = None,
@@ -47,29 +47,37 @@ def add_samples(
 ) -> Upload[results.AddResult]:
     """Add samples, column by column. Returns when all are durable.
 
+    A column is a list, a numpy array, a Series or Index of pandas, an Arrow array, a column of polars or a torch
+    tensor; what numpy, pandas or Arrow write for a missing value (None, NaN, NA, NaT, null, masked) is absent. Text may
+    come as whole numbers, UUIDs, paths or UTF-8 bytes: the label 0 is the class "0".
+
     Args:
         pool: id or name.
         ids: distinct.
-        embeddings: matrix, one row per id; exactly one of embeddings and inputs is given. A memory-mapped array is
-            read piece by piece.
+        embeddings: matrix, data frame or column of vectors, one row per id; exactly one of embeddings and inputs is
+            given. A memory-mapped array is read piece by piece.
         inputs: named model inputs that the server embeds with the active backbone; the first axis is the samples.
-        uris: where each raw sample lives.
-        payloads: what a person looks at to label it: text, bytes or JSON objects, up to 64 KiB each.
+        uris: where each raw sample lives; None where that is not known.
+        payloads: what a person looks at to label it: text, bytes, or what JSON can say, up to 64 KiB each; None where a
+            sample has none.
         media_type: of all payloads; text and JSON are recognised.
-        attributes: scalars by name for filters; None where a sample lacks it.
+        attributes: columns of scalars by name, or a data frame, for filters; None where a sample lacks it.
         labels: class names; None where a sample has none.
         predictions: class probabilities of your own model, one row per id.
-        on_conflict: what to do with ids that the pool already has.
+        on_conflict: what to do with ids that the pool already has: "error" refuses the batch, "skip" keeps the old
+            sample, "replace" puts the new one in its place. Replacing drops all that the old one had: its attributes,
+            its payload and its label, unless this call gives them again; the result counts the labels and attributes
+            that were lost. Changing a part of a sample is the job of UpdateSamples, which is coming.
         request_id: idempotency key; made up if not given. Sent again after a failure, it continues where it broke.
         batch_size: most samples per message, up to 65,536; messages are kept to about 16 MiB in any case.
         progress: called with the samples sent and all samples, from another thread.
 
     Raises:
-        AssayError: its `stored` says how many samples are stored.
+        AssayError: its `stored` says how many samples are stored at least; where a sample is to blame, its metadata
+            name the `row` of this call, from 0, and the `id`.
+        TypeError, ValueError: a column that cannot be read, named with the row and id; nothing was sent.
     """
-    batch = SampleBatch(
-        id_list(ids), embeddings, inputs, uris, payloads, media_type, attributes or {}, labels, predictions
-    )
+    batch = SampleBatch(ids, embeddings, inputs, uris, payloads, media_type, attributes, labels, predictions)
     columns = _columns(batch)
     return _upload(pool, lambda: iter([columns]), on_conflict, request_id, batch_size, progress, len(columns.ids), True)
 
@@ -89,7 +97,16 @@ def add_batches(
     connection breaks; a generator is not. `progress` is called with a total of 0. See `add_samples` for the rest.
     """
     restartable = iter(batches) is not batches
-    return _upload(pool, lambda: map(_columns, batches), on_conflict, request_id, batch_size, progress, 0, restartable)
+    return _upload(pool, lambda: _read(batches), on_conflict, request_id, batch_size, progress, 0, restartable)
+
+
+def _read(batches: Iterable[SampleBatch]) -> Iterator["_Columns"]:
+    """Batches of a stream, checked one by one; errors count rows over all of them."""
+    first = 0
+    for batch in batches:
+        columns = _columns(batch, first)
+        yield columns
+        first += len(columns.ids)
 
 
 def _upload(
@@ -102,7 +119,7 @@ def _upload(
     total: int,
     restartable: bool,
 ) -> Upload[results.AddResult]:
-    rows = MAX_ROWS if batch_size is None else batch_size
+    rows = MAX_ROWS if batch_size is None else whole(batch_size, "batch_size")
     if not 1 <= rows <= MAX_ROWS:
         raise ValueError(f"batch_size is from 1 to {MAX_ROWS:,}, not {batch_size}")
     header = pools_pb2.AddSamplesHeader(
@@ -143,22 +160,6 @@ def cut(row_bytes_N: NDArray[np.int64], rows: int, limit: int) -> Iterator[slice
 
 
 @dataclass(frozen=True, slots=True)
-class _AttributeColumn:
-    """One attribute: the field of its type, a value for every sample, and which samples have it (None: all)."""
-
-    name: str
-    field: Literal["strings", "doubles", "int64s", "bools"]
-    values: Sequence[AttributeScalar]
-    present: Sequence[bool] | None
-
-    def message(self, part: slice) -> pools_pb2.AttributeColumn:
-        column = pools_pb2.AttributeColumn(name=self.name, present=self.present[part] if self.present else ())
-        field = getattr(column, self.field)
-        field.values.extend(self.values[part])
-        return column
-
-
-@dataclass(frozen=True, slots=True)
 class _Columns:
     """A checked batch: every column has one entry per id or is None."""
 
@@ -168,7 +169,7 @@ class _Columns:
     uris: Sequence[str] | None
     payloads: Sequence[bytes] | None
     media_type: str
-    attributes: Sequence[_AttributeColumn]
+    attributes: Sequence[AttributeColumn]
     labels: Sequence[str] | None
     predictions: NDArray[Any] | None
 
@@ -201,35 +202,43 @@ class _Columns:
         )
 
 
-def _columns(batch: SampleBatch) -> _Columns:
-    """Check a batch's types and lengths, so that what is wrong is said before anything is sent.
+def _columns(batch: SampleBatch, first: int = 0) -> _Columns:
+    """Check a batch's types and lengths, so that what is wrong is said before anything is sent. `first` samples of the
+    same upload come before it.
 
     Raises:
         ValueError: a column of another length or of mixed types, a type that does not travel, or not exactly one of
             embeddings and inputs.
+        TypeError: a value of a type that its column cannot take.
     """
-    ids = id_list(batch.ids)
+    ids = texts(batch.ids, Place("ids", first=first))
     if (batch.embeddings is None) == (batch.inputs is None):
         raise ValueError("give either embeddings or inputs")
-    payloads, media_type = _payload_column(batch.payloads, batch.media_type)
+
+    def place(what: str) -> Place:
+        return Place(what, ids, first)
+
+    payloads, media_type = payload_column(batch.payloads, batch.media_type, place("payloads"))
+    uris = None if batch.uris is None else optional_texts(batch.uris, place("uris"), empty=True)
+    labels = None if batch.labels is None else optional_texts(batch.labels, place("labels"))
     columns = _Columns(
         ids=ids,
-        embeddings=None if batch.embeddings is None else float_rows(batch.embeddings, "embeddings"),
-        inputs=named_arrays(batch.inputs or {}),
-        uris=None if batch.uris is None else id_list(batch.uris),
+        embeddings=None if batch.embeddings is None else float_rows(batch.embeddings, "embeddings", ids, first),
+        inputs={} if batch.inputs is None else named_arrays(batch.inputs),
+        uris=_or_empty(uris),
         payloads=payloads,
         media_type=media_type,
-        attributes=_attribute_columns(batch),
-        labels=None if batch.labels is None else [label or "" for label in batch.labels],
-        predictions=None if batch.predictions is None else float_rows(batch.predictions, "predictions"),
+        attributes=attribute_columns(batch.attributes, ids, first),
+        labels=_or_empty(labels),
+        predictions=None if batch.predictions is None else float_rows(batch.predictions, "predictions", ids, first),
     )
     _check_lengths(columns)
     return columns
 
 
-def _attribute_columns(batch: SampleBatch) -> Sequence[_AttributeColumn]:
-    columns = [attribute_column(name, values) for name, values in batch.attributes.items()]
-    return [column for column in columns if column is not None]
+def _or_empty(values: Sequence[str | None] | None) -> Sequence[str] | None:
+    """A column of the wire, where an empty text stands for none."""
+    return None if values is None else ["" if value is None else value for value in values]
 
 
 def _check_lengths(columns: _Columns) -> None:
@@ -245,61 +254,3 @@ def _check_lengths(columns: _Columns) -> None:
     for what, values in sized.items():
         if values is not None and len(values) != len(columns.ids):
             raise ValueError(f"{what} has {len(values)} entries for {len(columns.ids)} ids")
-
-
-def _payload_column(payloads: Sequence[Payload] | None, media_type: str | None) -> tuple[Sequence[bytes] | None, str]:
-    if payloads is None:
-        return None, ""
-    kinds = {_payload_kind(payload) for payload in payloads if payload is not None}
-    if len(kinds) > 1 and media_type is None:
-        raise ValueError(f"payloads mix {', '.join(sorted(kinds))}: give one kind, or name the media_type")
-    inferred = next(iter(kinds), "")
-    return [_payload_bytes(payload) for payload in payloads], inferred if media_type is None else media_type
-
-
-def _payload_kind(payload: str | bytes | Mapping[str, Any]) -> str:
-    if isinstance(payload, str):
-        return "text/plain"
-    return "application/octet-stream" if isinstance(payload, bytes) else "application/json"
-
-
-def _payload_bytes(payload: Payload) -> bytes:
-    if payload is None:
-        return b""
-    if isinstance(payload, bytes):
-        return payload
-    text = payload if isinstance(payload, str) else json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
-    return text.encode()
-
-
-def attribute_column(name: str, values: AttributeValues) -> _AttributeColumn | None:
-    """One attribute as a column of one type; None where no sample has it. Whole numbers beside others become floats.
-
-    Raises:
-        ValueError: values of mixed types, or of a type that no attribute has.
-    """
-    plain = values.tolist() if isinstance(values, np.ndarray) else [_plain(value) for value in values]
-    kinds = {type(value) for value in plain if value is not None}
-    if not kinds:
-        return None
-    if kinds == {int, float}:
-        kinds, plain = {float}, [None if value is None else float(value) for value in plain]
-    if len(kinds) != 1 or not kinds <= _ATTRIBUTE_FIELDS.keys():
-        raise ValueError(f"attribute {name!r} mixes {', '.join(sorted(kind.__name__ for kind in kinds))}")
-    kind = kinds.pop()
-    present = None if None not in plain else [value is not None for value in plain]
-    return _AttributeColumn(
-        name, _ATTRIBUTE_FIELDS[kind], [kind() if value is None else value for value in plain], present
-    )
-
-
-_ATTRIBUTE_FIELDS: Mapping[type, Literal["strings", "doubles", "int64s", "bools"]] = {
-    str: "strings",
-    float: "doubles",
-    int: "int64s",
-    bool: "bools",
-}
-
-
-def _plain(value: object) -> Any:
-    return value.item() if isinstance(value, np.generic) else value

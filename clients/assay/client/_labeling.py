@@ -4,13 +4,15 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
+import numpy as np
 from google.protobuf import duration_pb2
 
 from assay.client import _replies, results
 from assay.client._names import Named, fresh_request_id, id_list, pool_name, resource_name
 from assay.client._pools import filter_message
+from assay.client._values import Place, given_text, kind_of, number, plain, text, texts, whole
 from assay.client._wire import Download, Pages, Unary, pages, unary
 from assay.client.filters import Filter
 from assay.client.plans import PlanLike, plan_to_proto
@@ -59,15 +61,15 @@ def next_batch(
     """
     request = labeling_pb2.NextBatchRequest(
         pool=pool_name(pool),
-        worker=worker,
-        size=size,
+        worker=text(worker, "worker"),
+        size=whole(size, "size"),
         plan=plan_to_proto(plan),
         filter=filter_message(where),
         ttl=_duration(ttl),
-        seed=seed,
+        seed=whole(seed, "seed"),
         request_id=fresh_request_id(request_id),
         omit_payload=not include_payload,
-        predictions=predictions,
+        predictions=whole(predictions, "predictions"),
     )
     return unary(_SERVICE + "NextBatch", request, labeling_pb2.NextBatchResponse, _replies.batch)
 
@@ -82,7 +84,7 @@ def list_leases(pool: str, *, worker: str | None = None) -> Pages[results.Lease]
     """Live leases, oldest first, fetched page by page."""
     return pages(
         _SERVICE + "ListLeases",
-        labeling_pb2.ListLeasesRequest(pool=pool_name(pool), worker=worker or ""),
+        labeling_pb2.ListLeasesRequest(pool=pool_name(pool), worker=given_text(worker, "worker")),
         labeling_pb2.ListLeasesResponse,
         lambda reply: map(_replies.lease, reply.leases),
     )
@@ -105,17 +107,25 @@ def renew_lease(lease: Lease, ttl: timedelta | float = 900, *, request_id: str |
 
 def release_lease(
     lease: Lease,
-    sample_ids: Iterable[str] = (),
+    sample_ids: Iterable[Any] | None = None,
     reason: str = "",
     exclude: bool = False,
     *,
     request_id: str | None = None,
 ) -> Unary[results.Lease]:
-    """Give samples of a lease back: these, or all that it still holds. `exclude` sets them aside for good."""
+    """Give samples of a lease back: these, or, where None is given, all that it still holds. `exclude` sets them aside
+    for good.
+
+    Raises:
+        ValueError: an empty list of samples, which the wire would take for all.
+    """
+    given = [] if sample_ids is None else id_list(sample_ids, "sample_ids")
+    if sample_ids is not None and not given:
+        raise ValueError("sample_ids is empty: None releases all that the lease still holds")
     request = labeling_pb2.ReleaseLeaseRequest(
         name=lease.name,
         fencing_token=lease.fencing_token,
-        sample_ids=id_list(sample_ids),
+        sample_ids=given,
         reason=reason,
         exclude=exclude,
         request_id=fresh_request_id(request_id),
@@ -125,7 +135,7 @@ def release_lease(
 
 def submit_labels(
     pool: str,
-    labels: Mapping[str, str],
+    labels: Mapping[Any, Any],
     worker: str,
     *,
     lease: Lease | None = None,
@@ -136,7 +146,8 @@ def submit_labels(
 
     Args:
         pool: id or name.
-        labels: class name by sample id.
+        labels: class name by sample id, as a mapping or a Series of pandas; whole numbers stand for text: 0 is the
+            class "0".
         worker: who labeled.
         lease: the lease that holds the samples; each labeled one leaves it. None for labels from elsewhere.
         overwrite: replace labels that samples already have.
@@ -145,14 +156,12 @@ def submit_labels(
     Raises:
         LeaseExpired: the lease's time ran out.
         LeaseForeign: the lease does not hold a sample, or the token is another's.
+        TypeError, ValueError: an id or a label that is missing, empty or of another type.
     """
     request = labeling_pb2.SubmitLabelsRequest(
         pool=pool_name(pool),
-        worker=worker,
-        labels=[
-            labeling_pb2.LabelInput(sample_id=sample_id, class_name=class_name)
-            for sample_id, class_name in labels.items()
-        ],
+        worker=text(worker, "worker"),
+        labels=_label_inputs(labels),
         lease="" if lease is None else lease.name,
         fencing_token=0 if lease is None else lease.fencing_token,
         overwrite=overwrite,
@@ -166,7 +175,10 @@ def list_labels(pool: str, *, worker: str | None = None, class_name: str | None 
     return pages(
         _SERVICE + "ListLabels",
         labeling_pb2.ListLabelsRequest(
-            pool=pool_name(pool), worker=worker or "", class_name=class_name or "", page_size=1000
+            pool=pool_name(pool),
+            worker=given_text(worker, "worker"),
+            class_name=given_text(class_name, "class_name"),
+            page_size=1000,
         ),
         labeling_pb2.ListLabelsResponse,
         lambda reply: map(_replies.label, reply.labels),
@@ -229,7 +241,24 @@ class _FileExport(_Export):
         self._partial.unlink(missing_ok=True)
 
 
+def _label_inputs(labels: Any) -> list[labeling_pb2.LabelInput]:
+    if not hasattr(labels, "items") or len(getattr(labels, "shape", (0,))) != 1:
+        raise TypeError(f"labels is a mapping from sample id to class name, not {kind_of(labels)}")
+    pairs = list(labels.items())
+    ids = texts([sample_id for sample_id, _ in pairs], Place("ids"))
+    names = texts([class_name for _, class_name in pairs], Place("labels", ids))
+    return [
+        labeling_pb2.LabelInput(sample_id=sample_id, class_name=class_name)
+        for sample_id, class_name in zip(ids, names, strict=True)
+    ]
+
+
 def _duration(ttl: timedelta | float) -> duration_pb2.Duration:
+    value = plain(ttl)
+    if isinstance(value, np.timedelta64):
+        value = value.item()
+    if not isinstance(value, timedelta):
+        value = timedelta(seconds=number(value, "ttl"))
     duration = duration_pb2.Duration()
-    duration.FromTimedelta(ttl if isinstance(ttl, timedelta) else timedelta(seconds=ttl))
+    duration.FromTimedelta(value)
     return duration

@@ -1,19 +1,19 @@
 """The calls of models and predictions."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import empty_pb2
-from numpy.typing import ArrayLike
 
 from assay.client import _replies, results
 from assay.client._arrays import float_rows, matrix, named_arrays, named_tensor
-from assay.client._names import Named, enum_value, fresh_request_id, id_list, pool_name, resource_name
+from assay.client._names import Named, enum_value, fresh_request_id, pool_name, resource_name
+from assay.client._values import Place, given_text, number, texts, whole
 from assay.client._wire import Pages, Unary, Upload, nothing, pages, unary
 from assay.v1 import models_pb2
 
@@ -58,12 +58,12 @@ def upload_backbone(
     file = _Source.of(source)
     header = models_pb2.UploadBackboneHeader(
         pool=pool_name(pool),
-        model_id=model_id or "",
+        model_id=given_text(model_id, "model_id"),
         display_name=display_name,
-        embedding_output=embedding_output or "",
-        logits_output=logits_output or "",
-        pooling=enum_value(models_pb2.Pooling, pooling) if pooling else models_pb2.POOLING_UNSPECIFIED,
-        mask_input=mask_input or "",
+        embedding_output=given_text(embedding_output, "embedding_output"),
+        logits_output=given_text(logits_output, "logits_output"),
+        pooling=models_pb2.POOLING_UNSPECIFIED if pooling is None else enum_value(models_pb2.Pooling, pooling),
+        mask_input=given_text(mask_input, "mask_input"),
         normalize=normalize,
         size_bytes=file.size,
         sha256=file.sha256(),
@@ -181,11 +181,11 @@ def train_head(
     request = models_pb2.TrainHeadRequest(
         pool=pool_name(pool),
         display_name=display_name,
-        l2=l2,
+        l2=None if l2 is None else number(l2, "l2"),
         balanced=balanced,
-        members=members,
-        folds=folds,
-        seed=seed,
+        members=whole(members, "members"),
+        folds=whole(folds, "folds"),
+        seed=whole(seed, "seed"),
         activate=activate,
         request_id=fresh_request_id(request_id),
     )
@@ -195,9 +195,9 @@ def train_head(
 def predict(
     pool: str,
     *,
-    samples: Sequence[str] | None = None,
-    embeddings: ArrayLike | None = None,
-    inputs: Mapping[str, ArrayLike] | None = None,
+    samples: Iterable[Any] | None = None,
+    embeddings: Any = None,
+    inputs: Mapping[str, Any] | None = None,
     head: str | Named | None = None,
     include_embeddings: bool = False,
 ) -> Unary[results.PredictResult]:
@@ -219,7 +219,7 @@ def predict(
         include_embeddings=include_embeddings,
     )
     if samples is not None:
-        request.samples.ids.extend(id_list(samples))
+        request.samples.ids.extend(texts(samples, Place("samples")))
     if embeddings is not None:
         request.embeddings.CopyFrom(matrix(float_rows(embeddings, "embeddings")))
     if inputs is not None:

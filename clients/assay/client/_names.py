@@ -4,6 +4,8 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
+from assay.client._values import Place, text, texts
+
 V_co = TypeVar("V_co", bound=int, covariant=True)
 
 
@@ -33,19 +35,22 @@ def resource_name(resource: "str | Named") -> str:
 
 
 def fresh_request_id(request_id: str | None) -> str:
-    """The caller's idempotency key, or a new one, so that sending the same request again is safe."""
-    return str(uuid.uuid4()) if request_id is None else request_id
-
-
-def id_list(ids: Iterable[str]) -> Sequence[str]:
-    """Several ids; refuses one string, whose letters would be taken for ids.
+    """The caller's idempotency key, or a new one, so that sending the same request again is safe.
 
     Raises:
-        TypeError: one string.
+        ValueError: an empty one, which would be none.
     """
-    if isinstance(ids, str):
-        raise TypeError("several ids are needed, not one string")
-    return ids if isinstance(ids, list | tuple) else list(ids)
+    return str(uuid.uuid4()) if request_id is None else text(request_id, "request_id")
+
+
+def id_list(ids: Iterable[Any], what: str = "ids") -> list[str]:
+    """Several ids in whatever holds them; what else than text is taken for an id is said at `texts`.
+
+    Raises:
+        TypeError: one string, whose letters would be taken for ids, or an entry of another type.
+        ValueError: an entry that is missing or empty.
+    """
+    return texts(ids, Place(what), ordered=False)
 
 
 class WireEnum(Protocol[V_co]):

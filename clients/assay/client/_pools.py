@@ -1,15 +1,16 @@
 """The calls of pools and samples, save ingest."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
 from google.protobuf import empty_pb2
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from assay.client import _replies, results
 from assay.client._arrays import float_rows, matrix
 from assay.client._names import enum_value, fresh_request_id, id_list, pool_name
+from assay.client._tables import array_of
+from assay.client._values import Place, text, texts, whole
 from assay.client._wire import Pages, Unary, nothing, pages, unary
 from assay.client.filters import Filter
 from assay.v1 import pools_pb2, types_pb2
@@ -24,7 +25,7 @@ _SERVICE = "/assay.v1.Pools/"
 def create_pool(
     pool_id: str,
     *,
-    class_names: Iterable[str] = (),
+    class_names: Iterable[Any] = (),
     metric: Metric = "cosine",
     dimension: int = 0,
     discard_inputs: bool = False,
@@ -34,7 +35,8 @@ def create_pool(
 
     Args:
         pool_id: a letter, then up to 62 lower-case letters, digits, "-" or "_".
-        class_names: distinct; fixed for the pool's life, as is the metric.
+        class_names: distinct, in the order of every probability column; fixed for the pool's life, as is the metric.
+            Whole numbers are taken as text, as they are for labels.
         metric: of the embeddings.
         dimension: length of pushed embeddings; 0 lets the first batch or backbone decide.
         discard_inputs: do not keep model inputs once they are embedded; a new backbone then cannot embed them again.
@@ -45,9 +47,9 @@ def create_pool(
     """
     request = pools_pb2.CreatePoolRequest(
         pool_id=pool_id,
-        class_names=id_list(class_names),
+        class_names=texts(class_names, Place("class_names")),
         metric=enum_value(pools_pb2.Metric, metric),
-        dimension=dimension,
+        dimension=whole(dimension, "dimension"),
         discard_inputs=discard_inputs,
         request_id=fresh_request_id(request_id),
     )
@@ -75,9 +77,9 @@ def delete_pool(pool: str, *, request_id: str | None = None) -> Unary[None]:
     return unary(_SERVICE + "DeletePool", request, empty_pb2.Empty, nothing)
 
 
-def get_sample(pool: str, sample_id: str) -> Unary[results.Sample]:
+def get_sample(pool: str, sample_id: Any) -> Unary[results.Sample]:
     """Get one sample with its payload."""
-    request = pools_pb2.GetSampleRequest(pool=pool_name(pool), id=sample_id)
+    request = pools_pb2.GetSampleRequest(pool=pool_name(pool), id=text(sample_id, "sample_id"))
     return unary(_SERVICE + "GetSample", request, types_pb2.Sample, _replies.sample)
 
 
@@ -106,7 +108,7 @@ def list_samples(
 
 
 def delete_samples(
-    pool: str, ids: Iterable[str], allow_missing: bool = False, *, request_id: str | None = None
+    pool: str, ids: Iterable[Any], allow_missing: bool = False, *, request_id: str | None = None
 ) -> Unary[results.DeleteResult]:
     """Delete samples with their labels: all or none. Those under a live lease are refused."""
     request = pools_pb2.DeleteSamplesRequest(
@@ -121,8 +123,8 @@ def delete_samples(
 def search(
     pool: str,
     *,
-    vectors: ArrayLike | None = None,
-    samples: Sequence[str] | None = None,
+    vectors: Any = None,
+    samples: Iterable[Any] | None = None,
     k: int = 10,
     where: Filter | None = None,
     states: Sequence[SampleState] = (),
@@ -145,17 +147,22 @@ def search(
         raise ValueError("search takes either vectors or samples")
     request = pools_pb2.SearchSamplesRequest(
         pool=pool_name(pool),
-        k=k,
+        k=whole(k, "k"),
         filter=filter_message(where),
         states=state_values(states),
         mode=enum_value(pools_pb2.SearchMode, mode),
         include_payload=include_payload,
     )
     if vectors is not None:
-        request.vectors.CopyFrom(matrix(float_rows(np.atleast_2d(vectors), "vectors")))
+        request.vectors.CopyFrom(matrix(_queries(vectors)))
     if samples is not None:
-        request.samples.ids.extend(id_list(samples))
+        request.samples.ids.extend(texts(samples, Place("samples")))
     return unary(_SERVICE + "SearchSamples", request, pools_pb2.SearchSamplesResponse, _replies.search_result)
+
+
+def _queries(vectors: Any) -> NDArray[Any]:
+    array = array_of(vectors, Place("vectors"))
+    return float_rows(array[None, :] if array.ndim == 1 else array, "vectors")
 
 
 def filter_message(where: Filter | None) -> types_pb2.Filter | None:

@@ -14,10 +14,10 @@ import json
 import math
 import re
 from collections.abc import Iterable
-from typing import Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
+from uuid import UUID
 
-import numpy as np
-
+from assay.client._values import Place, column, kind_of, plain, shown, texts
 from assay.v1 import types_pb2 as pb
 
 AttributeScalar: TypeAlias = str | bool | int | float
@@ -119,10 +119,8 @@ class Attribute:
     __hash__ = None  # type: ignore[assignment]
 
     def isin(self, values: Iterable[AttributeScalar]) -> Filter:
-        """True where the attribute is one of `values`, 1 to 10,000 of them."""
-        if isinstance(values, str):
-            raise TypeError("isin takes several values, not one string")
-        wire = [attribute_value(value) for value in values]
+        """True where the attribute is one of `values`, 1 to 10,000 of them in whatever holds them."""
+        wire = [attribute_value(value) for value in column(values, "isin", ordered=False)]
         return Filter(pb.Filter(one_of=pb.Filter.Membership(attribute=self._name, values=wire)))
 
     def _compare(self, sign: str, value: object) -> Filter:
@@ -135,11 +133,10 @@ def attr(name: str) -> Attribute:
     return Attribute(name)
 
 
-def ids(values: Iterable[str]) -> Filter:
-    """True for the samples with these ids, 1 to 100,000 of them."""
-    if isinstance(values, str):
-        raise TypeError("ids takes several ids, not one string")
-    return Filter(pb.Filter(ids=pb.Filter.Ids(ids=values)))
+def ids(values: Iterable[Any]) -> Filter:
+    """True for the samples with these ids, 1 to 100,000 of them; what is taken for an id is said at
+    `Client.add_samples`."""
+    return Filter(pb.Filter(ids=pb.Filter.Ids(ids=texts(values, Place("ids"), ordered=False))))
 
 
 def parse_filter(text: str) -> Filter:
@@ -170,19 +167,18 @@ def attribute_value(value: object) -> pb.AttributeValue:
         TypeError: no text, number or truth value.
         ValueError: not finite.
     """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bool):
-        return pb.AttributeValue(bool_value=value)
-    if isinstance(value, int):
-        return pb.AttributeValue(int64_value=value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"an attribute cannot be {value}")
-        return pb.AttributeValue(double_value=value)
-    if isinstance(value, str):
-        return pb.AttributeValue(string_value=value)
-    raise TypeError(f"an attribute is text, a number or a truth value, not {type(value).__name__}")
+    scalar = plain(value)
+    if scalar is None or (isinstance(scalar, float) and not math.isfinite(scalar)):
+        raise ValueError(f"an attribute cannot be {value}")
+    if isinstance(scalar, bool):
+        return pb.AttributeValue(bool_value=scalar)
+    if isinstance(scalar, int):
+        return pb.AttributeValue(int64_value=scalar)
+    if isinstance(scalar, float):
+        return pb.AttributeValue(double_value=scalar)
+    if isinstance(scalar, str | UUID):
+        return pb.AttributeValue(string_value=str(scalar))
+    raise TypeError(f"an attribute is text, a number or a truth value, not {shown(value)}, {kind_of(value)}")
 
 
 def attribute_scalar(message: pb.AttributeValue) -> AttributeScalar | None:

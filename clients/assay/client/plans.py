@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 from google.protobuf import json_format, struct_pb2
 
 from assay.client._names import WireEnum, enum_value, enum_word, id_list
+from assay.client._values import json_value, number
 from assay.client.filters import AttributeScalar, Filter, attribute_scalar, attribute_value
 from assay.v1 import types_pb2 as pb
 
@@ -169,6 +170,9 @@ class Plan:
 
 PlanLike: TypeAlias = Plan | str
 
+# Parameters travel as JSON numbers: float64.
+_EXACT = 2**53
+
 # What a field says when it is not set is left out.
 _COMBINATIONS = {
     "product": pb.SCORE_COMBINATION_UNSPECIFIED,
@@ -195,7 +199,7 @@ def _plan_message(plan: Plan) -> pb.Plan:
         filter=plan.where.to_proto() if plan.where is not None else None,
         scores=[_score_term(term) for term in plan.scores],
         shortlist=_shortlist_message(plan.shortlist) if plan.shortlist else None,
-        select=pb.SelectTerm(strategy=plan.select.strategy, params=_struct(plan.select.params))
+        select=pb.SelectTerm(strategy=plan.select.strategy, params=_struct(plan.select.strategy, plan.select.params))
         if plan.select
         else None,
         exploration=plan.exploration,
@@ -203,7 +207,7 @@ def _plan_message(plan: Plan) -> pb.Plan:
         stochastic=_stochastic_message(plan.stochastic) if plan.stochastic else None,
         quotas=_quotas_message(plan.quotas) if plan.quotas else None,
         near_duplicate_radius=plan.near_duplicate_radius,
-        query=pb.Query(sample_ids=id_list(plan.query)) if plan.query else None,
+        query=pb.Query(sample_ids=id_list(plan.query, "query")) if len(plan.query) else None,
     )
 
 
@@ -214,7 +218,8 @@ def plan_from_proto(message: pb.Plan) -> Plan:
         name=message.preset,
         where=Filter.from_proto(message.filter),
         scores=tuple(
-            ScoreTerm(term.strategy, struct_dict(term.params), term.strength or 1.0) for term in message.scores
+            ScoreTerm(term.strategy, struct_dict(term.params), term.strength if term.HasField("strength") else 1.0)
+            for term in message.scores
         ),
         shortlist=_shortlist(message.shortlist),
         select=SelectTerm(select.strategy, struct_dict(select.params)) if message.HasField("select") else None,
@@ -232,12 +237,23 @@ def struct_dict(struct: struct_pb2.Struct) -> dict[str, Any]:
     return json_format.MessageToDict(struct)
 
 
-def _struct(params: Mapping[str, Any]) -> struct_pb2.Struct | None:
-    return json_format.ParseDict(dict(params), struct_pb2.Struct()) if params else None
+def _struct(strategy: str, params: Mapping[str, Any]) -> struct_pb2.Struct | None:
+    """Parameters for the wire; numpy's numbers and arrays are taken as those of Python.
+
+    Raises:
+        ValueError: NaN, infinity, or a whole number that a float64 cannot hold.
+        TypeError: what JSON has no word for.
+    """
+    told = {name: json_value(value, f"parameter {name!r} of {strategy!r}") for name, value in params.items()}
+    for name, value in told.items():
+        if isinstance(value, int) and abs(value) > _EXACT:
+            raise ValueError(f"parameter {name!r} of {strategy!r} is {value}: at most 2**53 travels unchanged")
+    return json_format.ParseDict(told, struct_pb2.Struct()) if told else None
 
 
 def _score_term(term: ScoreTerm) -> pb.ScoreTerm:
-    return pb.ScoreTerm(strategy=term.strategy, params=_struct(term.params), strength=term.strength)
+    strength = number(term.strength, f"the strength of {term.strategy!r}")
+    return pb.ScoreTerm(strategy=term.strategy, params=_struct(term.strategy, term.params), strength=strength)
 
 
 def _word(enum: WireEnum[int], number: int, default: str) -> str:
@@ -250,7 +266,8 @@ def _shortlist_message(shortlist: Shortlist) -> pb.Shortlist:
     order = _ORDERS[shortlist.order]
     if shortlist.size is not None:
         return pb.Shortlist(size=shortlist.size, order=order)
-    return pb.Shortlist(per_pick=shortlist.per_pick or 0, order=order)
+    assert shortlist.per_pick is not None  # one of the three is given
+    return pb.Shortlist(per_pick=shortlist.per_pick, order=order)
 
 
 def _shortlist(message: pb.Shortlist) -> Shortlist | None:
@@ -267,12 +284,12 @@ def _shortlist(message: pb.Shortlist) -> Shortlist | None:
 
 
 def _stochastic_message(stochastic: Stochastic) -> pb.Stochastic:
-    return pb.Stochastic(kind=enum_value(pb.StochasticKind, stochastic.kind), beta=stochastic.beta)
+    return pb.Stochastic(kind=enum_value(pb.StochasticKind, stochastic.kind), beta=number(stochastic.beta, "beta"))
 
 
 def _stochastic(message: pb.Stochastic) -> Stochastic:
     kind: Any = _word(pb.StochasticKind, message.kind, "power")
-    return Stochastic(kind, message.beta or 1.0)
+    return Stochastic(kind, message.beta if message.HasField("beta") else 1.0)
 
 
 def _quotas_message(quotas: Quotas) -> pb.Quotas:

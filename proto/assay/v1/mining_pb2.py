@@ -27,15 +27,15 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssay/v1/mining.proto\x12\x08\x61ssay.v1\x1a\x14\x61ssay/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xd4\x01\n\x08Strategy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.assay.v1.StrategyKind\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12.\n\rparams_schema\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05needs\x18\x05 \x03(\t\x12\x16\n\x0eoptional_needs\x18\x06 \x03(\t\x12\x15\n\rdeterministic\x18\x07 \x01(\x08\x12\x15\n\rneeds_utility\x18\x08 \x01(\x08\"E\n\x06Preset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x1c\n\x04plan\x18\x03 \x01(\x0b\x32\x0e.assay.v1.Plan\">\n\x15ListStrategiesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"|\n\x16ListStrategiesResponse\x12&\n\nstrategies\x18\x01 \x03(\x0b\x32\x12.assay.v1.Strategy\x12!\n\x07presets\x18\x02 \x03(\x0b\x32\x10.assay.v1.Preset\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\x97\x01\n\x0cScoreRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x1c\n\x04plan\x18\x02 \x01(\x0b\x32\x0e.assay.v1.Plan\x12 \n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x10.assay.v1.Filter\x12%\n\x06states\x18\x04 \x03(\x0e\x32\x15.assay.v1.SampleState\x12\x12\n\nchunk_size\x18\x05 \x01(\x05\"h\n\rScoreResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12 \n\x06scores\x18\x02 \x01(\x0b\x32\x10.assay.v1.Matrix\x12(\n\nprovenance\x18\x03 \x01(\x0b\x32\x14.assay.v1.Provenance\"\xd0\x01\n\x0bMineRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x1c\n\x04plan\x18\x02 \x01(\x0b\x32\x0e.assay.v1.Plan\x12\x0c\n\x04size\x18\x03 \x01(\x05\x12 \n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x10.assay.v1.Filter\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08\x12\x17\n\x0finclude_payload\x18\x08 \x01(\x08\x12\x13\n\x0bpredictions\x18\t \x01(\x05\"r\n\x0c\x43ostEstimate\x12\x12\n\ncandidates\x18\x01 \x01(\x03\x12\x12\n\nbytes_read\x18\x02 \x01(\x03\x12\r\n\x05gflop\x18\x03 \x01(\x01\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xee\x01\n\x0cMineResponse\x12\x1d\n\x05picks\x18\x01 \x03(\x0b\x32\x0e.assay.v1.Pick\x12\x1c\n\x04plan\x18\x02 \x01(\x0b\x32\x0e.assay.v1.Plan\x12(\n\nprovenance\x18\x03 \x01(\x0b\x32\x14.assay.v1.Provenance\x12(\n\x08\x65stimate\x18\x04 \x01(\x0b\x32\x16.assay.v1.CostEstimate\x12&\n\x07timings\x18\x05 \x03(\x0b\x32\x15.assay.v1.StageTiming\x12%\n\x06quotas\x18\x06 \x03(\x0b\x32\x15.assay.v1.QuotaReport*c\n\x0cStrategyKind\x12\x1d\n\x19STRATEGY_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14STRATEGY_KIND_SCORER\x10\x01\x12\x1a\n\x16STRATEGY_KIND_SELECTOR\x10\x02\x32\xd0\x01\n\x06Mining\x12S\n\x0eListStrategies\x12\x1f.assay.v1.ListStrategiesRequest\x1a .assay.v1.ListStrategiesResponse\x12:\n\x05Score\x12\x16.assay.v1.ScoreRequest\x1a\x17.assay.v1.ScoreResponse0\x01\x12\x35\n\x04Mine\x12\x15.assay.v1.MineRequest\x1a\x16.assay.v1.MineResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssay/v1/mining.proto\x12\x08\x61ssay.v1\x1a\x14\x61ssay/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xd4\x01\n\x08Strategy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.assay.v1.StrategyKind\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12.\n\rparams_schema\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05needs\x18\x05 \x03(\t\x12\x16\n\x0eoptional_needs\x18\x06 \x03(\t\x12\x15\n\rdeterministic\x18\x07 \x01(\x08\x12\x15\n\rneeds_utility\x18\x08 \x01(\x08\"E\n\x06Preset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x1c\n\x04plan\x18\x03 \x01(\x0b\x32\x0e.assay.v1.Plan\">\n\x15ListStrategiesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"|\n\x16ListStrategiesResponse\x12&\n\nstrategies\x18\x01 \x03(\x0b\x32\x12.assay.v1.Strategy\x12!\n\x07presets\x18\x02 \x03(\x0b\x32\x10.assay.v1.Preset\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"\xab\x01\n\x0cScoreRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x1c\n\x04plan\x18\x02 \x01(\x0b\x32\x0e.assay.v1.Plan\x12 \n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x10.assay.v1.Filter\x12%\n\x06states\x18\x04 \x03(\x0e\x32\x15.assay.v1.SampleState\x12\x17\n\nchunk_size\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\r\n\x0b_chunk_size\"h\n\rScoreResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12 \n\x06scores\x18\x02 \x01(\x0b\x32\x10.assay.v1.Matrix\x12(\n\nprovenance\x18\x03 \x01(\x0b\x32\x14.assay.v1.Provenance\"\xd0\x01\n\x0bMineRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x1c\n\x04plan\x18\x02 \x01(\x0b\x32\x0e.assay.v1.Plan\x12\x0c\n\x04size\x18\x03 \x01(\x05\x12 \n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x10.assay.v1.Filter\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08\x12\x17\n\x0finclude_payload\x18\x08 \x01(\x08\x12\x13\n\x0bpredictions\x18\t \x01(\x05\"r\n\x0c\x43ostEstimate\x12\x12\n\ncandidates\x18\x01 \x01(\x03\x12\x12\n\nbytes_read\x18\x02 \x01(\x03\x12\r\n\x05gflop\x18\x03 \x01(\x01\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xee\x01\n\x0cMineResponse\x12\x1d\n\x05picks\x18\x01 \x03(\x0b\x32\x0e.assay.v1.Pick\x12\x1c\n\x04plan\x18\x02 \x01(\x0b\x32\x0e.assay.v1.Plan\x12(\n\nprovenance\x18\x03 \x01(\x0b\x32\x14.assay.v1.Provenance\x12(\n\x08\x65stimate\x18\x04 \x01(\x0b\x32\x16.assay.v1.CostEstimate\x12&\n\x07timings\x18\x05 \x03(\x0b\x32\x15.assay.v1.StageTiming\x12%\n\x06quotas\x18\x06 \x03(\x0b\x32\x15.assay.v1.QuotaReport*c\n\x0cStrategyKind\x12\x1d\n\x19STRATEGY_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14STRATEGY_KIND_SCORER\x10\x01\x12\x1a\n\x16STRATEGY_KIND_SELECTOR\x10\x02\x32\xd0\x01\n\x06Mining\x12S\n\x0eListStrategies\x12\x1f.assay.v1.ListStrategiesRequest\x1a .assay.v1.ListStrategiesResponse\x12:\n\x05Score\x12\x16.assay.v1.ScoreRequest\x1a\x17.assay.v1.ScoreResponse0\x01\x12\x35\n\x04Mine\x12\x15.assay.v1.MineRequest\x1a\x16.assay.v1.MineResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assay.v1.mining_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STRATEGYKIND']._serialized_start=1423
-  _globals['_STRATEGYKIND']._serialized_end=1522
+  _globals['_STRATEGYKIND']._serialized_start=1443
+  _globals['_STRATEGYKIND']._serialized_end=1542
   _globals['_STRATEGY']._serialized_start=120
   _globals['_STRATEGY']._serialized_end=332
   _globals['_PRESET']._serialized_start=334
@@ -45,15 +45,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSTRATEGIESRESPONSE']._serialized_start=469
   _globals['_LISTSTRATEGIESRESPONSE']._serialized_end=593
   _globals['_SCOREREQUEST']._serialized_start=596
-  _globals['_SCOREREQUEST']._serialized_end=747
-  _globals['_SCORERESPONSE']._serialized_start=749
-  _globals['_SCORERESPONSE']._serialized_end=853
-  _globals['_MINEREQUEST']._serialized_start=856
-  _globals['_MINEREQUEST']._serialized_end=1064
-  _globals['_COSTESTIMATE']._serialized_start=1066
-  _globals['_COSTESTIMATE']._serialized_end=1180
-  _globals['_MINERESPONSE']._serialized_start=1183
-  _globals['_MINERESPONSE']._serialized_end=1421
-  _globals['_MINING']._serialized_start=1525
-  _globals['_MINING']._serialized_end=1733
+  _globals['_SCOREREQUEST']._serialized_end=767
+  _globals['_SCORERESPONSE']._serialized_start=769
+  _globals['_SCORERESPONSE']._serialized_end=873
+  _globals['_MINEREQUEST']._serialized_start=876
+  _globals['_MINEREQUEST']._serialized_end=1084
+  _globals['_COSTESTIMATE']._serialized_start=1086
+  _globals['_COSTESTIMATE']._serialized_end=1200
+  _globals['_MINERESPONSE']._serialized_start=1203
+  _globals['_MINERESPONSE']._serialized_end=1441
+  _globals['_MINING']._serialized_start=1545
+  _globals['_MINING']._serialized_end=1753
 # @@protoc_insertion_point(module_scope)

@@ -208,7 +208,7 @@ class ScoreRequest(_message.Message):
     pool: _builtins.str
     """Resource name "pools/{pool}"."""
     chunk_size: _builtins.int
-    """Samples per message, 1 to 100,000; 0 means 10,000."""
+    """Samples per message, 1 to 100,000; unset means 10,000."""
     @_builtins.property
     def plan(self) -> _types_pb2.Plan:
         """A plan's scores and their combination; what it says on picking does not count. A preset with scores serves too."""
@@ -228,13 +228,15 @@ class ScoreRequest(_message.Message):
         plan: _types_pb2.Plan | None = ...,
         filter: _types_pb2.Filter | None = ...,
         states: _abc.Iterable[_types_pb2.SampleState.ValueType] | None = ...,
-        chunk_size: _builtins.int = ...,
+        chunk_size: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "plan", b"plan"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_chunk_size", b"_chunk_size", "chunk_size", b"chunk_size", "filter", b"filter", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_size", b"chunk_size", "filter", b"filter", "plan", b"plan", "pool", b"pool", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chunk_size", b"_chunk_size", "chunk_size", b"chunk_size", "filter", b"filter", "plan", b"plan", "pool", b"pool", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__chunk_size: _TypeAlias = _typing.Literal["chunk_size"]  # noqa: Y015
+    _WhichOneofArgType__chunk_size: _TypeAlias = _typing.Literal["_chunk_size", b"_chunk_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__chunk_size) -> _WhichOneofReturnType__chunk_size | None: ...
 
 Global___ScoreRequest: _TypeAlias = ScoreRequest  # noqa: Y015
 

@@ -167,7 +167,9 @@ Global___BackboneInfo: _TypeAlias = BackboneInfo  # noqa: Y015
 
 @_typing.final
 class HeadMetrics(_message.Message):
-    """Quality of a head, measured on labeled samples that it was not trained on."""
+    """Quality of a head, measured on labeled samples that it was not trained on. Where there were none, for no class had
+    two labels, the measures are unset.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -186,16 +188,27 @@ class HeadMetrics(_message.Message):
     def __init__(
         self,
         *,
-        accuracy: _builtins.float = ...,
-        log_loss: _builtins.float = ...,
-        calibration_error: _builtins.float = ...,
+        accuracy: _builtins.float | None = ...,
+        log_loss: _builtins.float | None = ...,
+        calibration_error: _builtins.float | None = ...,
         samples: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_calibration_error", b"_calibration_error", "_log_loss", b"_log_loss", "accuracy", b"accuracy", "calibration_error", b"calibration_error", "log_loss", b"log_loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "calibration_error", b"calibration_error", "log_loss", b"log_loss", "samples", b"samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_calibration_error", b"_calibration_error", "_log_loss", b"_log_loss", "accuracy", b"accuracy", "calibration_error", b"calibration_error", "log_loss", b"log_loss", "samples", b"samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
+    _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
+    _WhichOneofReturnType__calibration_error: _TypeAlias = _typing.Literal["calibration_error"]  # noqa: Y015
+    _WhichOneofArgType__calibration_error: _TypeAlias = _typing.Literal["_calibration_error", b"_calibration_error"]  # noqa: Y015
+    _WhichOneofReturnType__log_loss: _TypeAlias = _typing.Literal["log_loss"]  # noqa: Y015
+    _WhichOneofArgType__log_loss: _TypeAlias = _typing.Literal["_log_loss", b"_log_loss"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__accuracy) -> _WhichOneofReturnType__accuracy | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__calibration_error) -> _WhichOneofReturnType__calibration_error | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_loss) -> _WhichOneofReturnType__log_loss | None: ...
 
 Global___HeadMetrics: _TypeAlias = HeadMetrics  # noqa: Y015
 
@@ -591,9 +604,9 @@ class TrainHeadRequest(_message.Message):
     balanced: _builtins.bool
     """Weight classes by inverse frequency."""
     members: _builtins.int
-    """Members of a bootstrap committee, 2 to 64; 0 or 1 trains a single head."""
+    """Members of a bootstrap committee, 1 to 64; unset or 1 trains a single head."""
     folds: _builtins.int
-    """Folds of the cross-validation, 2 to 20; 0 means 5."""
+    """Folds of the cross-validation, 2 to 20; unset means 5."""
     seed: _builtins.int
     """Seed of the folds and bootstraps."""
     activate: _builtins.bool
@@ -607,19 +620,28 @@ class TrainHeadRequest(_message.Message):
         display_name: _builtins.str = ...,
         l2: _builtins.float | None = ...,
         balanced: _builtins.bool = ...,
-        members: _builtins.int = ...,
-        folds: _builtins.int = ...,
+        members: _builtins.int | None = ...,
+        folds: _builtins.int | None = ...,
         seed: _builtins.int = ...,
         activate: _builtins.bool = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_l2", b"_l2", "l2", b"l2"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_folds", b"_folds", "_l2", b"_l2", "_members", b"_members", "folds", b"folds", "l2", b"l2", "members", b"members"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_l2", b"_l2", "activate", b"activate", "balanced", b"balanced", "display_name", b"display_name", "folds", b"folds", "l2", b"l2", "members", b"members", "pool", b"pool", "request_id", b"request_id", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_folds", b"_folds", "_l2", b"_l2", "_members", b"_members", "activate", b"activate", "balanced", b"balanced", "display_name", b"display_name", "folds", b"folds", "l2", b"l2", "members", b"members", "pool", b"pool", "request_id", b"request_id", "seed", b"seed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__folds: _TypeAlias = _typing.Literal["folds"]  # noqa: Y015
+    _WhichOneofArgType__folds: _TypeAlias = _typing.Literal["_folds", b"_folds"]  # noqa: Y015
     _WhichOneofReturnType__l2: _TypeAlias = _typing.Literal["l2"]  # noqa: Y015
     _WhichOneofArgType__l2: _TypeAlias = _typing.Literal["_l2", b"_l2"]  # noqa: Y015
+    _WhichOneofReturnType__members: _TypeAlias = _typing.Literal["members"]  # noqa: Y015
+    _WhichOneofArgType__members: _TypeAlias = _typing.Literal["_members", b"_members"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__folds) -> _WhichOneofReturnType__folds | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__l2) -> _WhichOneofReturnType__l2 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__members) -> _WhichOneofReturnType__members | None: ...
 
 Global___TrainHeadRequest: _TypeAlias = TrainHeadRequest  # noqa: Y015
 

@@ -86,8 +86,9 @@ class _OnConflictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnConflict
     ON_CONFLICT_SKIP: _OnConflict.ValueType  # 2
     """Keep the old sample."""
     ON_CONFLICT_REPLACE: _OnConflict.ValueType  # 3
-    """Replace the old sample: it gets a new row and loses its label, unless the batch carries one.
-    Refused while the old sample is under a live lease.
+    """Replace the old sample by the new one, as a whole: it gets a new row, and what the batch does not carry is lost,
+    its label, attributes, payload and uri among it. Refused while the old sample is under a live lease. A part of a
+    sample will be changed by UpdateSamples, which is coming.
     """
 
 class OnConflict(_OnConflict, metaclass=_OnConflictEnumTypeWrapper):
@@ -100,8 +101,9 @@ ON_CONFLICT_ERROR: OnConflict.ValueType  # 1
 ON_CONFLICT_SKIP: OnConflict.ValueType  # 2
 """Keep the old sample."""
 ON_CONFLICT_REPLACE: OnConflict.ValueType  # 3
-"""Replace the old sample: it gets a new row and loses its label, unless the batch carries one.
-Refused while the old sample is under a live lease.
+"""Replace the old sample by the new one, as a whole: it gets a new row, and what the batch does not carry is lost,
+its label, attributes, payload and uri among it. Refused while the old sample is under a live lease. A part of a
+sample will be changed by UpdateSamples, which is coming.
 """
 Global___OnConflict: _TypeAlias = OnConflict  # noqa: Y015
 
@@ -665,7 +667,10 @@ class SampleBatch(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     PREDICTIONS_FIELD_NUMBER: _builtins.int
     payload_media_type: _builtins.str
-    """Media type of all payloads of the batch; empty means "application/octet-stream"."""
+    """Media type of all payloads of the batch; empty means "application/octet-stream". Payloads of "application/json" or
+    of a type that ends in "+json" are JSON documents (RFC 8259) in UTF-8, or empty; anything else under these names is
+    refused.
+    """
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids, distinct within the batch."""
@@ -792,6 +797,8 @@ class AddSamplesResponse(_message.Message):
     ADDED_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
     REPLACED_FIELD_NUMBER: _builtins.int
+    LABELS_DROPPED_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_DROPPED_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     added: _builtins.int
@@ -800,6 +807,10 @@ class AddSamplesResponse(_message.Message):
     """Samples left as they were, because the pool had their id."""
     replaced: _builtins.int
     """Samples that took the place of an older one with the same id."""
+    labels_dropped: _builtins.int
+    """Replaced samples that had a label and have none now."""
+    attributes_dropped: _builtins.int
+    """Replaced samples that had attributes of which the new one has not all."""
     epoch: _builtins.int
     """Epoch after the last batch."""
     @_builtins.property
@@ -812,12 +823,14 @@ class AddSamplesResponse(_message.Message):
         added: _builtins.int = ...,
         skipped: _builtins.int = ...,
         replaced: _builtins.int = ...,
+        labels_dropped: _builtins.int = ...,
+        attributes_dropped: _builtins.int = ...,
         epoch: _builtins.int = ...,
         timings: _abc.Iterable[_types_pb2.StageTiming] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "epoch", b"epoch", "replaced", b"replaced", "skipped", b"skipped", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "attributes_dropped", b"attributes_dropped", "epoch", b"epoch", "labels_dropped", b"labels_dropped", "replaced", b"replaced", "skipped", b"skipped", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1024,7 +1037,7 @@ class SearchSamplesRequest(_message.Message):
     pool: _builtins.str
     """Resource name "pools/{pool}"."""
     k: _builtins.int
-    """Neighbours per query, 1 to 10,000; 0 means 10."""
+    """Neighbours per query, 1 to 10,000; unset means 10."""
     mode: Global___SearchMode.ValueType
     """Exact or approximate."""
     include_payload: _builtins.bool
@@ -1051,18 +1064,23 @@ class SearchSamplesRequest(_message.Message):
         pool: _builtins.str = ...,
         vectors: _types_pb2.Matrix | None = ...,
         samples: Global___SearchSamplesRequest.SampleIds | None = ...,
-        k: _builtins.int = ...,
+        k: _builtins.int | None = ...,
         filter: _types_pb2.Filter | None = ...,
         states: _abc.Iterable[_types_pb2.SampleState.ValueType] | None = ...,
         mode: Global___SearchMode.ValueType = ...,
         include_payload: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "query", b"query", "samples", b"samples", "vectors", b"vectors"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "filter", b"filter", "k", b"k", "query", b"query", "samples", b"samples", "vectors", b"vectors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_payload", b"include_payload", "k", b"k", "mode", b"mode", "pool", b"pool", "query", b"query", "samples", b"samples", "states", b"states", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "filter", b"filter", "include_payload", b"include_payload", "k", b"k", "mode", b"mode", "pool", b"pool", "query", b"query", "samples", b"samples", "states", b"states", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__k: _TypeAlias = _typing.Literal["k"]  # noqa: Y015
+    _WhichOneofArgType__k: _TypeAlias = _typing.Literal["_k", b"_k"]  # noqa: Y015
     _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["vectors", "samples"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__k) -> _WhichOneofReturnType__k | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_query) -> _WhichOneofReturnType_query | None: ...
 
 Global___SearchSamplesRequest: _TypeAlias = SearchSamplesRequest  # noqa: Y015

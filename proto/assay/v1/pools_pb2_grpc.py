@@ -119,7 +119,8 @@ class PoolsServicer(object):
     def AddSamples(self, request_iterator, context):
         """Adds samples from a stream: one header, then batches. Each batch is stored whole or not at all, in order; the
         reply comes when all are durable. If the stream fails, the error's metadata key "stored" says how many of its
-        samples are stored; sent again with the same request_id, batches that are already stored are not stored twice.
+        samples are stored; where one sample is to blame, "row" says which, counted over the stream from 0, and "id" its id.
+        Sent again with the same request_id, batches that are already stored are not stored twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

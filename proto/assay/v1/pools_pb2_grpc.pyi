@@ -46,7 +46,8 @@ class PoolsStub:
     AddSamples: _grpc.StreamUnaryMultiCallable[_pools_pb2.AddSamplesRequest, _pools_pb2.AddSamplesResponse]
     """Adds samples from a stream: one header, then batches. Each batch is stored whole or not at all, in order; the
     reply comes when all are durable. If the stream fails, the error's metadata key "stored" says how many of its
-    samples are stored; sent again with the same request_id, batches that are already stored are not stored twice.
+    samples are stored; where one sample is to blame, "row" says which, counted over the stream from 0, and "id" its id.
+    Sent again with the same request_id, batches that are already stored are not stored twice.
     """
     GetSample: _grpc.UnaryUnaryMultiCallable[_pools_pb2.GetSampleRequest, _types_pb2.Sample]
     """Gets one sample."""
@@ -73,7 +74,8 @@ class PoolsAsyncStub(PoolsStub):
     AddSamples: _aio.StreamUnaryMultiCallable[_pools_pb2.AddSamplesRequest, _pools_pb2.AddSamplesResponse]  # type: ignore[assignment]
     """Adds samples from a stream: one header, then batches. Each batch is stored whole or not at all, in order; the
     reply comes when all are durable. If the stream fails, the error's metadata key "stored" says how many of its
-    samples are stored; sent again with the same request_id, batches that are already stored are not stored twice.
+    samples are stored; where one sample is to blame, "row" says which, counted over the stream from 0, and "id" its id.
+    Sent again with the same request_id, batches that are already stored are not stored twice.
     """
     GetSample: _aio.UnaryUnaryMultiCallable[_pools_pb2.GetSampleRequest, _types_pb2.Sample]  # type: ignore[assignment]
     """Gets one sample."""
@@ -127,7 +129,8 @@ class PoolsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_pools_pb2.AddSamplesResponse, _abc.Awaitable[_pools_pb2.AddSamplesResponse]]:
         """Adds samples from a stream: one header, then batches. Each batch is stored whole or not at all, in order; the
         reply comes when all are durable. If the stream fails, the error's metadata key "stored" says how many of its
-        samples are stored; sent again with the same request_id, batches that are already stored are not stored twice.
+        samples are stored; where one sample is to blame, "row" says which, counted over the stream from 0, and "id" its id.
+        Sent again with the same request_id, batches that are already stored are not stored twice.
         """
 
     @_abc_1.abstractmethod

@@ -557,7 +557,9 @@ class ScoreTerm(_message.Message):
     strategy: _builtins.str
     """Name of a scorer, as ListStrategies gives it."""
     strength: _builtins.float
-    """Exponent of this score in the product of all terms, or its weight in a sum of ranks, above 0; 0 means 1."""
+    """Exponent of this score in the product of all terms, or its weight in a sum of ranks, above 0; unset means 1.
+    0 is refused: a term that counts for nothing is left out.
+    """
     @_builtins.property
     def params(self) -> _struct_pb2.Struct:
         """Its parameters; those left out take their defaults."""
@@ -567,13 +569,15 @@ class ScoreTerm(_message.Message):
         *,
         strategy: _builtins.str = ...,
         params: _struct_pb2.Struct | None = ...,
-        strength: _builtins.float = ...,
+        strength: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["params", b"params"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "params", b"params", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["params", b"params", "strategy", b"strategy", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "params", b"params", "strategy", b"strategy", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
+    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
 
 Global___ScoreTerm: _TypeAlias = ScoreTerm  # noqa: Y015
 
@@ -588,18 +592,22 @@ class Stochastic(_message.Message):
     kind: Global___StochasticKind.ValueType
     """What the chances are made of."""
     beta: _builtins.float
-    """How sharply chances follow the utility, above 0 up to 1,000; 0 means 1."""
+    """How sharply chances follow the utility, above 0 up to 1,000; unset means 1. 0 is refused: a draw that the utility
+    has no part in is the preset "random".
+    """
     def __init__(
         self,
         *,
         kind: Global___StochasticKind.ValueType = ...,
-        beta: _builtins.float = ...,
+        beta: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "beta", b"beta"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beta", b"beta", "kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_beta", b"_beta", "beta", b"beta", "kind", b"kind"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__beta: _TypeAlias = _typing.Literal["beta"]  # noqa: Y015
+    _WhichOneofArgType__beta: _TypeAlias = _typing.Literal["_beta", b"_beta"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__beta) -> _WhichOneofReturnType__beta | None: ...
 
 Global___Stochastic: _TypeAlias = Stochastic  # noqa: Y015
 

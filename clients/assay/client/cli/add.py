@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from assay.client import SampleBatch
 from assay.client.cli.arguments import JsonOption, PoolArgument, connect, read_matrix, read_records
@@ -113,15 +114,19 @@ def arrays_batch(path: Path) -> SampleBatch:
         raise ValueError(
             f"{path} holds {', '.join(sorted(arrays))}; ids is needed, and only {', '.join(sorted(known))}"
         )
-    text = {name: arrays[name].astype(str).tolist() for name in ("ids", "uris", "texts", "labels") if name in arrays}
     return SampleBatch(
-        ids=text["ids"],
+        ids=arrays["ids"],
         embeddings=arrays.get("embeddings"),
-        uris=text.get("uris"),
-        payloads=text.get("texts"),
-        labels=text.get("labels"),
+        uris=_filled(arrays.get("uris")),
+        payloads=_filled(arrays.get("texts")),
+        labels=_filled(arrays.get("labels")),
         predictions=arrays.get("predictions"),
     )
+
+
+def _filled(texts_N: NDArray[Any] | None) -> list[Any] | None:
+    """A column of an array file, where "" stands for what a sample has not: numpy's text has no other word for it."""
+    return None if texts_N is None else [None if text == "" else text for text in texts_N.tolist()]
 
 
 def records_batch(records: Sequence[Mapping[str, Any]], names: FieldNames) -> SampleBatch:

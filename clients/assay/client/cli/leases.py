@@ -69,7 +69,7 @@ def release(
 ) -> None:
     """Give samples of a lease back."""
     with connect(context) as client:
-        released = client.release_lease(Lease(lease, token), sample or (), reason, exclude)
+        released = client.release_lease(Lease(lease, token), sample, reason, exclude)
     show(released, as_json, lambda: _details(released))
 
 

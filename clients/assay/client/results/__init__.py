@@ -24,7 +24,6 @@ from assay.client.results.models import (
 from assay.client.results.operations import Progress
 from assay.client.results.pools import (
     AddResult,
-    AttributeValues,
     Counts,
     DamagedSegment,
     DeleteResult,
@@ -38,7 +37,6 @@ from assay.client.results.pools import (
 
 __all__ = [
     "AddResult",
-    "AttributeValues",
     "BackboneInfo",
     "Batch",
     "CostEstimate",

@@ -1,16 +1,12 @@
 """Pools and samples."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeAlias
-
-from numpy.typing import NDArray
+from typing import Any
 
 from assay.client.filters import AttributeScalar
-
-AttributeValues: TypeAlias = Sequence[AttributeScalar | None] | NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,27 +128,30 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class SampleBatch:
-    """Samples to add, column by column; each column has one entry per id or is left out.
+    """Samples to add, column by column; each column has one entry per id or is left out. What a column may be, and what
+    counts as missing, is said at `Client.add_samples`.
 
     Attributes:
         ids: distinct ids.
-        embeddings: matrix, one row per id; exactly one of embeddings and inputs is given.
+        embeddings: matrix, data frame or column of vectors, one row per id; exactly one of embeddings and inputs is
+            given.
         inputs: named model inputs that the server embeds; the first axis of each is the samples.
-        payloads: what a person looks at to label it: text, bytes, or JSON objects; None where a sample has none.
+        uris: where each raw sample lives; None where that is not known.
+        payloads: what a person looks at to label it: text, bytes, or what JSON can say; None where a sample has none.
         media_type: of all payloads; text and JSON are recognised.
-        attributes: scalars by name; None where a sample lacks it. A column is of one type.
+        attributes: columns of scalars by name, or a data frame; None where a sample lacks it. A column is of one type.
         labels: class names; None where a sample has none.
         predictions: class probabilities of the caller's own model, one row per id, one column per class.
     """
 
-    ids: Sequence[str]
+    ids: Any
     embeddings: Any = None
     inputs: Mapping[str, Any] | None = None
-    uris: Sequence[str] | None = None
-    payloads: Sequence[str | bytes | Mapping[str, Any] | None] | None = None
+    uris: Any = None
+    payloads: Any = None
     media_type: str | None = None
-    attributes: Mapping[str, AttributeValues] = field(default_factory=dict)
-    labels: Sequence[str | None] | None = None
+    attributes: Any = None
+    labels: Any = None
     predictions: Any = None
 
 

@@ -14,7 +14,7 @@ from assay.server.core.mining.messages import (
 from assay.server.core.records.arrays import FloatArray
 from assay.server.rpc.convert.arrays import matrix_message
 from assay.server.rpc.convert.plans import plan_message, quota_message, to_plan
-from assay.server.rpc.convert.scalars import bounded, duration_message
+from assay.server.rpc.convert.scalars import bounded, bounded_or, duration_message
 from assay.server.rpc.convert.structs import struct_message
 from assay.server.rpc.convert.types import (
     pick_message,
@@ -53,7 +53,7 @@ def to_score_spec(request: mining_pb2.ScoreRequest) -> ScoreSpec:
         plan=to_plan(request.plan) if request.HasField("plan") else None,
         filter=to_filter(request.filter),
         states=states(request.states),
-        chunk=bounded(request.chunk_size, 1, MAX_CHUNK, "chunk_size", default=10_000),
+        chunk=bounded_or(request, "chunk_size", 1, MAX_CHUNK, 10_000),
     )
 
 

@@ -8,7 +8,7 @@ from assay.server.core.models.messages import ModelView, PredictResult, PredictS
 from assay.server.core.records.models import BackboneInfo, BackboneWishes, HeadInfo, ModelKind, Pooling, TensorSpec
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.arrays import dtype_message, matrix_message, to_matrix, to_tensors
-from assay.server.rpc.convert.scalars import bounded, choice, finite, timestamp_message
+from assay.server.rpc.convert.scalars import bounded, bounded_or, choice, finite, timestamp_message
 from assay.server.rpc.convert.types import timing_messages
 from assay.v1 import models_pb2
 
@@ -64,8 +64,8 @@ def to_train_spec(request: models_pb2.TrainHeadRequest) -> TrainSpec:
         display_name=request.display_name,
         l2=_l2(request),
         balanced=request.balanced,
-        members=bounded(request.members, 1, 64, "members", default=1),
-        folds=bounded(request.folds, 2, 20, "folds", default=5),
+        members=bounded_or(request, "members", 1, 64, 1),
+        folds=bounded_or(request, "folds", 2, 20, 5),
         seed=request.seed,
         activate=request.activate,
     )

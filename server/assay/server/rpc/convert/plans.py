@@ -82,7 +82,8 @@ def to_plan(message: types_pb2.Plan) -> Plan:
 
 
 def _score_term(term: types_pb2.ScoreTerm) -> ScoreTerm:
-    return ScoreTerm(term.strategy, params(term.params), finite(term.strength, "strength") or 1.0)
+    strength = finite(term.strength, "strength") if term.HasField("strength") else 1.0
+    return ScoreTerm(term.strategy, params(term.params), strength)
 
 
 def _shortlist(message: types_pb2.Shortlist) -> Shortlist:
@@ -93,7 +94,8 @@ def _shortlist(message: types_pb2.Shortlist) -> Shortlist:
 
 
 def _stochastic(message: types_pb2.Stochastic) -> Stochastic:
-    return Stochastic(choice(_KINDS, message.kind, "kind"), finite(message.beta, "beta") or 1.0)
+    beta = finite(message.beta, "beta") if message.HasField("beta") else 1.0
+    return Stochastic(choice(_KINDS, message.kind, "kind"), beta)
 
 
 def _quotas(message: types_pb2.Quotas) -> Quotas:

@@ -22,7 +22,7 @@ from assay.server.core.records.pools import Metric, State
 from assay.server.core.records.samples import AttributeColumn, OnConflict, SampleColumns
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.arrays import to_matrix, to_tensors
-from assay.server.rpc.convert.scalars import bounded, choice, timestamp_message
+from assay.server.rpc.convert.scalars import bounded, bounded_or, choice, timestamp_message
 from assay.server.rpc.convert.types import sample_message, states, timing_messages, to_filter
 from assay.v1 import pools_pb2
 
@@ -57,7 +57,7 @@ def to_pool_spec(request: pools_pb2.CreatePoolRequest) -> PoolSpec:
         pool_id=request.pool_id,
         metric=choice(_METRICS, request.metric, "metric"),
         class_names=tuple(request.class_names),
-        dimension=bounded(request.dimension, 1, 65_536, "dimension", default=0),
+        dimension=bounded(request.dimension, 0, 65_536, "dimension"),
         keep_inputs=not request.discard_inputs,
     )
 
@@ -238,7 +238,7 @@ def to_search_spec(request: pools_pb2.SearchSamplesRequest) -> SearchSpec:
     return SearchSpec(
         vectors_QD=vectors_QD,
         ids=ids,
-        k=bounded(request.k, 1, MAX_NEIGHBORS, "k", default=10),
+        k=bounded_or(request, "k", 1, MAX_NEIGHBORS, 10),
         filter=to_filter(request.filter),
         states=states(request.states),
         mode=choice(_SEARCH_MODES, request.mode, "mode"),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from assay.server.core.errors import AssayError, Reason
@@ -28,10 +29,14 @@ def choice(table: Mapping[int, T], value: int, field: str) -> T:
         ) from None
 
 
-def bounded(value: int, low: int, high: int, field: str, default: int | None = None) -> int:
-    """A count within its bounds; 0 stands for the default where there is one. Raises AssayError(INVALID_ARGUMENT)."""
-    if value == 0 and default is not None:
-        return default
+def bounded_or(request: Message, field: str, low: int, high: int, default: int) -> int:
+    """A count within its bounds, or its default where the request leaves it unset. Raises
+    AssayError(INVALID_ARGUMENT)."""
+    return bounded(getattr(request, field), low, high, field) if request.HasField(field) else default
+
+
+def bounded(value: int, low: int, high: int, field: str) -> int:
+    """A count within its bounds. Raises AssayError(INVALID_ARGUMENT)."""
     if not low <= value <= high:
         raise AssayError(
             Reason.INVALID_ARGUMENT, f"{field} is {value}; it must be from {low:,} to {high:,}.", field=field

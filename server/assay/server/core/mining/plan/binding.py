@@ -142,7 +142,7 @@ def _bind_score(term: ScoreTerm, registry: Registry) -> BoundScore:
         raise invalid(f"{term.strategy!r} is a selector; name it under select.")
     assert isinstance(scorer, Scorer)
     parsed = params.parse(scorer.params, term.params)
-    return BoundScore(scorer, parsed, asdict(parsed), term.strength or 1.0)
+    return BoundScore(scorer, parsed, asdict(parsed), term.strength)
 
 
 def _both(one: Filter | None, other: Filter | None) -> Filter | None:

@@ -49,8 +49,8 @@ def sound(plan: Plan) -> None:
 def _scores(terms: tuple[ScoreTerm, ...]) -> None:
     if len(terms) > MAX_SCORES:
         raise invalid(f"A plan has at most {MAX_SCORES} scores, not {len(terms)}.")
-    if any(not (math.isfinite(term.strength) and term.strength >= 0) for term in terms):
-        raise invalid("strength is an exponent or a weight: give a finite number above 0 (0 means 1).")
+    if any(not (math.isfinite(term.strength) and term.strength > 0) for term in terms):
+        raise invalid("strength is an exponent or a weight: give a finite number above 0, or leave out the term.")
 
 
 def _stochastic(stochastic: Stochastic, scored: bool) -> None:
