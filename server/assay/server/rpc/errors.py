@@ -1,5 +1,6 @@
 """Errors on the wire: one table from reasons to canonical status codes, and what is said beside the code."""
 
+import errno
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.rpc.trailers import REASON_CHARACTERS, fitting_facts, fitting_message
 from assay.strategies import StrategyError
 
 DOMAIN = "assay"
@@ -22,18 +24,24 @@ class EdgeReason(StrEnum):
 
     UNAUTHENTICATED = "UNAUTHENTICATED"
     RPC_DENIED = "RPC_DENIED"
+    ROLE_NEEDED = "ROLE_NEEDED"
+    POOL_DENIED = "POOL_DENIED"
+    TOO_MANY_CALLS = "TOO_MANY_CALLS"
+    REQUEST_INCOMPLETE = "REQUEST_INCOMPLETE"
     STARTING = "STARTING"
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    OUT_OF_FILES = "OUT_OF_FILES"
     INTERNAL = "INTERNAL"
 
 
 class EdgeError(Exception):
     """An error of the edge itself, told to the caller like an AssayError."""
 
-    def __init__(self, reason: EdgeReason, message: str) -> None:
+    def __init__(self, reason: EdgeReason, message: str, **metadata: object) -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message
+        self.metadata = {key: str(value) for key, value in metadata.items()}
 
 
 class Annotated(Exception):
@@ -103,8 +111,13 @@ CODES: Mapping[StrEnum, grpc.StatusCode] = {
     Reason.INFERENCE_FAILED: Code.INTERNAL,
     EdgeReason.UNAUTHENTICATED: Code.UNAUTHENTICATED,
     EdgeReason.RPC_DENIED: Code.PERMISSION_DENIED,
+    EdgeReason.ROLE_NEEDED: Code.PERMISSION_DENIED,
+    EdgeReason.POOL_DENIED: Code.PERMISSION_DENIED,
+    EdgeReason.TOO_MANY_CALLS: Code.RESOURCE_EXHAUSTED,
+    EdgeReason.REQUEST_INCOMPLETE: Code.DEADLINE_EXCEEDED,
     EdgeReason.STARTING: Code.UNAVAILABLE,
     EdgeReason.OUT_OF_MEMORY: Code.RESOURCE_EXHAUSTED,
+    EdgeReason.OUT_OF_FILES: Code.RESOURCE_EXHAUSTED,
     EdgeReason.INTERNAL: Code.INTERNAL,
 }
 
@@ -115,13 +128,19 @@ RETRY_AFTER: Mapping[StrEnum, float] = {
     Reason.SHUTTING_DOWN: 2.0,
     Reason.STORAGE_FULL: 60.0,
     EdgeReason.STARTING: 1.0,
+    EdgeReason.TOO_MANY_CALLS: 1.0,
     EdgeReason.OUT_OF_MEMORY: 5.0,
+    EdgeReason.OUT_OF_FILES: 5.0,
 }
+_NO_DESCRIPTOR_LEFT = (errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error as the caller is told of it; error_id is set for those that are nobody's fault but ours."""
+    """An error as the caller is told of it; error_id is set for those that are nobody's fault but ours.
+
+    Message and metadata are cut to what a caller can receive, whatever they quote.
+    """
 
     code: grpc.StatusCode
     reason: str
@@ -129,6 +148,11 @@ class Failure:
     metadata: Mapping[str, str] = field(default_factory=dict)
     retry_after: float | None = None
     error_id: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", self.reason[:REASON_CHARACTERS])
+        object.__setattr__(self, "message", fitting_message(self.message))
+        object.__setattr__(self, "metadata", fitting_facts(self.metadata))
 
     def status(self) -> status_pb2.Status:
         """The failure as google.rpc.Status with its details."""
@@ -151,10 +175,11 @@ def describe(error: BaseException) -> Failure:
     """What the caller is told of an error. Of an unexpected one only an id, under which the log has the rest."""
     if isinstance(error, Annotated):
         return _annotated(describe(error.cause), error.metadata)
-    if isinstance(error, AssayError):
+    if _out_of_files(error):
+        message = "The server has no file descriptor left for this request. Try again in a moment."
+        return _listed(EdgeReason.OUT_OF_FILES, message, {})
+    if isinstance(error, AssayError | EdgeError):
         return _listed(error.reason, error.message, error.metadata)
-    if isinstance(error, EdgeError):
-        return _listed(error.reason, error.message, {})
     if isinstance(error, StrategyError):
         return strategy_failure(error.reason, str(error))
     if isinstance(error, MemoryError):
@@ -162,6 +187,18 @@ def describe(error: BaseException) -> Failure:
             EdgeReason.OUT_OF_MEMORY, "The server ran out of memory for this request. Ask for less at once.", {}
         )
     return _unexpected()
+
+
+def _out_of_files(error: BaseException) -> bool:
+    """Whether an error, or what it came from, is that the process may open no more files or sockets."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, OSError) and cause.errno in _NO_DESCRIPTOR_LEFT:
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def strategy_failure(reason: str, message: str) -> Failure:
