@@ -11,7 +11,7 @@ from assay.client._channel import CallSettings, Endpoint
 from assay.client._sync import Source, encode, next_page, open_channel, same
 from assay.client._wire import Collector, Download, Pages, Unary, Upload
 from assay.client.errors import FailedCall, from_call
-from assay.client.retry import Budget
+from assay.client.retry import Budget, Contact
 
 T = TypeVar("T")
 
@@ -46,8 +46,15 @@ class _Uploads:
 class AsyncTransport:
     """Runs calls over a channel, with deadlines and retries; the asyncio twin of `_sync.Transport`."""
 
-    def __init__(self, channel: grpc.aio.Channel, uploads: _Uploads, settings: CallSettings) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        uploads: _Uploads,
+        settings: CallSettings,
+        contact: Contact | None = None,
+    ) -> None:
         self._channel = channel
+        self._contact = Contact() if contact is None else contact
         self._uploads = uploads
         self.settings = settings
 
@@ -58,7 +65,7 @@ class AsyncTransport:
 
     def with_settings(self, settings: CallSettings) -> "AsyncTransport":
         """The same channel with other settings."""
-        return AsyncTransport(self._channel, self._uploads, settings)
+        return AsyncTransport(self._channel, self._uploads, settings, self._contact)
 
     async def close(self) -> None:
         """Close the channel; calls in flight are cancelled."""
@@ -105,18 +112,30 @@ class AsyncTransport:
             await _finished(sending)
             return source.outcome(sending.result)
 
-        return call.parse(await self._attempt(once, self.settings.stream_timeout, call.restartable))
+        return call.parse(await self._attempt(once, self.settings.stream_timeout, call.restartable, call.counted))
 
-    async def _attempt(self, once: Callable[[float | None], Awaitable[T]], seconds: float | None, retryable: bool) -> T:
-        budget = Budget(self.settings.retry, seconds)
+    async def _attempt(
+        self,
+        once: Callable[[float | None], Awaitable[T]],
+        seconds: float | None,
+        retryable: bool,
+        counted: bool = False,
+    ) -> T:
+        budget = Budget(self.settings.retry, seconds, self._contact)
+        stored = 0
         while True:
             try:
-                return await once(budget.remaining())
+                reply = await once(budget.remaining())
             except grpc.RpcError as failure:
                 error = from_call(cast(FailedCall, failure))
+                if counted:
+                    stored = error.note_stored(stored)
                 pause = budget.wait(error) if retryable else None
                 if pause is None:
                     raise error from failure
+            else:
+                self._contact.note(None)
+                return reply
             await asyncio.sleep(pause)
 
 

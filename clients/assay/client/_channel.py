@@ -19,10 +19,11 @@ _OPTIONS: Final = (
     # Servers hang up on clients that ping more often than every five minutes.
     ("grpc.keepalive_time_ms", 330_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    # So that a restarted server is found again at the pace of our own retries.
+    # So that a restarted server is found again at the pace of our own retries. The minimum is, in spite of its name,
+    # how long one attempt to connect may take.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
 
@@ -71,3 +72,8 @@ class CallSettings:
     stream_timeout: float | None
     retry: RetryPolicy
     metadata: tuple[tuple[str, str], ...]
+
+    def __post_init__(self) -> None:
+        for name, seconds in (("timeout", self.timeout), ("stream_timeout", self.stream_timeout)):
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"{name} is a number of seconds above 0, not {seconds}; None stands for no limit")

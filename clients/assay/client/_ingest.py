@@ -132,7 +132,7 @@ def _upload(
         first = pools_pb2.AddSamplesRequest(header=header)
         return chain([first], _batch_messages(source(), rows, progress, total))
 
-    return Upload(_PATH, messages, pools_pb2.AddSamplesResponse, _replies.added, restartable)
+    return Upload(_PATH, messages, pools_pb2.AddSamplesResponse, _replies.added, restartable, counted=True)
 
 
 def _batch_messages(

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from assay.client._channel import CallSettings, Endpoint
 from assay.client._wire import Collector, Download, Pages, Unary, Upload
 from assay.client.errors import FailedCall, from_call
-from assay.client.retry import Budget
+from assay.client.retry import Budget, Contact
 
 T = TypeVar("T")
 
@@ -25,13 +25,14 @@ def open_channel(endpoint: Endpoint) -> grpc.Channel:
 class Transport:
     """Runs calls over a channel, with deadlines and retries. Safe to share between threads."""
 
-    def __init__(self, channel: grpc.Channel, settings: CallSettings) -> None:
+    def __init__(self, channel: grpc.Channel, settings: CallSettings, contact: Contact | None = None) -> None:
         self._channel = channel
+        self._contact = Contact() if contact is None else contact
         self.settings = settings
 
     def with_settings(self, settings: CallSettings) -> "Transport":
         """The same channel with other settings."""
-        return Transport(self._channel, settings)
+        return Transport(self._channel, settings, self._contact)
 
     def close(self) -> None:
         """Close the channel; calls in flight are cancelled."""
@@ -74,18 +75,26 @@ class Transport:
             source = Source(call.messages())
             return source.outcome(lambda: method(source, timeout=seconds, metadata=self.settings.metadata))
 
-        return call.parse(self._attempt(once, self.settings.stream_timeout, call.restartable))
+        return call.parse(self._attempt(once, self.settings.stream_timeout, call.restartable, call.counted))
 
-    def _attempt(self, once: Callable[[float | None], T], seconds: float | None, retryable: bool) -> T:
-        budget = Budget(self.settings.retry, seconds)
+    def _attempt(
+        self, once: Callable[[float | None], T], seconds: float | None, retryable: bool, counted: bool = False
+    ) -> T:
+        budget = Budget(self.settings.retry, seconds, self._contact)
+        stored = 0
         while True:
             try:
-                return once(budget.remaining())
+                reply = once(budget.remaining())
             except grpc.RpcError as failure:
                 error = from_call(cast(FailedCall, failure))
+                if counted:
+                    stored = error.note_stored(stored)
                 pause = budget.wait(error) if retryable else None
                 if pause is None:
                     raise error from failure
+            else:
+                self._contact.note(None)
+                return reply
             time.sleep(pause)
 
 

@@ -58,13 +58,15 @@ class Download(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Upload(Generic[T]):
-    """A stream of requests, one reply. With `restartable` the same messages can be sent again from the first."""
+    """A stream of requests, one reply. With `restartable` the same messages can be sent again from the first; with
+    `counted` its errors say how many samples are stored at least."""
 
     path: str
     messages: Callable[[], Iterator[Message]]
     reply: type[Message]
     parse: Callable[[Any], T]
     restartable: bool = True
+    counted: bool = False
 
 
 def unary(path: str, request: Message, reply: type[ReplyT], parse: Callable[[ReplyT], ResultT]) -> Unary[ResultT]:

@@ -31,7 +31,7 @@ class _Connected:
         api_key: str | None = None,
         tls: bool = False,
         tls_ca: str | PathLike[str] | None = None,
-        timeout: float | None = 30.0,
+        timeout: float | None = 60.0,
         stream_timeout: float | None = None,
         retry: RetryPolicy | None = None,
     ) -> None:
@@ -42,12 +42,13 @@ class _Connected:
             api_key: sent with every call; to other machines only under TLS.
             tls: encrypt, and trust the usual certificate authorities.
             tls_ca: encrypt, and trust the certificates in this PEM file.
-            timeout: seconds for a call of one reply, all its tries together; None for no limit.
+            timeout: seconds for a call of one reply, all its tries together, a restart of the server among them; None
+                for no limit.
             stream_timeout: seconds for calls that stream (ingest, upload, score, export); None for no limit.
             retry: when to try again.
         """
         endpoint = Endpoint(target, api_key, tls, tls_ca)
-        settings = CallSettings(timeout, stream_timeout, retry or RetryPolicy(), endpoint.metadata())
+        settings = CallSettings(timeout, stream_timeout, RetryPolicy() if retry is None else retry, endpoint.metadata())
         self._transport = AsyncTransport.to(endpoint, settings)
 
     def with_timeout(self, timeout: float | None) -> Self:

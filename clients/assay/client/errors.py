@@ -72,8 +72,16 @@ class AssayError(Exception):
 
     @property
     def stored(self) -> int | None:
-        """Samples that a failed ingest has stored for good; None where the server could not say."""
+        """Samples that a failed ingest has stored for good: at least so many, for a server that went away cannot say
+        what it stored last. None for other calls."""
         return int(self.metadata[_STORED_KEY]) if _STORED_KEY in self.metadata else None
+
+    def note_stored(self, known: int) -> int:
+        """Tell of an ingest that it stored `known` samples at least, unless the server knows of more; returns what
+        holds now."""
+        stored = known if self.stored is None else max(known, self.stored)
+        self.metadata[_STORED_KEY] = str(stored)
+        return stored
 
 
 class TransportError(AssayError):

@@ -23,8 +23,8 @@ OperationCallback: TypeAlias = Callable[[Progress], None]
 # How long the server holds one waiting call: short where somebody watches, and in any case less than proxies allow.
 _WATCHED_WAIT = 0.5
 _UNWATCHED_WAIT = 20.0
-# How much longer than that the call may take.
-_MARGIN = 10.0
+# How much longer than that the call may take: long enough for the server to be started again.
+_MARGIN = 60.0
 
 
 class _Handle:

@@ -60,6 +60,7 @@ def add(
     names = FieldNames(id_field, text_field, payload_field, label_field, uri_field, embedding_field, attribute or ())
     batch = read_batch(source, names, embeddings, inputs)
     with connect(context) as client, counting("adding") as progress:
+        client.health()  # Whether a server is there is found out first; the upload rides out what comes later.
         result = client.add_samples(
             pool,
             batch.ids,

@@ -14,7 +14,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from assay.client import Client, Filter, Plan, parse_filter
+from assay.client import Client, Filter, Plan, RetryPolicy, parse_filter
 from assay.client.plans import PlanLike
 
 PoolArgument: TypeAlias = Annotated[str, typer.Argument(metavar="POOL", help="Pool id, such as news.")]
@@ -45,10 +45,18 @@ class Connection:
     tls: bool
     tls_ca: Path | None
     timeout: float
+    wait: float
 
     def client(self) -> Client:
-        """A client of that server."""
-        return Client(self.server, api_key=self.api_key, tls=self.tls, tls_ca=self.tls_ca, timeout=self.timeout or None)
+        """A client of that server. One that never answered is given up soon: the address is likely wrong."""
+        return Client(
+            self.server,
+            api_key=self.api_key,
+            tls=self.tls,
+            tls_ca=self.tls_ca,
+            timeout=None if self.timeout == 0 else self.timeout,
+            retry=RetryPolicy(connect=self.wait),
+        )
 
 
 def connect(context: typer.Context) -> Client:

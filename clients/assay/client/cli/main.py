@@ -39,11 +39,15 @@ def _connection(
         Path | None, typer.Option(envvar="ASSAY_TLS_CA", help="Encrypt; trust the certificates of this PEM file.")
     ] = None,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds for one call; 0 for no limit.")] = 60.0,
+    wait: Annotated[
+        float,
+        typer.Option(envvar="ASSAY_WAIT", min=0, help="Seconds to wait for a server that does not answer at first."),
+    ] = 2.0,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    context.obj = Connection(server, api_key, tls, tls_ca, timeout)
+    context.obj = Connection(server, api_key, tls, tls_ca, timeout, wait)
 
 
 app.add_typer(pools.app, name="pool")

@@ -36,6 +36,7 @@ def upload(
 ) -> None:
     """Upload an ONNX backbone."""
     with connect(context) as client:
+        client.health()  # Whether a server is there is found out first; the upload rides out what comes later.
         with counting("uploading") as progress:
             model = client.upload_backbone(
                 pool,
