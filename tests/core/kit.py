@@ -41,9 +41,23 @@ class SetClock:
 
     def __init__(self) -> None:
         self.time = 1_000_000.0
+        self.set_by = 0.0
 
     def now(self) -> float:
+        return self.time + self.set_by
+
+    def steady(self) -> float:
         return self.time
+
+    def shown(self, steady: float) -> float:
+        return steady + self.set_by
+
+    def keep(self) -> None:
+        """It goes on in the test's own memory."""
+
+    def set(self, seconds: float) -> None:
+        """Sets what people read, as an operator or a time server does."""
+        self.set_by += seconds
 
     def advance(self, seconds: float) -> None:
         self.time += seconds

@@ -365,3 +365,20 @@ def test_a_reply_that_no_caller_could_receive_leases_nothing(core: Assay) -> Non
     refused(Reason.TOO_LARGE, lambda: core.mining.mine(POOL, MineSpec(3, RANDOM), large))
     assert standing(core) == before
     assert len(next_batch(core, 3, request=key("r1")).picks) == 3
+
+
+@pytest.mark.parametrize("jump", [86_400.0, -86_400.0])
+def test_setting_the_clock_neither_ends_nor_keeps_a_lease(house: House, core: Assay, jump: float) -> None:
+    fill(core, 4)
+    taken = next_batch(core, 2, ttl=60.0)
+    house.clock.set(jump)
+    core.tick()
+    assert counts(core) == {"LEASED": 2, "UNLABELED": 2}
+    shown = core.labeling.lease(POOL, taken.lease.record.lease_id).expire_time
+    assert shown == house.clock.now() + 60
+    core = house.open()
+    assert counts(core) == {"LEASED": 2, "UNLABELED": 2}
+    submit(core, {taken.picks[0].sample.record.id: "ant"}, taken)
+    house.clock.advance(61)
+    core.tick()
+    assert counts(core) == {"LABELED": 1, "UNLABELED": 3}

@@ -10,6 +10,7 @@ from assay.server.core.models.messages import PredictSpec
 from assay.server.core.models.predictions import PredictionCache
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.filters import Compare
+from assay.server.core.records.models import ModelKind
 from assay.server.core.records.samples import OnConflict
 from tests.core.kit import (
     POOL,
@@ -160,3 +161,18 @@ def test_large_predictions_live_in_a_file_without_a_name(house: House, core: Ass
     assert predictions is not None
     assert predictions.values(pool_of(core).snapshot).nbytes > 1 << 20
     assert not list((house.root / "scratch").iterdir())
+
+
+def test_heads_that_are_scored_beside_it_do_not_push_the_serving_one_out(core: Assay) -> None:
+    label_by_sign(core, fill(core, 60), 40)
+    train(core)
+    for _ in range(3):
+        train(core, activate=False)
+    cache, snapshot = pool_of(core).derived.get(PredictionCache), pool_of(core).snapshot
+    serving = cache.of(snapshot)
+    others = [model.record for model in core.models.list(POOL, ModelKind.HEAD, "", 10) if not model.active]
+    for record in others:
+        head = core.models._activation.load_head(record)
+        assert cache.of(snapshot, head) is cache.of(snapshot, head)
+    assert cache.of(snapshot) is serving
+    assert len(cache._kept) <= 3

@@ -9,6 +9,7 @@ from assay.server.core.errors import AssayError, Reason
 from assay.server.core.pools.merging import Merger
 from assay.server.core.pools.pool import Pool
 from assay.server.core.pools.upkeep import Upkeep
+from assay.server.core.records.samples import SegmentFile
 from tests.core.kit import POOL, House, add, counts, fill, flip_byte, make_pool, next_batch, pool_of
 
 
@@ -86,3 +87,44 @@ def test_the_threads_do_their_work_and_end(house: House, core: Assay) -> None:
     core = house.open()
     assert not [thread for thread in threading.enumerate() if thread.name in ("leases", "merging", "indexing")]
     assert add(core, ["new"]).added == 1
+
+
+def test_a_file_that_could_not_be_read_once_is_verified_later(house: House, core: Assay) -> None:
+    fill(core, 30, step=10)
+    core = house.with_limits(verify_bytes=0).open()
+    files = set(pool_of(core).snapshot.file_names)
+    verify, verified = house.store.verify, set()
+
+    def failing_first(file: SegmentFile) -> None:
+        if not verified:
+            verified.add("")
+            raise AssayError(Reason.STORAGE_FAILED, "Input/output error")
+        verify(file)
+        verified.add(file.file)
+
+    house.store.verify = failing_first  # type: ignore[method-assign]
+    verification = core._upkeep._verification
+    assert not verification.step(), "a pause"
+    while verification.step():
+        pass
+    assert verified == files | {""}
+    assert core.pools.get(POOL).damaged == ()
+
+
+def test_a_file_that_cannot_be_read_at_all_is_taken_out_of_service(house: House, core: Assay) -> None:
+    fill(core, 20, step=10)
+    core = house.with_limits(verify_bytes=0).open()
+    bad = pool_of(core).snapshot.vectors[0].file.file
+    verify = house.store.verify
+
+    def failing(file: SegmentFile) -> None:
+        if file.file == bad:
+            raise AssayError(Reason.STORAGE_FAILED, "Input/output error")
+        verify(file)
+
+    house.store.verify = failing  # type: ignore[method-assign]
+    verification = core._upkeep._verification
+    while len(verification):
+        verification.step()
+    assert [damage.file for damage in core.pools.get(POOL).damaged] == [bad]
+    assert counts(core) == {"UNLABELED": 10, "DAMAGED": 10}

@@ -1,6 +1,7 @@
 """Disks that are full and files that rot: said by name, and the rest goes on."""
 
 import json
+import os
 import resource
 from contextlib import contextmanager
 
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 
 from assay.client import AssayError, DataLoss, NeedMissing
-from assay.client.testing import ServerProcess
+from assay.client.testing import ServerProcess, start_server
 from assay.v1 import pools_pb2
 from tests.e2e.corpus import CLASSES, Corpus
 from tests.e2e.wire import Stubs, matrix, refusal
 from tests.models.onnx_factory import linear_embedder
+from tests.small_disk import small_disk
 
 MIB = 1 << 20
 
@@ -210,3 +212,35 @@ def test_files_that_are_restored_are_served_again(rot, server):
             assert found.counts.total in (100, 101)
             assert client.get_sample(f"rot-{kind}", LOST[0]).label == CLASSES[0]
             assert client.get_sample(f"rot-{kind}", LOST[3]).text == ROTTEN.texts[3]
+
+
+def test_a_disk_that_fills_while_the_pool_is_scored_is_told_and_survived(tmp_path):
+    scratch = tmp_path / "data" / "scratch"
+    with small_disk(scratch, MIB), start_server(tmp_path, scratch_memory_bytes=0) as server, server.client() as client:
+        corpus = Corpus(300, seed=3)
+        client.create_pool("tight", class_names=[*CLASSES, *(f"class {index}" for index in range(1500))])
+        client.add_samples("tight", corpus.ids, embeddings=corpus.embeddings_ND)
+        corpus.label(client, "tight", corpus.ids[:40])
+        with pytest.raises(AssayError) as caught:
+            client.train_head("tight").result(timeout=60)
+        assert caught.value.reason == "STORAGE_FULL"
+        assert client.health() == "SERVING"
+        assert client.get_pool("tight").counts.labeled == 40
+        assert len(client.mine("tight", 5, "k_center").ids) == 5
+
+
+def test_what_is_stored_is_the_owners_alone(tmp_path):
+    (tmp_path / "data").mkdir(mode=0o755)
+    before = os.umask(0)
+    try:
+        with start_server(tmp_path) as server, server.client() as client:
+            corpus = Corpus(60, seed=4)
+            corpus.create(client, "private")
+            corpus.label(client, "private", corpus.ids[:30])
+            client.train_head("private").result(timeout=60)
+            stored = [server.data_dir, *server.data_dir.rglob("*")]
+            modes = {str(path): oct(path.lstat().st_mode & 0o777) for path in stored}
+    finally:
+        os.umask(before)
+    assert len(modes) > 10
+    assert set(modes.values()) == {"0o700", "0o600"}, modes

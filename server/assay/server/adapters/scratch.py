@@ -1,6 +1,7 @@
 """Room for derived arrays: in memory while small, in a nameless file once large."""
 
 import errno
+import os
 import tempfile
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class ScratchSpace:
         try:
             # The file has no name: the kernel frees it when the last array over it is gone, or the process dies.
             with tempfile.TemporaryFile(dir=self._folder) as file:
-                file.truncate(size)
+                # Allocated, not only truncated to: a page of a sparse file that finds no room is a SIGBUS.
+                os.posix_fallocate(file.fileno(), 0, size)
                 return np.memmap(file, np.float32, "r+", shape=shape)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

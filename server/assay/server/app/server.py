@@ -81,6 +81,7 @@ def run(config: Config, port_file: Path | None = None) -> None:
         AssayError: DATA_DIRECTORY_LOCKED if another server uses the data; others where the data cannot be opened.
     """
     settings = edge_settings(config)
+    os.umask(0o077)  # whatever this process writes, libraries' files too, is its owner's alone
     with DirectoryLock(config.data_dir):
         asyncio.run(_run(config, settings, port_file))
 

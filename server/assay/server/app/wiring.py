@@ -31,7 +31,7 @@ def ports(config: Config) -> Ports:
         backbones=OnnxBackboneLoader(config.inference_threads),
         heads=TorchHeads(),
         scratch=ScratchSpace(config.data_dir / "scratch", config.scratch_memory_bytes),
-        clock=SystemClock(),
+        clock=SystemClock(config.data_dir / "clock.json"),
     )
 
 

@@ -20,6 +20,7 @@ from assay.server.core.pools.samples import SampleService
 from assay.server.core.pools.search import Search
 from assay.server.core.pools.service import PoolService
 from assay.server.core.pools.upkeep import Upkeep
+from assay.server.core.pools.verification import Verification
 from assay.server.core.ports.bundle import Ports
 
 __all__ = ["Assay", "Limits", "Ports"]
@@ -84,8 +85,9 @@ class Assay:
             Merger(ports.segments, limits.segment_bytes, low_priority.run),
             low_priority,
             limits.quiet_seconds,
-            lambda pool: expire_due(pool, ports.clock.now()) > 0,
-            opener.unverified,
+            lambda pool: expire_due(pool, ports.clock.steady()) > 0,
+            Verification(directory, ports.segments, low_priority.run, opener.unverified),
+            ports.clock,
         )
 
     @classmethod
@@ -111,7 +113,7 @@ class Assay:
     def tick(self) -> None:
         """Ends the leases whose time ran out."""
         for pool in self._directory.all():
-            expire_due(pool, self._ports.clock.now())
+            expire_due(pool, self._ports.clock.steady())
 
     def close(self) -> None:
         """Stops background work and operations, and closes the catalog."""

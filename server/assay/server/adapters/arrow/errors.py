@@ -8,6 +8,8 @@ from assay.server.core.errors import AssayError, Reason
 
 # The disk, the user's quota, or the process's file size limit: in each case smaller or elsewhere would have worked.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# There is no such file, or something else stands in its place.
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
 
 def storage_error(error: OSError, path: Path, needed: int) -> AssayError:
@@ -26,6 +28,18 @@ def storage_error(error: OSError, path: Path, needed: int) -> AssayError:
         file=path.name,
         bytes_needed=needed,
         bytes_free=_free_bytes(path.parent),
+    )
+
+
+def unread(file: str, error: OSError) -> AssayError:
+    """The error for a file that the system would not read: damage where it is not there, else a failure that may
+    pass."""
+    if error.errno in _GONE:
+        return damaged(file, f"it cannot be read ({error.strerror})")
+    return AssayError(
+        Reason.STORAGE_FAILED,
+        f"The file {file} could not be read: {error.strerror}. Check the disk, and the server's limit of open files.",
+        file=file,
     )
 
 

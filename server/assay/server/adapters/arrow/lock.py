@@ -9,6 +9,8 @@ from typing import Self
 from assay.server.core.errors import AssayError, Reason
 
 LOCK_NAME = ".lock"
+# Payloads and labels are nobody else's to read.
+PRIVATE = 0o700
 
 
 class DirectoryLock:
@@ -23,8 +25,10 @@ class DirectoryLock:
         """Takes the lock, or raises AssayError(DATA_DIRECTORY_LOCKED) with the holder's pid at once; raises
         AssayError(STORAGE_FAILED) where the directory cannot be made or written."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            # One made by hand, or by an older assay, may be open to others.
+            self._path.parent.chmod(PRIVATE)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise _unusable(self._path.parent, error) from error
         try:

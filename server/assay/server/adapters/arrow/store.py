@@ -11,7 +11,7 @@ import xxhash
 
 from assay.server.adapters.arrow import header as headers
 from assay.server.adapters.arrow import layout, merge
-from assay.server.adapters.arrow.errors import damaged, storage_error
+from assay.server.adapters.arrow.errors import damaged, storage_error, unread
 from assay.server.adapters.arrow.files import checksum_of, make_folder, new_file
 from assay.server.adapters.arrow.header import Header
 from assay.server.adapters.arrow.ids import HashedIds, HashIds, hash_ids
@@ -83,13 +83,14 @@ class ArrowSegmentStore:
         return segment
 
     def verify(self, file: SegmentFile) -> None:
-        """Reads a whole file against its checksum. Raises AssayError(SEGMENT_DAMAGED)."""
+        """Reads a whole file against its checksum. Raises AssayError(SEGMENT_DAMAGED), or STORAGE_FAILED where it could
+        not be read this time: that says nothing of what is in it."""
         path = self._path_of(file)
         try:
             with open(path, "rb", buffering=0) as stream:
                 checksum = checksum_of(stream)
         except OSError as error:
-            raise damaged(file.file, f"it cannot be read ({error.strerror})") from error
+            raise unread(file.file, error) from error
         if checksum != file.checksum:
             raise damaged(file.file, "its content does not fit its checksum")
 
@@ -193,7 +194,7 @@ class ArrowSegmentStore:
         try:
             size = path.stat().st_size
         except OSError as error:
-            raise damaged(file.file, f"it cannot be read ({error.strerror})") from error
+            raise unread(file.file, error) from error
         if size != file.size:
             raise damaged(file.file, f"it has {size} bytes instead of {file.size}")
         return path

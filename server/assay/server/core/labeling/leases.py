@@ -10,14 +10,15 @@ from assay.server.core.errors import AssayError, Reason
 from assay.server.core.labeling.messages import LeaseView
 from assay.server.core.pools.pool import Change, Pool, rows_array
 from assay.server.core.pools.snapshot import Snapshot
+from assay.server.core.ports.machine import Clock
 from assay.server.core.records.arrays import RowArray
 from assay.server.core.records.labels import LeaseRecord
 from assay.server.core.records.pools import State
 
 
-def view(snapshot: Snapshot, lease: LeaseRecord) -> LeaseView:
+def view(snapshot: Snapshot, lease: LeaseRecord, clock: Clock) -> LeaseView:
     """A lease with the ids of its samples."""
-    return LeaseView(lease, tuple(snapshot.ids(rows_array(lease.rows))))
+    return LeaseView(lease, tuple(snapshot.ids(rows_array(lease.rows))), clock.shown(lease.expire_time))
 
 
 def expire_due(pool: Pool, now: float) -> int:

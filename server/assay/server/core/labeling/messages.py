@@ -26,10 +26,11 @@ class BatchSpec:
 
 @dataclass(frozen=True, slots=True)
 class LeaseView:
-    """A lease with the ids of the samples it still holds."""
+    """A lease with the ids of the samples it still holds; expire_time in seconds since the Unix epoch."""
 
     record: LeaseRecord
     sample_ids: tuple[str, ...]
+    expire_time: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class LabelingService:
         checks.worker(spec.worker)
         checks.size(spec.size, self._limits.max_batch_picks)
         checks.ttl(spec.ttl)
-        expire_due(pool, self._clock.now())
+        expire_due(pool, self._clock.steady())
         try:
             return self._lease_batch(pool, spec, key)
         except (AssayError, StrategyError):
@@ -123,13 +123,13 @@ class LabelingService:
         before, uid = change.before, change.before.pool.uid
         if (before.states.at(chosen.rows) != State.UNLABELED).any():
             raise _Taken
-        now, rows = self._clock.now(), np.sort(chosen.rows)
+        now, rows = self._clock.steady(), np.sort(chosen.rows)
         token = before.pool.next_fencing_token
         lease = LeaseRecord(
             lease_id=f"{token:x}-{secrets.token_hex(8)}",
             worker=spec.worker,
             fencing_token=token,
-            create_time=now,
+            create_time=self._clock.now(),
             expire_time=now + spec.ttl,
             state="live",
             rows=tuple(rows.tolist()),
@@ -140,24 +140,31 @@ class LabelingService:
         change.replace_pool(next_fencing_token=token + 1)
         by_row = {pick.sample.row: pick.sample.record.id for pick in views}
         ids = tuple(by_row[row] for row in lease.rows)
-        result = BatchResult(LeaseView(lease, ids), views, bound.plan, chosen.provenance, watch.timings, chosen.quotas)
+        result = BatchResult(
+            LeaseView(lease, ids, self._clock.shown(lease.expire_time)),
+            views,
+            bound.plan,
+            chosen.provenance,
+            watch.timings,
+            chosen.quotas,
+        )
         change.answer(result)
         return result
 
     def lease(self, pool_id: str, lease_id: str) -> LeaseView:
         """A lease, live or ended. Raises AssayError(LEASE_NOT_FOUND)."""
         pool = self._pools.get(pool_id)
-        expire_due(pool, self._clock.now())
+        expire_due(pool, self._clock.steady())
         with self._catalog.reading() as tx:
             record = tx.lease(pool.snapshot.pool.uid, lease_id)
         if record is None:
             raise lease_not_found(lease_id)
-        return view(pool.snapshot, record)
+        return view(pool.snapshot, record, self._clock)
 
     def leases(self, pool_id: str, worker: str, after_token: int, limit: int) -> list[LeaseView]:
         """Live leases by fencing token."""
         pool = self._pools.get(pool_id)
-        expire_due(pool, self._clock.now())
+        expire_due(pool, self._clock.steady())
         snapshot = pool.snapshot
         live = sorted(
             (
@@ -167,7 +174,7 @@ class LabelingService:
             ),
             key=lambda lease: lease.fencing_token,
         )
-        return [view(snapshot, lease) for lease in live[:limit]]
+        return [view(snapshot, lease, self._clock) for lease in live[:limit]]
 
     def renew(self, pool_id: str, lease_id: str, fencing_token: int, ttl: float, key: RequestKey) -> LeaseView:
         """Moves the end of a live lease to ttl seconds from now. Raises AssayError(LEASE_NOT_FOUND | LEASE_FOREIGN |
@@ -175,11 +182,11 @@ class LabelingService:
         pool = self._pools.get(pool_id)
         checks.ttl(ttl)
         with pool.change(key) as change:
-            now = self._clock.now()
+            now = self._clock.steady()
             lease = replace(self._held(change, lease_id, fencing_token), expire_time=now + ttl)
             change.tx.renew_lease(change.before.pool.uid, lease_id, lease.expire_time)
             add(change, lease, now)
-            result = view(change.before, lease)
+            result = view(change.before, lease, self._clock)
             change.answer(result)
         return result
 
@@ -209,7 +216,7 @@ class LabelingService:
             if exclude:
                 change.tx.exclude_rows(uid, rows, lease.worker, reason)
             free(change, rows, State.EXCLUDED if exclude else State.UNLABELED)
-            result = view(change.before, shrink(change, lease, rows))
+            result = view(change.before, shrink(change, lease, rows), self._clock)
             change.answer(result)
         return result
 
@@ -221,9 +228,9 @@ class LabelingService:
         checks.ids(ids, checks.MAX_IDS)
         ids = pool.prepare_ids(ids)
         # Samples of a lease that has run out are free for labels from elsewhere.
-        expire_due(pool, self._clock.now())
+        expire_due(pool, self._clock.steady())
         with pool.change(key) as change:
-            result = Submission(change, spec, ids, self._clock.now()).store()
+            result = Submission(change, spec, ids, self._clock).store()
             change.answer(result)
         return result
 
@@ -251,7 +258,7 @@ class LabelingService:
         return views
 
     def _held(self, change: Change, lease_id: str, fencing_token: int) -> LeaseRecord:
-        return held(change, self._clock.now(), lease_id, fencing_token)
+        return held(change, self._clock.steady(), lease_id, fencing_token)
 
 
 class _Taken(Exception):

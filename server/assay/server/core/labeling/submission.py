@@ -11,6 +11,7 @@ from assay.server.core.labeling.messages import SubmitResult, SubmitSpec
 from assay.server.core.pools import checks as pool_checks
 from assay.server.core.pools.ingest import sample_leased
 from assay.server.core.pools.pool import Change
+from assay.server.core.ports.machine import Clock
 from assay.server.core.records.arrays import MaskArray, RowArray
 from assay.server.core.records.labels import LabelRecord, LeaseRecord
 from assay.server.core.records.pools import State
@@ -23,14 +24,14 @@ class Submission:
         change: the change that stores them.
         spec: the labels; ids are checked already.
         ids: the ids of the labels, prepared.
-        now: seconds since the Unix epoch.
+        clock: when it is.
     """
 
-    def __init__(self, change: Change, spec: SubmitSpec, ids: Sequence[str], now: float) -> None:
+    def __init__(self, change: Change, spec: SubmitSpec, ids: Sequence[str], clock: Clock) -> None:
         self._change = change
         self._spec = spec
         self._ids = ids
-        self._now = now
+        self._clock = clock
 
     def store(self) -> SubmitResult:
         """Stores the labels.
@@ -92,7 +93,7 @@ class Submission:
             return None
         if all_unchanged:
             return None
-        lease = held(self._change, self._now, self._spec.lease, self._spec.fencing_token)
+        lease = held(self._change, self._clock.steady(), self._spec.lease, self._spec.fencing_token)
         if lease.worker != self._spec.worker:
             raise AssayError(
                 Reason.LEASE_FOREIGN,
@@ -109,8 +110,9 @@ class Submission:
         shrink(self._change, lease, under_lease)
 
     def _write(self, rows: RowArray, classes: npt.NDArray[np.int32]) -> None:
+        now = self._clock.now()
         records = [
-            LabelRecord(row, class_index, self._spec.worker, self._now, self._spec.lease)
+            LabelRecord(row, class_index, self._spec.worker, now, self._spec.lease)
             for row, class_index in zip(rows.tolist(), classes.tolist(), strict=True)
         ]
         self._change.tx.put_labels(self._change.before.pool.uid, records)

@@ -244,13 +244,14 @@ class Predictions:
 
 
 class PredictionCache:
-    """The predictions in use, by source; the least recently used beyond a few are dropped."""
+    """The predictions in use, by source; the least recently used beyond a few are dropped, the serving ones never."""
 
     def __init__(self, heads: Heads, scratch: Scratch) -> None:
         self.heads = heads
         self._scratch = scratch
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Predictions] = OrderedDict()
+        self._serving = ""
 
     def of(self, snapshot: Snapshot, head: ActiveHead | None = None) -> Predictions | None:
         """Predictions of a snapshot's best source (or of a given head); None where nothing predicts."""
@@ -260,8 +261,12 @@ class PredictionCache:
         # The space is part of the key: rows mean other vectors in another space.
         key = f"{snapshot.pool.space}/{source.key}"
         with self._lock:
+            if head is None:
+                # While other heads are scored beside it, a request must not have to score the pool again.
+                self._serving = key
             found = self._kept.pop(key, None) or Predictions(source, len(snapshot.pool.class_names), self._scratch)
             self._kept[key] = found
-            while len(self._kept) > KEPT_SOURCES:
-                self._kept.popitem(last=False)
+            unused = [kept for kept in self._kept if kept not in (key, self._serving)]
+            for dropped in unused[: max(0, len(self._kept) - KEPT_SOURCES)]:
+                del self._kept[dropped]
             return found

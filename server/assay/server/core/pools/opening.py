@@ -1,6 +1,7 @@
 """Opens pools at start: from the catalog's rows and the mapped files to a snapshot. Damaged files are named and left
 out."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
@@ -56,7 +57,7 @@ class Opener:
         self._derived = derived
         self._clock = clock
         self._verify_left = verify_bytes
-        self.unverified: list[tuple[str, SegmentFile]] = []
+        self.unverified: deque[tuple[str, SegmentFile]] = deque()
 
     def wrap(self, snapshot: Snapshot) -> Pool:
         """An open pool around a snapshot."""
@@ -123,7 +124,7 @@ class Opener:
             try:
                 opened.append(open_file(file, verify=verify))
             except AssayError as error:
-                if error.reason is not Reason.SEGMENT_DAMAGED:
+                if error.reason not in (Reason.SEGMENT_DAMAGED, Reason.STORAGE_FAILED):
                     raise
                 damaged.append(DamagedFile(file.file, file.count, error.message, file.first_row))
         return tuple(opened)

@@ -7,18 +7,17 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from assay.server.core.errors import AssayError, Reason
 from assay.server.core.low_priority import LowPriorityExecutor
 from assay.server.core.pools.directory import PoolDirectory
 from assay.server.core.pools.merging import Merger
 from assay.server.core.pools.pool import Pool
-from assay.server.core.pools.quarantine import quarantine
 from assay.server.core.pools.snapshot import Snapshot
+from assay.server.core.pools.verification import Verification
+from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.search import IndexBuilder
 from assay.server.core.ports.segments import SegmentStore
 from assay.server.core.records.arrays import FloatArray, RowArray
 from assay.server.core.records.pools import State
-from assay.server.core.records.samples import SegmentFile
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,8 @@ class Upkeep:
         low_priority: LowPriorityExecutor,
         quiet_seconds: float,
         expire: Callable[[Pool], bool],
-        unverified: list[tuple[str, SegmentFile]],
+        verification: Verification,
+        clock: Clock,
     ) -> None:
         self._pools = pools
         self._segments = segments
@@ -52,7 +52,9 @@ class Upkeep:
         self._low_priority = low_priority
         self._quiet_seconds = quiet_seconds
         self._expire = expire
-        self._unverified = unverified
+        self._verification = verification
+        self._clock = clock
+        self._verify_at = 0.0
         self._stop = threading.Event()
         self._retry_at: dict[tuple[str, int], float] = {}
         self._tried_to_load: set[tuple[int, str]] = set()
@@ -81,13 +83,12 @@ class Upkeep:
 
     def expire(self) -> bool:
         """Ends the leases whose time ran out; returns whether there were any."""
+        self._clock.keep()
         return self._each("expire", self._expire)
 
     def tidy(self) -> bool:
         """Verifies a file that was not read at start, or merges one run of files; returns whether there was one."""
-        if self._unverified:
-            pool_id, file = self._unverified.pop()
-            self._each("verify", lambda pool: pool.snapshot.pool.pool_id == pool_id and self._verify(pool, file))
+        if self._verify():
             return True
         return self._each("merge", self._merge)
 
@@ -120,17 +121,18 @@ class Upkeep:
             return False
         return self._merger.merge_once(pool)
 
-    def _verify(self, pool: Pool, file: SegmentFile) -> bool:
-        if file.file not in pool.snapshot.file_names:
-            return False  # Another model is active by now.
+    def _verify(self) -> bool:
+        """Verifies one file; one that could not be read makes a pause, in which merging goes on."""
+        if time.monotonic() < self._verify_at:
+            return False
         try:
-            self._low_priority.run(lambda: self._segments.verify(file))
-        except AssayError as error:
-            if error.reason is not Reason.SEGMENT_DAMAGED:
-                raise
-            log.error("damaged segment: %s", error.message)
-            quarantine(pool, file.file, error.message)
-        return True
+            if self._verification.step():
+                return True
+        except Exception:
+            log.exception("background work failed: verify")
+        if self._verification:
+            self._verify_at = time.monotonic() + FAILED_SECONDS
+        return False
 
     def _index(self, pool: Pool) -> bool:
         snapshot = pool.snapshot

@@ -6,10 +6,20 @@ from assay.server.core.records.arrays import FloatArray
 
 
 class Clock(Protocol):
-    """Time."""
+    """Time: what people read, and what runs out."""
 
     def now(self) -> float:
-        """Seconds since the Unix epoch."""
+        """Seconds since the Unix epoch. May jump either way when the system's clock is set."""
+
+    def steady(self) -> float:
+        """Seconds that only ever go on, at the pace of time, through restarts too. Leases are counted in them."""
+
+    def shown(self, steady: float) -> float:
+        """A steady time as seconds since the Unix epoch, to within a second; the same each time it is asked, unless the
+        system's clock is set."""
+
+    def keep(self) -> None:
+        """Writes down what the steady time needs to go on after a restart; called now and then."""
 
 
 class Scratch(Protocol):

@@ -95,7 +95,8 @@ class SegmentStore(Protocol):
         """Maps a vectors file; with verify, checks its checksum first. Raises AssayError(SEGMENT_DAMAGED)."""
 
     def verify(self, file: SegmentFile) -> None:
-        """Reads a whole file against its checksum. Raises AssayError(SEGMENT_DAMAGED)."""
+        """Reads a whole file against its checksum. Raises AssayError(SEGMENT_DAMAGED), or STORAGE_FAILED where it could
+        not be read this time: that says nothing of what is in it."""
 
     def mergeable(self, segments: Sequence[SampleSegment]) -> bool:
         """Whether merge_samples can make one file of these: columns of one name have one type in all."""

@@ -21,6 +21,8 @@ class LeaseRecord:
     Attributes:
         lease_id: server-made id, unique in the pool.
         fencing_token: grows with every lease of the pool.
+        create_time: seconds since the Unix epoch.
+        expire_time: when it ends, on the steady clock.
         state: "live", "done" or "expired".
         rows: rows it still holds, ascending.
     """

@@ -78,7 +78,7 @@ def lease_message(pool_id: str, view: LeaseView) -> labeling_pb2.Lease:
         fencing_token=record.fencing_token,
         state=_WIRE_LEASE_STATES[record.state],
         create_time=timestamp_message(record.create_time),
-        expire_time=timestamp_message(record.expire_time),
+        expire_time=timestamp_message(view.expire_time),
         sample_ids=view.sample_ids,
     )
 

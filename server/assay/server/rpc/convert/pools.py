@@ -62,6 +62,11 @@ def to_pool_spec(request: pools_pb2.CreatePoolRequest) -> PoolSpec:
     )
 
 
+def _degraded(view: PoolView) -> bool:
+    """Whether anything of a pool cannot be served: a sample may be lost without a file that is."""
+    return bool(view.damaged) or view.counts[State.DAMAGED] > 0
+
+
 def pool_message(view: PoolView) -> pools_pb2.Pool:
     """A pool for the wire."""
     record = view.record
@@ -73,7 +78,7 @@ def pool_message(view: PoolView) -> pools_pb2.Pool:
         embedding_space=record.space,
         keep_inputs=record.keep_inputs,
         counts=_counts_message(view.counts),
-        state=pools_pb2.POOL_STATE_DEGRADED if view.damaged else pools_pb2.POOL_STATE_OPEN,
+        state=pools_pb2.POOL_STATE_DEGRADED if _degraded(view) else pools_pb2.POOL_STATE_OPEN,
         epoch=record.epoch,
         active_backbone=names.model_name(record.pool_id, record.backbone),
         active_head=names.model_name(record.pool_id, record.head),
