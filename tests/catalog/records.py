@@ -9,6 +9,7 @@ from sqlalchemy import Connection, create_engine, make_url, text
 from assay.server.core.records.labels import LabelRecord, LeaseRecord
 from assay.server.core.records.models import (
     BackboneInfo,
+    DataFile,
     HeadInfo,
     HeadMetrics,
     ModelKind,
@@ -30,6 +31,10 @@ BACKBONE = BackboneInfo(
     dimension=384,
     size_bytes=21_000_000_000,
     sha256="ab" * 32,
+    data_files=(DataFile("model.onnx.data", 20_999_000_000),),
+    classes=0,
+    trims_padding=True,
+    one_by_one=False,
 )
 HEAD = HeadInfo(
     space="minilm",

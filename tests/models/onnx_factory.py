@@ -127,6 +127,112 @@ def one_node(
     return save(path, [node], [("x", kind, shape)], [("y", output_kind, None)], domains=[domain] if domain else [])
 
 
+def looping(path: Path, *, endless_above: float) -> str:
+    """x [batch, 3] -> y [batch, 3] = relu(x), at once or, where an x is above a bound, 2^62 times over."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go_in"], ["go"]), helper.make_node("Relu", ["s_in"], ["s"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", INT64, []),
+            helper.make_tensor_value_info("go_in", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("s_in", FLOAT, None),
+        ],
+        [helper.make_tensor_value_info("go", TensorProto.BOOL, []), helper.make_tensor_value_info("s", FLOAT, None)],
+    )
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Greater", ["most", "bound"], ["above"]),
+        helper.make_node("Where", ["above", "endless", "once"], ["trips"]),
+        helper.make_node("Loop", ["trips", "", "x"], ["y"], body=body),
+    ]
+    weights = {
+        "bound": np.array(endless_above, np.float32),
+        "endless": np.array(1 << 62),
+        "once": np.array(1),
+    }
+    return save(path, nodes, [("x", FLOAT, ["batch", 3])], [("y", FLOAT, None)], weights)
+
+
+def endless(path: Path) -> str:
+    """A graph whose every run takes for ever."""
+    return looping(path, endless_above=-1.0)
+
+
+def hungry(path: Path, elements_per_unit: int, *, operator: str = "ConstantOfShape") -> str:
+    """x [batch, 3] -> y [batch, 3], by way of a tensor of so many float32 or int64 for each 1 of the largest x, times
+    the batch."""
+    count = [
+        helper.make_node("Shape", ["x"], ["shape"], start=0, end=1),
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Ceil", ["most"], ["whole"]),
+        helper.make_node("Cast", ["whole"], ["units"], to=INT64),
+        helper.make_node("Mul", ["units", "per_unit"], ["each"]),
+        helper.make_node("Mul", ["shape", "each"], ["count"]),
+    ]
+    large = {
+        "ConstantOfShape": [helper.make_node("ConstantOfShape", ["count"], ["large"])],
+        "Expand": [helper.make_node("Expand", ["one", "count"], ["large"])],
+        "Range": [
+            helper.make_node("Squeeze", ["count"], ["end"]),
+            helper.make_node("Range", ["start", "end", "step"], ["numbers"]),
+            helper.make_node("Cast", ["numbers"], ["large"], to=FLOAT),
+        ],
+    }[operator]
+    rest = [
+        helper.make_node("ReduceMin", ["large"], ["least"], keepdims=0),
+        helper.make_node("Mul", ["least", "zero"], ["nothing"]),
+        helper.make_node("Add", ["x", "nothing"], ["y"]),
+    ]
+    weights = {
+        "per_unit": np.array(elements_per_unit),
+        "one": np.ones(1, np.float32),
+        "zero": np.zeros((), np.float32),
+        "start": np.array(0),
+        "step": np.array(1),
+    }
+    return save(path, [*count, *large, *rest], [("x", FLOAT, ["batch", 3])], [("y", FLOAT, None)], weights)
+
+
+def folded(path: Path, size_bytes: int) -> str:
+    """x [batch, 3] -> y [batch, 3], beside a constant tensor of so many bytes that is made when the graph is opened."""
+    nodes = [
+        helper.make_node("Expand", ["one", "count"], ["large"]),
+        helper.make_node("ReduceMin", ["large"], ["least"], keepdims=0),
+        helper.make_node("Mul", ["x", "least"], ["y"]),
+    ]
+    weights = {"one": np.ones(1, np.float32), "count": np.array([size_bytes // 4])}
+    return save(path, nodes, [("x", FLOAT, ["batch", 3])], [("y", FLOAT, None)], weights)
+
+
+def exploding(path: Path, levels: int) -> str:
+    """A graph of 2^levels nodes, once its functions, each of which calls the next twice, are written out."""
+    functions = [
+        helper.make_function(
+            "bomb",
+            f"f{level}",
+            ["a"],
+            ["c"],
+            [helper.make_node(f"f{level + 1}", [source], [target], domain="bomb") for source, target in ("ab", "bc")]
+            if level < levels
+            else [helper.make_node("Identity", ["a"], ["c"])],
+            [helper.make_opsetid("", OPSET), helper.make_opsetid("bomb", 1)],
+        )
+        for level in range(levels + 1)
+    ]
+    node = helper.make_node("f0", ["x"], ["y"], domain="bomb")
+    save(path, [node], [("x", FLOAT, ["batch", 3])], [("y", FLOAT, ["batch", 3])], domains=["bomb"])
+    model = onnx.load(path)
+    model.functions.extend(functions)
+    path.write_bytes(model.SerializeToString())
+    return str(path)
+
+
+def casting(path: Path, output: int, kind: int = FLOAT, name: str = "embedding") -> str:
+    """x [batch, 3] of one type -> the same of another."""
+    node = helper.make_node("Cast", ["x"], [name], to=output)
+    return save(path, [node], [("x", kind, ["batch", 3])], [(name, output, ["batch", 3])])
+
+
 def external_tensor(name: str = "W", file: str = "outside.bin") -> TensorProto:
     """A float tensor [4, 3] that says that its values are in another file."""
     tensor = TensorProto(name=name, data_type=FLOAT, dims=[4, 3], data_location=TensorProto.EXTERNAL)

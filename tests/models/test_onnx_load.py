@@ -1,5 +1,6 @@
 """What the loader takes, what it finds out, and every file that it refuses."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,15 +13,15 @@ from assay.server.adapters.onnx_backbone import OnnxBackboneLoader
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.models import BackboneWishes, Pooling
 from tests.models import onnx_factory as factory
+from tests.models.backbones import NO_WISHES, find, serve
 from tests.models.onnx_factory import FLOAT, INT64
 
 LOADER = OnnxBackboneLoader(threads=1)
-NO_WISHES = BackboneWishes()
 
 
 def refusal(path: str, wishes: BackboneWishes = NO_WISHES) -> AssayError:
     with pytest.raises(AssayError) as caught:
-        LOADER.load(path, wishes, "0" * 64)
+        find(path, wishes)
     assert caught.value.reason is Reason.MODEL_INVALID
     assert path not in caught.value.message
     assert caught.value.message.endswith(".")
@@ -36,17 +37,17 @@ def edited(path: str, edit: Callable[[onnx.ModelProto], None]) -> str:
 
 def test_linear_model_is_discovered(tmp_path: Path) -> None:
     path = factory.linear_embedder(tmp_path / "m.onnx", features=4, dimension=3)
-    info = LOADER.load(path, NO_WISHES, "ab").info
+    info, sha256 = find(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()
     assert (info.embedding_output, info.logits_output, info.pooling) == ("embedding", "", Pooling.NONE)
-    assert (info.dimension, info.mask_input, info.normalize, info.sha256) == (3, "", False, "ab")
+    assert (info.dimension, info.mask_input, info.normalize, info.sha256) == (3, "", False, sha256)
     assert [(spec.name, spec.dtype, spec.shape) for spec in info.inputs] == [("features", "float32", (-1, 4))]
     assert info.size_bytes == Path(path).stat().st_size
 
 
 def test_logits_only_where_declared(tmp_path: Path) -> None:
     path = factory.linear_embedder(tmp_path / "m.onnx", classes=5)
-    assert LOADER.load(path, NO_WISHES, "").info.logits_output == ""
-    backbone = LOADER.load(path, BackboneWishes(logits_output="logits"), "")
+    assert find(path).logits_output == ""
+    backbone = serve(path, BackboneWishes(logits_output="logits"))
     assert backbone.info.embedding_output == "embedding"
     _, logits_NC = backbone.embed({"features": np.ones((2, 4), np.float32)})
     assert logits_NC is not None
@@ -54,28 +55,39 @@ def test_logits_only_where_declared(tmp_path: Path) -> None:
 
 
 def test_token_model_is_pooled_with_its_mask(tmp_path: Path) -> None:
-    info = LOADER.load(factory.token_embedder(tmp_path / "m.onnx"), NO_WISHES, "").info
+    info = find(factory.token_embedder(tmp_path / "m.onnx"))
     assert (info.pooling, info.mask_input, info.dimension) == (Pooling.MEAN, "attention_mask", 6)
 
 
 @pytest.mark.parametrize("side", [8, "side"])
 def test_image_model_is_pooled_over_space(tmp_path: Path, side: int | str) -> None:
-    info = LOADER.load(factory.image_embedder(tmp_path / "m.onnx", side=side), NO_WISHES, "").info
+    info = find(factory.image_embedder(tmp_path / "m.onnx", side=side))
     assert (info.pooling, info.dimension) == (Pooling.SPATIAL_MEAN, 5)
 
 
-def test_reopened_is_the_same(tmp_path: Path) -> None:
+def test_opened_is_what_was_accepted(tmp_path: Path) -> None:
     path = factory.token_embedder(tmp_path / "m.onnx")
-    info = LOADER.load(path, BackboneWishes(normalize=True, pooling=Pooling.CLS), "ab").info
-    assert LOADER.reopen(path, info).info == info
-    factory.token_embedder(tmp_path / "m.onnx", dimension=7)
-    with pytest.raises(AssayError, match="not the one"):
-        LOADER.reopen(path, info)
+    info = find(path, BackboneWishes(normalize=True, pooling=Pooling.CLS))
+    assert LOADER.open(path, info).info == info
+
+
+@pytest.mark.parametrize("harm", ["flipped", "truncated", "another", "missing"])
+def test_damaged_files_are_not_opened(tmp_path: Path, harm: str) -> None:
+    path = Path(factory.linear_embedder(tmp_path / "m.onnx"))
+    info, content = find(str(path)), bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    if harm == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"flipped": content, "truncated": content[:-1], "another": bytes(len(content))}[harm])
+    with pytest.raises(AssayError) as caught:
+        LOADER.open(str(path), info)
+    assert caught.value.reason is Reason.SEGMENT_DAMAGED
 
 
 def test_missing_file_is_storage(tmp_path: Path) -> None:
     with pytest.raises(AssayError) as caught:
-        LOADER.load(str(tmp_path / "none.onnx"), NO_WISHES, "")
+        find(str(tmp_path / "none.onnx"))
     assert caught.value.reason is Reason.STORAGE_FAILED
 
 
@@ -195,8 +207,8 @@ def test_several_outputs_without_a_known_name(tmp_path: Path) -> None:
     shape = ["batch", 3]
     path = factory.save(tmp_path / "m.onnx", nodes, [("x", FLOAT, shape)], [("a", FLOAT, shape), ("b", FLOAT, shape)])
     assert refusal(path).metadata["problem"] == "no_embedding"
-    assert LOADER.load(path, BackboneWishes(embedding_output="b"), "").info.dimension == 3
-    assert LOADER.load(path, BackboneWishes(logits_output="b"), "").info.embedding_output == "a"
+    assert find(path, BackboneWishes(embedding_output="b")).dimension == 3
+    assert find(path, BackboneWishes(logits_output="b")).embedding_output == "a"
 
 
 @pytest.mark.parametrize("shape", [["batch"], ["batch", 2, 2, 2, 2]])
@@ -245,24 +257,10 @@ def test_warm_up_fails(tmp_path: Path) -> None:
 
 
 def test_warm_up_that_never_ends(tmp_path: Path) -> None:
-    flag = helper.make_tensor_value_info("go", TensorProto.BOOL, [])
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["go_in"], ["go"]), helper.make_node("Relu", ["s_in"], ["s"])],
-        "body",
-        [
-            helper.make_tensor_value_info("i", INT64, []),
-            helper.make_tensor_value_info("go_in", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("s_in", FLOAT, None),
-        ],
-        [flag, helper.make_tensor_value_info("s", FLOAT, None)],
-    )
-    node = helper.make_node("Loop", ["", "yes", "x"], ["y"], body=body)
-    path = factory.save(
-        tmp_path / "m.onnx", [node], [("x", FLOAT, ["batch", 3])], [("y", FLOAT, None)], {"yes": np.array(True)}
-    )
+    path = factory.endless(tmp_path / "m.onnx")
     with pytest.raises(AssayError) as caught:
-        OnnxBackboneLoader(threads=1, warmup_seconds=0.2).load(path, NO_WISHES, "")
-    assert caught.value.metadata["problem"] == "warmup_failed"
+        find(path, run_seconds=0.2)
+    assert caught.value.metadata["problem"] == "too_slow"
 
 
 @pytest.mark.parametrize("operator", ["Log", "Sqrt"])

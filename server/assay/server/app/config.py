@@ -43,6 +43,10 @@ class Config:
         compute_threads: threads that score and select; 0 means one per core, and at least 2.
         compute_queue: calls that may wait for those threads.
         inference_threads: threads of ONNX Runtime; 0 means one per core.
+        run_seconds: longest single run of a backbone, in its trial and when it serves.
+        trial_seconds: longest trial of an uploaded backbone.
+        model_memory_bytes: memory that the runs of one backbone may hold at once, beside its weights, in its trial and
+            when it serves.
         drain_seconds: time that calls in flight get at shutdown.
         max_batch_rows: samples in one ingest batch.
         max_model_bytes: bytes of a backbone.
@@ -66,6 +70,9 @@ class Config:
     compute_threads: int = 0
     compute_queue: int = 64
     inference_threads: int = 0
+    run_seconds: float = 60.0
+    trial_seconds: float = 120.0
+    model_memory_bytes: int = 1024 * MIB
     drain_seconds: float = 30.0
     max_batch_rows: int = 65_536
     max_model_bytes: int = 2048 * MIB
@@ -240,6 +247,9 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "compute_threads": (0, 1024),
     "compute_queue": (0, 1_000_000),
     "inference_threads": (0, 1024),
+    "run_seconds": (1, 86_400),
+    "trial_seconds": (1, 86_400),
+    "model_memory_bytes": (16 * MIB, 1 << 40),
     "drain_seconds": (0, 3600),
     "max_batch_rows": (1, 1_000_000),
     "max_model_bytes": (1, 1 << 40),

@@ -28,7 +28,12 @@ def ports(config: Config) -> Ports:
         catalog=open_catalog(config.catalog),
         exact=BlockedExactSearch(),
         indexes=FaissIndexBuilder(config.data_dir / "derived"),
-        backbones=OnnxBackboneLoader(config.inference_threads),
+        backbones=OnnxBackboneLoader(
+            config.inference_threads,
+            run_seconds=config.run_seconds,
+            trial_seconds=config.trial_seconds,
+            memory_bytes=config.model_memory_bytes,
+        ),
         heads=TorchHeads(),
         scratch=ScratchSpace(config.data_dir / "scratch", config.scratch_memory_bytes),
         clock=SystemClock(config.data_dir / "clock.json"),

@@ -13,6 +13,20 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 Samples = slice | npt.NDArray[np.int64]
 
 
+def positions_of(samples: Samples) -> npt.NDArray[np.int64]:
+    """Where samples stand in their batch."""
+    return np.arange(samples.start, samples.stop) if isinstance(samples, slice) else samples
+
+
+def halves(samples: Samples) -> tuple[Samples, Samples]:
+    """Two or more samples as two batches, in order."""
+    if isinstance(samples, slice):
+        middle = (samples.start + samples.stop) // 2
+        return slice(samples.start, middle), slice(middle, samples.stop)
+    middle = len(samples) // 2
+    return samples[:middle], samples[middle:]
+
+
 @dataclass(frozen=True)
 class BatchLimits:
     """How large one run may be.

@@ -11,15 +11,10 @@ from assay.server.adapters.onnx_backbone.signature import Input, Signature
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.models import TensorSpec
 
-# What may be sent for each dtype of a graph: integers where no value can be lost, floats of any width.
-_ACCEPTED = {
-    "float16": {"float16", "float32", "float64"},
-    "float32": {"float16", "float32", "float64"},
-    "float64": {"float16", "float32", "float64"},
-    "int64": {"int64", "int32", "uint8"},
-    "int32": {"int32", "uint8"},
-    "uint8": {"uint8"},
-}
+# What may be sent for each dtype of a graph: floats of any width, and integers whose values it can hold. Booleans pass
+# for 0 and 1, and 0 and 1 for booleans.
+_FLOATS = frozenset({"float16", "float32", "float64"})
+_INTEGERS = frozenset({"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"})
 SHOWN = 10  # positions named in an error
 
 
@@ -32,6 +27,7 @@ def check_inputs(signature: Signature, inputs: Mapping[str, npt.NDArray[Any]]) -
     count = _check_counts(inputs)
     _check_shared_sizes(signature.inputs, inputs)
     for item in signature.inputs:
+        _check_range(item.spec, inputs[item.spec.name])
         _check_finite(item.spec, inputs[item.spec.name])
     if signature.mask_input:
         _check_mask(signature.mask_input, inputs[signature.mask_input])
@@ -59,11 +55,26 @@ def _check_names(signature: Signature, inputs: Mapping[str, npt.NDArray[Any]]) -
 
 
 def _check_dtype(spec: TensorSpec, array: npt.NDArray[Any]) -> None:
-    accepted = _ACCEPTED[spec.dtype]
+    accepted = _FLOATS if spec.dtype in _FLOATS else _INTEGERS
     if array.dtype.name not in accepted:
         raise _wrong(
-            spec.name, f"The input {spec.name!r} is {array.dtype.name}. Send it as {' or '.join(sorted(accepted))}."
+            spec.name,
+            f"The input {spec.name!r} is {array.dtype.name}; the backbone takes {spec.dtype}. Send it as "
+            f"{' or '.join(sorted(accepted))}.",
         )
+
+
+def _check_range(spec: TensorSpec, array: npt.NDArray[Any]) -> None:
+    """Whether a narrower type of the graph holds all integers of an array, which is not empty."""
+    if spec.dtype in _FLOATS or np.can_cast(array.dtype, spec.dtype):
+        return
+    lowest, highest = (0, 1) if spec.dtype == "bool" else (np.iinfo(spec.dtype).min, np.iinfo(spec.dtype).max)
+    for value in (int(array.min()), int(array.max())):
+        if not lowest <= value <= highest:
+            raise _wrong(
+                spec.name,
+                f"The input {spec.name!r} holds {value}; the backbone takes {spec.dtype}, from {lowest} to {highest}.",
+            )
 
 
 def _check_shape(spec: TensorSpec, array: npt.NDArray[Any]) -> None:

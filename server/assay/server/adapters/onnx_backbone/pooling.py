@@ -9,6 +9,13 @@ from assay.server.core.records.arrays import FloatArray
 from assay.server.core.records.models import Pooling
 
 RANKS = {Pooling.NONE: 2, Pooling.MEAN: 3, Pooling.CLS: 3, Pooling.SPATIAL_MEAN: 4}
+# What an output's axes after the batch are.
+AXES = {
+    Pooling.NONE: "features",
+    Pooling.MEAN: "tokens, features",
+    Pooling.CLS: "tokens, features",
+    Pooling.SPATIAL_MEAN: "features, height, width",
+}
 _SMALLEST_NORM = 1e-12
 
 

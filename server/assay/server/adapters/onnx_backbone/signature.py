@@ -8,15 +8,27 @@ import onnxruntime
 from assay.server.adapters.onnx_backbone.problems import invalid
 from assay.server.core.records.models import BackboneWishes, TensorSpec
 
+# numpy's names of what can be sent as an input.
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
     "tensor(double)": "float64",
     "tensor(int64)": "int64",
     "tensor(int32)": "int32",
+    "tensor(int16)": "int16",
+    "tensor(int8)": "int8",
+    "tensor(uint32)": "uint32",
+    "tensor(uint16)": "uint16",
     "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
 }
-_FLOATS = frozenset({"tensor(float)", "tensor(float16)", "tensor(double)"})
+_FLOATS = frozenset({"tensor(float)", "tensor(float16)", "tensor(double)", "tensor(bfloat16)"})
+# Embeddings that were quantised: numbers all the same, but floats are taken before them.
+_QUANTIZED = frozenset({"tensor(int8)", "tensor(uint8)"})
+BFLOAT16 = "tensor(bfloat16)"
+MAX_INPUTS = 64  # as many as a request can carry
+MAX_RANK = 8
+MAX_NAME = 1000
 # Names that exporters give to an embedding, the best first.
 _EMBEDDING_NAMES = (
     "sentence_embedding",
@@ -55,6 +67,7 @@ class Signature:
         single: the batch is fixed to one sample.
         embedding_output, logits_output: names; the latter "" without logits.
         mask_input: name of the input that is 1 on tokens and 0 on padding, "" without one.
+        kinds: ONNX's types of the outputs to ask for.
     """
 
     inputs: tuple[Input, ...]
@@ -62,6 +75,7 @@ class Signature:
     embedding_output: str
     logits_output: str
     mask_input: str
+    kinds: tuple[str, ...]
 
     @property
     def outputs(self) -> list[str]:
@@ -71,27 +85,48 @@ class Signature:
 
 def read_signature(session: onnxruntime.InferenceSession, wishes: BackboneWishes) -> Signature:
     """What a session's inputs and outputs are, as declared or discovered. Raises AssayError(MODEL_INVALID)."""
+    _check_sizes(session)
     inputs = tuple(_read_input(node.name, node.type, node.shape) for node in session.get_inputs())
     outputs = {node.name: node.type for node in session.get_outputs()}
     if wishes.logits_output:
         _check_output(wishes.logits_output, outputs)
+    embedding = _find_embedding(wishes, outputs)
     return Signature(
         inputs=inputs,
         single=_single(session.get_inputs()),
-        embedding_output=_find_embedding(wishes, outputs),
+        embedding_output=embedding,
         logits_output=wishes.logits_output,
         mask_input=_find_mask(wishes, inputs),
+        kinds=tuple(outputs[name] for name in (embedding, wishes.logits_output) if name),
     )
+
+
+def _check_sizes(session: onnxruntime.InferenceSession) -> None:
+    """Raises AssayError(MODEL_INVALID) for inputs that no request could carry, and names that no catalog should."""
+    nodes = session.get_inputs()
+    if len(nodes) > MAX_INPUTS:
+        raise invalid("too_many_inputs", f"The model has {len(nodes)} inputs; at most {MAX_INPUTS} can be sent.")
+    for node in nodes:
+        if len(node.shape) > MAX_RANK:
+            raise invalid(
+                "input_rank",
+                f"The input {node.name!r} has {len(node.shape)} dimensions; at most {MAX_RANK} can be sent.",
+                input=node.name,
+            )
+    for node in [*nodes, *session.get_outputs()]:
+        if len(node.name.encode()) > MAX_NAME:
+            raise invalid("name_too_long", f"The name {node.name!r} has more than {MAX_NAME} bytes. Shorten it.")
 
 
 def _read_input(name: str, kind: str, shape: Sequence[int | str | None]) -> Input:
     if kind not in _DTYPES:
+        way_out = (
+            "Leave the tokeniser out of the export and send the token ids that it gives."
+            if kind == "tensor(string)"
+            else f"Export the model with one of {', '.join(sorted(_DTYPES.values()))}."
+        )
         raise invalid(
-            "input_dtype",
-            f"The input {name!r} is a {kind}, which cannot be sent. Export the model with one of "
-            f"{', '.join(sorted(set(_DTYPES.values())))}.",
-            input=name,
-            dtype=kind,
+            "input_dtype", f"The input {name!r} is a {kind}, which cannot be sent. {way_out}", input=name, dtype=kind
         )
     fixed = [dimension if isinstance(dimension, int) else -1 for dimension in shape]
     symbols = tuple(dimension if isinstance(dimension, str) else "" for dimension in shape)
@@ -125,10 +160,11 @@ def _check_output(name: str, outputs: dict[str, str]) -> None:
             output=name,
             available=",".join(outputs),
         )
-    if outputs[name] not in _FLOATS:
+    if outputs[name] not in _FLOATS | _QUANTIZED:
         raise invalid(
             "output_dtype",
-            f"The output {name!r} is a {outputs[name]}, not a tensor of floats. Name another output.",
+            f"The output {name!r} is a {outputs[name]}, which is no embedding. Name another output, or cast this one "
+            "to float32 in the model.",
             output=name,
             dtype=outputs[name],
         )
@@ -142,17 +178,21 @@ def _find_embedding(wishes: BackboneWishes, outputs: dict[str, str]) -> str:
                 "same_output", f"The output {wishes.logits_output!r} cannot be both embedding and logits. Name two."
             )
         return wishes.embedding_output
-    floats = [name for name, kind in outputs.items() if kind in _FLOATS and name != wishes.logits_output]
-    by_name = {name.lower(): name for name in reversed(floats)}
+    others = {name: kind for name, kind in outputs.items() if name != wishes.logits_output}
+    floats = [name for name, kind in others.items() if kind in _FLOATS]
+    usable = floats or [name for name, kind in others.items() if kind in _QUANTIZED]
+    by_name = {name.lower(): name for name in reversed(usable)}
     for known in _EMBEDDING_NAMES:
         if known in by_name:
             return by_name[known]
-    if len(floats) == 1:
-        return floats[0]
-    trouble = "Several outputs could be" if floats else "No output can be"
+    if len(usable) == 1:
+        return usable[0]
+    listed = ", ".join(f"{name} ({kind})" for name, kind in outputs.items())
     raise invalid(
         "no_embedding",
-        f"{trouble} the embedding; the model has: {', '.join(outputs)}. Say which embedding_output to take.",
+        f"Several outputs could be the embedding; the model has: {listed}. Say which embedding_output to take."
+        if usable
+        else f"No output can be the embedding; the model has: {listed}. Cast one to float32 in the model.",
         available=",".join(outputs),
     )
 

@@ -3,9 +3,21 @@
 import math
 from typing import Any
 
-from assay.server.core.records.models import BackboneInfo, HeadInfo, HeadMetrics, ModelKind, Pooling, TensorSpec
+from assay.server.core.records.models import (
+    BackboneInfo,
+    DataFile,
+    HeadInfo,
+    HeadMetrics,
+    ModelKind,
+    Pooling,
+    TensorSpec,
+)
 
 Json = dict[str, Any]
+
+
+# What a catalog of 0.1.0 does not say of a backbone: the slow way is right for all of them.
+_UNTRIED: Json = {"data_files": [], "classes": 0, "trims_padding": False, "one_by_one": True}
 
 
 def info_to_json(info: BackboneInfo | HeadInfo) -> Json:
@@ -29,12 +41,19 @@ def _backbone_to_json(info: BackboneInfo) -> Json:
         "dimension": info.dimension,
         "size_bytes": info.size_bytes,
         "sha256": info.sha256,
+        "data_files": [{"name": file.name, "size_bytes": file.size_bytes} for file in info.data_files],
+        "classes": info.classes,
+        "trims_padding": info.trims_padding,
+        "one_by_one": info.one_by_one,
     }
 
 
 def _backbone_from_json(value: Json) -> BackboneInfo:
     inputs = tuple(TensorSpec(spec["name"], spec["dtype"], tuple(spec["shape"])) for spec in value["inputs"])
-    return BackboneInfo(**{**value, "inputs": inputs, "pooling": Pooling(value["pooling"])})
+    known = {**_UNTRIED, **value}
+    data_files = tuple(DataFile(file["name"], file["size_bytes"]) for file in known["data_files"])
+    pooling = Pooling(value["pooling"])
+    return BackboneInfo(**{**known, "inputs": inputs, "pooling": pooling, "data_files": data_files})
 
 
 def _head_to_json(info: HeadInfo) -> Json:

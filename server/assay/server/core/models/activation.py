@@ -100,7 +100,7 @@ class Activation:
     def load_backbone(self, record: ModelRecord) -> ActiveBackbone:
         """A backbone, from its file. Raises AssayError(MODEL_INVALID | SEGMENT_DAMAGED)."""
         assert isinstance(record.info, BackboneInfo)
-        return ActiveBackbone(record, self._backbones.reopen(self._segments.model_path(record.file), record.info))
+        return ActiveBackbone(record, self._backbones.open(self._segments.model_path(record.file), record.info))
 
     def run(self, pool: Pool, record: ModelRecord, task: Task) -> None:
         """Activates a version. Raises AssayError(CANCELLED, ...), having changed nothing."""

@@ -84,9 +84,10 @@ class ModelService:
                 raise _invalid(f"The file arrived with SHA-256 {digest}, not {sha256}. Send it again.")
             if size != size_bytes:
                 raise _invalid(f"{size} bytes arrived of the {size_bytes} announced. Send the whole file.")
-            backbone = self._backbones.load(self._segments.model_path(file), wishes, digest)
-            _refuse_classes(pool.snapshot, backbone.classes)
-            record = ModelRecord(model_id, ModelKind.BACKBONE, display_name, self._clock.now(), file, backbone.info)
+            info = self._backbones.examine(self._segments.model_path(file), wishes, digest)
+            self._refuse_dimension(info.dimension)
+            _refuse_classes(pool.snapshot, info.classes)
+            record = ModelRecord(model_id, ModelKind.BACKBONE, display_name, self._clock.now(), file, info)
             with pool.change(key) as change:
                 change.tx.add_model(uid, record)
                 result = ModelView(record, active=False)
@@ -100,6 +101,13 @@ class ModelService:
         if not 1 <= size_bytes <= self._limits.max_model_bytes:
             raise AssayError(
                 Reason.TOO_LARGE, f"A backbone has 1 to {self._limits.max_model_bytes:,} bytes, not {size_bytes:,}."
+            )
+
+    def _refuse_dimension(self, dimension: int) -> None:
+        if dimension > self._limits.max_dimension:
+            raise _invalid(
+                f"The backbone's embeddings have {dimension:,} numbers; a pool's have at most "
+                f"{self._limits.max_dimension:,}. Name another output, or pool it in the model."
             )
 
     def _refuse_existing(self, snapshot: Snapshot, model_id: str) -> None:

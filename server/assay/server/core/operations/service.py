@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from assay.server.core.errors import AssayError, Reason
@@ -13,6 +14,7 @@ from assay.server.core.operations.messages import OperationView, Progress
 from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
 from assay.server.core.records.operations import OperationRecord
+from assay.server.core.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ class Task:
     def __init__(self, record: OperationRecord) -> None:
         self.record = record
         self.ended = threading.Event()
-        self._cancel = threading.Event()
+        self._stop = Stop()
         self._progress = Progress()
         self._stage_start = time.monotonic()
 
@@ -41,16 +43,20 @@ class Task:
 
     def stopped(self) -> bool:
         """Whether to stop: polled between blocks of work."""
-        return self._cancel.is_set()
+        return self._stop.requested()
 
     def stop(self) -> None:
         """Asks it to stop."""
-        self._cancel.set()
+        self._stop.request()
+
+    def scope(self) -> AbstractContextManager[Stop]:
+        """The thread does its work within."""
+        return self._stop.scope()
 
     @property
     def view(self) -> OperationView:
         """The operation now."""
-        return OperationView(self.record, replace(self._progress, cancel_requested=self._cancel.is_set()))
+        return OperationView(self.record, replace(self._progress, cancel_requested=self._stop.requested()))
 
 
 Work = Callable[[Task], bytes]
@@ -99,7 +105,8 @@ class OperationService:
         try:
             if task.stopped():
                 raise AssayError(Reason.CANCELLED, "The operation was cancelled before it began.")
-            record = replace(task.record, done=True, response=work(task))
+            with task.scope():
+                record = replace(task.record, done=True, response=work(task))
         except AssayError as error:
             record = _failed(task.record, error.reason, error.message)
         except Exception as error:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.server.core.records.arrays import FloatArray
-from assay.server.core.records.models import BackboneInfo, BackboneWishes, HeadInfo, HeadWeights
+from assay.server.core.records.models import BackboneInfo, BackboneWishes, DataFile, HeadInfo, HeadWeights
 
 
 class Backbone(Protocol):
@@ -15,28 +15,30 @@ class Backbone(Protocol):
 
     @property
     def info(self) -> BackboneInfo: ...
-    @property
-    def classes(self) -> int:
-        """Columns of the logits, 0 without logits."""
-
     def check_inputs(self, inputs: Mapping[str, npt.NDArray[Any]]) -> int:
         """Number of samples in the inputs. Raises AssayError(INPUTS_INVALID) for unknown or missing names, wrong dtypes
         or shapes, unequal counts."""
 
     def embed(self, inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[FloatArray, FloatArray | None]:
-        """Embeddings [N, D] and logits [N, C] if it has them, in blocks. Raises AssayError(INFERENCE_FAILED |
-        NOT_FINITE)."""
+        """Embeddings [N, D] and logits [N, C] if it has them, in blocks. Ends within half a second once the current
+        stop is requested. Raises AssayError(INPUTS_INVALID): the graph refuses the inputs; AssayError(NOT_FINITE |
+        INFERENCE_FAILED | CANCELLED | DEADLINE_EXCEEDED | SHUTTING_DOWN)."""
 
 
 class BackboneLoader(Protocol):
-    """Opens ONNX files."""
+    """Tries and opens ONNX files."""
 
-    def load(self, path: str, wishes: BackboneWishes, sha256: str) -> Backbone:
-        """Opens, checks and warms up a file. Raises AssayError(MODEL_INVALID): not ONNX, outside files referred to,
-        output missing, warm-up failed, no embedding found."""
+    def examine(
+        self, path: str, wishes: BackboneWishes, sha256: str, data_files: tuple[DataFile, ...] = ()
+    ) -> BackboneInfo:
+        """Checks and tries a stored file, which holds an ONNX file and after it the data files that it names, without
+        any risk to this process. Raises AssayError(MODEL_INVALID): not ONNX, a tensor in another file, output missing,
+        no embedding found, the trial failed, took too long or too much memory; and what the current stop says
+        once it is requested."""
 
-    def reopen(self, path: str, info: BackboneInfo) -> Backbone:
-        """Opens a file that was accepted before."""
+    def open(self, path: str, info: BackboneInfo) -> Backbone:
+        """Opens a file that was accepted before, without a trial. Raises AssayError(SEGMENT_DAMAGED) if its content is
+        not what was accepted, AssayError(MODEL_INVALID) if it cannot be opened any more."""
 
 
 class Heads(Protocol):

@@ -32,8 +32,30 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class DataFile:
+    """A file of tensors that came with an ONNX file, which names it."""
+
+    name: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class BackboneInfo:
-    """What is known of a backbone: declared by the user or discovered from its file."""
+    """What is known of a backbone: declared by the user, or found out in its trial.
+
+    Attributes:
+        inputs: what it takes.
+        embedding_output, logits_output: names of its outputs; no logits are "".
+        pooling: how its output becomes one vector.
+        mask_input: name of the input that is 1 on tokens, "" without one.
+        normalize: whether embeddings are scaled to length 1.
+        dimension: length of an embedding.
+        size_bytes, sha256: of the stored file, data files included.
+        data_files: files of tensors that came with it, in the order in which the stored file holds them, at its end.
+        classes: columns of the logits; 0 without logits.
+        trims_padding: trailing padding may be cut off: it changes nothing.
+        one_by_one: a sample's embedding would depend on what is embedded beside it, so samples are embedded alone.
+    """
 
     inputs: tuple[TensorSpec, ...]
     embedding_output: str
@@ -44,6 +66,10 @@ class BackboneInfo:
     dimension: int
     size_bytes: int
     sha256: str
+    data_files: tuple[DataFile, ...]
+    classes: int
+    trims_padding: bool
+    one_by_one: bool
 
 
 @dataclass(frozen=True, slots=True)
