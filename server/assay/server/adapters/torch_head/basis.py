@@ -15,19 +15,19 @@ from assay.server.adapters.torch_head.tensors import as_tensor
 from assay.server.core.errors import AssayError, Reason
 
 _ROTATE_AT_MOST = 2048  # axes; an eigendecomposition of more costs longer than it saves
-_LARGEST = 1e15  # sums of squares of float32 stay finite below
+_LARGEST = 1e15  # sums of squares stay finite below in float32, in which the head is applied
 
 
 @dataclass(frozen=True)
 class Basis:
-    """Centred, turned embeddings, scaled to a total variance of 1, with a last column of ones for the bias.
+    """Centred, turned embeddings, scaled to a total variance of 1, with a last column of ones for the bias; float64.
 
     Attributes:
-        features_NR: float32 coordinates, the last column 1.
-        variance_R: float64 mean square of each column.
-        centre_D: float32 mean embedding.
+        features_NR: coordinates, the last column 1.
+        variance_R: mean square of each column.
+        centre_D: mean embedding.
         spread: total variance of the embeddings, 1 where there is none: the unit of an L2 strength.
-        axes_DR: float32 orthonormal axes; None where the coordinates are the centred embeddings themselves.
+        axes_DR: orthonormal axes; None where the coordinates are the centred embeddings themselves.
     """
 
     features_NR: torch.Tensor
@@ -40,26 +40,26 @@ class Basis:
         """Weights [D, C] and biases [C] for raw embeddings, from weights for the features."""
         weights = weights_RC[:-1] / self.spread**0.5
         if self.axes_DR is not None:
-            weights = self.axes_DR.to(weights.dtype) @ weights
-        return weights, weights_RC[-1] - self.centre_D.to(weights.dtype) @ weights
+            weights = self.axes_DR @ weights
+        return weights, weights_RC[-1] - self.centre_D @ weights
 
 
 def make_basis(embeddings_ND: npt.NDArray[np.float32]) -> Basis:
     """The basis of a set of labeled embeddings. Raises AssayError(NOT_FINITE) if their squares are not."""
     embeddings = as_tensor(embeddings_ND)
-    centre_D = embeddings.mean(dim=0, dtype=torch.float64).to(torch.float32)
+    centre_D = embeddings.mean(dim=0, dtype=torch.float64)
     centred_ND = embeddings - centre_D
     if not float(centred_ND.abs().max()) < _LARGEST:
         raise AssayError(
             Reason.NOT_FINITE,
             f"Embeddings with entries of {_LARGEST:g} and more cannot be trained on. Scale them before they are added.",
         )
-    spread = float(centred_ND.square().sum(dtype=torch.float64)) / len(centred_ND) or 1.0
+    spread = float(centred_ND.square().sum()) / len(centred_ND) or 1.0
     centred_ND /= spread**0.5
     axes_DR = _principal_axes(centred_ND)
     coordinates = centred_ND if axes_DR is None else centred_ND @ axes_DR
-    features_NR = torch.cat([coordinates, torch.ones(len(coordinates), 1)], dim=1)
-    variance_R = features_NR.square().mean(dim=0, dtype=torch.float64)
+    features_NR = torch.cat([coordinates, coordinates.new_ones(len(coordinates), 1)], dim=1)
+    variance_R = features_NR.square().mean(dim=0)
     return Basis(features_NR, variance_R, centre_D, spread, axes_DR)
 
 
@@ -74,6 +74,5 @@ def _principal_axes(centred_ND: torch.Tensor) -> torch.Tensor | None:
 
 
 def _rotation(coordinates_NR: torch.Tensor) -> torch.Tensor:
-    gram_RR = (coordinates_NR.T @ coordinates_NR).to(torch.float64)
-    axes_RR: torch.Tensor = torch.linalg.eigh(gram_RR).eigenvectors
-    return axes_RR.to(torch.float32)
+    axes_RR: torch.Tensor = torch.linalg.eigh(coordinates_NR.T @ coordinates_NR).eigenvectors
+    return axes_RR

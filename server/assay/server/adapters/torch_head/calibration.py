@@ -10,6 +10,7 @@ from assay.server.core.records.models import HeadMetrics
 BINS = 15
 _LOG_LIMIT = 3.0  # a temperature stays within e^-3 .. e^3
 _LONGEST_STEP = 0.5
+_STEPS, _PRECISION = 100, 1e-9
 NO_METRICS = HeadMetrics(accuracy=0.0, log_loss=0.0, calibration_error=0.0, samples=0)
 
 
@@ -28,14 +29,14 @@ def fit_temperature(logits_NC: torch.Tensor, classes_N: torch.Tensor, shares_N: 
     """
     prior = 1.0 / len(classes_N)
     log_beta = 0.0
-    for _ in range(50):
+    for _ in range(_STEPS):
         beta = float(np.exp(log_beta))
         slope, curvature = _temperature_slope(logits_NC, classes_N, shares_N, beta)
         step = -(beta * slope + prior * log_beta) / (beta * beta * curvature + prior)
         moved = float(np.clip(log_beta + np.clip(step, -_LONGEST_STEP, _LONGEST_STEP), -_LOG_LIMIT, _LOG_LIMIT))
-        if abs(moved - log_beta) < 1e-5:
+        done, log_beta = abs(moved - log_beta) < _PRECISION, moved
+        if done:
             break
-        log_beta = moved
     return float(np.exp(-log_beta))
 
 
@@ -64,7 +65,7 @@ def cross_fitted_probs(
     return probs_NC
 
 
-def measure(probs_NC: npt.NDArray[np.float32], classes_N: IntArray) -> HeadMetrics:
+def measure(probs_NC: npt.NDArray[np.floating], classes_N: IntArray) -> HeadMetrics:
     """Accuracy, log loss in nats (a probability counts as at least 1e-12) and expected calibration error."""
     chosen_N = probs_NC[np.arange(len(classes_N)), classes_N].astype(np.float64)
     return HeadMetrics(
@@ -75,7 +76,7 @@ def measure(probs_NC: npt.NDArray[np.float32], classes_N: IntArray) -> HeadMetri
     )
 
 
-def expected_calibration_error(probs_NC: npt.NDArray[np.float32], classes_N: IntArray) -> float:
+def expected_calibration_error(probs_NC: npt.NDArray[np.floating], classes_N: IntArray) -> float:
     """Mean over samples of |accuracy - confidence| of their bin, 15 equal-width bins of the top probability (0, 1].
 
     Source: Guo et al. 2017, equation 3.

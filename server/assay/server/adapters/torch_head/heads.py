@@ -21,6 +21,7 @@ from assay.server.adapters.torch_head.training import (
     Problem,
     Progress,
     cross_validate,
+    fits_in_all,
     serving_fits,
 )
 from assay.server.core.errors import AssayError, Reason
@@ -122,12 +123,14 @@ def _fit(
     fold_N = stratified_folds(problem.classes_N, asked.folds, asked.seed)
     spread = problem.basis.spread
     strengths = STRENGTHS if asked.l2 is None else (asked.l2 / spread,)
-    steps = Progress(len(strengths) * (int(fold_N.max()) + 1) + asked.members, progress, stop)
-    strength, temperature, metrics = DEFAULT_STRENGTH if asked.l2 is None else strengths[0], 1.0, NO_METRICS
+    steps = Progress(fits_in_all(len(strengths), int(fold_N.max()) + 1, asked.members), progress, stop)
+    strength, start_RC = DEFAULT_STRENGTH if asked.l2 is None else strengths[0], problem.zeros
+    temperature, metrics = 1.0, NO_METRICS
     if fold_N.max() > NEVER:
-        strength, held_out = cross_validate(problem, strengths, fold_N, steps)
-        temperature, metrics = _calibrate(held_out)
-    fits = serving_fits(problem, strength, asked.members, asked.seed, steps)
+        validated = cross_validate(problem, strengths, fold_N, steps)
+        strength, start_RC = validated.l2, validated.start_RC
+        temperature, metrics = _calibrate(validated.held_out)
+    fits = serving_fits(problem, strength, start_RC, asked.members, asked.seed, steps)
     info = HeadInfo(
         space=asked.space,
         classes_seen=problem.class_count,

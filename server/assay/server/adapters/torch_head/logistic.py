@@ -10,8 +10,10 @@ import torch
 from assay.server.adapters.torch_head.basis import Basis
 from assay.server.adapters.torch_head.lbfgs import minimise
 
-_STEPS = 200
+_STEPS = 5000  # far more than it takes; where there is no optimum (no penalty, separable classes), an end
 _FLOOR = 1e-9  # of the Hessian, for axes without variance or penalty
+_BLOCK_LOGITS = 1 << 19  # that a block of samples has: they stay in the cache from one pass to the next
+_FEWEST_ROWS = 64  # of a block; fewer would read the weights too often
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,10 @@ def fit(
     Args:
         basis: features of all samples.
         classes_N: int64 classes, each of 0..C-1 at least once among the samples of positive weight.
-        weights_N: float32 weights of the samples, 0 or more; a sample of weight 0 takes no part.
+        weights_N: float64 weights of the samples, 0 or more; a sample of weight 0 takes no part.
         start_RC: weights to start from.
         asked: strength and precision.
-        check: called at each evaluation; raises to stop the fit.
+        check: called every tenth of a second or so; raises to stop the fit.
     """
     used = torch.nonzero(weights_N).flatten()
     everything = len(used) == len(weights_N)
@@ -52,14 +54,14 @@ def fit(
     penalty_R1 = torch.full_like(basis.variance_R, asked.l2)[:, None]
     penalty_R1[-1] = 0.0
     scale_R1 = _scale(basis.variance_R, penalty_R1[:, 0], start_RC.shape[1])[:, None]
-    loss = _Loss(features_MR, classes_N[used], shares_M, penalty_R1)
+    loss = _Loss(features_MR, classes_N[used], shares_M, penalty_R1, check)
 
     def objective(point: torch.Tensor) -> tuple[float, torch.Tensor]:
-        check()
         value, gradient_RC = loss(point.view_as(start_RC) / scale_R1)
-        return value, (gradient_RC / scale_R1).flatten()
+        return value, gradient_RC.div_(scale_R1).flatten()
 
-    point = minimise(objective, (start_RC * scale_R1).flatten(), tolerance=asked.tolerance, steps=_STEPS)
+    start = (start_RC * scale_R1).flatten()
+    point = minimise(objective, start, tolerance=asked.tolerance, steps=_STEPS, check=check)
     return point.view_as(start_RC) / scale_R1
 
 
@@ -70,26 +72,42 @@ def _scale(variance_R: torch.Tensor, penalty_R: torch.Tensor, class_count: int) 
 
 
 class _Loss:
-    """Value and gradient of the objective; logits in float32, sums in float64."""
+    """Value and gradient of the objective, block of samples by block."""
 
     def __init__(
-        self, features_MR: torch.Tensor, classes_M: torch.Tensor, shares_M: torch.Tensor, penalty_R1: torch.Tensor
+        self,
+        features_MR: torch.Tensor,
+        classes_M: torch.Tensor,
+        shares_M: torch.Tensor,
+        penalty_R1: torch.Tensor,
+        check: Callable[[], None],
     ) -> None:
         self._features_MR = features_MR
         self._classes_M1 = classes_M[:, None]
         self._shares_M1 = shares_M[:, None]
         self._penalty_R1 = penalty_R1
+        self._check = check
 
     def __call__(self, weights_RC: torch.Tensor) -> tuple[float, torch.Tensor]:
-        log_probs_MC = torch.log_softmax(self._features_MR @ weights_RC.to(torch.float32), dim=1)
-        chosen_M1 = log_probs_MC.gather(1, self._classes_M1)
-        loss = -float((chosen_M1 * self._shares_M1).sum(dtype=torch.float64))
-        shrink_RC = self._penalty_R1 * weights_RC
-        residual_MC = log_probs_MC.exp_()
-        residual_MC.scatter_add_(1, self._classes_M1, torch.full_like(chosen_M1, -1.0))
-        residual_MC *= self._shares_M1
-        gradient_RC = (self._features_MR.T @ residual_MC).to(torch.float64) + shrink_RC
-        return loss + 0.5 * float((shrink_RC * weights_RC).sum()), gradient_RC
+        gradient_RC = self._penalty_R1 * weights_RC
+        loss = 0.5 * float((gradient_RC * weights_RC).sum())
+        rows = max(_FEWEST_ROWS, _BLOCK_LOGITS // weights_RC.shape[1])
+        for start in range(0, len(self._features_MR), rows):
+            self._check()
+            loss += self._add_block(slice(start, start + rows), weights_RC, gradient_RC)
+        return loss, gradient_RC
+
+    def _add_block(self, rows: slice, weights_RC: torch.Tensor, gradient_RC: torch.Tensor) -> float:
+        """Adds a block's share to the gradient; returns its share of the loss. One exponential per logit."""
+        features_BR, classes_B1, shares_B1 = self._features_MR[rows], self._classes_M1[rows], self._shares_M1[rows]
+        logits_BC = features_BR @ weights_RC
+        logits_BC -= logits_BC.amax(dim=1, keepdim=True)
+        chosen_B1 = logits_BC.gather(1, classes_B1)
+        odds_BC = logits_BC.exp_()
+        total_B1 = odds_BC.sum(dim=1, keepdim=True)
+        residual_BC = odds_BC.mul_(shares_B1 / total_B1).scatter_add_(1, classes_B1, -shares_B1)
+        gradient_RC.addmm_(features_BR.T, residual_BC)
+        return float(((total_B1.log() - chosen_B1) * shares_B1).sum())
 
 
 def class_weights(
@@ -97,7 +115,7 @@ def class_weights(
 ) -> torch.Tensor:
     """Weights of the samples: how often each counts, and if balanced, in inverse proportion to its class's count."""
     if not balanced:
-        return torch.from_numpy(multiplicity_N.astype(np.float32))
+        return torch.from_numpy(multiplicity_N)
     counts_C = np.bincount(classes_N, weights=multiplicity_N)
     weight_C = multiplicity_N.sum() / (np.count_nonzero(counts_C) * np.maximum(counts_C, 1.0))
-    return torch.from_numpy((multiplicity_N * weight_C[classes_N]).astype(np.float32))
+    return torch.from_numpy(multiplicity_N * weight_C[classes_N])

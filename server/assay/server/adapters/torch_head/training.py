@@ -1,6 +1,6 @@
 """How a head is found: strength by cross-validation, temperature from held-out logits, then the fits that serve."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,13 @@ from assay.server.core.errors import AssayError, Reason
 STRENGTHS = tuple(10.0**-exponent for exponent in (1.0, 1.75, 2.5, 3.25, 4.0, 4.75, 5.5, 6.25))
 DEFAULT_STRENGTH = 1e-3  # where nothing can be held out
 _PATIENCE = 2  # weaker strengths tried in vain before the rest is skipped
-_GAIN = 1e-4  # relative gain below which a weaker strength is not worth it
-_ROUGH, _FINE = 1e-4, 1e-6  # tolerances: where fits are only compared (folds, draws), and where one serves
+# What a weaker strength must gain to be worth it: this share of the loss, and this much likelihood of all held-out
+# samples together, in nats. Less than that is chance, and near ties must not hang on rounding.
+_GAIN, _EVIDENCE = 1e-4, 0.5
+# Largest entry of the gradient where a fit is done. Strengths are compared by rough fits. Those that decide what is
+# served are done where probabilities are within about ten times as much of those of the optimum, whatever the path to
+# it: the order of sums differs between processors and thread counts, the optimum does not.
+_ROUGH, _HELD_OUT, _SERVING = 1e-4, 1e-6, 1e-7
 
 
 class Progress:
@@ -85,46 +90,76 @@ class HeldOut:
         return log_loss(self.logits_MC / temperature, self.classes_M, self.shares_M)
 
 
-def cross_validate(
+@dataclass(frozen=True)
+class Validated:
+    """What cross-validation says: the strength to serve with, held-out logits at it, and the mean of the folds' weights
+    [R, C], from which it is not far to the fit on all labels."""
+
+    l2: float
+    held_out: HeldOut
+    start_RC: torch.Tensor
+
+
+def fits_in_all(strengths: int, folds: int, members: int) -> int:
+    """How many fits there are: folds at every strength, once more at the chosen one, and what serves."""
+    return folds * (strengths + 1) + members
+
+
+def cross_validate(problem: Problem, strengths: Sequence[float], fold_N: IntArray, progress: Progress) -> Validated:
+    """The strength with the least held-out loss, the stronger of near ties, and what it says of held-out samples."""
+    folds = int(fold_N.max()) + 1
+    l2, starts = _choose(problem, strengths, fold_N, progress)
+    starts = _fold_fits(problem, Fit(l2, _HELD_OUT), starts, fold_N, progress)
+    return Validated(l2, _held_out(problem, starts, fold_N), torch.stack(starts).sum(dim=0) / folds)
+
+
+def _choose(
     problem: Problem, strengths: Sequence[float], fold_N: IntArray, progress: Progress
-) -> tuple[float, HeldOut]:
-    """The strength with the least held-out loss, the stronger of equals, and what it says of held-out samples."""
-    best: tuple[float, HeldOut] | None = None
-    best_loss, vain, tried = float("inf"), 0, 0
-    for l2, held_out in zip(strengths, _path(problem, strengths, fold_N, progress), strict=False):
+) -> tuple[float, list[torch.Tensor]]:
+    """The best strength and rough fits of the folds at it; every strength starts where the one before it ended."""
+    starts = [problem.zeros] * (int(fold_N.max()) + 1)
+    best, best_loss, vain, tried = (strengths[0], starts), float("inf"), 0, 0
+    while tried < len(strengths) and vain < _PATIENCE:
+        l2 = strengths[tried]
+        starts = _fold_fits(problem, Fit(l2, _ROUGH), starts, fold_N, progress)
+        held_out = _held_out(problem, starts, fold_N)
         loss = held_out.loss()
-        tried += 1
-        if best is None or loss < best_loss * (1.0 - _GAIN):
-            best, best_loss, vain = (l2, held_out), loss, 0
+        if tried == 0 or loss < best_loss - max(_GAIN * best_loss, _EVIDENCE / len(held_out.fold_M)):
+            best, best_loss, vain = (l2, starts), loss, 0
         else:
             vain += 1
-        if vain == _PATIENCE:
-            break
-    progress.advance((len(strengths) - tried) * (int(fold_N.max()) + 1))
-    assert best is not None
+        tried += 1
+    progress.advance((len(strengths) - tried) * len(starts))
     return best
 
 
-def _path(problem: Problem, strengths: Sequence[float], fold_N: IntArray, progress: Progress) -> Iterator[HeldOut]:
-    """Held-out logits at one strength after the other, every fold starting where it ended before."""
+def _fold_fits(
+    problem: Problem, asked: Fit, starts: list[torch.Tensor], fold_N: IntArray, progress: Progress
+) -> list[torch.Tensor]:
+    """Weights [R, C] of each fold's fit, on the labels that it does not hold out."""
+    return [
+        problem.solve((fold_N != fold).astype(np.float64), start_RC, asked, progress)
+        for fold, start_RC in enumerate(starts)
+    ]
+
+
+def _held_out(problem: Problem, fits: list[torch.Tensor], fold_N: IntArray) -> HeldOut:
     held_M = np.flatnonzero(fold_N != NEVER)
     fold_M, classes_M = fold_N[held_M], torch.from_numpy(problem.classes_N[held_M])
     weights_M = class_weights(problem.classes_N, np.ones(len(fold_N)), problem.balanced)[held_M]
-    starts = [problem.zeros for _ in range(int(fold_N.max()) + 1)]
-    for l2 in strengths:
-        logits_MC = torch.empty(len(held_M), problem.class_count)
-        for fold, start_RC in enumerate(starts):
-            times_N = (fold_N != fold).astype(np.float64)
-            starts[fold] = problem.solve(times_N, start_RC, Fit(l2, _ROUGH), progress)
-            inside = np.flatnonzero(fold_M == fold)
-            logits_MC[inside] = problem.basis.features_NR[held_M[inside]] @ starts[fold].to(torch.float32)
-        yield HeldOut(logits_MC, classes_M, fold_M, weights_M / weights_M.sum())
+    logits_MC = torch.empty(len(held_M), problem.class_count, dtype=torch.float64)
+    for fold, weights_RC in enumerate(fits):
+        inside = np.flatnonzero(fold_M == fold)
+        logits_MC[inside] = problem.basis.features_NR[held_M[inside]] @ weights_RC
+    return HeldOut(logits_MC, classes_M, fold_M, weights_M / weights_M.sum())
 
 
-def serving_fits(problem: Problem, l2: float, members: int, seed: int, progress: Progress) -> list[torch.Tensor]:
+def serving_fits(
+    problem: Problem, l2: float, start_RC: torch.Tensor, members: int, seed: int, progress: Progress
+) -> list[torch.Tensor]:
     """Weights [R, C] of the fit on all labels, then of members - 1 fits on labels drawn again."""
-    fits = [problem.solve(np.ones(len(problem.classes_N)), problem.zeros, Fit(l2, _FINE), progress)]
+    fits = [problem.solve(np.ones(len(problem.classes_N)), start_RC, Fit(l2, _SERVING), progress)]
     for member in range(1, members):
         times_N = bootstrap(problem.classes_N, member, seed)
-        fits.append(problem.solve(times_N, fits[0], Fit(l2, _ROUGH), progress))
+        fits.append(problem.solve(times_N, fits[0], Fit(l2, _HELD_OUT), progress))
     return fits
