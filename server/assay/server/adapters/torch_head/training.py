@@ -19,7 +19,7 @@ DEFAULT_STRENGTH = 1e-3  # where nothing can be held out
 _PATIENCE = 2  # weaker strengths tried in vain before the rest is skipped
 # What a weaker strength must gain to be worth it: this share of the loss, and this much likelihood of all held-out
 # samples together, in nats. Less than that is chance, and near ties must not hang on rounding.
-_GAIN, _EVIDENCE = 1e-4, 0.5
+_GAIN, _EVIDENCE = 1e-4, 0.1
 # Largest entry of the gradient where a fit is done. Strengths are compared by rough fits. Those that decide what is
 # served are done where probabilities are within about ten times as much of those of the optimum, whatever the path to
 # it: the order of sums differs between processors and thread counts, the optimum does not.
