@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.rpc.streams import Incoming
 from assay.server.rpc.upload import CHUNKS_AHEAD, ChunkBridge
 from assay.v1 import models_pb2
 
@@ -15,7 +16,7 @@ async def _stream(*chunks):
 
 
 async def _read(bridge, messages):
-    feeding = asyncio.ensure_future(bridge.feed(messages))
+    feeding = asyncio.ensure_future(bridge.feed(Incoming(messages)))
     try:
         return await asyncio.to_thread(lambda: b"".join(bridge))
     finally:
@@ -64,7 +65,7 @@ async def test_no_more_than_a_few_chunks_wait():
             sent.append(index)
             yield models_pb2.UploadBackboneRequest(chunk=b"x")
 
-    feeding = asyncio.ensure_future(ChunkBridge(100).feed(messages()))
+    feeding = asyncio.ensure_future(ChunkBridge(100).feed(Incoming(messages())))
     for _ in range(1000):
         await asyncio.sleep(0)
     assert len(sent) == CHUNKS_AHEAD + 1

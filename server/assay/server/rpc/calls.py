@@ -1,11 +1,9 @@
-"""What all servicers share: running a method in a lane, remembered requests, and pulling streams."""
+"""What all servicers share: running a method in a lane, and remembered requests."""
 
-import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any, Concatenate, Literal, TypeVar
 
-import grpc.aio
 import xxhash
 from google.protobuf.message import Message
 
@@ -13,15 +11,15 @@ from assay.server.core.assay import Assay
 from assay.server.core.errors import RequestReplayed
 from assay.server.core.records.requests import RequestKey
 from assay.server.rpc.convert.scalars import request_id
+from assay.server.rpc.current import Context
 from assay.server.rpc.execution import Lane, Lanes
 from assay.server.rpc.gate import Gate
+from assay.server.rpc.streams import Pulled
 
-Context = grpc.aio.ServicerContext[Any, Any]
 LaneName = Literal["compute", "batch", "io", "ingest", "upload", "wait"]
 S = TypeVar("S", bound="Edge")
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
-T = TypeVar("T")
 
 
 class Edge:
@@ -101,35 +99,26 @@ def bind(function: Callable[Concatenate[str, ...], Response], pool_id: str) -> C
 
 def streamed(
     lane: LaneName,
-) -> Callable[[Callable[[S, Request], Iterator[Response]]], Callable[[S, Request, Context], AsyncIterator[Response]]]:
+) -> Callable[
+    [Callable[[S, Request], Generator[Response, None, None]]], Callable[[S, Request, Context], AsyncIterator[Response]]
+]:
     """Makes a blocking generator an RPC that streams: each message is made in a lane when the one before is sent.
 
     A caller that leaves while a message is being made drops the generator; it ends with that message.
     """
 
     def decorate(
-        method: Callable[[S, Request], Iterator[Response]],
+        method: Callable[[S, Request], Generator[Response, None, None]],
     ) -> Callable[[S, Request, Context], AsyncIterator[Response]]:
         @functools.wraps(method)
         async def rpc(self: S, request: Request, context: Context) -> AsyncIterator[Response]:
-            messages = method(self, request)
-            while (message := await self.lane(lane).run(_next, messages)) is not None:
-                yield message
+            messages = Pulled(method(self, request))
+            try:
+                while (message := await self.lane(lane).run(messages.next)) is not None:
+                    yield message
+            finally:
+                messages.close()
 
         return rpc
 
     return decorate
-
-
-def _next(items: Iterator[T]) -> T | None:
-    return next(items, None)
-
-
-def reader(messages: AsyncIterator[T]) -> Callable[[], "asyncio.Task[T | None]"]:
-    """Starts to read the next message of a stream each time it is called; None at the end."""
-    source = aiter(messages)
-
-    async def read() -> T | None:
-        return await anext(source, None)
-
-    return lambda: asyncio.ensure_future(read())

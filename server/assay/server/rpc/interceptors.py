@@ -1,11 +1,12 @@
-"""What surrounds every RPC: errors outermost, then the access log and metrics, authorization, and decoding."""
+"""What surrounds every RPC: what is known of the call outermost, then errors, the access log and metrics,
+authorization, and decoding."""
 
 import asyncio
 import inspect
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import grpc
@@ -15,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.rpc.auth import ApiKeys, authorize
-from assay.server.rpc.calls import Context
+from assay.server.rpc.current import Call, Context, current_call, enter, read_call
 from assay.server.rpc.errors import STATUS_DETAILS_KEY, Failure, describe
 from assay.server.rpc.gate import Gate
 from assay.server.rpc.metrics import Metrics
@@ -49,7 +50,7 @@ class Around(grpc.aio.ServerInterceptor):
 
     @abstractmethod
     def around(self, method: str, request: Any, context: Context) -> AbstractAsyncContextManager[Callable[[Any], None]]:
-        """Surrounds one call, of a request or of an iterator over them; the value is told every response."""
+        """Surrounds one call, of a request or of an iterator over them; the value is told a reply of one message."""
 
     async def intercept_service(
         self,
@@ -78,17 +79,25 @@ class Around(grpc.aio.ServerInterceptor):
         return single
 
     def _stream(self, method: str, behavior: Behavior) -> Behavior:
-        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self.around(method, request, context) as tell:
-                responses = behavior(request, context)
-                if inspect.isawaitable(responses):  # it writes to the context by itself
-                    await responses
-                    return
-                async for response in responses:
-                    tell(response)
-                    yield response
+        async def stream(request: Any, context: Context) -> None:
+            async with self.around(method, request, context):
+                await _send(behavior(request, context), context)
 
         return stream
+
+
+async def _send(responses: AsyncGenerator[Any, None] | Awaitable[None], context: Context) -> None:
+    """Writes the messages of a handler, unless it writes them itself.
+
+    gRPC would leave a generator where it stands when the client leaves, to be closed by the garbage collector at some
+    later time, when there is no call any more. A coroutine gets the cancellation, and closes what it iterates over.
+    """
+    if inspect.isawaitable(responses):
+        await responses
+        return
+    async with aclosing(responses):
+        async for response in responses:
+            await context.write(response)
 
 
 def _ignore(response: Any) -> None:
@@ -118,8 +127,8 @@ async def _abort(context: Context, failure: Failure) -> None:
 
 
 class InFlight(Around):
-    """Knows which calls a stopping server must wait for: all but those of the standard services, whose streams only
-    end when their callers leave."""
+    """Reads what is known of a call, and knows which ones a stopping server must wait for: all but those of the
+    standard services, whose streams only end when their callers leave. Outermost."""
 
     def __init__(self, gate: Gate, services: Collection[str]) -> None:
         self._gate = gate
@@ -127,6 +136,7 @@ class InFlight(Around):
 
     @asynccontextmanager
     async def around(self, method: str, request: Any, context: Context) -> AsyncIterator[Callable[[Any], None]]:
+        enter(read_call(method, context))
         counted = method.split("/")[1] in self._services
         with self._gate.call() if counted else nullcontext():
             yield _ignore
@@ -140,15 +150,18 @@ class Observe(Around):
 
     @asynccontextmanager
     async def around(self, method: str, request: Any, context: Context) -> AsyncIterator[Callable[[Any], None]]:
-        started = time.perf_counter()
+        call, started = current_call(), time.perf_counter()
         code, facts = grpc.StatusCode.OK, dict[str, Any]()
         try:
             yield lambda response: self._metrics.observe_stages(method, getattr(response, "timings", ()))
+        except (
+            asyncio.CancelledError,
+            grpc.aio.InternalError,
+        ):  # the latter where a message could not be sent any more
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if call.ran_out else grpc.StatusCode.CANCELLED
+            raise
         except grpc.aio.BaseError:
             code = _own_code(context)
-            raise
-        except asyncio.CancelledError:
-            code = _cancel_code(context)
             raise
         except Exception as error:
             failure = describe(error)
@@ -159,7 +172,7 @@ class Observe(Around):
         finally:
             seconds = time.perf_counter() - started
             self._metrics.observe(method, code.name, seconds)
-            _log_call(method, code, seconds, context, _caller_id(request, context), facts)
+            _log_call(call, code, seconds, _caller_id(request, call), facts)
 
 
 def _own_code(context: Context) -> grpc.StatusCode:
@@ -169,15 +182,9 @@ def _own_code(context: Context) -> grpc.StatusCode:
     return codes.get(value, value if isinstance(value, grpc.StatusCode) else grpc.StatusCode.UNKNOWN)
 
 
-def _cancel_code(context: Context) -> grpc.StatusCode:
-    left: float | None = context.time_remaining()
-    ran_out = left is not None and left <= 0
-    return grpc.StatusCode.DEADLINE_EXCEEDED if ran_out else grpc.StatusCode.CANCELLED
-
-
-def _caller_id(request: Any, context: Context) -> str:
+def _caller_id(request: Any, call: Call) -> str:
     """The caller's own id of a request: its idempotency key, or else what it sent as x-request-id."""
-    return str(getattr(request, "request_id", "")) or _metadata(context).get("x-request-id", "")
+    return str(getattr(request, "request_id", "")) or call.metadata.get("x-request-id", "")
 
 
 def _facts(failure: Failure) -> dict[str, Any]:
@@ -185,16 +192,14 @@ def _facts(failure: Failure) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value}
 
 
-def _log_call(
-    method: str, code: grpc.StatusCode, seconds: float, context: Context, caller_id: str, facts: dict[str, Any]
-) -> None:
+def _log_call(call: Call, code: grpc.StatusCode, seconds: float, caller_id: str, facts: dict[str, Any]) -> None:
     say = log.error if code in OUR_FAULT else log.info
     say(
         "rpc",
-        method=method,
+        method=call.method,
         code=code.name,
         ms=round(seconds * 1e3, 2),
-        peer=context.peer(),
+        peer=call.peer,
         **({"request_id": caller_id[:MAX_LOGGED]} if caller_id else {}),
         **facts,
     )
@@ -208,13 +213,8 @@ class Authorize(Around):
 
     @asynccontextmanager
     async def around(self, method: str, request: Any, context: Context) -> AsyncIterator[Callable[[Any], None]]:
-        authorize(method, _metadata(context), self._keys)
+        authorize(method, current_call().metadata, self._keys)
         yield _ignore
-
-
-def _metadata(context: Context) -> dict[str, str]:
-    pairs = context.invocation_metadata() or ()
-    return {key: value for key, value in pairs if isinstance(value, str)}
 
 
 class Decode(grpc.aio.ServerInterceptor):

@@ -1,6 +1,6 @@
 """The Mining service."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from assay.server.rpc.calls import Edge, bind, request_key, streamed, unary
 from assay.server.rpc.convert import names, paging
@@ -31,7 +31,7 @@ class MiningServicer(Edge, mining_pb2_grpc.MiningServicer):
         )
 
     @streamed("compute")
-    def Score(self, request: mining_pb2.ScoreRequest) -> Iterator[mining_pb2.ScoreResponse]:
+    def Score(self, request: mining_pb2.ScoreRequest) -> Generator[mining_pb2.ScoreResponse, None, None]:
         pool_id = names.parse_pool(request.pool)
         stream = self.core.mining.score(pool_id, to_score_spec(request))
         for index, (ids, scores_N) in enumerate(stream.chunks):

@@ -8,7 +8,7 @@ from google.protobuf import empty_pb2
 
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
 from assay.server.core.models.messages import ModelView
-from assay.server.rpc.calls import Context, Edge, bind, request_key, unary
+from assay.server.rpc.calls import Edge, bind, request_key, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.models import (
     model_message,
@@ -21,6 +21,8 @@ from assay.server.rpc.convert.models import (
     to_wishes,
 )
 from assay.server.rpc.convert.operations import operation_message, packed
+from assay.server.rpc.current import Context
+from assay.server.rpc.streams import Incoming
 from assay.server.rpc.upload import ChunkBridge
 from assay.v1 import models_pb2, models_pb2_grpc
 
@@ -31,17 +33,20 @@ class ModelsServicer(Edge, models_pb2_grpc.ModelsServicer):
     async def UploadBackbone(
         self, request_iterator: AsyncIterator[models_pb2.UploadBackboneRequest], context: Context
     ) -> models_pb2.Model:
-        messages = aiter(request_iterator)
-        header = _header(await anext(messages, None))
-        bridge = ChunkBridge(_size(header))
-        feeding = asyncio.ensure_future(bridge.feed(messages))
+        messages = Incoming(request_iterator)
         try:
-            return await self.lanes.upload.run(self._upload, header, bridge)
+            header = _header(await messages.next())
+            bridge = ChunkBridge(_size(header))
+            feeding = asyncio.ensure_future(bridge.feed(messages))
+            try:
+                return await self.lanes.upload.run(self._upload, header, bridge)
+            finally:
+                feeding.cancel()
+                bridge.abandon()
         except RequestReplayed as replay:
             return models_pb2.Model.FromString(replay.response)
         finally:
-            feeding.cancel()
-            bridge.abandon()
+            messages.close()
 
     def _upload(self, header: models_pb2.UploadBackboneHeader, bridge: ChunkBridge) -> models_pb2.Model:
         pool_id = names.parse_pool(header.pool)

@@ -7,10 +7,11 @@ from google.protobuf import empty_pb2
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.operations.messages import OperationView
-from assay.server.rpc.calls import Context, Edge, unary
+from assay.server.rpc.calls import Edge, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.operations import operation_message
 from assay.server.rpc.convert.scalars import seconds
+from assay.server.rpc.current import Context
 
 COLLECTION = "operations"
 WAIT_SLICE_S = 0.5  # waiters take turns on the lane's few threads

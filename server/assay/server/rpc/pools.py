@@ -1,6 +1,5 @@
 """The Pools service."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -9,7 +8,7 @@ from google.protobuf import empty_pb2
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import OnConflict
-from assay.server.rpc.calls import Context, Edge, digest, reader, request_key, unary
+from assay.server.rpc.calls import Edge, digest, request_key, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.pools import (
     add_message,
@@ -24,7 +23,9 @@ from assay.server.rpc.convert.pools import (
 )
 from assay.server.rpc.convert.scalars import request_id
 from assay.server.rpc.convert.types import sample_message, states, to_filter
+from assay.server.rpc.current import Context
 from assay.server.rpc.errors import Annotated
+from assay.server.rpc.streams import Incoming
 from assay.v1 import pools_pb2, pools_pb2_grpc, types_pb2
 
 
@@ -100,32 +101,24 @@ class PoolsServicer(Edge, pools_pb2_grpc.PoolsServicer):
     async def AddSamples(
         self, request_iterator: AsyncIterator[pools_pb2.AddSamplesRequest], context: Context
     ) -> pools_pb2.AddSamplesResponse:
-        tally = _Tally()
+        tally, messages = _Tally(), Incoming(request_iterator)
         try:
-            await self._store_all(request_iterator, tally)
+            await self._store_all(messages, tally)
         except Exception as error:
             raise Annotated(error, stored=tally.stored) from error
+        finally:
+            messages.close()
         return tally.reply
 
-    async def _store_all(self, messages: AsyncIterator[pools_pb2.AddSamplesRequest], tally: _Tally) -> None:
+    async def _store_all(self, messages: Incoming[pools_pb2.AddSamplesRequest], tally: _Tally) -> None:
         """Stores batch after batch. The next one is received while one is being stored, and no further one."""
-        read = reader(messages)
-        stream = _opened(await read())
-        storing: asyncio.Task[pools_pb2.AddSamplesResponse] | None = None
+        stream = _opened(await messages.next())
         index = 0
-        while True:
-            reading = read()
-            try:
-                if storing is not None:
-                    tally.add(await storing)
-                message = await reading
-            finally:
-                reading.cancel()
-            if message is None:
-                break
-            storing = asyncio.ensure_future(self._store(stream, index, _batch(message)))
+        while (message := await messages.next()) is not None:
+            messages.read_ahead()
+            tally.add(await self._store(stream, index, _batch(message)))
             index += 1
-        if storing is None:
+        if not index:
             view = await self.lanes.io.run(lambda: self.core.pools.get(stream.pool_id))
             tally.reply.epoch = view.record.epoch
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import queue
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.rpc.streams import Incoming
 from assay.v1 import models_pb2
 
 CHUNKS_AHEAD = 4
@@ -23,11 +24,11 @@ class ChunkBridge:
         self._slots = asyncio.Semaphore(CHUNKS_AHEAD)
         self._loop = asyncio.get_running_loop()
 
-    async def feed(self, messages: AsyncIterator[models_pb2.UploadBackboneRequest]) -> None:
+    async def feed(self, messages: Incoming[models_pb2.UploadBackboneRequest]) -> None:
         """Passes the chunks of a stream on, and any error with it."""
         try:
             received = 0
-            async for message in messages:
+            while (message := await messages.next()) is not None:
                 chunk = _chunk(message)
                 received += len(chunk)
                 self._check_not_above(received)
