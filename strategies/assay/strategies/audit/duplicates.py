@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from assay.strategies.audit.inputs import Metric, checked_count, checked_points, distances
 from assay.strategies.errors import InvalidParams, StrategyError
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.tensors import borrow
 
 # Samples on each side of a tile: at most this many squared pairs are held at once.
@@ -99,6 +100,7 @@ def _pairs(points_ND: Points, radius: float) -> Iterator[Pairs]:
     slack = 2.0**-22 * (8 + 2.5 * math.sqrt(points_ND.shape[1])) * float(norms_N.max())
     for top in range(0, len(points_ND), _TILE):
         for left in range(top, len(points_ND), _TILE):
+            checkpoint()
             rows, columns = slice(top, top + _TILE), slice(left, left + _TILE)
             squared = torch.addmm(
                 borrow(norms_N[columns]), borrow(points_ND[rows]), borrow(points_ND[columns]).t(), alpha=-2
@@ -114,6 +116,7 @@ def _measured(points_ND: Points, first_M: Indices, second_M: Indices, radius: fl
     squared_M = np.empty(len(first_M))
     step = max(1, _BLOCK_VALUES // points_ND.shape[1])
     for start in range(0, len(first_M), step):
+        checkpoint()
         part = slice(start, start + step)
         differences_BD = points_ND[first_M[part]].astype(np.float64) - points_ND[second_M[part]]
         squared_M[part] = np.einsum("bd,bd->b", differences_BD, differences_BD)

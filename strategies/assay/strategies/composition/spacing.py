@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from assay.strategies.errors import StrategyError
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.tensors import borrow
 
 _BLOCK = 512
@@ -40,6 +41,7 @@ def apart(
     for start in range(0, len(rows_MD), _BLOCK):
         if len(kept) >= size:
             break
+        checkpoint()
         block_BD = rows_MD[start : start + _BLOCK]
         _require_finite(block_BD)
         free_B = ~(_near_any(block_BD, around, radius) | _near_any(block_BD, rows_MD[kept], radius))
@@ -61,6 +63,7 @@ def _apart_inside(block_BD: torch.Tensor, free_B: torch.Tensor, radius: float) -
 def _near_any(points_BD: torch.Tensor, others_MD: torch.Tensor, radius: float) -> torch.Tensor:
     near_B = torch.zeros(len(points_BD), dtype=torch.bool)
     for chunk_MD in torch.split(others_MD, 4 * _BLOCK) if len(others_MD) else ():
+        checkpoint()
         near_B |= _near(points_BD, chunk_MD, radius).any(1)
     return near_B
 

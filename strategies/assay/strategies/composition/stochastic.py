@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.strategies.errors import StrategyError
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.hashing import hash_keys
 
 Kind = Literal["power", "softmax", "softrank"]
@@ -49,6 +50,7 @@ def perturbed(
     ranks_N = _ranks(wanted_N, mask_N) if kind == "softrank" else None
     noisy_N = np.empty(len(utility_N), np.float32)
     for start in range(0, len(noisy_N), _BLOCK):
+        checkpoint()
         rows = slice(start, start + _BLOCK)
         weights = wanted_N[rows] if ranks_N is None else ranks_N[rows]
         noisy_N[rows] = _log_weights(weights.astype(np.float64), kind, beta) + gumbel(keys_N[rows], seed)

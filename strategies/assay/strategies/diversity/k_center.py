@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from assay.strategies.base import Selection, checked_size
 from assay.strategies.candidates import Candidates
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.nearest import Nearest
 from assay.strategies.kernels.points import Metric, Points, exact, labeled_embeddings
 from assay.strategies.kernels.tensors import alone
@@ -151,6 +152,7 @@ class _Greedy:
 
     def _pick_inside(self, block: _Block, size: int) -> None:
         while len(self.picks) < size and len(rivals := block.farthest()):
+            checkpoint()
             place = rivals[0] if len(rivals) == 1 else self._decided(block, rivals)
             self._pick(int(block.indices_B[place]), float(block.distances_B[place]), block.points_BD[place])
             block.add(place)

@@ -12,6 +12,7 @@ from assay.strategies.base import Selection, checked_size
 from assay.strategies.candidates import Candidates
 from assay.strategies.diversity.purity import pure_radius
 from assay.strategies.errors import StrategyError
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.hashing import hash_order
 from assay.strategies.kernels.search import measured, within
 from assay.strategies.kernels.unit import unit_rows
@@ -144,6 +145,7 @@ class _Cover:
         fresh_M = np.unique(samples_M[~self.covered_N[samples_M]])
         self.covered_N[fresh_M] = True
         for sample in fresh_M.tolist():
+            checkpoint()
             self._keys_N[self.ball(sample)] -= len(self._keys_N)
 
 
@@ -151,6 +153,7 @@ def _greedy(cover: _Cover, size: int) -> tuple[NDArray[np.int64], NDArray[np.flo
     picks: list[int] = []
     gains: list[int] = []
     while len(picks) < size:
+        checkpoint()
         best, gain = cover.best()
         if gain == 0:
             break

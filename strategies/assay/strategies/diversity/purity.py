@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.search import measured, nearest
 from assay.strategies.kernels.tensors import borrow
 
@@ -70,6 +71,7 @@ def _to_other_clusters(points_ND: NDArray[np.float32], labels_N: NDArray[np.int6
     points, labels = borrow(points_ND), torch.from_numpy(labels_N)
     norms_N: torch.Tensor = torch.linalg.vecdot(points, points)
     for start in range(0, len(points_ND), _BLOCK):
+        checkpoint()
         rows = slice(start, min(start + _BLOCK, len(points_ND)))
         rough_BN = torch.addmm(norms_N, points[rows], points.t(), alpha=-2)
         rough_BN.masked_fill_(labels[rows, None] == labels, torch.inf)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from assay.strategies.base import Selection, checked_size
 from assay.strategies.candidates import Candidates
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.clustering import kmeans
 from assay.strategies.kernels.points import Metric, Points, labeled_embeddings
 from assay.strategies.kernels.search import nearest
@@ -172,6 +173,7 @@ class _Cluster:
 
     def pick(self) -> tuple[int, float]:
         """The most typical member, ties by index, and its typicality."""
+        checkpoint()
         typicality_M = self._typicality()
         place = int(typicality_M.argmax())
         self._free_M[place] = False

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from assay.strategies.errors import InvalidParams, StrategyError
 from assay.strategies.evaluation.inputs import Floats, checked_confidence, checked_values
+from assay.strategies.interrupt import checkpoint
 
 # Resampled values held at once: 8 MB.
 _BLOCK_VALUES = 1 << 20
@@ -71,6 +72,7 @@ def _resampled(values_N: Floats, statistic: Statistic, rng: np.random.Generator,
     size = len(values_N)
     step = max(1, _BLOCK_VALUES // size)
     for start in range(0, resamples, step):
+        checkpoint()
         rows = min(step, resamples - start)
         results_R[start : start + rows] = statistic(values_N[rng.integers(0, size, (rows, size))], axis=-1)
     return results_R
@@ -102,6 +104,7 @@ def _influence(values_N: Floats, statistic: Statistic) -> Floats:
     without_N = np.empty(size)
     step = max(1, _BLOCK_VALUES // size)
     for start in range(0, size, step):
+        checkpoint()
         left_out_B = np.arange(start, min(start + step, size))
         others_BM = np.arange(size - 1) + (np.arange(size - 1) >= left_out_B[:, None])
         without_N[left_out_B] = statistic(values_N[others_BM], axis=-1)

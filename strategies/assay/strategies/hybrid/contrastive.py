@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from assay.strategies.candidates import Candidates
 from assay.strategies.errors import StrategyError
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.points import Metric
 from assay.strategies.kernels.search import nearest
 from assay.strategies.kernels.unit import unit_rows
@@ -114,6 +115,7 @@ def _mean_divergence(
     scores_N = np.empty(len(indices_NK), np.float32)
     step = max(1, _BLOCK_VALUES // max(indices_NK.shape[1] * logs_NC.classes, 1))
     for start in range(0, len(scores_N), step):
+        checkpoint()
         rows = slice(start, start + step)
         means_BC = labeled_LC[indices_NK[rows]].mean(axis=1)
         crosses_B = (means_BC * logs_NC.rows(rows)).sum(axis=1)

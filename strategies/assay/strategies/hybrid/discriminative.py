@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from assay.strategies.base import Selection, checked_size
 from assay.strategies.candidates import Candidates
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.points import Metric, Points, labeled_embeddings
 from assay.strategies.kernels.tensors import alone
 from assay.strategies.kernels.topk import top_k
@@ -170,6 +171,7 @@ class Task:
         )
 
         def loss() -> torch.Tensor:
+            checkpoint()
             with torch.no_grad():
                 value, weights_D.grad = self._loss(weights_D, signs_N, shares_N, share)
             return value

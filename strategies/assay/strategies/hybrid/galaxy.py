@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from assay.strategies.base import NoParams, Selection, checked_size
 from assay.strategies.candidates import Candidates
 from assay.strategies.errors import StrategyError
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels import fused
 from assay.strategies.kernels.topk import top_k
 from assay.strategies.needs import Need
@@ -75,6 +76,7 @@ class Galaxy:
         by_margin = iter(top_k(margins_N, candidates.size).tolist())
         picks: list[int] = []
         while len(picks) < size:
+            checkpoint()
             pick = search.next_pick()
             if pick is None:
                 pick = next(index for index in by_margin if not search.is_labeled[index])
@@ -107,6 +109,7 @@ class _Search:
         self._steps: list[list[tuple[int, int, int, int]]] = [[] for _ in self._rows]
         self._turn = len(classes_L) % max(len(self._rows), 1)
         for sample in range(candidates, len(probs_MC)):
+            checkpoint()
             self.label(sample)
 
     def next_pick(self) -> int | None:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from assay.strategies.errors import StrategyError
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.points import Metric, Points, resolution
 from assay.strategies.kernels.screen import screen_dtype
 from assay.strategies.kernels.search import nearest
@@ -43,6 +44,8 @@ _WORTH_ROUNDING, _ROUGH = 1 << 20, 1 / 16
 _LEAST_WEIGHT = 1e-6
 # Nearest samples per centroid that `nearest_real` looks at first; four times as many each time that more are needed.
 _NEAREST, _WIDENING = 16, 4
+# Pairs that are looked at between two checkpoints.
+_MATCHED = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,9 @@ def _matched(squared_JM: Floats, indices_JM: Indices) -> Indices:
     chosen = [-1] * len(indices_JM)
     taken: set[int] = set()
     order = np.lexsort((samples, centroids, squared_JM.ravel()))
-    for centroid, sample in zip(centroids[order].tolist(), samples[order].tolist(), strict=True):
+    for place, (centroid, sample) in enumerate(zip(centroids[order].tolist(), samples[order].tolist(), strict=True)):
+        if not place % _MATCHED:
+            checkpoint()
         if chosen[centroid] < 0 and sample not in taken:
             chosen[centroid] = sample
             taken.add(sample)
@@ -301,6 +306,7 @@ def _sums(training: _Training, clusters_N: torch.Tensor, clusters: int) -> torch
     sums_KD = torch.zeros((clusters, training.points_ND.shape[1]), dtype=torch.float64)
     step = max(1, _BLOCK_VALUES // 4 // max(training.points_ND.shape[1], 1))
     for start in range(0, len(training), step):
+        checkpoint()
         rows = slice(start, start + step)
         weighted_BD = training.points_ND[rows].double().mul_(training.weights_N[rows].unsqueeze(1))
         sums_KD.index_add_(0, clusters_N[rows], weighted_BD)
@@ -344,6 +350,7 @@ def _seeds(points: _Training, clusters: int, rng: np.random.Generator) -> torch.
     chosen = drawn_T.tolist()
     squared_N = _positive(points, _short_of_norms(points, drawn_T)[:, 0])
     while len(chosen) < clusters:
+        checkpoint()
         costs_N = squared_N * points.weights_N
         if not float(costs_N.sum()) > 0:
             break

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.strategies.interrupt import checkpoint
+
 # Rows that are compared at a time, in float32 values.
 _BLOCK_VALUES = 1 << 20
 
@@ -34,6 +36,7 @@ def _hashes(rows_ND: NDArray[np.float32]) -> NDArray[np.uint64]:
     hashes_N = np.empty(len(rows_ND), np.uint64)
     step = max(1, _BLOCK_VALUES // max(dim, 1))
     for start in range(0, len(rows_ND), step):
+        checkpoint()
         words_BD = rows_ND[start : start + step].view(np.uint32).astype(np.uint64)
         # Signs are the top bits, and would be lost in a product with an odd number.
         words_BD ^= words_BD << np.uint64(27)
@@ -50,7 +53,9 @@ def _group_starts(sorted_N: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 def _equal(rows_ND: NDArray[np.float32], left_M: NDArray[np.int64], right_M: NDArray[np.int64]) -> bool:
     step = max(1, _BLOCK_VALUES // max(rows_ND.shape[1], 1))
-    return all(
-        np.array_equal(rows_ND[left_M[start : start + step]], rows_ND[right_M[start : start + step]])
-        for start in range(0, len(left_M), step)
-    )
+    for start in range(0, len(left_M), step):
+        checkpoint()
+        part = slice(start, start + step)
+        if not np.array_equal(rows_ND[left_M[part]], rows_ND[right_M[part]]):
+            return False
+    return True

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.similarity import Similarity
 from assay.strategies.kernels.tensors import spread
 
@@ -129,6 +130,7 @@ class _Greedy:
         self._set(source.gains(cover.near_C, cover.weights_C) if first_N is None else first_N, None)
 
     def advance(self) -> None:
+        checkpoint()
         pick = self._best()
         pick_1 = torch.tensor([pick])
         columns = self.source.reached(pick_1, self.cover.near_C, self.gains_N)
@@ -225,6 +227,7 @@ class Tiles:
         def block(start: int, stop: int) -> None:
             buffer_JB = torch.empty((_COLUMNS, stop - start))
             for first in range(0, len(best_J), _COLUMNS):
+                checkpoint()
                 part = slice(first, min(first + _COLUMNS, len(best_J)))
                 tile_JB = buffer_JB[: part.stop - first]
                 torch.sub(tiles(part, start, stop, tile_JB), best_J[part, None], out=tile_JB).clamp_min_(0)
@@ -305,6 +308,7 @@ def _matrix(similarity: Similarity) -> torch.Tensor:
     def block(start: int, stop: int) -> None:
         similarity.tile(slice(start, stop), slice(start, size), out=held_NN[start:stop, start:])
         for first in range(stop, size, _TRIANGLE):
+            checkpoint()
             others = slice(first, first + _TRIANGLE)
             held_NN[others, start:stop].copy_(held_NN[start:stop, others].t())
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.points import BLOCK_VALUES, CENTRES, Points, Rows
 from assay.strategies.kernels.tensors import alone, spread
 
@@ -201,6 +202,7 @@ class _Sampler:
 
     def advance(self, size: int) -> None:
         """Look at some proposals, and bring everything up to date where too many were rejected."""
+        checkpoint()
         before = len(self.picks)
         # Not by how many are wanted: the picks of a smaller size are to begin those of a larger one.
         count = int(np.clip(before / self.acceptance, _FEWEST, _MOST))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.similarity import Similarity
 from assay.strategies.kernels.tensors import spread
 from assay.strategies.kernels.topk import top_k
@@ -93,6 +94,7 @@ class _Greedy:
         directions: list[torch.Tensor] = []
         # Nobody is outdated at first, and the block holds the first of the best.
         while len(self.picks) < size and (not directions or float(gains_B.max()) > outside + self.equal):
+            checkpoint()
             place = int((gains_B >= gains_B.max() - self.equal).to(torch.uint8).argmax())
             self._pick(int(indices_B[place]), float(gains_B[place]))
             directions.append(self.objective.added(rows_BD[place]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.coarse import Coarse
 from assay.strategies.kernels.points import Points
 from assay.strategies.kernels.tensors import spread
@@ -78,6 +79,7 @@ class Nearest:
         points_BD, norms_B = self.points.rows(indices_B.numpy()), self.points.norms_N[indices_B]
         exact_B = self._exact_N[indices_B]
         for centres_MD in torch.split(self._centres_KD[first : self.count], _CENTRES):
+            checkpoint()
             torch.minimum(exact_B, self.points.nearest(points_BD, norms_B, centres_MD), out=exact_B)
         self._exact_N[indices_B] = exact_B
         self.bounds_N[indices_B] = exact_B

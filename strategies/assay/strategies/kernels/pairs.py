@@ -6,11 +6,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.search import nearest
 from assay.strategies.kernels.similarity import Similarity
 
 # Pairs that are summed at a time: what a core's cache holds.
 _BLOCK_PAIRS = 1 << 16
+# Pairs that are sorted at a time.
+_SORTED_PAIRS = 1 << 20
 
 
 class NeighbourPairs:
@@ -19,10 +22,7 @@ class NeighbourPairs:
     def __init__(self, similarity: Similarity, neighbours: int) -> None:
         self.similarity, self.size, self.resolution = similarity, similarity.size, similarity.resolution
         self._values_CK, self._candidates_CK = most_similar(similarity, neighbours)
-        candidates_P = self._candidates_CK.flatten().numpy()
-        self._columns_P = np.argsort(candidates_P, kind="stable") // self._candidates_CK.shape[1]
-        counts_N = np.bincount(candidates_P, minlength=self.size)
-        self._offsets: NDArray[np.int64] = np.append(0, counts_N.cumsum())
+        self._columns_P, self._offsets = _by_candidate(self._candidates_CK.numpy(), self.size)
 
     def gains(self, best_C: torch.Tensor, weights_C: torch.Tensor) -> torch.Tensor:
         return self.losses(torch.arange(self.size), best_C, None, weights_C)
@@ -34,6 +34,7 @@ class NeighbourPairs:
         sums_N = torch.zeros(self.size, dtype=torch.float64)
         step = max(1, _BLOCK_PAIRS // self._values_CK.shape[1])
         for first in range(0, len(columns), step):
+            checkpoint()
             part = slice(first, first + step)
             over_JK = self._values_CK[columns[part]].sub_(best_J[part, None]).clamp_min_(0)
             if rise_J is not None:
@@ -70,3 +71,29 @@ def most_similar(similarity: Similarity, k: int) -> tuple[torch.Tensor, torch.Te
     indices = torch.from_numpy(np.column_stack([own_N, indices_NK]))
     squared = torch.from_numpy(np.column_stack([np.zeros_like(own_N, np.float32), squared_NK]))
     return similarity.at(squared, indices), indices
+
+
+def _by_candidate(candidates_CK: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each of `size` candidates the columns that list it, ascending: columns_P[offsets[i] : offsets[i + 1]].
+
+    A counting sort, by parts between which it can be stopped.
+    """
+    columns, length = candidates_CK.shape
+    counts_N = np.zeros(size, np.int64)
+    step = max(1, _SORTED_PAIRS // length)
+    parts = [slice(start, min(start + step, columns)) for start in range(0, columns, step)]
+    for part in parts:
+        checkpoint()
+        counts_N += np.bincount(candidates_CK[part].ravel(), minlength=size)
+    offsets = np.append(0, counts_N.cumsum())
+    columns_P = np.empty(candidates_CK.size, np.int64)
+    places_N = offsets[:-1].copy()
+    for part in parts:
+        checkpoint()
+        listed = candidates_CK[part].ravel()
+        order = np.argsort(listed, kind="stable")
+        counts = np.bincount(listed, minlength=size)
+        earlier = np.repeat(places_N - (counts.cumsum() - counts), counts)
+        columns_P[earlier + np.arange(len(order))] = part.start + order // length
+        places_N += counts
+    return columns_P, offsets

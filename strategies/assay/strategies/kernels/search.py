@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from assay.strategies.errors import StrategyError
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.copies import without_copies
 from assay.strategies.kernels.screen import TILE, Frame, Pairs, Screen, Slab, frame_of
 from assay.strategies.kernels.tensors import spread
@@ -78,6 +79,7 @@ def within(
             screen = Screen(queries_BD, frame)
             screen.reach(np.full(stop - start, _above(radius * radius, base_ND.shape[1])), slab)
             for tile in range(0, slab.size, TILE):
+                checkpoint()
                 rows_M, columns_M = screen.hits(slab, tile)
                 columns_M += first
                 squared_M = measured(queries_BD, rows_M, base_ND, columns_M)
@@ -93,6 +95,7 @@ def measured(queries_QD: Rows, rows_M: NDArray[np.int64], base_ND: Rows, columns
     squared_M = np.empty(len(rows_M), np.float32)
     step = max(1, _MEASURED_VALUES // max(base_ND.shape[1], 1))
     for start in range(0, len(rows_M), step):
+        checkpoint()
         pairs = slice(start, start + step)
         differences_PD = queries_QD[rows_M[pairs]]
         differences_PD -= base_ND[columns_M[pairs]]
@@ -132,6 +135,7 @@ def _fill(keys_QK: NDArray[np.int64], queries_QD: Rows, base_ND: Rows, own_Q: ND
             lists = _Lists(keys_QK[start:stop], queries_QD[start:stop], base_ND, frame)
             lists.begin(sample, count, slab)
             for tile in range(0, slab.size, TILE):
+                checkpoint()
                 rows_M, columns_M = lists.screen.hits(slab, tile)
                 columns_M += first
                 others_M = columns_M != own_Q[start:stop][rows_M]
@@ -207,6 +211,7 @@ class _Found:
         indices_M, squared_M = np.empty(self._total, np.int64), np.empty(self._total, np.float32)
         filled = 0
         for start in sorted(self._blocks):
+            checkpoint()
             rows_P, columns_P, squared_P = (np.concatenate(p) for p in zip(*self._blocks.pop(start), strict=True))
             counts = np.bincount(rows_P)
             self._counts_Q[start : start + len(counts)] = counts

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.points import Points
 from assay.strategies.kernels.tensors import borrow, spread
 
@@ -95,6 +96,7 @@ class Similarity:
         def block(start: int, stop: int) -> None:
             rows_BD = self.rows_ND[start:stop]
             for chunk_MD, raw_MD in zip(*parted, strict=True):
+                checkpoint()
                 lengths_M = torch.linalg.vecdot(chunk_MD, chunk_MD) if self._rbf else torch.zeros(len(chunk_MD))
                 first_B = torch.addmm(lengths_M, rows_BD, chunk_MD.t(), alpha=-2).argmin(1)
                 others_BD = self.exact_others(raw_MD[first_B])

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+from assay.strategies.interrupt import checkpoint
+
 AnyArray = np.ndarray[Any, Any]
 T = TypeVar("T")
+
+# Blocks of one task that are handed over at a time, for each thread: what runs beside it gets its turn between them.
+_HANDED_OVER = 3
+# Sequences at a time. Each mostly waits for blocks, and a long one must not be in the way of a short one.
+_SEQUENCES = 32
+# Seconds between two looks at the stop while blocks of others are in the way.
+_PATIENCE = 0.05
 
 
 class _Writable:
@@ -40,14 +51,27 @@ def borrow(array: AnyArray) -> torch.Tensor:
 def spread(task: Callable[[int, int], None], size: int, block: int) -> None:
     """Run `task(start, stop)` over blocks of 0..size-1, on all cores; raises what the first failing block raises.
 
-    One thread per block that fits a core's cache beats one operation spread over all cores.
+    One thread per block that fits a core's cache beats one operation spread over all cores. A block that takes longer
+    than 50 ms has to call `checkpoint` itself; before each it is called here. Once this has raised, no block runs.
     """
+    checkpoint()
     if size <= block:
         task(0, size)
         return
-    done = _pools.get().blocks.map(lambda start: task(start, min(start + block, size)), range(0, size, block))
-    for _ in done:
-        pass
+    executors = _pools.get()
+    jobs: deque[Future[None]] = deque()
+    try:
+        for start in range(0, size, block):
+            jobs.append(executors.blocks.submit(copy_context().run, _checked, task, start, min(start + block, size)))
+            if len(jobs) >= _HANDED_OVER * executors.threads:
+                _result(jobs[0])
+                jobs.popleft()
+        while jobs:
+            _result(jobs[0])
+            jobs.popleft()
+    except BaseException:
+        _end(jobs)
+        raise
 
 
 def alone(task: Callable[[], T]) -> T:
@@ -55,19 +79,50 @@ def alone(task: Callable[[], T]) -> T:
 
     Threads that meet at the end of every small operation cost more than they save, the more so on a busy machine.
     """
-    return _pools.get().sequences.submit(task).result()
+    checkpoint()
+    job = _pools.get().sequences.submit(copy_context().run, task)
+    try:
+        return _result(job)
+    except BaseException:
+        _end([job])
+        raise
+
+
+def _checked(task: Callable[[int, int], None], start: int, stop: int) -> None:
+    checkpoint()
+    task(start, stop)
+
+
+def _result(job: Future[T]) -> T:
+    """What a job gives or raises; raises Interrupted while it waits for its turn, too."""
+    while True:
+        try:
+            return job.result(_PATIENCE)
+        except TimeoutError:
+            if job.done():
+                return job.result()
+            checkpoint()
+
+
+def _end(jobs: Iterable[Future[Any]]) -> None:
+    """Take back what has not begun, and wait for the rest: it writes into arrays that its caller may give away."""
+    wait([job for job in jobs if not job.cancel()])
 
 
 @dataclass(frozen=True)
 class _Executors:
-    """Threads in which torch's own threading is off. A sequence waits for blocks, so they never share threads."""
+    """Threads in which torch's own threading is off. A sequence waits for blocks, so they never share threads.
 
+    threads: how many run blocks.
+    """
+
+    threads: int
     blocks: ThreadPoolExecutor
     sequences: ThreadPoolExecutor
 
 
 class _Pools:
-    """As many threads of each kind as torch may use, started at first use, once per process."""
+    """As many threads for blocks as torch may use, and those for sequences, started at first use, once per process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -77,7 +132,7 @@ class _Pools:
         with self._lock:
             if self._executors is None:
                 threads = torch.get_num_threads()
-                self._executors = _Executors(_started(threads), _started(threads))
+                self._executors = _Executors(threads, _started(threads), _started(_SEQUENCES))
                 # torch keeps the count per thread, but setting it also sets what threads born later get: put it back.
                 torch.set_num_threads(threads)
             return self._executors

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.strategies.errors import StrategyError
+from assay.strategies.interrupt import checkpoint
 
 Scores = np.ndarray[Any, Any]
 Indices = NDArray[np.int64]
@@ -29,6 +30,7 @@ def top_k(scores_N: Scores, k: int, mask_N: NDArray[np.bool_] | None = None) -> 
         return np.empty(0, np.int64)
     best = _Best(k)
     for start in range(0, len(scores_N), _CHUNK):
+        checkpoint()
         chunk = slice(start, start + _CHUNK)
         best.offer(start, scores_N[chunk], None if mask_N is None else mask_N[chunk])
     return best.in_order()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from assay.strategies.base import Selection, checked_size
 from assay.strategies.candidates import Candidates
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels import committee
 from assay.strategies.kernels.fused import times_log
 from assay.strategies.kernels.tensors import alone, spread
@@ -252,6 +253,7 @@ def _entropy_terms(posterior_SK: torch.Tensor, weights_S: torch.Tensor, probs_KX
     step = max(1, _BLOCK_VALUES // probs_KX.shape[1])
     totals_X = torch.zeros(probs_KX.shape[1])
     for start in range(0, len(weights_S), step):
+        checkpoint()
         predictions_BX = posterior_SK[start : start + step] @ probs_KX
         totals_X.sub_(weights_S[start : start + step] @ times_log(predictions_BX))
     return totals_X
