@@ -6,7 +6,7 @@ STAMP := $(VENV)/.complete
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types contracts proto proto-check bench bench-strategies bench-learning strategy-pages serve crash clean
+.PHONY: help setup demo test test-slow lint types contracts proto proto-check bench bench-strategies bench-learning strategy-pages serve crash fuzz clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
@@ -63,6 +63,9 @@ serve: setup  ## Start a server on loopback
 crash: setup  ## Kill a live server at random moments and look for losses (minutes)
 	$(BIN)/python -m pytest -m crash tests/crash -s
 
+fuzz: setup  ## Send hostile requests to a live server and look for crashes, hangs and leaks (minutes)
+	$(BIN)/python -m pytest -m fuzz tests/fuzz -s
+
 clean:  ## Remove the environment, caches and outputs
-	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist demo-out
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist demo-out fuzz-failures
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,308 @@
+"""Good requests of every RPC: what the mutations start from."""
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+
+import numpy as np
+from google.longrunning import operations_pb2
+from google.protobuf import duration_pb2, struct_pb2
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, types_pb2
+from tests.e2e.wire import matrix
+from tests.fuzz.world import CLASSES, DIMENSION, FEATURES, SAMPLES, World
+
+PRESETS = (
+    "", "random", "margin", "entropy", "k_center", "margin_k_center", "badge", "typiclust", "max_herding", "u_herding",
+    "seals_margin", "kmeans_pp", "cluster_margin", "facility_location", "log_det", "graph_cut", "information_density",
+    "dedup", "top",
+)  # fmt: skip
+Requests = list[Message]
+Maker = Callable[[Random, World], Requests]
+
+
+def _ids(rng: Random, most: int = 6) -> list[str]:
+    return [f"s{number}" for number in rng.sample(range(SAMPLES), rng.randrange(1, most))]
+
+
+def _request_id(rng: Random) -> str:
+    return rng.choice(("", "", f"r{rng.randrange(1000)}"))
+
+
+def _matrix(rng: Random, rows: int, cols: int = DIMENSION) -> types_pb2.Matrix:
+    return matrix(np.random.default_rng(rng.randrange(1 << 30)).normal(size=(rows, cols)))
+
+
+def _filter(rng: Random, depth: int = 2) -> types_pb2.Filter:
+    Filter, value = types_pb2.Filter, types_pb2.AttributeValue
+    kind = rng.randrange(6 if depth else 3)
+    if kind == 0:
+        operand = value(int64_value=rng.randrange(SAMPLES))
+        return Filter(compare=Filter.Comparison(attribute="n", op=rng.randrange(1, 7), value=operand))
+    if kind == 1:
+        return Filter(one_of=Filter.Membership(attribute="lang", values=[value(string_value="en")]))
+    if kind == 2:
+        return Filter(ids=Filter.Ids(ids=_ids(rng)))
+    if kind == 3:
+        return Filter(negation=_filter(rng, depth - 1))
+    both = Filter.Conditions(filters=[_filter(rng, depth - 1), _filter(rng, depth - 1)])
+    return Filter(all_of=both) if kind == 4 else Filter(any_of=both)
+
+
+def _plan(rng: Random) -> types_pb2.Plan:
+    if rng.random() < 0.4:
+        return types_pb2.Plan(preset=rng.choice(PRESETS))
+    params = struct_pb2.Struct()
+    if rng.random() < 0.3:
+        params.update({"neighbors": 3})
+    plan = types_pb2.Plan(
+        scores=[
+            types_pb2.ScoreTerm(strategy=name)
+            for name in rng.sample(("margin", "entropy", "ratio"), rng.randrange(1, 3))
+        ],
+        select=types_pb2.SelectTerm(strategy=rng.choice(("top", "k_center", "badge", "typiclust")), params=params),
+        exploration=rng.choice((0.0, 0.2)),
+        near_duplicate_radius=rng.choice((0.0, 0.1)),
+    )
+    if rng.random() < 0.4:
+        plan.shortlist.CopyFrom(rng.choice((
+            types_pb2.Shortlist(size=50),
+            types_pb2.Shortlist(per_pick=5),
+            types_pb2.Shortlist(seals=types_pb2.Shortlist.Seals(neighbors=5)),
+        )))  # fmt: skip
+    if rng.random() < 0.3:
+        plan.stochastic.kind = rng.randrange(1, 4)
+    if rng.random() < 0.3:
+        quota = types_pb2.Quota(value=types_pb2.AttributeValue(string_value="en"), minimum=1, target=0.5)
+        plan.quotas.CopyFrom(types_pb2.Quotas(attribute="lang", quotas=[quota]))
+    return plan
+
+
+def _batch(rng: Random, world: World) -> pools_pb2.SampleBatch:
+    count = rng.randrange(1, 5)
+    ids = [f"f{rng.randrange(2000)}-{index}" for index in range(count)]
+    batch = pools_pb2.SampleBatch(
+        ids=ids,
+        embeddings=_matrix(rng, count),
+        uris=[f"file:///{sample_id}" for sample_id in ids],
+        payloads=[sample_id.encode() for sample_id in ids],
+        payload_media_type="text/plain",
+        attributes=[
+            pools_pb2.AttributeColumn(name="n", int64s=pools_pb2.Int64Column(values=range(count))),
+            pools_pb2.AttributeColumn(name="lang", strings=pools_pb2.StringColumn(values=["en"] * count)),
+        ],
+    )
+    if rng.random() < 0.3:
+        batch.labels.extend(rng.choice(CLASSES) for _ in ids)
+    return batch
+
+
+def _add(rng: Random, world: World) -> Requests:
+    header = pools_pb2.AddSamplesHeader(pool=world.pool(rng), on_conflict=rng.randrange(4), request_id=_request_id(rng))
+    batches = [pools_pb2.AddSamplesRequest(batch=_batch(rng, world)) for _ in range(rng.randrange(1, 3))]
+    return [pools_pb2.AddSamplesRequest(header=header), *batches]
+
+
+def _upload(rng: Random, world: World) -> Requests:
+    header = models_pb2.UploadBackboneHeader(
+        pool=world.pool(rng),
+        model_id=f"b{rng.randrange(50)}",
+        size_bytes=len(world.backbone),
+        request_id=_request_id(rng),
+    )
+    middle = len(world.backbone) // 2
+    chunks = [
+        models_pb2.UploadBackboneRequest(chunk=part) for part in (world.backbone[:middle], world.backbone[middle:])
+    ]
+    return [models_pb2.UploadBackboneRequest(header=header), *chunks]
+
+
+def _predict(rng: Random, world: World) -> Requests:
+    request = models_pb2.PredictRequest(pool=world.pool(rng), include_embeddings=rng.random() < 0.5)
+    kind = rng.randrange(3)
+    if kind == 0:
+        request.samples.ids.extend(_ids(rng))
+    elif kind == 1:
+        request.embeddings.CopyFrom(_matrix(rng, 2))
+    else:
+        request.pool = "pools/raw"
+        data = _matrix(rng, 2, FEATURES).data
+        request.inputs.tensors.add(name="features", dtype=types_pb2.DTYPE_FLOAT32, shape=[2, FEATURES], data=data)
+    return [request]
+
+
+def _search(rng: Random, world: World) -> Requests:
+    request = pools_pb2.SearchSamplesRequest(pool=world.pool(rng), k=rng.randrange(1, 9), mode=rng.randrange(4))
+    if rng.random() < 0.5:
+        request.vectors.CopyFrom(_matrix(rng, 2))
+    else:
+        request.samples.ids.extend(_ids(rng))
+    if rng.random() < 0.5:
+        request.filter.CopyFrom(_filter(rng))
+    return [request]
+
+
+def _next(rng: Random, world: World) -> Requests:
+    request = labeling_pb2.NextBatchRequest(
+        pool=world.pool(rng),
+        worker=f"w{rng.randrange(8)}",
+        size=rng.randrange(1, 5),
+        seed=rng.randrange(100),
+        request_id=_request_id(rng),
+        ttl=duration_pb2.Duration(seconds=rng.choice((1, 2, 5))),
+        predictions=rng.randrange(3),
+    )
+    if rng.random() < 0.6:
+        request.plan.CopyFrom(_plan(rng))
+    return [request]
+
+
+def _submit(rng: Random, world: World) -> Requests:
+    lease = world.lease(rng)
+    ids = list(lease.sample_ids) or _ids(rng)
+    labels = [labeling_pb2.LabelInput(sample_id=sample_id, class_name=rng.choice(CLASSES)) for sample_id in ids]
+    under = {"lease": lease.name, "fencing_token": lease.fencing_token} if lease.name and rng.random() < 0.7 else {}
+    return [
+        labeling_pb2.SubmitLabelsRequest(
+            pool=world.pool(rng) if not under else lease.name.partition("/leases/")[0],
+            worker=lease.worker or "w1",
+            labels=labels,
+            overwrite=rng.random() < 0.5,
+            request_id=_request_id(rng),
+            **under,
+        )
+    ]
+
+
+def _mine(rng: Random, world: World) -> Requests:
+    request = mining_pb2.MineRequest(
+        pool=world.pool(rng),
+        plan=_plan(rng),
+        size=rng.randrange(1, 9),
+        seed=rng.randrange(9),
+        request_id=_request_id(rng),
+        validate_only=rng.random() < 0.2,
+        predictions=rng.randrange(3),
+    )
+    if rng.random() < 0.3:
+        request.filter.CopyFrom(_filter(rng))
+    return [request]
+
+
+def _score(rng: Random, world: World) -> Requests:
+    return [
+        mining_pb2.ScoreRequest(
+            pool=world.pool(rng), plan=types_pb2.Plan(preset="margin"), chunk_size=rng.choice((1, 50, 1000))
+        )
+    ]
+
+
+def _lease_verb(request_type: Any, **more: Any) -> Maker:
+    def make(rng: Random, world: World) -> Requests:
+        lease = world.lease(rng)
+        return [request_type(name=lease.name, fencing_token=lease.fencing_token, request_id=_request_id(rng), **more)]
+
+    return make
+
+
+def _model(request_type: Any, **more: Any) -> Maker:
+    return lambda rng, world: [request_type(name=world.model(rng), **more)]
+
+
+def _of_pool(request_type: Any, field: str = "pool", **more: Any) -> Maker:
+    return lambda rng, world: [request_type(**{field: world.pool(rng)}, **more)]
+
+
+def _always(request_type: Any, **fields: Any) -> Maker:
+    return lambda rng, world: [request_type(**fields)]
+
+
+def _operation(request_type: Any, **more: Any) -> Maker:
+    return lambda rng, world: [request_type(name=world.operation(rng), **more)]
+
+
+def _delete_pool(rng: Random, world: World) -> Requests:
+    return [pools_pb2.DeletePoolRequest(name=f"pools/victim-{rng.randrange(20)}", request_id=_request_id(rng))]
+
+
+def _create_pool(rng: Random, world: World) -> Requests:
+    return [
+        pools_pb2.CreatePoolRequest(
+            pool_id=f"victim-{rng.randrange(20)}",
+            class_names=CLASSES,
+            metric=rng.randrange(4),
+            dimension=rng.choice((0, DIMENSION)),
+            request_id=_request_id(rng),
+        )
+    ]
+
+
+def _list_samples(rng: Random, world: World) -> Requests:
+    request = pools_pb2.ListSamplesRequest(pool=world.pool(rng), page_size=rng.choice((0, 5)), include_payload=True)
+    if rng.random() < 0.5:
+        request.filter.CopyFrom(_filter(rng))
+    return [request]
+
+
+def _train(rng: Random, world: World) -> Requests:
+    return [models_pb2.TrainHeadRequest(pool=world.pool(rng), l2=0.1, activate=True, request_id=_request_id(rng))]
+
+
+# How often each is called, beside the others; 20 unless told. What starts long work is rarer.
+WEIGHTS: Mapping[str, int] = {
+    "/assay.v1.Models/UploadBackbone": 2,
+    "/assay.v1.Models/ActivateModel": 2,
+    "/assay.v1.Models/RollbackModel": 2,
+    "/assay.v1.Models/TrainHead": 2,
+    "/google.longrunning.Operations/WaitOperation": 2,
+    "/grpc.health.v1.Health/Watch": 2,
+}
+
+CORPUS: Mapping[str, Maker] = {
+    "/assay.v1.Pools/CreatePool": _create_pool,
+    "/assay.v1.Pools/GetPool": _of_pool(pools_pb2.GetPoolRequest, "name"),
+    "/assay.v1.Pools/ListPools": _always(pools_pb2.ListPoolsRequest, page_size=5),
+    "/assay.v1.Pools/DeletePool": _delete_pool,
+    "/assay.v1.Pools/AddSamples": _add,
+    "/assay.v1.Pools/GetSample": lambda rng, world: [pools_pb2.GetSampleRequest(pool=world.pool(rng), id=_ids(rng)[0])],
+    "/assay.v1.Pools/ListSamples": _list_samples,
+    "/assay.v1.Pools/DeleteSamples": lambda rng, world: [
+        pools_pb2.DeleteSamplesRequest(pool=world.pool(rng), ids=[f"f{rng.randrange(2000)}-0"], allow_missing=True)
+    ],
+    "/assay.v1.Pools/SearchSamples": _search,
+    "/assay.v1.Models/UploadBackbone": _upload,
+    "/assay.v1.Models/GetModel": _model(models_pb2.GetModelRequest),
+    "/assay.v1.Models/ListModels": _of_pool(models_pb2.ListModelsRequest, page_size=3),
+    "/assay.v1.Models/DeleteModel": _model(models_pb2.DeleteModelRequest),
+    "/assay.v1.Models/ActivateModel": _model(models_pb2.ActivateModelRequest),
+    "/assay.v1.Models/RollbackModel": _of_pool(models_pb2.RollbackModelRequest, kind=models_pb2.MODEL_KIND_HEAD),
+    "/assay.v1.Models/TrainHead": _train,
+    "/assay.v1.Models/Predict": _predict,
+    "/assay.v1.Mining/ListStrategies": _always(mining_pb2.ListStrategiesRequest, page_size=5),
+    "/assay.v1.Mining/Score": _score,
+    "/assay.v1.Mining/Mine": _mine,
+    "/assay.v1.Labeling/NextBatch": _next,
+    "/assay.v1.Labeling/GetLease": lambda rng, world: [labeling_pb2.GetLeaseRequest(name=world.lease(rng).name)],
+    "/assay.v1.Labeling/ListLeases": _of_pool(labeling_pb2.ListLeasesRequest, page_size=5),
+    "/assay.v1.Labeling/RenewLease": _lease_verb(labeling_pb2.RenewLeaseRequest, ttl=duration_pb2.Duration(seconds=2)),
+    "/assay.v1.Labeling/ReleaseLease": _lease_verb(labeling_pb2.ReleaseLeaseRequest, reason="unclear"),
+    "/assay.v1.Labeling/SubmitLabels": _submit,
+    "/assay.v1.Labeling/ListLabels": _of_pool(labeling_pb2.ListLabelsRequest, page_size=5),
+    "/assay.v1.Labeling/ExportLabels": _of_pool(labeling_pb2.ExportLabelsRequest),
+    "/google.longrunning.Operations/GetOperation": _operation(operations_pb2.GetOperationRequest),
+    "/google.longrunning.Operations/ListOperations": _always(operations_pb2.ListOperationsRequest, page_size=5),
+    "/google.longrunning.Operations/CancelOperation": _operation(operations_pb2.CancelOperationRequest),
+    "/google.longrunning.Operations/DeleteOperation": _operation(operations_pb2.DeleteOperationRequest),
+    "/google.longrunning.Operations/WaitOperation": _operation(
+        operations_pb2.WaitOperationRequest, timeout=duration_pb2.Duration(seconds=1)
+    ),
+    "/grpc.health.v1.Health/Check": _always(health_pb2.HealthCheckRequest),
+    "/grpc.health.v1.Health/List": _always(health_pb2.HealthListRequest),
+    "/grpc.health.v1.Health/Watch": _always(health_pb2.HealthCheckRequest),
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _always(
+        reflection_pb2.ServerReflectionRequest, file_containing_symbol="assay.v1.Pools"
+    ),
+}
