@@ -6,7 +6,7 @@ STAMP := $(VENV)/.complete
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types contracts proto proto-check bench bench-strategies bench-learning strategy-pages serve crash fuzz clean
+.PHONY: help setup demo test test-slow lint types contracts proto proto-check bench overload bench-strategies bench-learning strategy-pages serve crash fuzz clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
@@ -47,6 +47,9 @@ proto-check: setup  ## Check that the generated code is up to date
 
 bench: setup  ## Run the benchmarks (minutes)
 	$(BIN)/python benchmarks/run.py
+
+overload: setup  ## Let three hundred heavy callers at a server, and measure what others feel (minutes)
+	$(BIN)/python benchmarks/overload.py
 
 bench-learning: setup  ## Simulate labeling with every strategy on real data (half an hour)
 	$(BIN)/python -m benchmarks.learning

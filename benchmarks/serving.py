@@ -1,6 +1,7 @@
 """The real server as a process of its own, and how much memory it takes."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -57,6 +58,16 @@ class ServerProcess:
         if self._sampler is not None:
             self._sampler.join()
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def private_bytes(self) -> int:
+        """Its private pages now."""
+        return _status(self.pid)["RssAnon"]
+
     def memory(self) -> dict[str, int]:
         """Bytes: the peak of all resident pages (mapped files included), and the peak of the private ones."""
         assert self._process is not None
@@ -70,6 +81,12 @@ class ServerProcess:
         while not self._stop.wait(0.05):
             with contextlib.suppress(OSError, KeyError):
                 self.peak_private_bytes = max(self.peak_private_bytes, _status(self._process.pid)["RssAnon"])
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used so far, over all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _status(pid: int) -> dict[str, int]:
