@@ -239,7 +239,7 @@ def plugin(value: str) -> EntryPoint:
 
 
 def test_a_missing_extra_says_how_to_install_it() -> None:
-    with pytest.raises(Missing, match=r"pip install 'assay\[server\]'"):
+    with pytest.raises(Missing, match=r"pip install '\.\[server\]'"):
         load(plugin("no_such_package_anywhere:command"))
 
 

@@ -12,7 +12,7 @@ import typer
 from assay.client.cli.failures import Missing
 
 GROUP = "assay.commands"
-_HELP = {"serve": "Start a server (needs the extra: pip install 'assay\\[server]')."}
+_HELP = {"serve": "Start a server (needs the extra; in the clone of assay: pip install '.\\[server]')."}
 
 
 def add_plugins(app: typer.Typer) -> None:
@@ -49,7 +49,7 @@ def load(entry: EntryPoint) -> Any:
         return entry.load()
     except ImportError as error:
         raise Missing(
-            f"`assay {entry.name}` is not installed here ({error}); install it with: pip install 'assay[server]'"
+            f"`assay {entry.name}` is not installed here ({error}); install it in the clone of assay with: pip install '.[server]'"
         ) from error
 
 

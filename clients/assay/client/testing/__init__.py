@@ -1,4 +1,4 @@
-"""Real servers for the tests of programs that use assay; needs `pip install 'assay[server]'`.
+"""Real servers for the tests of programs that use assay; needs the extra, `pip install '.[server]'` in the clone.
 
 >>> def test_mining(tmp_path):
 ...     with start_server(tmp_path) as server, server.client() as client:

@@ -64,7 +64,9 @@ def _serve(flags: dict[str, Any], file: Path | None, port_file: Path | None) -> 
     except AssayError as error:
         return _failed(error.message, EXIT_LOCKED if error.reason is Reason.DATA_DIRECTORY_LOCKED else EXIT_FAILED)
     except ImportError as error:
-        return _failed(f"{error}. The server needs its extra: pip install 'assay[server]'", EXIT_FAILED)
+        return _failed(
+            f"{error}. The server needs its extra; in the clone of assay: pip install '.[server]'", EXIT_FAILED
+        )
     return 0
 
 

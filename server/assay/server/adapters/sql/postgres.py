@@ -22,7 +22,7 @@ def open_postgres(url: URL) -> tuple[Engine, Engine]:
         writer = _engine(url, pool_size=1, max_overflow=0)
         reader = _engine(url, pool_size=READERS, max_overflow=MORE_READERS)
     except ModuleNotFoundError as error:
-        message = "PostgreSQL needs the driver psycopg. Install it: pip install 'assay[postgres]'."
+        message = "PostgreSQL needs the driver psycopg. Install it; in the clone of assay: pip install '.[postgres]'."
         raise AssayError(Reason.INVALID_ARGUMENT, message) from error
     event.listen(writer, "connect", _own)
     event.listen(reader, "connect", _read_snapshots)
