@@ -49,7 +49,8 @@ def load(entry: EntryPoint) -> Any:
         return entry.load()
     except ImportError as error:
         raise Missing(
-            f"`assay {entry.name}` is not installed here ({error}); install it in the clone of assay with: pip install '.[server]'"
+            f"`assay {entry.name}` is not installed here ({error}); "
+            "install it in the clone of assay with: pip install '.[server]'"
         ) from error
 
 
