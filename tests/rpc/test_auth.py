@@ -1,15 +1,17 @@
 """The policy table covers what the server offers, and nothing else passes."""
 
 import hashlib
+import re
 
 import pytest
 
 from assay.server.adapters.label_export import parquet_chunks
-from assay.server.rpc.auth import POLICY, Access, ApiKeys, authorize
+from assay.server.rpc.auth import ANONYMOUS, LOCAL, POLICY, ApiKeys, Caller, Reach, Role, authorize, identify
 from assay.server.rpc.errors import EdgeError, EdgeReason
 from assay.server.rpc.execution import open_lanes
 from assay.server.rpc.gate import Gate
-from assay.server.rpc.server import register
+from assay.server.rpc.health import HealthServicer
+from assay.server.rpc.server import SERVICES, register
 
 KEY = "k" * 32
 
@@ -30,13 +32,12 @@ class _Recorder:
 
 def _registered():
     import grpc.aio
-    from grpc_health.v1 import health
 
     class Server(_Recorder, grpc.aio.Server):
         add_insecure_port = add_secure_port = start = stop = wait_for_termination = None
 
     server = Server()
-    register(server, Gate(), open_lanes(), parquet_chunks, health.aio.HealthServicer())
+    register(server, Gate(), open_lanes(), parquet_chunks, HealthServicer(SERVICES))
     return server.methods
 
 
@@ -47,14 +48,34 @@ def test_the_table_lists_exactly_the_registered_rpcs():
 
 
 def test_only_health_is_open():
-    opened = {method.split("/")[1] for method, access in POLICY.items() if access is Access.OPEN}
+    opened = {method.split("/")[1] for method, rule in POLICY.items() if rule.role is None}
     assert opened == {"grpc.health.v1.Health"}
 
 
-@pytest.mark.parametrize("keys", [ApiKeys(), ApiKeys([KEY])])
-def test_an_unlisted_rpc_is_denied(keys):
+def test_what_changes_is_for_more_than_readers():
+    """By the names of the RPCs: who adds one that changes something cannot leave it to readers unseen."""
+    reads = re.compile(r"(Get|List|Search|Predict|Wait|Export|ServerReflection)")
+    for method, rule in POLICY.items():
+        name = method.rpartition("/")[2]
+        if rule.role is not None:
+            assert (rule.role is Role.READ) == bool(reads.match(name)), method
+
+
+def test_what_destroys_is_for_administrators():
+    for name in ("DeletePool", "DeleteSamples", "DeleteModel"):
+        assert {rule.role for method, rule in POLICY.items() if method.endswith(f"/{name}")} == {Role.ADMIN}
+
+
+def test_what_tells_nothing_of_pools_is_known():
+    """Any other RPC must say how it keeps a bound key to its pools."""
+    silent = {method.rpartition("/")[2] for method, rule in POLICY.items() if rule.reach is Reach.NOTHING}
+    assert silent == {"ListStrategies", "ServerReflectionInfo", "Check", "List", "Watch"}
+
+
+@pytest.mark.parametrize("caller", [ANONYMOUS, LOCAL, Caller("x", role=Role.ADMIN)])
+def test_an_unlisted_rpc_is_denied(caller):
     with pytest.raises(EdgeError) as caught:
-        authorize("/assay.v1.Pools/DropEverything", {"x-api-key": KEY}, keys)
+        authorize("/assay.v1.Pools/DropEverything", caller, {})
     assert caught.value.reason is EdgeReason.RPC_DENIED
 
 
@@ -63,7 +84,9 @@ def test_an_unlisted_rpc_is_denied(keys):
 )
 @pytest.mark.parametrize("line", [KEY, "sha256:" + hashlib.sha256(KEY.encode()).hexdigest()])
 def test_a_key_opens(metadata, line):
-    authorize("/assay.v1.Pools/GetPool", metadata, ApiKeys(["# ours", "", line, "o" * 20]))
+    caller = identify(metadata, ApiKeys(["# ours", "", f"{line} name=ann role=read", "o" * 20]))
+    assert (caller.name, caller.role, caller.pools) == ("ann", Role.READ, None)
+    authorize("/assay.v1.Pools/GetPool", caller, metadata)
 
 
 @pytest.mark.parametrize(
@@ -74,23 +97,71 @@ def test_a_key_opens(metadata, line):
         {"authorization": "Bearer "},
         {"x-api-key": KEY[:-1]},
         {"authorization": "Basic " + KEY},
+        {"x-api-key": "sha256:" + hashlib.sha256(KEY.encode()).hexdigest()},
     ],
 )
 def test_anything_else_does_not(metadata):
+    caller = identify(metadata, ApiKeys([KEY]))
+    assert caller is ANONYMOUS
     with pytest.raises(EdgeError) as caught:
-        authorize("/assay.v1.Pools/GetPool", metadata, ApiKeys([KEY]))
+        authorize("/assay.v1.Pools/GetPool", caller, metadata)
     assert caught.value.reason is EdgeReason.UNAUTHENTICATED
 
 
 def test_health_needs_no_key():
-    authorize("/grpc.health.v1.Health/Check", {}, ApiKeys([KEY]))
+    authorize("/grpc.health.v1.Health/Check", identify({}, ApiKeys([KEY])), {})
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_role_may_what_it_and_those_below_may(role):
+    caller = identify({"x-api-key": KEY}, ApiKeys([f"{KEY} role={role.word}"]))
+    for method, rule in POLICY.items():
+        if rule.role is not None and rule.role > role:
+            with pytest.raises(EdgeError) as caught:
+                authorize(method, caller, {"x-api-key": KEY})
+            assert caught.value.reason is EdgeReason.ROLE_NEEDED
+            assert caught.value.metadata == {"needed": rule.role.word, "role": role.word}
+            assert f"needs the role {rule.role.word}" in caught.value.message
+        else:
+            authorize(method, caller, {"x-api-key": KEY})
+
+
+def test_a_bare_key_may_everything_and_is_told_of():
+    keys = ApiKeys([KEY, f"{KEY}2 role=admin pools=a", f"{KEY}3 role=mine"])
+    assert identify({"x-api-key": KEY}, keys).role is Role.ADMIN
+    assert keys.unrestricted() == [identify({"x-api-key": KEY}, keys).fingerprint]
+
+
+def test_a_bound_key_sees_its_pools_only():
+    caller = identify({"x-api-key": KEY}, ApiKeys([f"{KEY} role=label pools=news,ads"]))
+    assert [pool for pool in ("news", "ads", "secret", "") if caller.sees(pool)] == ["news", "ads"]
+    with pytest.raises(EdgeError) as caught:
+        caller.require("secret")
+    assert caught.value.reason is EdgeReason.POOL_DENIED
 
 
 def test_keys_are_not_kept_as_they_are():
-    keys = ApiKeys([KEY])
+    keys = ApiKeys([f"{KEY} name=ann"])
     assert KEY not in repr(vars(keys))
 
 
-def test_short_keys_are_refused():
-    with pytest.raises(ValueError, match="fewer than 16"):
-        ApiKeys(["secret"])
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("secret", "fewer than 16"),
+        ("sha256:abcdefabcdef", "64 hexadecimal"),
+        (f"{KEY} role=root", "role is one of"),
+        (f"{KEY} role=", "role=, pools= and name="),
+        (f"{KEY} admin", "role=, pools= and name="),
+        (f"{KEY} role=read role=admin", "at most once"),
+        (f"{KEY} pools=news,,ads", "pool ids"),
+        (f"{KEY} pools=*", "pool ids"),
+        (f"{KEY} name=\x1b[31m", "a name is"),
+        ("x" * 20, "in the list already"),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_named_by_its_number_and_never_shown(line, problem):
+    with pytest.raises(ValueError, match="line 3") as caught:
+        ApiKeys(["x" * 20 + " role=read", "", line])
+    assert problem in str(caught.value)
+    assert line.split()[0] not in str(caught.value)

@@ -60,7 +60,7 @@ def test_a_server_serves_keeps_others_out_and_drains(launch, tmp_path):
 
     first.send_signal(signal.SIGTERM)
     names = [event["event"] for event in _events_until(first, "stopped")]
-    assert names == ["rpc", "draining", "stopped"]
+    assert names == ["rpc", "audit", "draining", "stopped"]
     assert first.wait(timeout=60) == 0
     assert not port_file.exists()
 

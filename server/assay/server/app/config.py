@@ -34,12 +34,21 @@ class Config:
         listen: HOST:PORT of gRPC; port 0 takes a free one.
         tls_cert, tls_key: PEM files of the certificate chain and its key.
         tls_client_ca: PEM file; with it, callers need a certificate of this CA.
-        api_key_file: file of accepted API keys, one a line, plain or as "sha256:<digest>".
+        api_key_file: file of accepted API keys with their roles, one a line; read again when it changes, as are the
+            TLS files.
         metrics_listen: HOST:PORT of Prometheus metrics over HTTP, loopback only; empty means off.
         log_level: "debug", "info", "warning" or "error".
         log_format: "json" or "console".
         max_message_bytes: bytes of one gRPC message.
-        max_concurrent_rpcs: calls at once.
+        max_concurrent_rpcs: calls at once; health checks are not counted.
+        max_rpcs_per_peer: calls at once from one address, and over one connection.
+        max_health_watches: streams of health watchers at once; an address has at most an eighth of them.
+        max_connections: connections at once; 0 means half of the file descriptors that the process may have, and at
+            most 4096.
+        handshake_seconds: time in which a new connection must have spoken TLS and HTTP/2.
+        connection_idle_seconds: time after which a connection without calls is closed.
+        receive_seconds: time in which a request must have arrived whole.
+        stream_idle_seconds: time that may pass between two messages of a stream of requests.
         compute_threads: threads that score and select; 0 means one per core, and at least 2.
         compute_queue: calls that may wait for those threads.
         inference_threads: threads of ONNX Runtime; 0 means one per core.
@@ -67,6 +76,13 @@ class Config:
     log_format: str = "console"
     max_message_bytes: int = 64 * MIB
     max_concurrent_rpcs: int = 1024
+    max_rpcs_per_peer: int = 512
+    max_health_watches: int = 256
+    max_connections: int = 0
+    handshake_seconds: float = 10.0
+    connection_idle_seconds: float = 120.0
+    receive_seconds: float = 60.0
+    stream_idle_seconds: float = 600.0
     compute_threads: int = 0
     compute_queue: int = 64
     inference_threads: int = 0
@@ -244,6 +260,13 @@ def _is_address(address: str) -> bool:
 _RANGES: Mapping[str, tuple[float, float]] = {
     "max_message_bytes": (MIB, 2048 * MIB - 1),
     "max_concurrent_rpcs": (1, 1_000_000),
+    "max_rpcs_per_peer": (1, 1_000_000),
+    "max_health_watches": (1, 1_000_000),
+    "max_connections": (0, 1_000_000),
+    "handshake_seconds": (0.1, 3600),
+    "connection_idle_seconds": (1, 86_400),
+    "receive_seconds": (0.1, 86_400),
+    "stream_idle_seconds": (0.1, 86_400),
     "compute_threads": (0, 1024),
     "compute_queue": (0, 1_000_000),
     "inference_threads": (0, 1024),

@@ -14,15 +14,18 @@ from prometheus_client import start_http_server
 
 from assay.server.adapters.arrow import DirectoryLock
 from assay.server.adapters.label_export import parquet_chunks
-from assay.server.app.config import KEYS_VARIABLE, Config, ConfigError, split_address
+from assay.server.app import descriptors, logs
+from assay.server.app.config import Config, ConfigError, split_address
+from assay.server.app.secrets import Reloader, read_keys, read_tls
 from assay.server.app.wiring import open_core
 from assay.server.core.assay import Assay
-from assay.server.rpc.auth import ApiKeys
 from assay.server.rpc.execution import Lanes, open_lanes
+from assay.server.rpc.intake import Bounds
 from assay.server.rpc.metrics import Metrics
-from assay.server.rpc.server import EdgeSettings, RpcServer, Tls
+from assay.server.rpc.server import EdgeSettings, RpcServer
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+MAX_CONNECTIONS = 4096
 log = structlog.get_logger("assay.server")
 
 
@@ -39,38 +42,20 @@ def edge_settings(config: Config, environment: Mapping[str, str] = os.environ) -
     """Settings of the gRPC edge, with its keys and certificates read. Raises ConfigError."""
     return EdgeSettings(
         listen=config.listen,
-        tls=_tls(config),
-        keys=_keys(config, environment),
+        tls=read_tls(config),
+        keys=read_keys(config, environment),
         max_message_bytes=config.max_message_bytes,
-        max_concurrent_rpcs=config.max_concurrent_rpcs,
+        max_connections=config.max_connections or min(descriptors.limit() // 2, MAX_CONNECTIONS),
+        handshake_s=config.handshake_seconds,
+        connection_idle_s=config.connection_idle_seconds,
+        bounds=Bounds(
+            calls=config.max_concurrent_rpcs,
+            calls_per_peer=config.max_rpcs_per_peer,
+            watches=config.max_health_watches,
+            receive_s=config.receive_seconds,
+            idle_s=config.stream_idle_seconds,
+        ),
     )
-
-
-def _tls(config: Config) -> Tls | None:
-    if not config.tls_cert:
-        return None
-    client_ca = _read(config.tls_client_ca, "tls_client_ca") if config.tls_client_ca else None
-    return Tls(_read(config.tls_cert, "tls_cert"), _read(config.tls_key, "tls_key"), client_ca)
-
-
-def _keys(config: Config, environment: Mapping[str, str]) -> ApiKeys:
-    lines = environment.get(KEYS_VARIABLE, "").split()
-    if config.api_key_file:
-        lines += _read(config.api_key_file, "api_key_file").decode("utf-8", "replace").splitlines()
-    try:
-        keys = ApiKeys(lines)
-    except ValueError as error:
-        raise ConfigError(f"{error} (api_key_file or variable {KEYS_VARIABLE})") from None
-    if config.api_key_file and not keys:
-        raise ConfigError(f"api_key_file {config.api_key_file!r} holds no key")
-    return keys
-
-
-def _read(path: str, name: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {name} {path!r}: {error.strerror}") from None
 
 
 def run(config: Config, port_file: Path | None = None) -> None:
@@ -80,6 +65,7 @@ def run(config: Config, port_file: Path | None = None) -> None:
         ConfigError: for keys, certificates or an address that cannot be used.
         AssayError: DATA_DIRECTORY_LOCKED if another server uses the data; others where the data cannot be opened.
     """
+    descriptors.raise_limit()
     settings = edge_settings(config)
     os.umask(0o077)  # whatever this process writes, libraries' files too, is its owner's alone
     with DirectoryLock(config.data_dir):
@@ -108,7 +94,7 @@ async def serving(config: Config, settings: EdgeSettings) -> AsyncIterator[Servi
         await asyncio.to_thread(lanes.close)
         raise
     try:
-        with _metrics_endpoint(config.metrics_listen, rpc.metrics):
+        with _metrics_endpoint(config.metrics_listen, rpc.metrics), Reloader(config, rpc).watching():
             await rpc.serve(core)
             await _announce(config, address, core)
             yield Serving(address, core, rpc)
@@ -166,6 +152,7 @@ def _metrics_endpoint(listen: str, metrics: Metrics) -> Iterator[None]:
         yield
         return
     host, port = split_address(listen)
+    metrics.count_dropped_logs(logs.dropped)
     try:
         endpoint, thread = start_http_server(port, host, metrics.registry)
     except OSError as error:

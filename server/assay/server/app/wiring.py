@@ -16,6 +16,7 @@ def limits(config: Config) -> Limits:
     return Limits(
         max_batch_rows=config.max_batch_rows,
         max_model_bytes=config.max_model_bytes,
+        max_reply_bytes=config.max_message_bytes,
         verify_bytes=config.verify_bytes,
         quiet_seconds=config.quiet_seconds,
     )

@@ -32,6 +32,7 @@ class Assay:
     Attributes:
         pools, samples, models, mining, labeling, operations: the services. Their methods block and compute: call them
             from worker threads.
+        limits: bounds on what callers may ask.
     """
 
     def __init__(self, ports: Ports, limits: Limits, registry: Registry) -> None:
@@ -49,7 +50,7 @@ class Assay:
             limits.verify_bytes,
         )
         self._ports = ports
-        self._limits = limits
+        self.limits = limits
         self._directory = directory
         self._opener = opener
         self.operations = OperationService(ports.catalog, ports.clock)

@@ -19,6 +19,7 @@ class Limits:
         max_picks: picks of one Mine.
         max_batch_picks: picks of one NextBatch.
         max_selector_bytes: embeddings that a selector may hold at once; a plan beyond it needs a shortlist.
+        max_reply_bytes: bytes of one reply.
         verify_bytes: files up to this total are read against their checksums before the pool serves; those beyond it
             are read in the background afterwards.
         segment_bytes: size up to which small files are merged.
@@ -35,6 +36,7 @@ class Limits:
     max_picks: int = 100_000
     max_batch_picks: int = 10_000
     max_selector_bytes: int = 4096 * MIB
+    max_reply_bytes: int = 64 * MIB
     verify_bytes: int = 8192 * MIB
     segment_bytes: int = 256 * MIB
     quiet_seconds: float = 1.0

@@ -1,10 +1,11 @@
-"""Who may call what: one table over every RPC, and API keys."""
+"""Who may call what: one table over every RPC, API keys with roles, and who calls."""
 
 import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping
-from enum import Enum
+from dataclasses import dataclass
+from enum import Enum, IntEnum
 
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
@@ -13,125 +14,256 @@ from assay.server.rpc.errors import EdgeError, EdgeReason
 
 BEARER = "bearer "
 MIN_KEY_LENGTH = 16
+MAX_NAME_LENGTH = 64
+FINGERPRINT_DIGITS = 12
 _HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})")
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._@-]{{0,{MAX_NAME_LENGTH - 1}}}")
+_POOL = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
-class Access(Enum):
-    """What an RPC asks of its caller."""
+class Role(IntEnum):
+    """What a key may do; each role may do all that those before it may."""
 
-    OPEN = "open"
-    KEY = "key"
+    READ = 1
+    LABEL = 2
+    MINE = 3
+    ADMIN = 4
+
+    @property
+    def word(self) -> str:
+        """As it is written in files and messages."""
+        return self.name.lower()
 
 
-def _rows(service: str, access: Access, *methods: str) -> dict[str, Access]:
-    return {f"/{service}/{method}": access for method in methods}
+class Reach(Enum):
+    """How an RPC keeps to the pools of a key that is bound to some."""
 
+    REQUEST = "request"  # its request names one pool, and reaches nothing of others
+    HANDLER = "handler"  # the handler shows and touches only what the caller may see
+    NOTHING = "nothing"  # it tells nothing of any pool
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an RPC asks of its caller. role None: nothing, anybody may call it."""
+
+    role: Role | None
+    reach: Reach
+
+
+def _rows(service: str, role: Role | None, reach: Reach, *methods: str) -> dict[str, Rule]:
+    return {f"/{service}/{method}": Rule(role, reach) for method in methods}
+
+
+_POOLS, _MODELS = "assay.v1.Pools", "assay.v1.Models"
+_MINING, _LABELING = "assay.v1.Mining", "assay.v1.Labeling"
+_OPERATIONS = "google.longrunning.Operations"
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 # An RPC that is not listed is denied.
-POLICY: Mapping[str, Access] = {
-    **_rows(
-        "assay.v1.Pools",
-        Access.KEY,
-        "CreatePool",
-        "GetPool",
-        "ListPools",
-        "DeletePool",
-        "AddSamples",
-        "GetSample",
-        "ListSamples",
-        "DeleteSamples",
-        "SearchSamples",
-    ),
-    **_rows(
-        "assay.v1.Models",
-        Access.KEY,
-        "UploadBackbone",
-        "GetModel",
-        "ListModels",
-        "DeleteModel",
-        "ActivateModel",
-        "RollbackModel",
-        "TrainHead",
-        "Predict",
-    ),
-    **_rows("assay.v1.Mining", Access.KEY, "ListStrategies", "Score", "Mine"),
-    **_rows(
-        "assay.v1.Labeling",
-        Access.KEY,
-        "NextBatch",
-        "GetLease",
-        "ListLeases",
-        "RenewLease",
-        "ReleaseLease",
-        "SubmitLabels",
-        "ListLabels",
-        "ExportLabels",
-    ),
-    **_rows(
-        "google.longrunning.Operations",
-        Access.KEY,
-        "GetOperation",
-        "ListOperations",
-        "CancelOperation",
-        "DeleteOperation",
-        "WaitOperation",
-    ),
-    **_rows(reflection.SERVICE_NAME, Access.KEY, "ServerReflectionInfo"),
-    **_rows(health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, Access.OPEN, "Check", "Watch", "List"),
+POLICY: Mapping[str, Rule] = {
+    **_rows(_POOLS, Role.READ, Reach.REQUEST, "GetPool", "GetSample", "ListSamples", "SearchSamples"),
+    **_rows(_POOLS, Role.READ, Reach.HANDLER, "ListPools"),
+    **_rows(_POOLS, Role.MINE, Reach.REQUEST, "AddSamples"),
+    **_rows(_POOLS, Role.ADMIN, Reach.REQUEST, "CreatePool", "DeletePool", "DeleteSamples"),
+    **_rows(_MODELS, Role.READ, Reach.REQUEST, "GetModel", "ListModels", "Predict"),
+    **_rows(_MODELS, Role.MINE, Reach.REQUEST, "ActivateModel", "RollbackModel", "TrainHead"),
+    **_rows(_MODELS, Role.ADMIN, Reach.REQUEST, "UploadBackbone", "DeleteModel"),
+    **_rows(_MINING, Role.READ, Reach.NOTHING, "ListStrategies"),
+    **_rows(_MINING, Role.MINE, Reach.REQUEST, "Score", "Mine"),
+    **_rows(_LABELING, Role.READ, Reach.REQUEST, "GetLease", "ListLeases", "ListLabels", "ExportLabels"),
+    **_rows(_LABELING, Role.LABEL, Reach.REQUEST, "NextBatch", "RenewLease", "ReleaseLease", "SubmitLabels"),
+    **_rows(_OPERATIONS, Role.READ, Reach.HANDLER, "GetOperation", "ListOperations", "WaitOperation"),
+    **_rows(_OPERATIONS, Role.MINE, Reach.HANDLER, "CancelOperation", "DeleteOperation"),
+    **_rows(reflection.SERVICE_NAME, Role.READ, Reach.NOTHING, "ServerReflectionInfo"),
+    **_rows(_HEALTH, None, Reach.NOTHING, "Check", "List", "Watch"),
 }
+# Takes no place among the calls: these streams last until their callers leave.
+WATCH = f"/{_HEALTH}/Watch"
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls.
+
+    Attributes:
+        name: the key's name in the file; "local" where no keys are configured, "" without a key.
+        fingerprint: first digits of the key's SHA-256, for logs; "" without a key.
+        role: what it may do; None: nothing but what is open to anybody.
+        pools: ids of the pools that it is bound to; None: all.
+    """
+
+    name: str = ""
+    fingerprint: str = ""
+    role: Role | None = None
+    pools: frozenset[str] | None = None
+
+    def sees(self, pool_id: str) -> bool:
+        """Whether a pool is one of the caller's."""
+        return self.pools is None or pool_id in self.pools
+
+    def require(self, pool_id: str) -> None:
+        """Raises EdgeError(POOL_DENIED) for a pool that is not the caller's, whether it exists or not."""
+        if not self.sees(pool_id):
+            raise EdgeError(
+                EdgeReason.POOL_DENIED,
+                f"Pool {pool_id!r} is none of those that {self.described()} is bound to. Use a key of that pool.",
+                pool=pool_id,
+            )
+
+    def may(self, role: Role) -> bool:
+        """Whether the caller has a role, or more."""
+        return self.role is not None and self.role >= role
+
+    def described(self) -> str:
+        """The caller's key, for people."""
+        return f"the key {self.name or 'sha256:' + self.fingerprint}"
+
+
+ANONYMOUS = Caller()
+# Where no keys are configured, and the server listens on loopback only.
+LOCAL = Caller("local", role=Role.ADMIN)
 
 
 class ApiKeys:
     """Accepted API keys, kept as SHA-256 digests. Without any, a key is not asked for."""
 
     def __init__(self, lines: Iterable[str] = ()) -> None:
-        """Reads keys, one a line, as they are or as "sha256:<hexadecimal digest>"; empty lines and # comments are left
-        out. Raises ValueError for a key that is too short to be safe."""
-        stripped = (line.strip() for line in lines)
-        self._digests = tuple(_line_digest(line) for line in stripped if line and not line.startswith("#"))
+        """Reads keys, one a line; empty lines and # comments are left out.
+
+        A line is the key, as it is or as "sha256:<hexadecimal digest>", then what it may do: `role=read`, `label`,
+        `mine` or `admin` (without it: admin); `pools=a,b` (without it: all); `name=ann`, for logs.
+
+        Raises:
+            ValueError: for a line that cannot be used. The message has its number and never the key.
+        """
+        found: dict[bytes, Caller] = {}
+        for number, line in enumerate(lines, 1):
+            words = line.split()
+            if not words or words[0].startswith("#"):
+                continue
+            digest = _digest_of(words[0], number)
+            if digest in found:
+                raise ValueError(f"line {number}: this key is in the list already")
+            found[digest] = _caller_of(words[1:], digest, number)
+        self._callers = found
 
     def __len__(self) -> int:
-        return len(self._digests)
+        return len(self._callers)
 
-    def accepts(self, key: str) -> bool:
-        """Whether a key is one of these; takes as long for a wrong key as for a right one."""
+    def find(self, key: str) -> Caller | None:
+        """Whose key it is, None for a wrong one; takes as long for a wrong key as for a right one."""
         digest = _digest(key)
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return any(matches)
+        # All are compared, each in constant time: how long it takes tells nothing of how close a guess was.
+        matches = [caller for known, caller in self._callers.items() if hmac.compare_digest(digest, known)]
+        return matches[0] if matches else None
+
+    def unrestricted(self) -> list[str]:
+        """Fingerprints of the keys that may do everything everywhere."""
+        return [each.fingerprint for each in self._callers.values() if each.role is Role.ADMIN and each.pools is None]
 
 
-def _line_digest(line: str) -> bytes:
-    hashed = _HASHED.fullmatch(line)
+class KeyRing:
+    """The keys that are accepted now.
+
+    Attributes:
+        keys: replaced as a whole when the file of keys changes. A call that runs goes on under the key it came with.
+    """
+
+    def __init__(self, keys: ApiKeys) -> None:
+        self.keys = keys
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def fingerprint(digest: bytes) -> str:
+    """What logs call a key: the first digits of its digest. They do not give the key away."""
+    return digest.hex()[:FINGERPRINT_DIGITS]
+
+
+def _digest_of(word: str, number: int) -> bytes:
+    hashed = _HASHED.fullmatch(word)
     if hashed:
         return bytes.fromhex(hashed[1])
-    if len(line) < MIN_KEY_LENGTH:
-        raise ValueError(f"an API key has fewer than {MIN_KEY_LENGTH} characters")
-    return _digest(line)
+    if len(word) < MIN_KEY_LENGTH:
+        raise ValueError(f"line {number}: an API key has fewer than {MIN_KEY_LENGTH} characters")
+    if word.startswith("sha256:"):
+        raise ValueError(f"line {number}: sha256: is followed by 64 hexadecimal digits")
+    return _digest(word)
 
 
-def authorize(method: str, metadata: Mapping[str, str], keys: ApiKeys) -> None:
-    """Lets a call pass or raises.
+def _caller_of(words: Iterable[str], digest: bytes, number: int) -> Caller:
+    given: dict[str, str] = {}
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option not in ("role", "pools", "name") or not equals or not value or option in given:
+            raise ValueError(f"line {number}: after the key come role=, pools= and name=, each at most once")
+        given[option] = value
+    return Caller(
+        name=_name(given.get("name", ""), number),
+        fingerprint=fingerprint(digest),
+        role=_role(given.get("role", Role.ADMIN.word), number),
+        pools=_pools(given["pools"], number) if "pools" in given else None,
+    )
+
+
+def _name(value: str, number: int) -> str:
+    if value and not _NAME.fullmatch(value):
+        raise ValueError(f"line {number}: a name is letters, digits and . _ @ -, at most {MAX_NAME_LENGTH}")
+    return value
+
+
+def _role(value: str, number: int) -> Role:
+    for role in Role:
+        if value == role.word:
+            return role
+    raise ValueError(f"line {number}: role is one of {', '.join(role.word for role in Role)}")
+
+
+def _pools(value: str, number: int) -> frozenset[str]:
+    pools = value.split(",")
+    if not all(map(_POOL.fullmatch, pools)):
+        raise ValueError(f"line {number}: pools= takes pool ids, separated by commas")
+    return frozenset(pools)
+
+
+def identify(metadata: Mapping[str, str], keys: ApiKeys) -> Caller:
+    """Who calls: LOCAL where no keys are configured, ANONYMOUS without a key or with a wrong one."""
+    if not keys:
+        return LOCAL
+    key = _key_of(metadata)
+    return (keys.find(key) if key else None) or ANONYMOUS
+
+
+def authorize(method: str, caller: Caller, metadata: Mapping[str, str]) -> None:
+    """Lets a call pass by the table, or raises; nothing of its request is needed for that.
 
     Raises:
-        EdgeError: RPC_DENIED for a method that the table lacks, UNAUTHENTICATED without an accepted key.
+        EdgeError: RPC_DENIED for a method that the table lacks, UNAUTHENTICATED without an accepted key, ROLE_NEEDED.
     """
-    access = POLICY.get(method)
-    if access is None:
+    rule = POLICY.get(method)
+    if rule is None:
         raise EdgeError(EdgeReason.RPC_DENIED, "This RPC is not open to callers.")
-    if access is Access.OPEN or not keys:
+    if rule.role is None or caller.may(rule.role):
         return
-    key = _key_of(metadata)
-    if not key:
-        message = (
-            'This server asks for an API key. Send it as metadata "authorization: Bearer KEY" or "x-api-key: KEY".'
-        )
-        raise EdgeError(EdgeReason.UNAUTHENTICATED, message)
-    if not keys.accepts(key):
-        raise EdgeError(EdgeReason.UNAUTHENTICATED, "The API key is not one of this server's.")
+    if caller.role is None:
+        raise _unauthenticated(bool(_key_of(metadata)))
+    raise _role_needed(method, caller, caller.role, rule.role)
+
+
+def _unauthenticated(has_key: bool) -> EdgeError:
+    if has_key:
+        return EdgeError(EdgeReason.UNAUTHENTICATED, "The API key is not one of this server's.")
+    message = 'This server asks for an API key. Send it as metadata "authorization: Bearer KEY" or "x-api-key: KEY".'
+    return EdgeError(EdgeReason.UNAUTHENTICATED, message)
+
+
+def _role_needed(method: str, caller: Caller, has: Role, needed: Role) -> EdgeError:
+    name = method.rpartition("/")[2]
+    message = f"{name} needs the role {needed.word}; {caller.described()} has {has.word}. Use a key with that role."
+    return EdgeError(EdgeReason.ROLE_NEEDED, message, needed=needed.word, role=has.word)
 
 
 def _key_of(metadata: Mapping[str, str]) -> str:

@@ -34,6 +34,11 @@ class Edge:
         """The core. Raises EdgeError(STARTING) while it is not open."""
         return self.gate.core
 
+    @property
+    def reply_bytes(self) -> int:
+        """Bytes that a reply may have."""
+        return self.core.limits.max_reply_bytes
+
     def lane(self, name: LaneName) -> Lane:
         """A lane by name."""
         lane: Lane = getattr(self.lanes, name)

@@ -12,11 +12,13 @@ from typing import Any
 
 import grpc.aio
 
+from assay.server.rpc.auth import ANONYMOUS, POLICY, Caller, Rule
+
 Context = grpc.aio.ServicerContext[Any, Any]
 _CURRENT: ContextVar["Call"] = ContextVar("assay_call")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """A call.
 
@@ -25,12 +27,28 @@ class Call:
         peer: address of the client, as gRPC writes it.
         metadata: text that came with it, by lower-case key.
         deadline: moment of the monotonic clock when the client stops waiting; None without a deadline.
+        caller: whose key it came with; ANONYMOUS until that is known.
+        request_id: the caller's own id of it: its idempotency key once that is read, or what came as x-request-id.
+        pool: id of the pool that its request names; "" until that is read, and where there is none.
     """
 
     method: str
     peer: str
     metadata: Mapping[str, str]
     deadline: float | None
+    caller: Caller = ANONYMOUS
+    request_id: str = ""
+    pool: str = ""
+
+    @property
+    def host(self) -> str:
+        """The peer without its port."""
+        return self.peer.rpartition(":")[0] or self.peer
+
+    @property
+    def rule(self) -> Rule:
+        """What the policy table asks of its caller. Raises KeyError for a method that is not listed."""
+        return POLICY[self.method]
 
     @property
     def ran_out(self) -> bool:
@@ -42,11 +60,13 @@ def read_call(method: str, context: Context) -> Call:
     """Reads all that is needed of a call; only while it certainly lives: before its handler first waits."""
     remaining: float | None = context.time_remaining()
     pairs = context.invocation_metadata() or ()
+    metadata = {key: value for key, value in pairs if isinstance(value, str)}
     return Call(
         method=method,
         peer=context.peer(),
-        metadata={key: value for key, value in pairs if isinstance(value, str)},
+        metadata=metadata,
         deadline=None if remaining is None else time.monotonic() + remaining,
+        request_id=metadata.get("x-request-id", ""),
     )
 
 
@@ -58,3 +78,9 @@ def enter(call: Call) -> None:
 def current_call() -> Call:
     """The call that the running task answers. Raises LookupError outside of one."""
     return _CURRENT.get()
+
+
+def current_caller() -> Caller:
+    """Who makes the call that this runs for, also in the thread that a lane runs it in; ANONYMOUS outside of calls."""
+    call = _CURRENT.get(None)
+    return call.caller if call else ANONYMOUS

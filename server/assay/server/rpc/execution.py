@@ -8,7 +8,9 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from assay.server.core.errors import AssayError, Reason
@@ -37,7 +39,8 @@ class Lane:
         """Runs work in a thread. Raises AssayError(BUSY) if the queue is full, SHUTTING_DOWN after close."""
         self._admit()
         try:
-            job = self._executor.submit(work, *args, **kwargs)
+            # Who calls, and all else that is known of the call, is known in the thread too.
+            job = self._executor.submit(partial(copy_context().run, work, *args, **kwargs))
         except RuntimeError:
             self._release(None)
             raise AssayError(Reason.SHUTTING_DOWN, "The server is shutting down. Try again in a moment.") from None

@@ -1,25 +1,24 @@
 """What surrounds every RPC: what is known of the call outermost, then errors, the access log and metrics,
-authorization, and decoding."""
+and authorization. What is innermost is in `wire`."""
 
 import asyncio
-import inspect
 import time
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
 import structlog
-from google.protobuf.message import DecodeError
 
-from assay.server.core.errors import AssayError, Reason
-from assay.server.rpc.auth import ApiKeys, authorize
+from assay.server.rpc import audit
+from assay.server.rpc.auth import KeyRing, authorize, identify
 from assay.server.rpc.current import Call, Context, current_call, enter, read_call
 from assay.server.rpc.errors import STATUS_DETAILS_KEY, Failure, describe
 from assay.server.rpc.gate import Gate
 from assay.server.rpc.metrics import Metrics
+from assay.server.rpc.streams import send
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # not generic at run time
 MaybeHandler: TypeAlias = "Handler | None"
@@ -81,23 +80,9 @@ class Around(grpc.aio.ServerInterceptor):
     def _stream(self, method: str, behavior: Behavior) -> Behavior:
         async def stream(request: Any, context: Context) -> None:
             async with self.around(method, request, context):
-                await _send(behavior(request, context), context)
+                await send(behavior(request, context), context)
 
         return stream
-
-
-async def _send(responses: AsyncGenerator[Any, None] | Awaitable[None], context: Context) -> None:
-    """Writes the messages of a handler, unless it writes them itself.
-
-    gRPC would leave a generator where it stands when the client leaves, to be closed by the garbage collector at some
-    later time, when there is no call any more. A coroutine gets the cancellation, and closes what it iterates over.
-    """
-    if inspect.isawaitable(responses):
-        await responses
-        return
-    async with aclosing(responses):
-        async for response in responses:
-            await context.write(response)
 
 
 def _ignore(response: Any) -> None:
@@ -153,7 +138,7 @@ class Observe(Around):
         call, started = current_call(), time.perf_counter()
         code, facts = grpc.StatusCode.OK, dict[str, Any]()
         try:
-            yield lambda response: self._metrics.observe_stages(method, getattr(response, "timings", ()))
+            yield _ignore
         except (
             asyncio.CancelledError,
             grpc.aio.InternalError,
@@ -172,7 +157,8 @@ class Observe(Around):
         finally:
             seconds = time.perf_counter() - started
             self._metrics.observe(method, code.name, seconds)
-            _log_call(call, code, seconds, _caller_id(request, call), facts)
+            _log_call(call, code, seconds, facts)
+            audit.note(call, code, facts.get("reason", ""))
 
 
 def _own_code(context: Context) -> grpc.StatusCode:
@@ -182,17 +168,12 @@ def _own_code(context: Context) -> grpc.StatusCode:
     return codes.get(value, value if isinstance(value, grpc.StatusCode) else grpc.StatusCode.UNKNOWN)
 
 
-def _caller_id(request: Any, call: Call) -> str:
-    """The caller's own id of a request: its idempotency key, or else what it sent as x-request-id."""
-    return str(getattr(request, "request_id", "")) or call.metadata.get("x-request-id", "")
-
-
 def _facts(failure: Failure) -> dict[str, Any]:
     facts = {"reason": failure.reason, "message": failure.message, "error_id": failure.error_id}
     return {key: value for key, value in facts.items() if value}
 
 
-def _log_call(call: Call, code: grpc.StatusCode, seconds: float, caller_id: str, facts: dict[str, Any]) -> None:
+def _log_call(call: Call, code: grpc.StatusCode, seconds: float, facts: dict[str, Any]) -> None:
     say = log.error if code in OUR_FAULT else log.info
     say(
         "rpc",
@@ -200,79 +181,21 @@ def _log_call(call: Call, code: grpc.StatusCode, seconds: float, caller_id: str,
         code=code.name,
         ms=round(seconds * 1e3, 2),
         peer=call.peer,
-        **({"request_id": caller_id[:MAX_LOGGED]} if caller_id else {}),
+        **({"who": call.caller.name or call.caller.fingerprint} if call.caller.role else {}),
+        **({"request_id": call.request_id[:MAX_LOGGED]} if call.request_id else {}),
         **facts,
     )
 
 
 class Authorize(Around):
-    """Lets calls through by the policy table and their API key."""
+    """Finds out who calls, and lets calls through by the policy table: before any of their request is received."""
 
-    def __init__(self, keys: ApiKeys) -> None:
-        self._keys = keys
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
 
     @asynccontextmanager
     async def around(self, method: str, request: Any, context: Context) -> AsyncIterator[Callable[[Any], None]]:
-        authorize(method, current_call().metadata, self._keys)
+        call = current_call()
+        call.caller = identify(call.metadata, self._ring.keys)
+        authorize(method, call.caller, call.metadata)
         yield _ignore
-
-
-class Decode(grpc.aio.ServerInterceptor):
-    """Refuses bytes that are no message of their RPC as an error of ours: gRPC would only say UNKNOWN. Innermost."""
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MaybeHandler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> MaybeHandler:
-        """Wraps the handler of a call and how its requests are read; None stays None."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        attribute, make = _MAKERS[bool(handler.request_streaming), bool(handler.response_streaming)]
-        behavior, decoded = getattr(handler, attribute), _Decoded if handler.request_streaming else _decoded
-        return make(
-            lambda request, context: behavior(decoded(request), context),
-            request_deserializer=_lenient(handler.request_deserializer),
-            response_serializer=handler.response_serializer,
-        )
-
-
-class _Garbage:
-    """Stands for bytes that are no message, until somebody is there to be told."""
-
-
-def _lenient(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
-    if deserialize is None:  # gRPC then hands on the bytes
-        return None
-
-    def read(data: bytes) -> Any:
-        try:
-            return deserialize(data)
-        except DecodeError:
-            return _Garbage()
-
-    return read
-
-
-def _decoded(request: Any) -> Any:
-    """A request. Raises AssayError(INVALID_ARGUMENT) for bytes that are none."""
-    if isinstance(request, _Garbage):
-        raise AssayError(
-            Reason.INVALID_ARGUMENT,
-            "The bytes are no message of this RPC. Send the request type that the service's .proto file names.",
-        )
-    return request
-
-
-class _Decoded:
-    """A stream of requests, each checked as it is read."""
-
-    def __init__(self, requests: AsyncIterator[Any]) -> None:
-        self._requests = aiter(requests)
-
-    def __aiter__(self) -> "_Decoded":
-        return self
-
-    async def __anext__(self) -> Any:
-        return _decoded(await anext(self._requests))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
 from assay.server.core.labeling.messages import LabelView
+from assay.server.rpc.auth import Role
 from assay.server.rpc.calls import Edge, bind, request_key, streamed, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.labeling import (
@@ -17,6 +18,7 @@ from assay.server.rpc.convert.labeling import (
     to_ttl,
 )
 from assay.server.rpc.convert.scalars import choice
+from assay.server.rpc.current import current_caller
 from assay.server.rpc.execution import Lanes
 from assay.server.rpc.gate import Gate
 from assay.v1 import labeling_pb2, labeling_pb2_grpc
@@ -28,6 +30,13 @@ EXPORT_PAGE = 2_000  # labels a chunk: a few ten milliseconds, after which other
 def json_lines(pages: Iterable[Sequence[LabelView]]) -> Iterator[bytes]:
     """Labels as JSON Lines, one chunk a page."""
     return map(label_lines, pages)
+
+
+def _shown(lease: labeling_pb2.Lease) -> labeling_pb2.Lease:
+    """A lease as its caller may see it: who may not label has no use for the fencing token of somebody who does."""
+    if not current_caller().may(Role.LABEL):
+        lease.ClearField("fencing_token")
+    return lease
 
 
 class LabelingServicer(Edge, labeling_pb2_grpc.LabelingServicer):
@@ -50,15 +59,20 @@ class LabelingServicer(Edge, labeling_pb2_grpc.LabelingServicer):
     @unary("io", labeling_pb2.Lease)
     def GetLease(self, request: labeling_pb2.GetLeaseRequest) -> labeling_pb2.Lease:
         pool_id, lease_id = names.parse_lease(request.name)
-        return lease_message(pool_id, self.core.labeling.lease(pool_id, lease_id))
+        return _shown(lease_message(pool_id, self.core.labeling.lease(pool_id, lease_id)))
 
     @unary("io", labeling_pb2.ListLeasesResponse)
     def ListLeases(self, request: labeling_pb2.ListLeasesRequest) -> labeling_pb2.ListLeasesResponse:
         pool_id = names.parse_pool(request.pool)
         page = paging.page(request, 0)
         found = self.core.labeling.leases(pool_id, request.worker, page.after, page.fetch)
-        views, token = page.cut(found, lambda view: view.record.fencing_token)
-        return labeling_pb2.ListLeasesResponse(leases=map(bind(lease_message, pool_id), views), next_page_token=token)
+        messages, token = page.fill(
+            found,
+            lambda view: view.record.fencing_token,
+            lambda view: _shown(lease_message(pool_id, view)),
+            self.reply_bytes,
+        )
+        return labeling_pb2.ListLeasesResponse(leases=messages, next_page_token=token)
 
     @unary("io", labeling_pb2.Lease)
     def RenewLease(self, request: labeling_pb2.RenewLeaseRequest) -> labeling_pb2.Lease:
@@ -92,8 +106,10 @@ class LabelingServicer(Edge, labeling_pb2_grpc.LabelingServicer):
         pool_id = names.parse_pool(request.pool)
         page = paging.page(request, -1)
         found = self.core.labeling.labels(pool_id, request.worker, request.class_name, page.after, page.fetch)
-        views, token = page.cut(found, lambda view: view.row)
-        return labeling_pb2.ListLabelsResponse(labels=map(bind(label_message, pool_id), views), next_page_token=token)
+        messages, token = page.fill(
+            found, lambda view: view.row, lambda view: label_message(pool_id, view), self.reply_bytes
+        )
+        return labeling_pb2.ListLabelsResponse(labels=messages, next_page_token=token)
 
     @streamed("io")
     def ExportLabels(

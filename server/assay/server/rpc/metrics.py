@@ -1,10 +1,10 @@
 """What the server counts, for Prometheus."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from assay.server.core.errors import AssayError
@@ -37,6 +37,10 @@ class Metrics:
         self.registry.register(_QueueCollector(lanes))
         self.registry.register(_PoolCollector(gate))
 
+    def count_dropped_logs(self, dropped: Callable[[], int]) -> None:
+        """Has the number of lost log lines told, which somebody else counts."""
+        self.registry.register(_DroppedLogs(dropped))
+
     def observe(self, method: str, code: str, seconds: float) -> None:
         """Counts a finished call."""
         self._calls_of(method, code).inc()
@@ -47,6 +51,14 @@ class Metrics:
         for timing in timings:
             seconds = timing.duration.seconds + timing.duration.nanos / 1e9
             self._stage_of(method, timing.stage).observe(seconds)
+
+
+class _DroppedLogs(Collector):
+    def __init__(self, dropped: Callable[[], int]) -> None:
+        self._dropped = dropped
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily("assay_log_lines_dropped", "Log lines lost.", value=self._dropped())
 
 
 class _QueueCollector(Collector):

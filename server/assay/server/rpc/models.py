@@ -73,8 +73,10 @@ class ModelsServicer(Edge, models_pb2_grpc.ModelsServicer):
         pool_id = names.parse_pool(request.pool)
         page = paging.page(request, "")
         found = self.core.models.list(pool_id, to_kind_filter(request.kind), page.after, page.fetch)
-        views, token = page.cut(found, lambda view: view.record.model_id)
-        return models_pb2.ListModelsResponse(models=map(bind(model_message, pool_id), views), next_page_token=token)
+        messages, token = page.fill(
+            found, lambda view: view.record.model_id, lambda view: model_message(pool_id, view), self.reply_bytes
+        )
+        return models_pb2.ListModelsResponse(models=messages, next_page_token=token)
 
     @unary("io", empty_pb2.Empty)
     def DeleteModel(self, request: models_pb2.DeleteModelRequest) -> empty_pb2.Empty:

@@ -11,7 +11,7 @@ from assay.server.rpc.calls import Edge, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.operations import operation_message
 from assay.server.rpc.convert.scalars import seconds
-from assay.server.rpc.current import Context
+from assay.server.rpc.current import Context, current_caller
 
 COLLECTION = "operations"
 WAIT_SLICE_S = 0.5  # waiters take turns on the lane's few threads
@@ -24,30 +24,33 @@ class OperationsServicer(Edge, operations_pb2_grpc.OperationsServicer):
 
     @unary("io", operations_pb2.Operation)
     def GetOperation(self, request: operations_pb2.GetOperationRequest) -> operations_pb2.Operation:
-        return operation_message(self.core.operations.get(names.parse_operation(request.name)))
+        return operation_message(self.core.operations.get(self._visible(request.name)))
 
     @unary("io", operations_pb2.ListOperationsResponse)
     def ListOperations(self, request: operations_pb2.ListOperationsRequest) -> operations_pb2.ListOperationsResponse:
         _check_listing(request)
         page = paging.page(request, FIRST)
         found = self.core.operations.list(None if page.after == FIRST else page.after, page.fetch)
-        views, token = page.cut(found, _moment)
-        return operations_pb2.ListOperationsResponse(operations=map(operation_message, views), next_page_token=token)
+        caller = current_caller()
+        messages, token = page.fill(
+            found, _moment, operation_message, self.reply_bytes, lambda view: caller.sees(view.record.pool_id)
+        )
+        return operations_pb2.ListOperationsResponse(operations=messages, next_page_token=token)
 
     @unary("io", empty_pb2.Empty)
     def CancelOperation(self, request: operations_pb2.CancelOperationRequest) -> empty_pb2.Empty:
-        self.core.operations.cancel(names.parse_operation(request.name))
+        self.core.operations.cancel(self._visible(request.name))
         return empty_pb2.Empty()
 
     @unary("io", empty_pb2.Empty)
     def DeleteOperation(self, request: operations_pb2.DeleteOperationRequest) -> empty_pb2.Empty:
-        self.core.operations.delete(names.parse_operation(request.name))
+        self.core.operations.delete(self._visible(request.name))
         return empty_pb2.Empty()
 
     async def WaitOperation(
         self, request: operations_pb2.WaitOperationRequest, context: Context
     ) -> operations_pb2.Operation:
-        operation_id = names.parse_operation(request.name)
+        operation_id = await self.lanes.io.run(self._visible, request.name)
         wanted = seconds(request.timeout, "timeout") if request.HasField("timeout") else DEFAULT_WAIT_S
         deadline = time.monotonic() + wanted
         while True:
@@ -55,6 +58,14 @@ class OperationsServicer(Edge, operations_pb2_grpc.OperationsServicer):
             view = await self.lanes.wait.run(self.core.operations.wait, operation_id, min(max(left, 0.0), WAIT_SLICE_S))
             if view.record.done or left <= WAIT_SLICE_S or self.gate.draining:
                 return operation_message(view)
+
+    def _visible(self, name: str) -> str:
+        """Id of an operation whose pool the caller may see. Raises EdgeError(POOL_DENIED), AssayError(INVALID_NAME |
+        OPERATION_NOT_FOUND)."""
+        operation_id, caller = names.parse_operation(name), current_caller()
+        if caller.pools is not None:
+            caller.require(self.core.operations.get(operation_id).record.pool_id)
+        return operation_id
 
 
 def _check_listing(request: operations_pb2.ListOperationsRequest) -> None:

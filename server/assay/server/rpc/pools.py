@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from google.protobuf import empty_pb2
 
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
+from assay.server.core.pools.messages import PoolView
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import OnConflict
 from assay.server.rpc.calls import Edge, digest, request_key, unary
@@ -23,7 +24,7 @@ from assay.server.rpc.convert.pools import (
 )
 from assay.server.rpc.convert.scalars import request_id
 from assay.server.rpc.convert.types import sample_message, states, to_filter
-from assay.server.rpc.current import Context
+from assay.server.rpc.current import Context, current_caller
 from assay.server.rpc.errors import Annotated
 from assay.server.rpc.streams import Incoming
 from assay.v1 import pools_pb2, pools_pb2_grpc, types_pb2
@@ -89,8 +90,11 @@ class PoolsServicer(Edge, pools_pb2_grpc.PoolsServicer):
     @unary("io", pools_pb2.ListPoolsResponse)
     def ListPools(self, request: pools_pb2.ListPoolsRequest) -> pools_pb2.ListPoolsResponse:
         page = paging.page(request, "")
-        views, token = page.cut(self.core.pools.list(page.after, page.fetch), lambda view: view.record.pool_id)
-        return pools_pb2.ListPoolsResponse(pools=map(pool_message, views), next_page_token=token)
+        found, caller = self.core.pools.list(page.after, page.fetch), current_caller()
+        messages, token = page.fill(
+            found, _pool_id, pool_message, self.reply_bytes, lambda view: caller.sees(view.record.pool_id)
+        )
+        return pools_pb2.ListPoolsResponse(pools=messages, next_page_token=token)
 
     @unary("io", empty_pb2.Empty)
     def DeletePool(self, request: pools_pb2.DeletePoolRequest) -> empty_pb2.Empty:
@@ -147,8 +151,10 @@ class PoolsServicer(Edge, pools_pb2_grpc.PoolsServicer):
             page.size,
             request.include_payload,
         )
-        token = page.token(after_row) if after_row >= 0 else ""
-        return pools_pb2.ListSamplesResponse(samples=map(sample_message, views), next_page_token=token)
+        messages, token = page.fill(views, lambda view: view.row, sample_message, self.reply_bytes)
+        if not token and after_row >= 0:
+            token = page.token(after_row)
+        return pools_pb2.ListSamplesResponse(samples=messages, next_page_token=token)
 
     @unary("io", pools_pb2.DeleteSamplesResponse)
     def DeleteSamples(self, request: pools_pb2.DeleteSamplesRequest) -> pools_pb2.DeleteSamplesResponse:
@@ -161,6 +167,10 @@ class PoolsServicer(Edge, pools_pb2_grpc.PoolsServicer):
     def SearchSamples(self, request: pools_pb2.SearchSamplesRequest) -> pools_pb2.SearchSamplesResponse:
         pool_id = names.parse_pool(request.pool)
         return search_message(self.core.samples.search(pool_id, to_search_spec(request)))
+
+
+def _pool_id(view: PoolView) -> str:
+    return view.record.pool_id
 
 
 def _opened(message: pools_pb2.AddSamplesRequest | None) -> _Stream:

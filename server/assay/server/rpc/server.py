@@ -3,25 +3,28 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import grpc
 import grpc.aio
 from google.longrunning import operations_pb2, operations_pb2_grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from assay.server.core.assay import Assay
-from assay.server.rpc.auth import ApiKeys
+from assay.server.rpc import health
+from assay.server.rpc.auth import ApiKeys, KeyRing
 from assay.server.rpc.execution import Lanes
 from assay.server.rpc.gate import Gate
-from assay.server.rpc.interceptors import Authorize, Decode, Errors, InFlight, Observe
+from assay.server.rpc.intake import Bounds, Intake
+from assay.server.rpc.interceptors import Authorize, Errors, InFlight, Observe
 from assay.server.rpc.labeling import Export, LabelingServicer
 from assay.server.rpc.metrics import Metrics
 from assay.server.rpc.mining import MiningServicer
 from assay.server.rpc.models import ModelsServicer
 from assay.server.rpc.operations import OperationsServicer
 from assay.server.rpc.pools import PoolsServicer
+from assay.server.rpc.tls import Certificates, Tls
+from assay.server.rpc.wire import Wire
 from assay.v1 import (
     labeling_pb2,
     labeling_pb2_grpc,
@@ -33,8 +36,6 @@ from assay.v1 import (
     pools_pb2_grpc,
 )
 
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICES = (
     pools_pb2.DESCRIPTOR.services_by_name["Pools"].full_name,
     models_pb2.DESCRIPTOR.services_by_name["Models"].full_name,
@@ -42,82 +43,85 @@ SERVICES = (
     labeling_pb2.DESCRIPTOR.services_by_name["Labeling"].full_name,
     operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
 )
-STANDARD_SERVICES = (health.SERVICE_NAME, reflection.SERVICE_NAME)
+STANDARD_SERVICES = (health.NAME, reflection.SERVICE_NAME)
 KEEPALIVE_MIN_MS = 10_000
 LAST_WORDS_S = 0.5  # for replies on their way out, and before streams of health watchers are cut
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
-    """PEM texts of the server's certificate chain and key; with client_ca, callers need a certificate of that CA."""
-
-    certificate: bytes
-    key: bytes = field(repr=False)
-    client_ca: bytes | None = None
-
-    def credentials(self) -> grpc.ServerCredentials:
-        """The same for gRPC."""
-        return grpc.ssl_server_credentials(
-            [(self.key, self.certificate)],
-            root_certificates=self.client_ca,
-            require_client_auth=self.client_ca is not None,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class EdgeSettings:
-    """Settings of the edge; sizes in bytes."""
+    """Settings of the edge.
+
+    Attributes:
+        listen: HOST:PORT.
+        tls: certificate; None for plain text.
+        keys: accepted API keys; none where everybody on this machine may do everything.
+        max_message_bytes: bytes of one message.
+        max_connections: connections at once; those beyond are closed as they come.
+        handshake_s: seconds in which a connection must have become one of HTTP/2.
+        connection_idle_s: seconds after which a connection without calls is closed; gRPC's clients open a new one when
+            they need it.
+        bounds: bounds of the calls.
+    """
 
     listen: str
     tls: Tls | None = None
     keys: ApiKeys = field(default_factory=ApiKeys)
     max_message_bytes: int = 64 << 20
-    max_concurrent_rpcs: int = 1024
+    max_connections: int = 4096
+    handshake_s: float = 10.0
+    connection_idle_s: float = 120.0
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 class RpcServer:
     """The gRPC server, to be made on the event loop. It answers as soon as it is started, but serves only once a core
-    is given to `serve`."""
+    is given to `serve`.
+
+    Attributes:
+        ring: the accepted API keys, which may be replaced while it serves.
+        certificates: so may its certificate; None without TLS.
+    """
 
     def __init__(self, settings: EdgeSettings, lanes: Lanes, parquet: Export) -> None:
         self.gate = Gate()
         self.lanes = lanes
         self.metrics = Metrics(self.gate, lanes)
-        self._health: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]  # it is there at run time
+        self.certificates = Certificates(settings.tls) if settings.tls else None
+        self.ring = KeyRing(settings.keys)
+        self._health = health.HealthServicer(SERVICES)
         self._settings = settings
         self._server = grpc.aio.server(
             interceptors=(
                 InFlight(self.gate, SERVICES),
                 Errors(),
                 Observe(self.metrics),
-                Authorize(settings.keys),
-                Decode(),
+                Authorize(self.ring),
+                Wire(Intake(settings.bounds), self.metrics, settings.max_message_bytes),
             ),
             options=_options(settings),
-            maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
         )
         register(self._server, self.gate, lanes, parquet, self._health)
 
     async def start(self) -> int:
         """Binds and answers, NOT_SERVING. Returns the port. Raises RuntimeError if the address cannot be bound."""
-        await self._set_health(NOT_SERVING)
-        tls, address = self._settings.tls, self._settings.listen
-        if tls is None:
+        address = self._settings.listen
+        if self.certificates is None:
             port = self._server.add_insecure_port(address)
         else:
-            port = self._server.add_secure_port(address, tls.credentials())
+            port = self._server.add_secure_port(address, self.certificates.credentials())
         await self._server.start()
         return port
 
     async def serve(self, core: Assay) -> None:
         """Lets calls through to an open core: SERVING."""
         self.gate.open(core)
-        await self._set_health(SERVING)
+        self._health.tell(health.SERVING)
 
     async def drain(self, grace: float) -> None:
         """NOT_SERVING; takes no more calls, lets those in flight finish for so many seconds, then cancels them."""
         self.gate.draining = True
-        await self._health.enter_graceful_shutdown()
+        self._health.tell(health.NOT_SERVING)
         stopping = asyncio.ensure_future(self._server.stop(grace))
         idle = asyncio.ensure_future(self.gate.idle())
         await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
@@ -125,10 +129,6 @@ class RpcServer:
         if not stopping.done():
             await self._server.stop(LAST_WORDS_S)
         await stopping
-
-    async def _set_health(self, status: int) -> None:
-        for service in ("", *SERVICES):
-            await self._health.set(service, status)
 
 
 def register(
@@ -149,6 +149,10 @@ def _options(settings: EdgeSettings) -> Sequence[tuple[str, int]]:
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", settings.bounds.calls_per_peer),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.server_handshake_timeout_ms", round(settings.handshake_s * 1000)),
+        ("grpc.max_connection_idle_ms", round(settings.connection_idle_s * 1000)),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MIN_MS),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),

@@ -1,9 +1,13 @@
 """Both ends of a stream: messages that a thread makes one by one, and messages that a client sends."""
 
 import asyncio
+import inspect
 import threading
-from collections.abc import AsyncIterator, Generator
-from typing import Generic, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator
+from contextlib import aclosing
+from typing import Any, Generic, TypeVar
+
+from assay.server.rpc.current import Context
 
 T = TypeVar("T")
 
@@ -88,3 +92,17 @@ def _forget(reading: "asyncio.Task[object]") -> None:
     _LEFT_READS.discard(reading)
     if not reading.cancelled():
         reading.exception()  # nobody is left to be told
+
+
+async def send(responses: AsyncGenerator[Any, None] | Awaitable[None], context: Context) -> None:
+    """Writes the messages of a handler, unless it writes them itself.
+
+    gRPC would leave a generator where it stands when the client leaves, to be closed by the garbage collector at some
+    later time, when there is no call any more. A coroutine gets the cancellation, and closes what it iterates over.
+    """
+    if inspect.isawaitable(responses):
+        await responses
+        return
+    async with aclosing(responses):
+        async for response in responses:
+            await context.write(response)

@@ -9,6 +9,7 @@ _POOL = re.compile(rf"pools/{_ID}")
 _MODEL = re.compile(rf"pools/{_ID}/models/{_ID}")
 _LEASE = re.compile(rf"pools/{_ID}/leases/{_ID}")
 _OPERATION = re.compile(rf"operations/{_ID}")
+_ANY = re.compile(rf"pools/{_ID}(?:/.*)?", re.DOTALL)
 _SHOWN = 200
 
 
@@ -40,6 +41,12 @@ def parse_lease(name: str) -> tuple[str, str]:
 def parse_operation(name: str) -> str:
     """Id of an operation's name."""
     return _match(_OPERATION, name, "operations/{operation}")[1]
+
+
+def pool_of(name: str) -> str:
+    """Id of the pool that a resource's name begins with; "" for a name of another form."""
+    match = _ANY.fullmatch(name)
+    return match[1] if match else ""
 
 
 def model_within(pool_id: str, name: str) -> str:

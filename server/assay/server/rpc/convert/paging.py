@@ -13,11 +13,15 @@ from google.protobuf.message import Message
 from assay.server.core.errors import AssayError, Reason
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 C = TypeVar("C", int, str, tuple[float, str])
 
 MAX_PAGE = 1000
 DEFAULT_PAGE = 100
 MAX_TOKEN = 2048
+# Bytes of a reply beside its items, and of an item's tag and length.
+REPLY_MARGIN = 4096
+ITEM_MARGIN = 16
 MAX_INT64 = 2**63 - 1
 
 
@@ -47,6 +51,28 @@ class Page(Generic[C]):
             return items, ""
         shown = items[: self.size]
         return shown, self.token(cursor(shown[-1]))
+
+    def fill(
+        self,
+        items: Sequence[T],
+        cursor: Callable[[T], C],
+        to_message: Callable[[T], M],
+        most_bytes: int,
+        shown: Callable[[T], bool] = lambda _: True,
+    ) -> tuple[list[M], str]:
+        """Messages of the page's items that are shown, as many as fit a reply, and the token of the next page, "" on
+        the last. There is always one, so that pages get on; if it alone is too large, the reply is refused."""
+        messages: list[M] = []
+        room = most_bytes - REPLY_MARGIN
+        for index, item in enumerate(items[: self.size]):
+            if not shown(item):
+                continue
+            message = to_message(item)
+            room -= message.ByteSize() + ITEM_MARGIN
+            if room < 0 and messages:
+                return messages, self.token(cursor(items[index - 1]))
+            messages.append(message)
+        return messages, self.cut(items, cursor)[1]
 
     def token(self, cursor: C) -> str:
         """Token of a page that starts after a cursor."""

@@ -1,0 +1,123 @@
+"""How many calls are let in, and how long a request may take to arrive. On the event loop only.
+
+Nobody can take all places: each host has a share, whoever sends slowly waits among others that do, and streams of
+health watchers, which last until their callers leave, have places of their own.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from assay.server.rpc.auth import WATCH
+from assay.server.rpc.current import Call
+from assay.server.rpc.errors import EdgeError, EdgeReason
+from assay.server.rpc.streams import Incoming
+
+# A request that comes right after its headers, as nearly all do, is here by then.
+GRACE_S = 0.25
+# Without a key only health may be asked, and that is a message of a few bytes.
+ANONYMOUS_RECEIVE_S = 5.0
+ANONYMOUS_SLOW = 16
+ANONYMOUS_MESSAGE_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Bounds of the intake.
+
+    Attributes:
+        calls: calls at once.
+        calls_per_peer: of one host.
+        watches: streams of Health.Watch at once; a host has at most an eighth of them.
+        receive_s: seconds in which a request must have arrived; of a stream, its first message.
+        idle_s: seconds between two messages of a stream of requests.
+    """
+
+    calls: int = 1024
+    calls_per_peer: int = 512
+    watches: int = 256
+    receive_s: float = 60.0
+    idle_s: float = 600.0
+
+
+class Places:
+    """A number of places, of which a host has a share."""
+
+    def __init__(self, what: str, places: int, per_host: int) -> None:
+        self._what = what
+        self._places = places
+        self._per_host = per_host
+        self._taken = 0
+        self._by_host: Counter[str] = Counter()
+
+    @contextmanager
+    def taken(self, host: str) -> Iterator[None]:
+        """Takes a place for a while. Raises EdgeError(TOO_MANY_CALLS) where there is none."""
+        if self._taken >= self._places or self._by_host[host] >= self._per_host:
+            raise EdgeError(
+                EdgeReason.TOO_MANY_CALLS,
+                f"The server has too many {self._what}, in all or from your address. Try again in a moment.",
+            )
+        self._taken += 1
+        self._by_host[host] += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+            self._by_host[host] -= 1
+            if not self._by_host[host]:
+                del self._by_host[host]
+
+
+class Intake:
+    """Lets calls in."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        slow = max(ANONYMOUS_SLOW, bounds.calls // 4)
+        self._calls = Places("calls at once", bounds.calls, bounds.calls_per_peer)
+        self._watches = Places("health watchers", bounds.watches, max(1, bounds.watches // 8))
+        self._slow = Places("requests half sent", slow, slow // 2)
+        self._anonymous_slow = Places("requests half sent", ANONYMOUS_SLOW, ANONYMOUS_SLOW // 4)
+
+    @contextmanager
+    def admitted(self, call: Call) -> Iterator[None]:
+        """A place for a call while it runs. Health is told to anybody at any time, and in no time; but who watches it
+        stays. Raises EdgeError(TOO_MANY_CALLS)."""
+        if call.method == WATCH:
+            with self._watches.taken(call.host):
+                yield
+        elif call.rule.role is None:
+            yield
+        else:
+            with self._calls.taken(call.host):
+                yield
+
+    async def first(self, call: Call, messages: Incoming[bytes]) -> bytes | None:
+        """The first message of a call, None for none. Raises EdgeError(REQUEST_INCOMPLETE | TOO_MANY_CALLS)."""
+        try:
+            async with asyncio.timeout(GRACE_S):
+                return await messages.next()
+        except TimeoutError:
+            pass
+        known = call.caller.role is not None
+        seconds = self._bounds.receive_s if known else min(ANONYMOUS_RECEIVE_S, self._bounds.receive_s)
+        with (self._slow if known else self._anonymous_slow).taken(call.host):
+            return await _within(seconds, messages)
+
+    async def next(self, messages: Incoming[bytes]) -> bytes | None:
+        """A further message of a stream, None at its end. Raises EdgeError(REQUEST_INCOMPLETE)."""
+        return await _within(self._bounds.idle_s, messages)
+
+
+async def _within(seconds: float, messages: Incoming[bytes]) -> bytes | None:
+    try:
+        async with asyncio.timeout(seconds):
+            return await messages.next()
+    except TimeoutError:
+        raise EdgeError(
+            EdgeReason.REQUEST_INCOMPLETE,
+            f"No whole message came for {seconds:g} s. Send the request again, in smaller parts if it is large.",
+        ) from None
