@@ -4,7 +4,7 @@ import sys
 from itertools import count
 
 from assay.server.adapters.sql import open_catalog
-from tests.catalog.records import label, lease, pool_record, request_key
+from tests.catalog.records import label, lease, pool_record, put_labels, request_key
 
 
 def main() -> None:
@@ -14,8 +14,8 @@ def main() -> None:
     for number in count():
         with catalog.transaction() as tx:
             tx.add_lease(pool.uid, lease(str(number), (number * 2,), token=number))
-            tx.put_labels(pool.uid, [label(number * 2 + 1)])
-            tx.update_pool(pool.uid, epoch=number + 1)
+            put_labels(tx, pool.uid, [label(number * 2 + 1)])
+            tx.advance_pool(pool.uid, number)
             tx.remember(request_key(str(number)), b"answer", 1.0)
         sys.stdout.write(f"{number}\n")
         sys.stdout.flush()

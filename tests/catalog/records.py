@@ -1,11 +1,14 @@
 """Records for tests, and ways around the port to look at a database."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, create_engine, make_url, text
 
+from assay.server.core.ports.catalog import CatalogTx
 from assay.server.core.records.labels import LabelRecord, LeaseRecord
 from assay.server.core.records.models import (
     BackboneInfo,
@@ -65,6 +68,14 @@ def lease(lease_id: str, rows: tuple[int, ...], *, token: int = 1, worker: str =
 
 def label(row: int, class_index: int = 0, *, worker: str = "ann", lease: str = "") -> LabelRecord:
     return LabelRecord(row, class_index, worker, 20.25, lease)
+
+
+def put_labels(tx: CatalogTx, pool_uid: int, labels: Sequence[LabelRecord]) -> None:
+    """Stores labels, whoever they are of, in their order."""
+    for (worker, time, lease), found in groupby(labels, lambda one: (one.worker, one.create_time, one.lease)):
+        part = list(found)
+        rows, classes = [one.row for one in part], [one.class_index for one in part]
+        tx.put_label_columns(pool_uid, np.array(rows), np.array(classes, np.int32), worker, time, lease)
 
 
 def model(model_id: str, *, kind: ModelKind = ModelKind.HEAD, file: str = "") -> ModelRecord:

@@ -12,7 +12,7 @@ from assay.server.adapters.sql import SqlCatalog, open_catalog
 from assay.server.adapters.sql.schema import metadata
 from assay.server.adapters.sql.versions import MIGRATIONS, prepare
 from assay.server.core.errors import AssayError, Reason
-from tests.catalog.records import direct, label, pool_record, rows_of
+from tests.catalog.records import direct, label, pool_record, put_labels, rows_of
 from tests.postgres import PostgresServer
 
 KILL_OTHERS = (
@@ -85,11 +85,11 @@ def test_full_disk_under_postgres(postgres_url: str) -> None:
 def _assert_full(catalog: SqlCatalog, pool_uid: int, count: int) -> None:
     """Labels beyond the disk are refused whole, and the catalog works on."""
     with pytest.raises(AssayError) as refused, catalog.transaction() as tx:
-        tx.put_labels(pool_uid, [label(row) for row in range(count)])
+        put_labels(tx, pool_uid, [label(row) for row in range(count)])
     assert refused.value.reason is Reason.STORAGE_FULL
     with catalog.transaction() as tx:
         assert tx.labels(pool_uid) == []
-        tx.put_labels(pool_uid, [label(1)])
+        put_labels(tx, pool_uid, [label(1)])
     with catalog.reading() as tx:
         assert tx.labels(pool_uid) == [label(1)]
     catalog.close()
@@ -105,7 +105,7 @@ def test_value_that_postgres_cannot_hold(postgres_url: str) -> None:
 
 def test_postgres_that_is_not_there(postgres: PostgresServer) -> None:
     error = refusal(postgres.url("no_such_database"))
-    assert error.reason is Reason.STORAGE_FAILED
+    assert error.reason is Reason.STORAGE_UNAVAILABLE
     assert "no_such_database" in error.message
 
 
@@ -125,20 +125,20 @@ def test_server_that_lost_its_connections_comes_back_with_its_lock(postgres_url:
 
     def lose_the_connection_midway() -> None:
         with catalog.transaction() as tx:
-            tx.put_labels(pool.uid, [label(1)])
+            put_labels(tx, pool.uid, [label(1)])
             assert rows_of(postgres_url, KILL_OTHERS) == [(True,)]
-            tx.put_labels(pool.uid, [label(2)])
+            put_labels(tx, pool.uid, [label(2)])
 
     with pytest.raises(AssayError) as lost:
         lose_the_connection_midway()
-    assert lost.value.reason is Reason.STORAGE_FAILED
+    assert lost.value.reason is Reason.STORAGE_UNAVAILABLE
     with catalog.transaction() as tx:
-        tx.put_labels(pool.uid, [label(3)])
+        put_labels(tx, pool.uid, [label(3)])
     rows_of(postgres_url, KILL_OTHERS)
     with catalog.reading() as tx:
         assert tx.labels(pool.uid) == [label(3)]
     with catalog.transaction() as tx:
-        tx.put_labels(pool.uid, [label(4)])
+        put_labels(tx, pool.uid, [label(4)])
     assert refusal(postgres_url).reason is Reason.DATA_DIRECTORY_LOCKED
     catalog.close()
 
@@ -158,7 +158,7 @@ def test_commits_are_durable_whatever_the_database_prefers(postgres: PostgresSer
         ))  # fmt: skip
         connection.execute(text("CREATE TRIGGER note BEFORE INSERT ON labels FOR EACH ROW EXECUTE FUNCTION note()"))
     with catalog.transaction() as tx:
-        tx.put_labels(pool.uid, [label(1)])
+        put_labels(tx, pool.uid, [label(1)])
         assert tx.labels(pool.uid)[0].worker == "on"
     catalog.close()
 

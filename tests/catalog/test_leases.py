@@ -12,7 +12,7 @@ from assay.server.adapters.sql import SqlCatalog
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.labels import LeaseRecord
 from assay.server.core.records.pools import PoolRecord
-from tests.catalog.records import label, lease, pool_record, rows_of
+from tests.catalog.records import label, lease, pool_record, put_labels, rows_of
 
 
 def test_lease_comes_back_with_its_rows_ascending(catalog: SqlCatalog, pool: PoolRecord) -> None:
@@ -31,7 +31,7 @@ def test_live_leases_are_those_of_the_pool_by_token(catalog: SqlCatalog, pool: P
         tx.add_lease(other.uid, lease("z", (1, 2)))
         for given in (third, first, second, lease("done", (20,), token=2), lease("expired", (30,), token=5)):
             tx.add_lease(pool.uid, given)
-        tx.drop_lease_rows(pool.uid, "done", [20], "labeled")
+        tx.drop_lease_rows(pool.uid, "done", np.array([20]), "labeled")
         tx.expire_lease(pool.uid, "expired")
     with catalog.reading() as tx:
         assert tx.live_leases(pool.uid) == [first, second, third]
@@ -44,7 +44,7 @@ def test_overlap_is_refused_whole(catalog: SqlCatalog, pool: PoolRecord, overlap
 
     def overlap() -> None:
         with catalog.transaction() as tx:
-            tx.put_labels(pool.uid, [label(0)])
+            put_labels(tx, pool.uid, [label(0)])
             tx.add_lease(pool.uid, overlapping)
 
     with pytest.raises(AssayError) as refused:
@@ -87,12 +87,12 @@ def test_rows_leave_a_lease_until_it_is_done(catalog: SqlCatalog, pool: PoolReco
     with catalog.transaction() as tx:
         tx.add_lease(pool.uid, lease("a", (1, 2, 3)))
         tx.add_lease(pool.uid, lease("b", (8,), token=2))
-        tx.drop_lease_rows(pool.uid, "a", iter(np.array([2, 99, 8])), "skipped")
+        tx.drop_lease_rows(pool.uid, "a", np.array([2, 99, 8]), "skipped")
         assert tx.lease(pool.uid, "a") == lease("a", (1, 3))
-        tx.drop_lease_rows(pool.uid, "a", [1], "")
-        tx.drop_lease_rows(pool.uid, "a", [], "nothing")
+        tx.drop_lease_rows(pool.uid, "a", np.array([1]), "")
+        tx.drop_lease_rows(pool.uid, "a", np.empty(0, np.int64), "nothing")
         assert tx.lease(pool.uid, "a") == lease("a", (3,))
-        tx.drop_lease_rows(pool.uid, "a", [3, 2], "labeled")
+        tx.drop_lease_rows(pool.uid, "a", np.array([3, 2]), "labeled")
         assert tx.lease(pool.uid, "a") == replace(lease("a", ()), state="done")
         assert tx.live_leases(pool.uid) == [lease("b", (8,), token=2)]
     kept = rows_of(url, "SELECT lease_id, lease_releases.row, reason FROM lease_releases ORDER BY 2")
@@ -104,7 +104,7 @@ def test_rows_that_left_a_lease_can_be_leased_again(catalog: SqlCatalog, pool: P
         tx.add_lease(pool.uid, lease("a", (1, 2)))
         tx.add_lease(pool.uid, lease("b", (3, 4), token=2))
     with catalog.transaction() as tx:
-        tx.drop_lease_rows(pool.uid, "a", [2], "skipped")
+        tx.drop_lease_rows(pool.uid, "a", np.array([2]), "skipped")
         tx.expire_lease(pool.uid, "b")
         tx.add_lease(pool.uid, lease("c", (2, 3, 4), token=3))
         assert tx.live_leases(pool.uid) == [lease("a", (1,)), lease("c", (2, 3, 4), token=3)]
@@ -113,11 +113,11 @@ def test_rows_that_left_a_lease_can_be_leased_again(catalog: SqlCatalog, pool: P
 def test_lease_that_ended_stays_as_it_ended(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with catalog.transaction() as tx:
         tx.add_lease(pool.uid, lease("a", (1,)))
-        tx.drop_lease_rows(pool.uid, "a", [1], "labeled")
+        tx.drop_lease_rows(pool.uid, "a", np.array([1]), "labeled")
         tx.expire_lease(pool.uid, "a")
         tx.add_lease(pool.uid, lease("b", (1,), token=2))
         tx.expire_lease(pool.uid, "b")
-        tx.drop_lease_rows(pool.uid, "b", [1], "labeled")
+        tx.drop_lease_rows(pool.uid, "b", np.array([1]), "labeled")
         assert [tx.lease(pool.uid, name).state for name in ("a", "b")] == ["done", "expired"]  # type: ignore[union-attr]
 
 

@@ -12,7 +12,7 @@ from assay.server.core.ports.catalog import CatalogTx
 from assay.server.core.records.models import ModelKind
 from assay.server.core.records.operations import OperationRecord
 from assay.server.core.records.pools import Metric, PoolRecord
-from tests.catalog.records import label, lease, model, pool_record, request_key, rows_of, segment
+from tests.catalog.records import label, lease, model, pool_record, put_labels, request_key, rows_of, segment
 
 
 def test_pool_comes_back_as_it_was_stored(catalog: SqlCatalog) -> None:
@@ -59,12 +59,10 @@ def test_uids_are_never_given_twice(catalog: SqlCatalog, pool: PoolRecord) -> No
 def test_update_sets_the_named_fields_of_one_pool(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with catalog.transaction() as tx:
         other = tx.insert_pool(pool_record("other"))
-        tx.update_pool(pool.uid, epoch=np.int64(3), next_row=2**40, next_fencing_token=9, dimension=8)
+        tx.update_pool(pool.uid, next_row=np.int64(2**40), next_fencing_token=9, dimension=8)
         tx.update_pool(pool.uid, space="s", backbone="b", head="h")
         tx.update_pool(pool.uid)
-    changed = replace(
-        pool, epoch=3, next_row=2**40, next_fencing_token=9, dimension=8, space="s", backbone="b", head="h"
-    )
+    changed = replace(pool, next_row=2**40, next_fencing_token=9, dimension=8, space="s", backbone="b", head="h")
     with catalog.reading() as tx:
         assert tx.pools() == [changed, other]
 
@@ -118,11 +116,11 @@ def test_all_files_are_those_of_segments_and_models_of_all_pools(catalog: SqlCat
 def _fill(tx: CatalogTx, pool: PoolRecord) -> None:
     tx.add_attributes(pool.uid, {"lang": "string"})
     tx.add_segments(pool.uid, [segment(f"{pool.uid}/s")])
-    tx.put_labels(pool.uid, [label(1), label(2)])
+    put_labels(tx, pool.uid, [label(1), label(2)])
     tx.delete_rows(pool.uid, np.array([3]))
     tx.exclude_rows(pool.uid, np.array([4]), "ann", "blurred")
     tx.add_lease(pool.uid, lease("lease", (5, 6)))
-    tx.drop_lease_rows(pool.uid, "lease", [6], "skipped")
+    tx.drop_lease_rows(pool.uid, "lease", np.array([6]), "skipped")
     tx.add_model(pool.uid, model("head", file=f"{pool.uid}/m"))
     tx.record_activation(pool.uid, ModelKind.HEAD, "head", "pushed", 1.0)
     tx.put_operation(OperationRecord(f"op-{pool.pool_id}", "train_head", pool.pool_id, 1.0))

@@ -8,7 +8,7 @@ import pytest
 from assay.server.adapters.sql import SqlCatalog
 from assay.server.core.records.arrays import RowArray
 from assay.server.core.records.pools import PoolRecord
-from tests.catalog.records import label, pool_record, rows_of
+from tests.catalog.records import label, pool_record, put_labels, rows_of
 
 
 def rows(*numbers: int) -> RowArray:
@@ -19,7 +19,7 @@ def test_pool_without_rows(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with catalog.transaction() as tx:
         tx.delete_rows(pool.uid, rows())
         tx.exclude_rows(pool.uid, rows(), "ann", "none")
-        tx.put_labels(pool.uid, [])
+        put_labels(tx, pool.uid, [])
         tx.put_label_columns(pool.uid, rows(), np.empty(0, np.int32), "ann", 1.0)
     with catalog.reading() as tx:
         for found in (tx.deleted_rows(pool.uid), tx.excluded_rows(pool.uid), *tx.label_columns(pool.uid)):
@@ -31,7 +31,7 @@ def test_deletion_drops_labels_and_exclusions_of_the_rows(catalog: SqlCatalog, p
     with catalog.transaction() as tx:
         other = tx.insert_pool(pool_record("other"))
         for uid in (pool.uid, other.uid):
-            tx.put_labels(uid, [label(1), label(2), label(3)])
+            put_labels(tx, uid, [label(1), label(2), label(3)])
             tx.exclude_rows(uid, rows(2, 3, 4), "ann", "blurred")
         tx.delete_rows(pool.uid, rows(9, 2, 2**40))
         tx.delete_rows(pool.uid, rows(2, 4))
@@ -64,8 +64,8 @@ def test_exclusion_keeps_who_and_why(catalog: SqlCatalog, pool: PoolRecord, url:
 
 def test_label_replaces_label_even_within_one_call(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with catalog.transaction() as tx:
-        tx.put_labels(pool.uid, [label(7, 1), label(3, 2), label(7, 4, worker="bob", lease="l1")])
-        tx.put_labels(pool.uid, [replace(label(3, 0, worker="eve"), create_time=99.5)])
+        put_labels(tx, pool.uid, [label(7, 1), label(3, 2), label(7, 4, worker="bob", lease="l1")])
+        put_labels(tx, pool.uid, [replace(label(3, 0, worker="eve"), create_time=99.5)])
         assert tx.labels(pool.uid) == [
             replace(label(3, 0, worker="eve"), create_time=99.5),
             label(7, 4, worker="bob", lease="l1"),
@@ -74,7 +74,7 @@ def test_label_replaces_label_even_within_one_call(catalog: SqlCatalog, pool: Po
 
 def test_numpy_numbers_are_stored_as_numbers(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with catalog.transaction() as tx:
-        tx.put_labels(pool.uid, [replace(label(0), row=np.int64(5), class_index=np.int32(1))])  # type: ignore[arg-type]
+        put_labels(tx, pool.uid, [replace(label(0), row=np.int64(5), class_index=np.int32(1))])  # type: ignore[arg-type]
         assert tx.labels(pool.uid) == [label(5, 1)]
 
 
@@ -83,7 +83,7 @@ def test_label_columns_of_an_ingest(catalog: SqlCatalog, pool: PoolRecord) -> No
     given = np.random.default_rng(0).permutation(count).astype(np.int64)
     classes = (given % 7).astype(np.int32)
     with catalog.transaction() as tx:
-        tx.put_labels(pool.uid, [label(11, 6), label(count, 5)])
+        put_labels(tx, pool.uid, [label(11, 6), label(count, 5)])
         tx.put_label_columns(pool.uid, given, classes, "ingest", 42.5)
     with catalog.reading() as tx:
         found_rows, found_classes = tx.label_columns(pool.uid)
@@ -111,5 +111,5 @@ def test_label_columns_of_an_ingest(catalog: SqlCatalog, pool: PoolRecord) -> No
 )
 def test_labels_by_page(catalog: SqlCatalog, pool: PoolRecord, asked: dict[str, object], expected: list[int]) -> None:
     with catalog.transaction() as tx:
-        tx.put_labels(pool.uid, [label(row, row % 3, worker=("ann", "bob")[row % 2]) for row in reversed(range(8))])
+        put_labels(tx, pool.uid, [label(row, row % 3, worker=("ann", "bob")[row % 2]) for row in reversed(range(8))])
         assert [found.row for found in tx.labels(pool.uid, **asked)] == expected  # type: ignore[arg-type]

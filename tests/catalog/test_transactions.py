@@ -13,7 +13,7 @@ import pytest
 from assay.server.adapters.sql import SqlCatalog, open_catalog
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
 from assay.server.core.records.pools import PoolRecord
-from tests.catalog.records import label, pool_record, request_key
+from tests.catalog.records import label, pool_record, put_labels, request_key
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTER = [sys.executable, "-m", "tests.catalog.committer"]
@@ -30,8 +30,8 @@ def test_error_undoes_the_transaction_and_passes(catalog: SqlCatalog, pool: Pool
 
     def fail_late() -> None:
         with catalog.transaction() as tx:
-            tx.update_pool(pool.uid, epoch=9)
-            tx.put_labels(pool.uid, [label(1)])
+            tx.update_pool(pool.uid, next_row=9)
+            put_labels(tx, pool.uid, [label(1)])
             raise error
 
     with pytest.raises(type(error)) as raised:
@@ -59,7 +59,7 @@ def test_reader_sees_one_moment_and_does_not_wait(catalog: SqlCatalog, pool: Poo
     with catalog.reading() as before:
         assert before.labels(pool.uid) == []
         with catalog.transaction() as writing:
-            writing.put_labels(pool.uid, [label(1)])
+            put_labels(writing, pool.uid, [label(1)])
             with catalog.reading() as beside:
                 assert beside.labels(pool.uid) == []
         assert before.labels(pool.uid) == []
@@ -70,7 +70,7 @@ def test_reader_sees_one_moment_and_does_not_wait(catalog: SqlCatalog, pool: Poo
 
 def test_reading_does_not_write(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with pytest.raises(AssayError) as refused, catalog.reading() as tx:
-        tx.update_pool(pool.uid, epoch=1)
+        tx.update_pool(pool.uid, next_row=1)
     assert refused.value.reason is Reason.STORAGE_FAILED
     with catalog.reading() as tx:
         assert tx.pools() == [pool]
@@ -82,7 +82,7 @@ def test_writers_take_turns(catalog: SqlCatalog, pool: PoolRecord) -> None:
     def increment(_: int) -> None:
         with catalog.transaction() as tx:
             (found,) = tx.pools()
-            tx.update_pool(pool.uid, epoch=found.epoch + 1)
+            assert tx.advance_pool(pool.uid, found.epoch)
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(increment, range(64)))
@@ -96,7 +96,7 @@ def test_readers_and_a_writer_in_many_threads(catalog: SqlCatalog, pool: PoolRec
     def read(_: int) -> None:
         with catalog.reading() as tx:
             labels, _classes = tx.label_columns(pool.uid)
-            assert len(labels) == tx.pools()[0].epoch
+            assert len(labels) == tx.pools()[0].next_row
 
     with ThreadPoolExecutor(6) as threads:
         done = threads.map(read, range(60))
@@ -104,13 +104,13 @@ def test_readers_and_a_writer_in_many_threads(catalog: SqlCatalog, pool: PoolRec
             with catalog.transaction() as tx:
                 rows = np.arange(count - 10, count)
                 tx.put_label_columns(pool.uid, rows, np.zeros(10, np.int32), "ann", 1.0)
-                tx.update_pool(pool.uid, epoch=count)
+                tx.update_pool(pool.uid, next_row=count)
         list(done)
 
 
 def test_what_belongs_to_no_pool_is_refused(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with pytest.raises(AssayError) as refused, catalog.transaction() as tx:
-        tx.put_labels(pool.uid + 1, [label(1)])
+        put_labels(tx, pool.uid + 1, [label(1)])
     assert refused.value.reason is Reason.CONFLICT
 
 

@@ -14,6 +14,7 @@ import pytest
 from assay.server.adapters.arrow import ArrowSegmentStore
 from assay.server.adapters.arrow.errors import storage_error
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.ports.segments import Swept
 from assay.server.core.records.samples import SampleColumns, SegmentFile
 from tests.segments.builders import POOL, embeddings, files_below, keep_all, rows, samples, start_python, vectors
 
@@ -126,14 +127,32 @@ def test_sweep_leaves_what_is_named_and_what_is_derived(store: ArrowSegmentStore
     (data_dir / half).write_bytes(b"half")
     (data_dir / "derived").mkdir()
     (data_dir / "derived/index").write_bytes(b"index")
-    assert store.sweep(set(kept)) == sorted([*gone, half])
+    assert store.sweep(set(kept)).files == sorted([*gone, half])
     assert files_below(data_dir) == {*kept, "derived/index"}
     assert not (data_dir / "pools/99").exists()
     assert not (data_dir / f"pools/{POOL}/samples").exists()
-    assert store.sweep(set(kept)) == []
-    assert store.sweep(set()) == sorted(kept)
+    assert store.sweep(set(kept)) == Swept([], [])
+    assert store.sweep(set()).files == sorted(kept)
     assert not (data_dir / "pools").exists()
     assert samples(store, 0, SampleColumns(["a"])).find(["a"]).tolist() == [0]
+
+
+def test_a_sweep_moves_instead_of_deleting_while_a_named_file_is_missing(
+    store: ArrowSegmentStore, data_dir: Path
+) -> None:
+    kept = samples(store, 0, SampleColumns(["a"])).file.file
+    lost = samples(store, 1, SampleColumns(["b"])).file.file
+    unnamed = [samples(store, 2, SampleColumns(["c"])).file.file, store.write_model(99, "m", [b"x"])[0]]
+    content = {file: (data_dir / file).read_bytes() for file in unnamed}
+    (data_dir / lost).unlink()
+    swept = store.sweep({kept, lost})
+    assert swept == Swept(sorted(unnamed), [lost], str(data_dir / "swept"))
+    assert {file: (data_dir / "swept" / file).read_bytes() for file in unnamed} == content
+    assert files_below(data_dir) == {kept, *(f"swept/{file}" for file in unnamed)}
+    assert store.sweep({kept, lost}) == Swept([], [lost])
+    again = samples(store, 3, SampleColumns(["d"])).file.file
+    assert store.sweep({kept}) == Swept([again], [])
+    assert files_below(data_dir) == {kept, *(f"swept/{file}" for file in unnamed)}
 
 
 def test_a_sweep_does_not_follow_links(store: ArrowSegmentStore, data_dir: Path, tmp_path: Path) -> None:
@@ -152,7 +171,7 @@ def test_a_death_in_the_middle_of_a_write_leaves_only_what_is_swept(store: Arrow
     assert process.returncode == -signal.SIGKILL
     (half,) = files_below(data_dir)
     assert half.endswith(".tmp")
-    assert store.sweep(set()) == [half]
+    assert store.sweep(set()).files == [half]
     assert files_below(data_dir) == set()
 
 

@@ -116,7 +116,7 @@ def test_inputs_that_are_all_dropped_are_gone(store: ArrowSegmentStore) -> None:
 def test_nothing_kept_writes_nothing(store: ArrowSegmentStore, data_dir: Path) -> None:
     segment = samples(store, 0, SampleColumns(["a"]))
     assert store.merge_samples(POOL, [segment], lambda rows_N: rows_N < 0) is None
-    assert store.sweep({segment.file.file}) == []
+    assert store.sweep({segment.file.file}).files == []
 
 
 def test_files_whose_columns_differ_in_type_do_not_merge(store: ArrowSegmentStore) -> None:

@@ -87,6 +87,7 @@ class Assay:
             low_priority,
             limits.quiet_seconds,
             lambda pool: expire_due(pool, ports.clock.steady()) > 0,
+            self.settle,
             Verification(directory, ports.segments, low_priority.run, opener.unverified),
             ports.clock,
         )
@@ -115,6 +116,12 @@ class Assay:
         """Ends the leases whose time ran out."""
         for pool in self._directory.all():
             expire_due(pool, self._ports.clock.steady())
+
+    def settle(self) -> None:
+        """Does what unknown outcomes left to be done, once the catalog can be asked. Raises what it raises."""
+        self.pools.reconcile()
+        self.operations.store_ends()
+        self._opener.leftovers.sweep()
 
     def close(self) -> None:
         """Stops background work and operations, and closes the catalog."""

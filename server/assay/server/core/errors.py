@@ -63,6 +63,8 @@ class Reason(StrEnum):
     CONFLICT = "CONFLICT"
     BUSY = "BUSY"
     STORAGE_FULL = "STORAGE_FULL"
+    STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
+    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
     SHUTTING_DOWN = "SHUTTING_DOWN"
     CANCELLED = "CANCELLED"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
@@ -86,6 +88,17 @@ class AssayError(Exception):
         self.reason = reason
         self.message = message
         self.metadata: Mapping[str, str] = {key: str(value) for key, value in metadata.items()}
+
+
+class OutcomeUnknown(AssayError):
+    """A change that was committed, or was not: its answer was lost. Nothing that belongs to it may be undone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Reason.OUTCOME_UNKNOWN,
+            "The catalog was lost while it stored the change, which is now stored whole or not at all. "
+            "Send it again under the same request id: it takes effect once.",
+        )
 
 
 class RequestReplayed(Exception):

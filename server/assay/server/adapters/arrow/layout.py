@@ -8,6 +8,8 @@ from pathlib import Path
 from assay.server.adapters.arrow.errors import damaged
 
 POOLS = "pools"
+# Files that the catalog does not name, while others that it names are missing.
+SWEPT = "swept"
 
 
 def samples_path(pool_uid: int, first_row: int) -> str:
@@ -31,6 +33,11 @@ def locate(data_dir: Path, file: str) -> Path:
     if parts[0] != POOLS or len(parts) < 3 or any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise damaged(file, "its name lies outside the store")
     return data_dir.joinpath(*parts)
+
+
+def swept_path(data_dir: Path, file: str) -> Path:
+    """Where a file is put aside: names are never given twice."""
+    return data_dir / SWEPT / file
 
 
 def stored_files(data_dir: Path) -> Iterator[tuple[str, Path]]:

@@ -19,7 +19,7 @@ from assay.server.adapters.arrow.ipc import read_batch, write_batch
 from assay.server.adapters.arrow.samples import ArrowSampleSegment, sample_batch
 from assay.server.adapters.arrow.vectors import ArrowVectorSegment, vector_batch
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.ports.segments import SampleSegment, VectorSegment
+from assay.server.core.ports.segments import SampleSegment, Swept, VectorSegment
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.samples import SampleColumns, SegmentFile
 
@@ -156,15 +156,20 @@ class ArrowSegmentStore:
         with new_file(path, xxhash.xxh3_128()) as sink:
             sink.write(identity.encode() + b"\n")
 
-    def sweep(self, keep: set[str]) -> list[str]:
-        """Deletes all files of the store that are not named, and folders left empty; returns the files, sorted."""
-        found = list(layout.stored_files(self._data_dir))
-        unwanted = sorted((file, path) for file, path in found if file not in keep)
-        for _, path in unwanted:
-            _delete(path)
+    def sweep(self, keep: set[str]) -> Swept:
+        """Deletes all files of the store that are not named, and folders left empty; moves them to the folder "swept"
+        while a file that is named is missing."""
+        found = dict(layout.stored_files(self._data_dir))
+        missing = sorted(keep - found.keys())
+        unwanted = sorted(found.keys() - keep)
+        for file in unwanted:
+            if missing:
+                _move(found[file], layout.swept_path(self._data_dir, file))
+            else:
+                _delete(found[file])
         for folder in list(layout.stored_folders(self._data_dir)):
             _delete_if_empty(folder)
-        return [file for file, _ in unwanted]
+        return Swept(unwanted, missing, str(self._data_dir / layout.SWEPT) if missing and unwanted else "")
 
     def _put_samples(self, pool_uid: int, rows_N: RowArray, batch: pa.RecordBatch) -> SegmentFile:
         return self._put(layout.samples_path(pool_uid, int(rows_N[0])), "samples", "", rows_N, batch)
@@ -231,6 +236,14 @@ def _ours(segment: SampleSegment) -> ArrowSampleSegment:
 def _delete(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, path, 0) from error
+
+
+def _move(path: Path, target: Path) -> None:
+    try:
+        make_folder(target.parent)
+        path.rename(target)
     except OSError as error:
         raise storage_error(error, path, 0) from error
 

@@ -1,24 +1,31 @@
 """The catalog: transactions over one of the two databases."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
 
 from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from assay.server.adapters.sql.dialects import POSTGRES, SQLITE, Dialect
 from assay.server.adapters.sql.failures import translated
+from assay.server.adapters.sql.groups import Group, again
 from assay.server.adapters.sql.journal import JournalPart
 from assay.server.adapters.sql.leases import LeasePart
 from assay.server.adapters.sql.models import ModelPart
+from assay.server.adapters.sql.outcomes import Outcomes, PostgresOutcomes, SqliteOutcomes
 from assay.server.adapters.sql.pools import PoolPart
 from assay.server.adapters.sql.postgres import open_postgres
 from assay.server.adapters.sql.rows import RowPart
 from assay.server.adapters.sql.sqlite import open_sqlite
+from assay.server.adapters.sql.turns import Turn
 from assay.server.adapters.sql.versions import identity, prepare
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.ports.catalog import CatalogTx
+from assay.server.core.ports.machine import Alarm
+
+# A database that lets one wait longer than this in vain is not asked again for as long by those who wait behind.
+SHARED_REFUSAL_S = 1.0
 
 
 class SqlTx(PoolPart, RowPart, LeasePart, ModelPart, JournalPart):
@@ -26,61 +33,126 @@ class SqlTx(PoolPart, RowPart, LeasePart, ModelPart, JournalPart):
 
 
 class SqlCatalog:
-    """The port Catalog over SQLAlchemy Core; safe to call from many threads."""
+    """The port Catalog over SQLAlchemy Core; safe to call from many threads.
 
-    def __init__(self, writer: Engine, reader: Engine, dialect: Dialect, identity: str) -> None:
+    Transactions run one at a time, and those that wait for each other become durable together, by one commit: who
+    finds others waiting leaves the commit to them, and waits for it.
+    """
+
+    def __init__(self, writer: Engine, reader: Engine, dialect: Dialect, outcomes: Outcomes, identity: str) -> None:
         self.identity = identity
         self._writer = writer
         self._reader = reader
         self._dialect = dialect
-        self._writing = Lock()
+        self._outcomes = outcomes
+        self._turn = Turn()
+        # What follows belongs to whose turn it is.
+        self._group: Group | None = None
+        self._refusal: AssayError | None = None
+        self._refused_until = 0.0
         self._closed = False
 
     @contextmanager
     def transaction(self) -> Iterator[CatalogTx]:
         """A writing transaction; not to be nested. After an error of the database it cannot commit, whoever caught it.
 
-        Raises AssayError(STORAGE_FULL | STORAGE_FAILED | CONFLICT | BUSY | SHUTTING_DOWN)."""
-        with self._writing, translated(), self._begin(self._writer) as tx:
-            yield tx
-            tx.check()
+        Raises OutcomeUnknown, and AssayError(STORAGE_FULL | STORAGE_UNAVAILABLE | STORAGE_FAILED | CONFLICT | BUSY |
+        SHUTTING_DOWN) where nothing was stored."""
+        self._turn.take()
+        group = self._join()
+        try:
+            with group.change() as connection:
+                tx = SqlTx(connection, self._dialect)
+                yield tx
+                tx.check()
+        finally:
+            self._leave(group)
+            # Also for a change that was undone: what it saw, and failed for, is only true if the others' are stored.
+            group.wait()
 
     @contextmanager
     def reading(self) -> Iterator[CatalogTx]:
         """A reading transaction: what it reads is of one moment, that of its first read."""
-        with translated(), self._begin(self._reader) as tx:
-            yield tx
+        self._refuse_if_closed()
+        with translated(), self._reader.begin() as connection:
+            yield SqlTx(connection, self._dialect)
 
     def close(self) -> None:
         """Closes connections, after a running transaction."""
-        with self._writing:
+        self._turn.take()
+        try:
+            if self._group is not None:
+                self._end(self._group)
             self._closed = True
             self._writer.dispose()
             self._reader.dispose()
+        finally:
+            self._turn.give()
 
-    @contextmanager
-    def _begin(self, engine: Engine) -> Iterator[SqlTx]:
+    def _join(self) -> Group:
+        """The group that is open, or a new one; without either, the turn is given back."""
+        try:
+            self._refuse_if_closed()
+            if self._group is None:
+                self._group = self._begin()
+            return self._group
+        except BaseException:
+            self._turn.give()
+            raise
+
+    def _begin(self) -> Group:
+        """A new group. Those who waited while the database let one of them wait in vain are refused at once."""
+        start = time.monotonic()
+        if self._refusal is not None and start < self._refused_until:
+            raise again(self._refusal)
+        try:
+            return Group(self._writer, self._outcomes)
+        except AssayError as error:
+            end = time.monotonic()
+            if end - start > SHARED_REFUSAL_S:
+                self._refusal, self._refused_until = error, end + SHARED_REFUSAL_S
+            raise
+
+    def _leave(self, group: Group) -> None:
+        """Gives the turn to who waits for it, to join the group; commits it if nobody does."""
+        try:
+            if not (group.open and self._turn.wanted):
+                self._end(group)
+        finally:
+            self._turn.give()
+
+    def _end(self, group: Group) -> None:
+        self._group = None
+        group.end()
+
+    def _refuse_if_closed(self) -> None:
         if self._closed:
             raise AssayError(Reason.SHUTTING_DOWN, "The catalog is closed. Retry when the server is up again.")
-        with engine.begin() as connection:
-            yield SqlTx(connection, self._dialect)
 
 
-def open_catalog(url: str) -> SqlCatalog:
+def _unheard(_reason: str) -> None:
+    """For tools that open a catalog for a moment: they end anyway."""
+
+
+def open_catalog(url: str, alarm: Alarm = _unheard) -> SqlCatalog:
     """Opens the catalog at a URL: sqlite:///path/catalog.db or postgresql://user@host/database. Makes its tables if
     there are none.
 
+    alarm is told when the disk lost what SQLite had given it to keep.
+
     Raises AssayError(INVALID_ARGUMENT) for another URL, (DATA_DIRECTORY_LOCKED) if another server has the PostgreSQL
     database open, (STORAGE_FAILED) if the database cannot be opened or is of a newer assay."""
-    writer, reader, dialect = _engines(_parse(url))
+    writer, reader, dialect, outcomes = _engines(_parse(url), alarm)
     try:
-        with translated(), writer.begin() as connection:
-            prepare(connection)
-            catalog_id = identity(connection)
+        with translated():
+            outcomes.open(writer)
+            with writer.begin() as connection:
+                prepare(connection)
+                catalog_id = identity(connection)
     except BaseException:
         writer.dispose()
         raise
-    return SqlCatalog(writer, reader, dialect, catalog_id)
+    return SqlCatalog(writer, reader, dialect, outcomes, catalog_id)
 
 
 def _parse(url: str) -> URL:
@@ -90,12 +162,12 @@ def _parse(url: str) -> URL:
         raise _wrong_url() from error
 
 
-def _engines(url: URL) -> tuple[Engine, Engine, Dialect]:
+def _engines(url: URL, alarm: Alarm) -> tuple[Engine, Engine, Dialect, Outcomes]:
     match url.drivername:
         case "sqlite" | "sqlite+pysqlite":
-            return *open_sqlite(url), SQLITE
+            return *open_sqlite(url, alarm), SQLITE, SqliteOutcomes()
         case "postgresql" | "postgres" | "postgresql+psycopg":
-            return *open_postgres(url), POSTGRES
+            return *open_postgres(url), POSTGRES, PostgresOutcomes()
         case _:
             raise _wrong_url()
 

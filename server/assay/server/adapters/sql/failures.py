@@ -9,10 +9,14 @@ from sqlalchemy import exc
 from assay.server.core.errors import AssayError, Reason
 
 POSTGRES_DISK_FULL = "53100"
+# SQLSTATE classes and codes of a server that goes, is not up yet, or was lost on the way.
+POSTGRES_AWAY = ("08", "57P01", "57P02", "57P03")
+SYNC_ERRORS = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 
 
 def translate(error: Exception) -> AssayError:
-    """AssayError for an error of the database: CONFLICT, STORAGE_FULL, BUSY, INVALID_ARGUMENT or STORAGE_FAILED."""
+    """AssayError for an error of the database, which did nothing: CONFLICT, STORAGE_FULL, BUSY, INVALID_ARGUMENT,
+    STORAGE_UNAVAILABLE or STORAGE_FAILED."""
     cause = getattr(error, "orig", None) or error
     if isinstance(error, exc.IntegrityError):
         return AssayError(Reason.CONFLICT, "The catalog holds something else by now. Read again and retry.")
@@ -22,6 +26,12 @@ def translate(error: Exception) -> AssayError:
         return AssayError(Reason.BUSY, "The catalog is in use by others for too long. Retry in a moment.")
     if isinstance(error, exc.DataError):
         return AssayError(Reason.INVALID_ARGUMENT, f"The catalog cannot hold a value: {_text(cause)}. Correct it.")
+    if _is_away(error, cause):
+        return AssayError(
+            Reason.STORAGE_UNAVAILABLE,
+            f"The catalog's database cannot be reached: {_text(cause)}. Nothing was stored; check that it is "
+            "running, then try again.",
+        )
     return AssayError(
         Reason.STORAGE_FAILED,
         f"The catalog failed: {_text(cause)}. Check that its database is there, running and writable, then retry.",
@@ -39,6 +49,19 @@ def translated() -> Iterator[None]:
 
 def _is_full(cause: BaseException) -> bool:
     return _sqlite_code(cause) == sqlite3.SQLITE_FULL or getattr(cause, "sqlstate", None) == POSTGRES_DISK_FULL
+
+
+def is_sync_error(error: BaseException) -> bool:
+    """Whether SQLite gave something to the disk that the disk did not keep."""
+    return getattr(getattr(error, "orig", None) or error, "sqlite_errorcode", None) in SYNC_ERRORS
+
+
+def _is_away(error: Exception, cause: BaseException) -> bool:
+    state = getattr(cause, "sqlstate", "")
+    if state:
+        return str(state).startswith(POSTGRES_AWAY)
+    lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
+    return lost or (state is None and isinstance(error, exc.OperationalError))
 
 
 def _is_busy(cause: BaseException) -> bool:

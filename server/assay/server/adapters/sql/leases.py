@@ -1,7 +1,7 @@
 """Leases and the rows they hold. That no row is in two of them is the primary key of `lease_rows`."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -11,6 +11,7 @@ from assay.server.adapters.sql.dialects import Dialect
 from assay.server.adapters.sql.schema import lease_releases, lease_rows, leases
 from assay.server.adapters.sql.session import Session
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.records.arrays import RowArray
 from assay.server.core.records.labels import LeaseRecord
 
 _POOL = bindparam("of_pool", type_=BigInteger)
@@ -78,9 +79,9 @@ class LeasePart(Session):
         """Moves the end of a live lease."""
         self._run(_RENEW, {"of_pool": pool_uid, "of_lease": lease_id, "until": expire_time})
 
-    def drop_lease_rows(self, pool_uid: int, lease_id: str, rows: Iterable[int], reason: str) -> None:
+    def drop_lease_rows(self, pool_uid: int, lease_id: str, rows: RowArray, reason: str) -> None:
         """Takes rows out of a lease, which is "done" when it holds none."""
-        given = self._given(pool_uid, lease_id, rows)
+        given = self._given(pool_uid, lease_id, rows.tolist())
         if reason:
             self._run(_keep_reason(self._dialect), {**given, "why": reason})
         self._run(_free_rows(self._dialect), given)
@@ -92,8 +93,8 @@ class LeasePart(Session):
         self._run(_EXPIRE, params)
         self._run(_FREE_ALL, params)
 
-    def _given(self, pool_uid: int, lease_id: str, rows: Iterable[int]) -> dict[str, Any]:
-        return {"of_pool": pool_uid, "of_lease": lease_id, **self._dialect.rows([int(row) for row in rows])}
+    def _given(self, pool_uid: int, lease_id: str, rows: Sequence[int]) -> dict[str, Any]:
+        return {"of_pool": pool_uid, "of_lease": lease_id, **self._dialect.rows(rows)}
 
 
 def _record(fields: Sequence[Any], rows: Sequence[int]) -> LeaseRecord:

@@ -13,10 +13,16 @@ from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.pools import Metric, PoolRecord
 from assay.server.core.records.samples import SegmentFile
 
-NUMBERS = {"epoch", "dimension", "next_fencing_token", "next_row"}
+NUMBERS = {"dimension", "next_fencing_token", "next_row"}
 NAMES = {"space", "backbone", "head"}
 
 _POOLS = select(pools).order_by(pools.c.pool_id)
+_POOL = select(pools).where(pools.c.uid == bindparam("pool_uid"))
+_ADVANCE = (
+    update(pools)
+    .where(pools.c.uid == bindparam("of_pool"), pools.c.epoch == bindparam("from_epoch"))
+    .values(epoch=bindparam("to_epoch"))
+)
 _POOL_ID = select(pools.c.pool_id).where(pools.c.uid == bindparam("pool_uid")).scalar_subquery()
 _DELETE_OPERATIONS = delete(operations).where(operations.c.pool_id == _POOL_ID)
 _DELETE_POOL = delete(pools).where(pools.c.uid == bindparam("pool_uid"))
@@ -52,6 +58,16 @@ class PoolPart(Session):
     def pools(self) -> list[PoolRecord]:
         """All pools, ordered by pool_id."""
         return [_pool_record(row) for row in self._run(_POOLS)]
+
+    def pool(self, pool_uid: int) -> PoolRecord | None:
+        """A pool."""
+        row = self._run(_POOL, {"pool_uid": pool_uid}).first()
+        return None if row is None else _pool_record(row)
+
+    def advance_pool(self, pool_uid: int, epoch: int) -> bool:
+        """Leads a pool from an epoch to the next; False, and nothing done, where it is not there or elsewhere."""
+        params = {"of_pool": pool_uid, "from_epoch": int(epoch), "to_epoch": int(epoch) + 1}
+        return self._run(_ADVANCE, params).rowcount == 1
 
     def delete_pool(self, pool_uid: int) -> None:
         """Deletes a pool; foreign keys take its tables along."""

@@ -14,7 +14,6 @@ from sqlalchemy import (
     Text,
     bindparam,
     delete,
-    literal,
     select,
     true,
 )
@@ -74,17 +73,13 @@ class RowPart(Session):
         """Rows set aside, ascending."""
         return self._int_columns(_EXCLUDED_ROWS, {"pool_uid": pool_uid}, 1).ravel()
 
-    def put_labels(self, pool_uid: int, labels: Sequence[LabelRecord]) -> None:
-        """Stores labels; one that a row already has is replaced."""
-        if labels:
-            self._run(_put_labels(self._dialect), [_label_values(pool_uid, label) for label in labels])
-
     def put_label_columns(
-        self, pool_uid: int, rows: RowArray, classes: npt.NDArray[np.int32], worker: str, now: float
+        self, pool_uid: int, rows: RowArray, classes: npt.NDArray[np.int32], worker: str, now: float, lease: str = ""
     ) -> None:
-        """Stores many labels in one statement; one that a row already has is replaced. Rows are distinct."""
+        """Stores labels in one statement; one that a row already has is replaced. Rows are distinct."""
         given = self._dialect.labels(rows.tolist(), classes.tolist())
-        self._run(_put_label_columns(self._dialect), {"pool_uid": pool_uid, "by": worker, "at": now, **given})
+        params = {"pool_uid": pool_uid, "by": worker, "at": now, "under": lease}
+        self._run(_put_label_columns(self._dialect), {**params, **given})
 
     def label_columns(self, pool_uid: int) -> tuple[RowArray, npt.NDArray[np.int32]]:
         """Rows (ascending) and class indices of all labels."""
@@ -102,17 +97,6 @@ class RowPart(Session):
             params["class_index"] = class_index
         statement = _labels(of_worker=bool(worker), of_class=class_index >= 0)
         return [LabelRecord(*row) for row in self._tuples(statement, params)]
-
-
-def _label_values(pool_uid: int, label: LabelRecord) -> dict[str, object]:
-    return {
-        "pool_uid": pool_uid,
-        "row": int(label.row),
-        "class_index": int(label.class_index),
-        "worker": label.worker,
-        "create_time": label.create_time,
-        "lease_id": label.lease,
-    }
 
 
 def _replacing(statement: Upsert, columns: Sequence[str]) -> Executable:
@@ -157,14 +141,9 @@ def _exclude(dialect: Dialect) -> Executable:
 
 
 @cache
-def _put_labels(dialect: Dialect) -> Executable:
-    return _replacing(dialect.insert(labels), LABEL_COLUMNS[2:])
-
-
-@cache
 def _put_label_columns(dialect: Dialect) -> Executable:
     given = dialect.given_labels
-    worker, now, lease = bindparam("by", type_=Text), bindparam("at", type_=Double), literal("", Text)
+    worker, now, lease = bindparam("by", type_=Text), bindparam("at", type_=Double), bindparam("under", type_=Text)
     source = select(_POOL, given.c.row, given.c.class_index, worker, now, lease).where(true())
     return _replacing(dialect.insert(labels).from_select(LABEL_COLUMNS, source), LABEL_COLUMNS[2:])
 

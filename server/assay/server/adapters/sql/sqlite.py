@@ -3,10 +3,12 @@
 import sqlite3
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.pool import QueuePool
 
+from assay.server.adapters.sql.failures import is_sync_error
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.ports.machine import Alarm
 
 BUSY_TIMEOUT_MS = 10_000  # waiting for another process, such as a backup
 READERS = 8
@@ -23,8 +25,9 @@ PRAGMAS = (
 )
 
 
-def open_sqlite(url: URL) -> tuple[Engine, Engine]:
-    """Engines for writing and for reading. Raises AssayError(INVALID_ARGUMENT) for a database in memory."""
+def open_sqlite(url: URL, alarm: Alarm) -> tuple[Engine, Engine]:
+    """Engines for writing and for reading; alarm is told when the disk loses what was written. Raises
+    AssayError(INVALID_ARGUMENT) for a database in memory."""
     if not url.database or url.database == ":memory:" or "mode" in url.query:
         raise AssayError(Reason.INVALID_ARGUMENT, "A catalog in memory would be lost. Give the path of a file.")
     writer = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0)
@@ -34,6 +37,12 @@ def open_sqlite(url: URL) -> tuple[Engine, Engine]:
     event.listen(reader, "connect", _forbid_writing)
     event.listen(writer, "begin", _begin_writing)
     event.listen(reader, "begin", _begin_reading)
+
+    def notice(context: ExceptionContext) -> None:
+        if is_sync_error(context.original_exception):
+            alarm(f"The catalog could not be synced to disk ({context.original_exception}).")
+
+    event.listen(writer, "handle_error", notice)
     return writer, reader
 
 

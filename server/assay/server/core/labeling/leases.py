@@ -28,12 +28,12 @@ def expire_due(pool: Pool, now: float) -> int:
         return 0
     with pool.change() as change:
         due = [lease for lease in change.before.leases.values() if lease.expire_time <= now]
-        for lease in due:
-            change.tx.expire_lease(change.before.pool.uid, lease.lease_id)
-            free(change, rows_array(lease.rows), State.UNLABELED)
+        free(change, rows_array([row for lease in due for row in lease.rows]), State.UNLABELED)
         ended = {lease.lease_id for lease in due}
         left = {k: lease for k, lease in change.before.leases.items() if k not in ended}
         change.replace(leases=left, earliest_expiry=earliest_expiry(left.values()))
+        for lease_id in ended:
+            change.tx.expire_lease(change.before.pool.uid, lease_id)
     return len(due)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from assay.server.core import checks
-from assay.server.core.errors import AssayError, Reason
+from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
 from assay.server.core.labeling.leases import add, check_in_lease, expire_due, free, held, lease_not_found, shrink, view
 from assay.server.core.labeling.messages import BatchResult, BatchSpec, LabelView, LeaseView, SubmitResult, SubmitSpec
 from assay.server.core.labeling.submission import Submission
@@ -62,9 +62,12 @@ class LabelingService:
         checks.worker(spec.worker)
         checks.size(spec.size, self._limits.max_batch_picks)
         checks.ttl(spec.ttl)
+        pool.mend()
         expire_due(pool, self._clock.steady())
         try:
             return self._lease_batch(pool, spec, key)
+        except OutcomeUnknown:
+            raise
         except (AssayError, StrategyError):
             # The same request may have been answered before the pool became what it is now.
             pool.check_replay(key)
@@ -134,7 +137,6 @@ class LabelingService:
             state="live",
             rows=tuple(rows.tolist()),
         )
-        change.tx.add_lease(uid, lease)
         change.mark(rows, State.LEASED)
         add(change, lease, now)
         change.replace_pool(next_fencing_token=token + 1)
@@ -149,6 +151,7 @@ class LabelingService:
             chosen.quotas,
         )
         change.answer(result)
+        change.tx.add_lease(uid, lease)
         return result
 
     def lease(self, pool_id: str, lease_id: str) -> LeaseView:
@@ -184,10 +187,10 @@ class LabelingService:
         with pool.change(key) as change:
             now = self._clock.steady()
             lease = replace(self._held(change, lease_id, fencing_token), expire_time=now + ttl)
-            change.tx.renew_lease(change.before.pool.uid, lease_id, lease.expire_time)
             add(change, lease, now)
             result = view(change.before, lease, self._clock)
             change.answer(result)
+            change.tx.renew_lease(change.before.pool.uid, lease_id, lease.expire_time)
         return result
 
     def release(
@@ -212,12 +215,12 @@ class LabelingService:
             uid = change.before.pool.uid
             rows = change.before.require(sample_ids) if sample_ids else rows_array(lease.rows)
             check_in_lease(change.before, lease, rows)
-            change.tx.drop_lease_rows(uid, lease_id, rows.tolist(), reason)
-            if exclude:
-                change.tx.exclude_rows(uid, rows, lease.worker, reason)
             free(change, rows, State.EXCLUDED if exclude else State.UNLABELED)
             result = view(change.before, shrink(change, lease, rows), self._clock)
             change.answer(result)
+            change.tx.drop_lease_rows(uid, lease_id, rows, reason)
+            if exclude:
+                change.tx.exclude_rows(uid, rows, lease.worker, reason)
         return result
 
     def submit(self, pool_id: str, spec: SubmitSpec, key: RequestKey) -> SubmitResult:
@@ -230,8 +233,10 @@ class LabelingService:
         # Samples of a lease that has run out are free for labels from elsewhere.
         expire_due(pool, self._clock.steady())
         with pool.change(key) as change:
-            result = Submission(change, spec, ids, self._clock).store()
+            submission = Submission(change, spec, ids, self._clock)
+            result = submission.apply()
             change.answer(result)
+            submission.store()
         return result
 
     def labels(self, pool_id: str, worker: str, class_name: str, after_row: int, limit: int) -> list[LabelView]:

@@ -13,7 +13,7 @@ from assay.server.core.pools.ingest import sample_leased
 from assay.server.core.pools.pool import Change
 from assay.server.core.ports.machine import Clock
 from assay.server.core.records.arrays import MaskArray, RowArray
-from assay.server.core.records.labels import LabelRecord, LeaseRecord
+from assay.server.core.records.labels import LeaseRecord
 from assay.server.core.records.pools import State
 
 
@@ -32,9 +32,12 @@ class Submission:
         self._spec = spec
         self._ids = ids
         self._clock = clock
+        self._rows: RowArray = np.empty(0, np.int64)
+        self._classes: npt.NDArray[np.int32] = np.empty(0, np.int32)
+        self._taken: RowArray = np.empty(0, np.int64)
 
-    def store(self) -> SubmitResult:
-        """Stores the labels.
+    def apply(self) -> SubmitResult:
+        """Checks the labels and puts them into the snapshot to come.
 
         Raises:
             AssayError: SAMPLE_NOT_FOUND, UNKNOWN_CLASS; LABEL_EXISTS for another class without overwrite;
@@ -43,18 +46,28 @@ class Submission:
         """
         rows, classes = self._resolve()
         unchanged = self._already_so(rows, classes)
-        fresh_rows, fresh_classes = rows[~unchanged], classes[~unchanged]
-        lease = self._lease_of(fresh_rows, all_unchanged=bool(unchanged.all()))
+        self._rows, self._classes = rows[~unchanged], classes[~unchanged]
+        lease = self._lease_of(self._rows, all_unchanged=bool(unchanged.all()))
         if lease is not None:
-            self._take_from(lease, fresh_rows)
-        self._write(fresh_rows, fresh_classes)
+            self._take_from(lease)
+        self._change.mark(self._rows, State.LABELED)
+        self._change.classify(self._rows, self._classes)
         left = self._change.after.leases.get(self._spec.lease)
         return SubmitResult(
-            stored=len(fresh_rows),
+            stored=len(self._rows),
             unchanged=int(unchanged.sum()),
             lease_remaining=len(left.rows) if left else 0,
             epoch=self._change.epoch,
         )
+
+    def store(self) -> None:
+        """Writes to the catalog what was applied."""
+        tx, uid = self._change.tx, self._change.before.pool.uid
+        if len(self._taken):
+            tx.drop_lease_rows(uid, self._spec.lease, self._taken, "")
+        if len(self._rows):
+            now = self._clock.now()
+            tx.put_label_columns(uid, self._rows, self._classes, self._spec.worker, now, self._spec.lease)
 
     def _resolve(self) -> tuple[RowArray, npt.NDArray[np.int32]]:
         before = self._change.before
@@ -102,19 +115,8 @@ class Submission:
             )
         return lease
 
-    def _take_from(self, lease: LeaseRecord, rows: RowArray) -> None:
+    def _take_from(self, lease: LeaseRecord) -> None:
         # A label that replaces one of the same request's lease is no longer in the lease: only unlabeled rows are.
-        under_lease = rows[self._change.before.states.at(rows) != State.LABELED]
-        check_in_lease(self._change.before, lease, under_lease)
-        self._change.tx.drop_lease_rows(self._change.before.pool.uid, lease.lease_id, under_lease.tolist(), "")
-        shrink(self._change, lease, under_lease)
-
-    def _write(self, rows: RowArray, classes: npt.NDArray[np.int32]) -> None:
-        now = self._clock.now()
-        records = [
-            LabelRecord(row, class_index, self._spec.worker, now, self._spec.lease)
-            for row, class_index in zip(rows.tolist(), classes.tolist(), strict=True)
-        ]
-        self._change.tx.put_labels(self._change.before.pool.uid, records)
-        self._change.mark(rows, State.LABELED)
-        self._change.classify(rows, classes)
+        self._taken = self._rows[self._change.before.states.at(self._rows) != State.LABELED]
+        check_in_lease(self._change.before, lease, self._taken)
+        shrink(self._change, lease, self._taken)

@@ -165,13 +165,9 @@ class Activation:
                 positions = wanted[start : start + EMBED_FILE_ROWS]
                 file = self._embed_file(snapshot, backbone, segment, positions, task, done, len(missing))
                 done += len(positions)
-                try:
-                    with pool.change() as change:
-                        _require_model(change, backbone.record)
-                        change.tx.add_segments(snapshot.pool.uid, [file])
-                except BaseException:
-                    self._segments.discard([file.file])
-                    raise
+                with pool.leftovers.of_change(new=[file.file]), pool.change() as change:
+                    _require_model(change, backbone.record)
+                    change.tx.add_segments(snapshot.pool.uid, [file])
 
     def _embed_file(
         self,

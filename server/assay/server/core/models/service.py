@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from assay.server.core import checks
-from assay.server.core.errors import AssayError, Reason
+from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
 from assay.server.core.limits import Limits
 from assay.server.core.models.activation import Activation
 from assay.server.core.models.messages import ModelView, PredictResult, PredictSpec, TrainSpec
@@ -79,7 +79,7 @@ class ModelService:
         self._refuse_existing(pool.snapshot, model_id)
         uid = pool.snapshot.pool.uid
         file, size, digest = self._segments.write_model(uid, model_id, self._bounded(chunks, size_bytes))
-        try:
+        with pool.leftovers.of_change(new=[file]):
             if sha256 and sha256.lower() != digest:
                 raise _invalid(f"The file arrived with SHA-256 {digest}, not {sha256}. Send it again.")
             if size != size_bytes:
@@ -89,12 +89,9 @@ class ModelService:
             _refuse_classes(pool.snapshot, info.classes)
             record = ModelRecord(model_id, ModelKind.BACKBONE, display_name, self._clock.now(), file, info)
             with pool.change(key) as change:
-                change.tx.add_model(uid, record)
                 result = ModelView(record, active=False)
                 change.answer(result)
-        except BaseException:
-            self._segments.discard([file])
-            raise
+                change.tx.add_model(uid, record)
         return result
 
     def _refuse_size(self, size_bytes: int) -> None:
@@ -145,18 +142,20 @@ class ModelService:
         """Deletes a version that is not active, with its embedding space. Raises AssayError(MODEL_NOT_FOUND |
         MODEL_ACTIVE)."""
         pool = self._pools.get(pool_id)
-        with pool.change(key) as change:
+        pool.check_replay(key)
+        files: list[str] = []
+        with pool.leftovers.of_change(old=files), pool.change(key) as change:
             uid = change.before.pool.uid
             record = self._record(change.before, model_id)
             if _view(change.before, record).active:
                 raise AssayError(
                     Reason.MODEL_ACTIVE, f"Model {model_id!r} is active. Activate another one first.", model=model_id
                 )
-            files = [file.file for file in change.tx.segments(uid) if file.space == model_id]
-            change.tx.remove_segments(uid, files)
-            change.tx.delete_model(uid, model_id)
             change.answer(None)
-        self._segments.discard([record.file, *files])
+            vectors = [file.file for file in change.tx.segments(uid) if file.space == model_id]
+            files += [record.file, *vectors]
+            change.tx.remove_segments(uid, vectors)
+            change.tx.delete_model(uid, model_id)
 
     def _record(self, snapshot: Snapshot, model_id: str) -> ModelRecord:
         with self._catalog.reading() as tx:
@@ -208,9 +207,13 @@ class ModelService:
 
     def _start(self, kind: str, pool: Pool, key: RequestKey, work: Work) -> OperationView:
         task = self._operations.prepare(kind, pool.snapshot.pool.pool_id)
-        with pool.change(key) as change:
-            self._operations.record(change.tx, task)
-            change.answer(task.view)
+        try:
+            with pool.change(key) as change:
+                change.answer(task.view)
+                self._operations.record(change.tx, task)
+        except OutcomeUnknown as error:
+            self._operations.abandon(task, error)
+            raise
         return self._operations.launch(task, work)
 
     def _train(self, pool: Pool, spec: TrainSpec, task: Task) -> ModelRecord:
@@ -233,12 +236,8 @@ class ModelService:
         uid = snapshot.pool.uid
         file, _, _ = self._segments.write_model(uid, model_id, [self._heads.encode(weights)])
         record = ModelRecord(model_id, ModelKind.HEAD, spec.display_name, self._clock.now(), file, info)
-        try:
-            with pool.change(NO_KEY) as change:
-                change.tx.add_model(uid, record)
-        except BaseException:
-            self._segments.discard([file])
-            raise
+        with pool.leftovers.of_change(new=[file]), pool.change(NO_KEY) as change:
+            change.tx.add_model(uid, record)
         return record
 
     # --- prediction ------------------------------------------------------------------------------------------------

@@ -101,6 +101,11 @@ class OperationService:
         self._executor.submit(self._run, task, work)
         return task.view
 
+    def abandon(self, task: Task, error: AssayError) -> None:
+        """Ends an operation that was to begin and of which it is unknown whether it was recorded. If it was, who sends
+        the request again finds it, ended in this error."""
+        self._end(task, _failed(task.record, error.reason, "The catalog was lost as it began; start it again."))
+
     def _run(self, task: Task, work: Work) -> None:
         try:
             if task.stopped():
@@ -115,19 +120,33 @@ class OperationService:
             record = _failed(
                 task.record, Reason.STORAGE_FAILED, f"The operation failed: {type(error).__name__}: {error}"
             )
+        self._end(task, record)
+
+    def _end(self, task: Task, record: OperationRecord) -> None:
+        """Ends an operation. Until its end is stored it stays among the running ones, so that who asks still learns
+        how it ended."""
+        with self._lock:
+            self._running[record.operation_id] = task
+        task.record = record
         try:
-            with self._catalog.transaction() as tx:
-                tx.put_operation(record)
+            self._store_end(task)
         except Exception:
-            # It stays among the running ones, so that who asks still learns how it ended.
-            log.exception("the end of operation %s could not be stored", record.operation_id)
-            task.record = record
-        else:
-            task.record = record
-            with self._lock:
-                self._running.pop(record.operation_id, None)
+            log.exception("the end of operation %s could not be stored yet", record.operation_id)
         finally:
             task.ended.set()
+
+    def _store_end(self, task: Task) -> None:
+        with self._catalog.transaction() as tx:
+            tx.put_operation(task.record)
+        with self._lock:
+            self._running.pop(task.record.operation_id, None)
+
+    def store_ends(self) -> None:
+        """Stores how operations ended, where the catalog could not take it at the time. Raises what it raises."""
+        with self._lock:
+            ended = [task for task in self._running.values() if task.record.done]
+        for task in ended:
+            self._store_end(task)
 
     def get(self, operation_id: str) -> OperationView:
         """An operation. Raises AssayError(OPERATION_NOT_FOUND)."""

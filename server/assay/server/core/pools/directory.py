@@ -2,6 +2,7 @@
 
 import threading
 
+from assay.server.core.errors import AssayError, Reason
 from assay.server.core.pools.pool import Pool, pool_not_found
 
 
@@ -16,21 +17,34 @@ class PoolDirectory:
         """An open pool. Raises AssayError(POOL_NOT_FOUND)."""
         with self._lock:
             pool = self._pools.get(pool_id)
-        if pool is None:
+        if pool is None or pool.closed:
             raise pool_not_found(pool_id)
         return pool
+
+    def mend(self, pool_id: str) -> None:
+        """Reads a pool anew if its snapshot is stale. Raises what the catalog raises."""
+        with self._lock:
+            pool = self._pools.get(pool_id)
+        if pool is not None:
+            try:
+                pool.mend()
+            except AssayError as error:
+                if error.reason is not Reason.POOL_NOT_FOUND:
+                    raise
 
     def all(self) -> list[Pool]:
         """Open pools by id."""
         with self._lock:
-            return [pool for _, pool in sorted(self._pools.items())]
+            return [pool for _, pool in sorted(self._pools.items()) if not pool.closed]
 
     def put(self, pool: Pool) -> None:
         """Adds an open pool."""
         with self._lock:
             self._pools[pool.snapshot.pool.pool_id] = pool
 
-    def remove(self, pool_id: str) -> None:
-        """Takes a pool out."""
+    def remove(self, pool: Pool) -> None:
+        """Takes a pool out; another one of its id, made meanwhile, stays."""
         with self._lock:
-            self._pools.pop(pool_id, None)
+            pool_id = pool.snapshot.pool.pool_id
+            if self._pools.get(pool_id) is pool:
+                del self._pools[pool_id]

@@ -108,20 +108,20 @@ class Ingest:
         kept = _take(batch, placement.keep, keep_inputs=snapshot.pool.keep_inputs)
         with watch.stage("write"):
             files, opened = self._write(snapshot, kept, vectors, placement)
-        try:
-            with watch.stage("commit"), pool.change(key) as change:
-                self._record(change, kept, placement, vectors, files, opened)
-                result = AddResult(
-                    len(placement.rows) - len(placement.replaced),
-                    placement.skipped,
-                    len(placement.replaced),
-                    change.epoch,
-                    watch.timings,
-                )
-                change.answer(result)
-        except BaseException:
-            self._segments.discard(file.file for file in files)
-            raise
+        with (
+            watch.stage("commit"),
+            pool.leftovers.of_change(new=[file.file for file in files]),
+            pool.change(key) as change,
+        ):
+            result = AddResult(
+                len(placement.rows) - len(placement.replaced),
+                placement.skipped,
+                len(placement.replaced),
+                change.epoch,
+                watch.timings,
+            )
+            change.answer(result)
+            self._record(change, kept, placement, vectors, files, opened)
         pool.note_ingest()
         return result
 
@@ -177,33 +177,34 @@ class Ingest:
     ) -> None:
         before, uid = change.before, change.before.pool.uid
         check_not_leased(before, placement.replaced)
-        change.tx.add_segments(uid, files)
         fresh = {name: c.kind for name, c in kept.columns.attributes.items() if name not in before.attributes}
         if fresh:
-            change.tx.add_attributes(uid, fresh)
             change.replace(attributes={**before.attributes, **fresh})
-        if len(placement.replaced):
-            change.tx.delete_rows(uid, placement.replaced)
-            change.mark(placement.replaced, State.DELETED)
-            change.classify(placement.replaced, -1)
+        change.mark(placement.replaced, State.DELETED)
+        change.classify(placement.replaced, -1)
         next_row = int(placement.rows[-1]) + 1
         change.grow(next_row)
         change.mark(placement.rows, State.UNLABELED)
-        self._record_labels(change, kept.labels, placement.rows)
+        labeled, classes = _labels(kept.labels, placement.rows, before.pool)
+        change.mark(labeled, State.LABELED)
+        change.classify(labeled, classes)
         change.replace(samples=(*before.samples, opened[0]), vectors=(*before.vectors, opened[1]))
         change.replace_pool(next_row=next_row, space=vectors.space, dimension=vectors.embeddings_ND.shape[1])
+        change.tx.add_segments(uid, files)
+        change.tx.add_attributes(uid, fresh)
+        if len(placement.replaced):
+            change.tx.delete_rows(uid, placement.replaced)
+        if len(labeled):
+            change.tx.put_label_columns(uid, labeled, classes, IMPORT_WORKER, self._clock.now())
 
-    def _record_labels(self, change: Change, labels: Sequence[str] | None, rows: RowArray) -> None:
-        if labels is None:
-            return
-        classes = pool_checks.class_indices(labels, change.before.pool)
-        has = classes >= 0
-        if has.any():
-            change.tx.put_label_columns(
-                change.before.pool.uid, rows[has], classes[has], IMPORT_WORKER, self._clock.now()
-            )
-            change.mark(rows[has], State.LABELED)
-            change.classify(rows[has], classes[has])
+
+def _labels(labels: Sequence[str] | None, rows: RowArray, pool: PoolRecord) -> tuple[RowArray, npt.NDArray[np.int32]]:
+    """Rows that came with a label, and its class."""
+    if labels is None:
+        return np.empty(0, np.int64), np.empty(0, np.int32)
+    classes = pool_checks.class_indices(labels, pool)
+    has = classes >= 0
+    return rows[has], classes[has]
 
 
 def _resolve(snapshot: Snapshot, ids: Sequence[str], on_conflict: OnConflict) -> Placement:

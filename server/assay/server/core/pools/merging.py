@@ -112,19 +112,13 @@ class Merger:
     def _replacing(self, pool: Pool, run: Sequence[S], new: SegmentFile | None) -> Iterator[Change]:
         """A change that puts one file in the place of several, in the catalog and on disk."""
         old = {segment.file.file for segment in run}
-        try:
-            with pool.change() as change:
-                uid = change.before.pool.uid
-                if not old <= {file.file for file in change.tx.segments(uid)}:
-                    raise _Overtaken
-                change.tx.remove_segments(uid, old)
-                change.tx.add_segments(uid, [new] if new else [])
-                yield change
-        except BaseException:
-            self._segments.discard([new.file] if new else [])
-            raise
-        # Readers of older snapshots keep their mappings; only the names go.
-        self._segments.discard(old)
+        with pool.leftovers.of_change(new=[new.file] if new else [], old=list(old)), pool.change() as change:
+            uid = change.before.pool.uid
+            if not old <= {file.file for file in change.tx.segments(uid)}:
+                raise _Overtaken
+            change.tx.remove_segments(uid, old)
+            change.tx.add_segments(uid, [new] if new else [])
+            yield change
 
 
 class _Overtaken(Exception):

@@ -1,8 +1,9 @@
 """Opens pools at start: from the catalog's rows and the mapped files to a snapshot. Damaged files are named and left
 out."""
 
+import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.pools.columns import RowColumn
 from assay.server.core.pools.derived import Derived, Makers
+from assay.server.core.pools.leftovers import Leftovers
 from assay.server.core.pools.messages import DamagedFile
 from assay.server.core.pools.pool import Pool, rows_array
 from assay.server.core.pools.snapshot import ActiveBackbone, ActiveHead, Snapshot
@@ -21,8 +23,10 @@ from assay.server.core.records.models import ModelRecord
 from assay.server.core.records.pools import PoolRecord, State
 from assay.server.core.records.samples import SegmentFile
 
+log = logging.getLogger(__name__)
+
 S = TypeVar("S", SampleSegment, VectorSegment)
-M = TypeVar("M")
+M = TypeVar("M", ActiveBackbone, ActiveHead)
 
 
 class ModelFiles(Protocol):
@@ -58,27 +62,74 @@ class Opener:
         self._clock = clock
         self._verify_left = verify_bytes
         self.unverified: deque[tuple[str, SegmentFile]] = deque()
+        self.leftovers = Leftovers(catalog, segments)
 
     def wrap(self, snapshot: Snapshot) -> Pool:
         """An open pool around a snapshot."""
-        return Pool(self._catalog, self._segments, self._clock, snapshot, Derived(self._derived))
+        return Pool(
+            self._catalog,
+            self._segments,
+            self.leftovers,
+            self._clock,
+            snapshot,
+            lambda: Derived(self._derived),
+            self.reload,
+        )
+
+    def reload(self, known: Snapshot) -> Snapshot | None:
+        """A pool as the catalog has it: the snapshot that is known where it says the same, None if the pool is gone.
+        Files that are open stay open, and those that turned out damaged stay out of service."""
+        uid = known.pool.uid
+        # A writing transaction begins only when the outcomes before it have been decided.
+        with self._catalog.transaction() as tx:
+            if tx.pool(uid) == known.pool:
+                return known
+        with self._catalog.reading() as tx:
+            record = tx.pool(uid)
+            return None if record is None else self._open(tx, record, known)
+
+    def open_new(self, known: Collection[int]) -> list[Pool]:
+        """Opens the pools of the catalog that are not among those known by uid."""
+        with self._catalog.transaction() as tx:
+            missing = [record.uid for record in tx.pools() if record.uid not in known]
+        with self._catalog.reading() as tx:
+            return [self.wrap(self._open(tx, record)) for uid in missing if (record := tx.pool(uid))]
 
     def open_all(self) -> list[Pool]:
         """Opens every pool of the catalog, after sweeping what a crash left over."""
         # An empty catalog names no file: swept by a catalog that is not its own, the directory would be emptied.
         self._segments.claim(self._catalog.identity)
         with self._catalog.reading() as tx:
-            self._segments.sweep(tx.all_segment_files())
+            self._sweep(tx.all_segment_files())
             return [self.wrap(self._open(tx, record)) for record in tx.pools()]
 
-    def _open(self, tx: CatalogTx, pool: PoolRecord) -> Snapshot:
+    def _sweep(self, keep: set[str]) -> None:
+        swept = self._segments.sweep(keep)
+        if swept.missing:
+            log.error(
+                "the catalog names %d files that are not there, the first is %s: %d files that it does not name were "
+                "moved to %s instead of deleted",
+                len(swept.missing),
+                swept.missing[0],
+                len(swept.files),
+                swept.moved_to,
+            )
+        elif swept.files:
+            log.info("swept %d files that no pool names", len(swept.files))
+
+    def _open(self, tx: CatalogTx, pool: PoolRecord, known: Snapshot | None = None) -> Snapshot:
         files = tx.segments(pool.uid)
-        damaged: list[DamagedFile] = []
+        names = {file.file for file in files}
+        damaged = [damage for damage in known.damaged if damage.file in names] if known else []
         samples = self._open_files(
-            pool, (f for f in files if f.kind == "samples"), self._segments.open_samples, damaged
+            pool,
+            (f for f in files if f.kind == "samples"),
+            self._segments.open_samples,
+            damaged,
+            known.samples if known else (),
         )
         active = (f for f in files if f.kind == "vectors" and f.space == pool.space)
-        vectors = self._open_files(pool, active, self._segments.open_vectors, damaged)
+        vectors = self._open_files(pool, active, self._segments.open_vectors, damaged, known.vectors if known else ())
         labeled, classes = tx.label_columns(pool.uid)
         leases = {lease.lease_id: lease for lease in tx.live_leases(pool.uid)}
         broken = {damage.file for damage in damaged}
@@ -102,8 +153,11 @@ class Opener:
             states=states,
             classes=RowColumn.filled(pool.next_row, np.int32(-1)).with_values(labeled, classes),
             leases=leases,
-            backbone=self._load(models, pool.backbone, self._models.load_backbone, damaged),
-            head=self._load(models, pool.head, self._models.load_head, damaged),
+            backbone=self._load(
+                models, pool.backbone, self._models.load_backbone, damaged, known.backbone if known else None
+            ),
+            head=self._load(models, pool.head, self._models.load_head, damaged, known.head if known else None),
+            index=known.index if known and known.pool.space == pool.space else None,
             damaged=tuple(damaged),
         )
 
@@ -113,9 +167,17 @@ class Opener:
         files: Iterable[SegmentFile],
         open_file: Callable[..., S],
         damaged: list[DamagedFile],
+        known: Sequence[S],
     ) -> tuple[S, ...]:
+        open_already = {segment.file: segment for segment in known}
+        broken = {damage.file for damage in damaged}
         opened: list[S] = []
         for file in sorted(files, key=lambda file: file.first_row):
+            if file in open_already:
+                opened.append(open_already[file])
+                continue
+            if file.file in broken:
+                continue
             verify = file.size <= self._verify_left
             if verify:
                 self._verify_left -= file.size
@@ -135,11 +197,14 @@ class Opener:
         model_id: str,
         load: Callable[[ModelRecord], M],
         damaged: list[DamagedFile],
+        known: M | None,
     ) -> M | None:
         """An active model; one whose file is damaged is named, and the pool served without it."""
         if not model_id:
             return None
         record = models[model_id]
+        if known is not None and known.record == record:
+            return known
         try:
             return load(record)
         except (AssayError, OSError) as error:

@@ -1,18 +1,20 @@
 """An open pool: the current snapshot, and the one way to change it."""
 
 import dataclasses
+import logging
 import math
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from assay.server.core.errors import AssayError, Reason, RequestReplayed
+from assay.server.core.errors import AssayError, OutcomeUnknown, Reason, RequestReplayed
 from assay.server.core.pools.derived import Derived
+from assay.server.core.pools.leftovers import Leftovers
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
@@ -22,6 +24,8 @@ from assay.server.core.records.arrays import RowArray
 from assay.server.core.records.pools import State
 from assay.server.core.records.requests import RequestKey
 
+log = logging.getLogger(__name__)
+
 # Bytes of a response; half of what a gRPC message may hold unless configured otherwise.
 MAX_RESPONSE = 32 << 20
 NO_KEY = RequestKey("", "", "", lambda _: b"")
@@ -30,19 +34,34 @@ NO_KEY = RequestKey("", "", "", lambda _: b"")
 class Change:
     """One change of a pool: what is written through `tx` and what `replace` and `mark` say takes effect together.
 
+    The catalog's transaction begins with the first use of `tx`, and holds up the writers of all other pools until the
+    change ends: what takes long, and the answer, comes before.
+
     Attributes:
-        tx: the catalog's transaction.
         before: the snapshot that it starts from.
         epoch: epoch that it leads to.
     """
 
-    def __init__(self, tx: CatalogTx, before: Snapshot) -> None:
-        self.tx = tx
+    def __init__(self, begin: Callable[[], CatalogTx], before: Snapshot, key: RequestKey) -> None:
+        self._begin = begin
+        self._key = key
+        self._tx: CatalogTx | None = None
+        self._agreed = False
         self.before = before
         self.epoch = before.pool.epoch + 1
         self._after = before
-        self._pool_changes: dict[str, Any] = {"epoch": self.epoch}
-        self._answer: object = None
+        self._pool_changes: dict[str, Any] = {}
+        self._response: bytes | None = None
+
+    @property
+    def tx(self) -> CatalogTx:
+        """The catalog's transaction. Raises Diverged if the catalog does not know the pool as `before` has it."""
+        if self._tx is None:
+            self._tx = self._begin()
+            self._agreed = self._tx.advance_pool(self.before.pool.uid, self.before.pool.epoch)
+        if not self._agreed:
+            raise Diverged
+        return self._tx
 
     def replace(self, **fields: Any) -> None:
         """Sets fields of the snapshot."""
@@ -70,15 +89,22 @@ class Change:
         return self._after
 
     def answer(self, result: object) -> None:
-        """Sets the result that the request's id is remembered with."""
-        self._answer = result
+        """Sets the result that the request's id is remembered with. Raises AssayError(TOO_LARGE)."""
+        if self._key.request_id:
+            self._response = response_of(self._key, result)
 
-    def finish(self, key: RequestKey, now: float) -> Snapshot:
+    def finish(self, now: float) -> Snapshot:
         """Writes what every change writes, and returns the snapshot to publish."""
         self.tx.update_pool(self.before.pool.uid, **self._pool_changes)
-        if key.request_id:
-            self.tx.remember(key, response_of(key, self._answer), now)
-        return dataclasses.replace(self._after, pool=dataclasses.replace(self._after.pool, **self._pool_changes))
+        if self._key.request_id:
+            assert self._response is not None, "a change under a request id has an answer"
+            self.tx.remember(self._key, self._response, now)
+        record = dataclasses.replace(self._after.pool, epoch=self.epoch, **self._pool_changes)
+        return dataclasses.replace(self._after, pool=record)
+
+
+class Diverged(Exception):
+    """The catalog does not know the pool as its snapshot has it."""
 
 
 class Pool:
@@ -87,18 +113,31 @@ class Pool:
     Readers take `snapshot` and never wait. Writers go through `change`, one at a time. Work that writes files first
     (ingest) holds `ingest_lock` around it, so that ids are checked and rows given out once; labels and leases do not
     wait for it. Locks are taken in the order activation or selection, ingest, change, the catalog's.
+
+    Where the outcome of a change is unknown, or the catalog turns out to know the pool otherwise, the snapshot is
+    stale: readers are served from it, and nothing is built on it before it is read anew from the catalog.
+
+    Args:
+        reload: the snapshot as the catalog has it; None if the pool is no longer there.
+        derived: makes the derived state.
     """
 
     def __init__(
         self,
         catalog: Catalog,
         segments: SegmentStore,
+        leftovers: Leftovers,
         clock: Clock,
         snapshot: Snapshot,
-        derived: Derived,
+        derived: Callable[[], Derived],
+        reload: Callable[[Snapshot], Snapshot | None],
     ) -> None:
         self._catalog = catalog
         self._clock = clock
+        self._reload = reload
+        self._derived = derived
+        self.leftovers = leftovers
+        self.stale = False
         # Ids that are looked up within a change are prepared before it: others wait for the change.
         self.prepare_ids = segments.prepare_ids
         self._snapshot = snapshot
@@ -106,7 +145,7 @@ class Pool:
         self.ingest_lock = threading.Lock()
         self.selection_lock = threading.Lock()
         self.activation_lock = threading.Lock()
-        self.derived = derived
+        self.derived = derived()
         self.closed = False
         self.index_building = False
         self.last_ingest = -math.inf
@@ -118,9 +157,16 @@ class Pool:
 
     def check_replay(self, key: RequestKey) -> None:
         """Raises RequestReplayed if the request was answered before; called ahead of costly work."""
+        # An answer that is given again must hold: the snapshot has to know what it speaks of.
+        self.mend()
+        self._check_replay(key)
+
+    def _check_replay(self, key: RequestKey) -> None:
         if key.request_id:
             with self._catalog.reading() as tx:
-                _replay(tx, key)
+                response = tx.recall(key)
+            if response is not None:
+                raise RequestReplayed(response)
 
     @contextmanager
     def change(self, key: RequestKey = NO_KEY) -> Iterator[Change]:
@@ -128,17 +174,66 @@ class Pool:
 
         Raises:
             RequestReplayed: the request was answered before.
-            AssayError: POOL_NOT_FOUND if the pool was deleted meanwhile; what the catalog raises.
+            OutcomeUnknown: the change may have been stored; its files must stay.
+            AssayError: POOL_NOT_FOUND if the pool was deleted meanwhile; CONFLICT if the snapshot turned out stale;
+                what the catalog raises.
         """
         with self._lock:
-            if self.closed:
-                raise pool_not_found(self._snapshot.pool.pool_id)
-            with self._catalog.transaction() as tx:
-                _replay(tx, key)
-                change = Change(tx, self._snapshot)
+            if self._mend():
+                raise self._overtaken()
+            self._check_replay(key)
+            with self._mending_after_trouble(), ExitStack() as transaction:
+                change = Change(lambda: transaction.enter_context(self._catalog.transaction()), self._snapshot, key)
                 yield change
-                after = change.finish(key, self._clock.now())
+                after = change.finish(self._clock.now())
             self._snapshot = after
+
+    @contextmanager
+    def _mending_after_trouble(self) -> Iterator[None]:
+        """Marks the snapshot as stale after an unknown outcome, and mends one that the catalog contradicts."""
+        try:
+            yield
+        except OutcomeUnknown:
+            self.stale = True
+            raise
+        except Diverged:
+            log.error("pool %s is not as the catalog has it: read anew", self._snapshot.pool.pool_id)
+            self.stale = True
+            # Its rows may be other samples than those that were computed with.
+            self.derived = self._derived()
+            self._mend()
+            raise self._overtaken() from None
+
+    def mend(self) -> None:
+        """Reads a stale snapshot anew from the catalog. Raises AssayError: POOL_NOT_FOUND if the pool is no longer
+        there; what the catalog raises, the snapshot staying stale."""
+        if self.stale:
+            with self._lock:
+                self._mend()
+
+    def _mend(self) -> bool:
+        """As mend, under the lock; returns whether the snapshot is another one now."""
+        if self.closed:
+            raise pool_not_found(self._snapshot.pool.pool_id)
+        if not self.stale:
+            return False
+        known = self._snapshot
+        found = self._reload(known)
+        self.stale = False
+        if found is None:
+            self.closed = True
+            raise pool_not_found(known.pool.pool_id)
+        if found is known:
+            return False
+        log.warning("pool %s was read anew from the catalog", known.pool.pool_id)
+        self._snapshot = found
+        return True
+
+    def _overtaken(self) -> AssayError:
+        return AssayError(
+            Reason.CONFLICT,
+            f"Pool {self._snapshot.pool.pool_id!r} was read anew from the catalog meanwhile. Try again.",
+        )
 
     def note_ingest(self) -> None:
         """Remembers that a batch came just now."""
@@ -151,19 +246,14 @@ class Pool:
                 self._snapshot = dataclasses.replace(self._snapshot, index=index)
 
     @contextmanager
-    def closing(self) -> Iterator[None]:
-        """Keeps writers out while the pool is deleted, and for good if that succeeds."""
+    def closing(self) -> Iterator[int]:
+        """Keeps writers out while the pool, of this uid and epoch, is deleted, and for good if that succeeds. Raises
+        as change."""
         with self.ingest_lock, self._lock:
-            if self.closed:
-                raise pool_not_found(self._snapshot.pool.pool_id)
-            yield
+            self._mend()
+            with self._mending_after_trouble():
+                yield self._snapshot.pool.epoch
             self.closed = True
-
-
-def _replay(tx: CatalogTx, key: RequestKey) -> None:
-    response = tx.recall(key)
-    if response is not None:
-        raise RequestReplayed(response)
 
 
 def response_of(key: RequestKey, answer: object) -> bytes:

@@ -64,11 +64,11 @@ class SampleService:
             rows = before.find(ids) if allow_missing else before.require(ids)
             rows = rows[rows >= 0]
             check_not_leased(before, rows)
-            change.tx.delete_rows(before.pool.uid, rows)
             change.mark(rows, State.DELETED)
             change.classify(rows, -1)
             result = DeleteResult(len(rows), change.epoch)
             change.answer(result)
+            change.tx.delete_rows(before.pool.uid, rows)
         return result
 
     def search(self, pool_id: str, spec: SearchSpec) -> SearchResult:

@@ -1,12 +1,17 @@
 """Pools: create, get, list, delete."""
 
-from assay.server.core.errors import RequestReplayed
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+from assay.server.core.errors import OutcomeUnknown, RequestReplayed
 from assay.server.core.limits import Limits
 from assay.server.core.operations.service import OperationService
 from assay.server.core.pools import checks as pool_checks
 from assay.server.core.pools.directory import PoolDirectory
 from assay.server.core.pools.messages import PoolSpec, PoolView
 from assay.server.core.pools.opening import Opener, empty_snapshot
+from assay.server.core.pools.pool import Diverged
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.catalog import Catalog
 from assay.server.core.ports.machine import Clock
@@ -38,6 +43,8 @@ class PoolService:
         self._operations = operations
         self._clock = clock
         self._limits = limits
+        self._doubtful = False
+        self._reconciling = Lock()
 
     def create(self, spec: PoolSpec, key: RequestKey) -> PoolView:
         """Creates an empty pool. Raises AssayError(POOL_EXISTS | INVALID_NAME | INVALID_ARGUMENT | TOO_LARGE)."""
@@ -51,7 +58,8 @@ class PoolService:
             create_time=self._clock.now(),
             dimension=spec.dimension,
         )
-        with self._catalog.transaction() as tx:
+        self.reconcile()
+        with self._doubting(), self._catalog.transaction() as tx:
             response = tx.recall(key)
             if response is not None:
                 raise RequestReplayed(response)
@@ -61,6 +69,26 @@ class PoolService:
                 tx.remember(key, key.encode(result), self._clock.now())
         self._pools.put(pool)
         return result
+
+    @contextmanager
+    def _doubting(self) -> Iterator[None]:
+        """After an unknown outcome the catalog may have a pool that nobody has opened."""
+        try:
+            yield
+        except OutcomeUnknown:
+            self._doubtful = True
+            raise
+
+    def reconcile(self) -> None:
+        """Opens the pools of the catalog that are not open, if the making of one had an unknown outcome. Raises what
+        the catalog raises."""
+        if not self._doubtful:
+            return
+        with self._reconciling:
+            if self._doubtful:
+                for pool in self._opener.open_new({pool.snapshot.pool.uid for pool in self._pools.all()}):
+                    self._pools.put(pool)
+                self._doubtful = False
 
     def get(self, pool_id: str) -> PoolView:
         """A pool with its counts. Raises AssayError(POOL_NOT_FOUND)."""
@@ -74,21 +102,24 @@ class PoolService:
 
     def delete(self, pool_id: str, key: RequestKey) -> None:
         """Deletes a pool with all that belongs to it. Raises AssayError(POOL_NOT_FOUND)."""
+        self.reconcile()
+        self._pools.mend(pool_id)
         with self._catalog.reading() as tx:
             response = tx.recall(key)
         if response is not None:
             raise RequestReplayed(response)
         pool = self._pools.get(pool_id)
         self._operations.cancel_of(pool_id)
-        with pool.closing():
-            uid = pool.snapshot.pool.uid
-            with self._catalog.transaction() as tx:
-                files = [file.file for file in tx.segments(uid)] + [model.file for model in tx.models(uid)]
-                tx.delete_pool(uid)
-                if key.request_id:
-                    tx.remember(key, key.encode(None), self._clock.now())
-            self._pools.remove(pool_id)
-        self._segments.discard(files)
+        uid = pool.snapshot.pool.uid
+        files: list[str] = []
+        with pool.leftovers.of_change(old=files), pool.closing() as epoch, self._catalog.transaction() as tx:
+            if not tx.advance_pool(uid, epoch):
+                raise Diverged
+            files += [file.file for file in tx.segments(uid)] + [model.file for model in tx.models(uid)]
+            tx.delete_pool(uid)
+            if key.request_id:
+                tx.remember(key, key.encode(None), self._clock.now())
+        self._pools.remove(pool)
         self._indexes.forget(uid)
 
 

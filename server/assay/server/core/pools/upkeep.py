@@ -42,6 +42,7 @@ class Upkeep:
         low_priority: LowPriorityExecutor,
         quiet_seconds: float,
         expire: Callable[[Pool], bool],
+        settle: Callable[[], None],
         verification: Verification,
         clock: Clock,
     ) -> None:
@@ -52,6 +53,7 @@ class Upkeep:
         self._low_priority = low_priority
         self._quiet_seconds = quiet_seconds
         self._expire = expire
+        self._settle = settle
         self._verification = verification
         self._clock = clock
         self._verify_at = 0.0
@@ -61,7 +63,12 @@ class Upkeep:
         self._due_since: dict[int, float] = {}
         self._threads = [
             threading.Thread(target=self._loop, args=(work,), name=name, daemon=True)
-            for name, work in (("leases", self.expire), ("merging", self.tidy), ("indexing", self.index))
+            for name, work in (
+                ("leases", self.expire),
+                ("merging", self.tidy),
+                ("indexing", self.index),
+                ("mending", self.mend),
+            )
         ]
 
     def start(self) -> None:
@@ -80,6 +87,20 @@ class Upkeep:
     def _loop(self, work: Callable[[], bool]) -> None:
         while not self._stop.is_set():
             self._stop.wait(0.0 if work() else IDLE_SECONDS)
+
+    def mend(self) -> bool:
+        """Brings what is in memory and what is on disk into line with the catalog again, after an unknown outcome.
+        While the catalog is away this is tried again and again."""
+        for pool in self._pools.all():
+            self._try(lambda pool=pool: pool.mend())  # type: ignore[misc]
+        self._try(self._settle)
+        return False
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            log.warning("the catalog could not be asked what became of a change: %s", error)
 
     def expire(self) -> bool:
         """Ends the leases whose time ran out; returns whether there were any."""

@@ -26,11 +26,18 @@ class CatalogTx(Protocol):
     def pools(self) -> list[PoolRecord]:
         """All pools, ordered by pool_id."""
 
+    def pool(self, pool_uid: int) -> PoolRecord | None:
+        """A pool, None if there is none."""
+
+    def advance_pool(self, pool_uid: int, epoch: int) -> bool:
+        """Leads a pool from an epoch to the next. False, and nothing done, if the pool is not there or at another
+        epoch: whoever asks has another past in mind than the catalog, and must not build on it."""
+
     def delete_pool(self, pool_uid: int) -> None:
         """Deletes the pool with all that belongs to it, its remembered requests excepted."""
 
     def update_pool(self, pool_uid: int, **changes: object) -> None:
-        """Sets fields of PoolRecord by name (epoch, dimension, space, backbone, head, next_fencing_token, next_row)."""
+        """Sets fields of PoolRecord by name (dimension, space, backbone, head, next_fencing_token, next_row)."""
 
     # attributes
     def attributes(self, pool_uid: int) -> dict[str, str]:
@@ -69,13 +76,10 @@ class CatalogTx(Protocol):
         """Rows set aside, ascending."""
 
     # labels
-    def put_labels(self, pool_uid: int, labels: Sequence[LabelRecord]) -> None:
-        """Stores labels; one that a row already has is replaced."""
-
     def put_label_columns(
-        self, pool_uid: int, rows: RowArray, classes: npt.NDArray[np.int32], worker: str, now: float
+        self, pool_uid: int, rows: RowArray, classes: npt.NDArray[np.int32], worker: str, now: float, lease: str = ""
     ) -> None:
-        """Stores many labels that came with an ingest."""
+        """Stores labels of distinct rows; one that a row already has is replaced."""
 
     def label_columns(self, pool_uid: int) -> tuple[RowArray, npt.NDArray[np.int32]]:
         """Rows (ascending) and class indices of all labels."""
@@ -98,7 +102,7 @@ class CatalogTx(Protocol):
     def renew_lease(self, pool_uid: int, lease_id: str, expire_time: float) -> None:
         """Moves the end of a live lease."""
 
-    def drop_lease_rows(self, pool_uid: int, lease_id: str, rows: Iterable[int], reason: str) -> None:
+    def drop_lease_rows(self, pool_uid: int, lease_id: str, rows: RowArray, reason: str) -> None:
         """Takes rows out of a lease; the reason is kept. The lease becomes "done" when it holds none."""
 
     def expire_lease(self, pool_uid: int, lease_id: str) -> None:
@@ -153,8 +157,15 @@ class Catalog(Protocol):
         """Made at random with the catalog; tells it from any other."""
 
     def transaction(self) -> AbstractContextManager[CatalogTx]:
-        """A writing transaction, durable when the context ends without an exception, undone otherwise. One at a time.
-        Raises AssayError(STORAGE_FULL | STORAGE_FAILED)."""
+        """A writing transaction, durable when the context ends without an exception, undone otherwise. Not to be
+        nested. What it reads, others have committed or are about to commit with it.
+
+        Raises:
+            OutcomeUnknown: it may be durable or not. The next transaction begins only when that has been decided, and
+                sees it.
+            AssayError: STORAGE_FULL, STORAGE_UNAVAILABLE, STORAGE_FAILED, BUSY, CONFLICT, SHUTTING_DOWN; nothing was
+                stored then.
+        """
 
     def reading(self) -> AbstractContextManager[CatalogTx]:
         """A reading transaction; does not wait for writers."""

@@ -1,8 +1,13 @@
-"""Time and room for derived arrays."""
+"""Time, room for derived arrays, and the alarm."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from assay.server.core.records.arrays import FloatArray
+
+# Told, from any thread, that the disk lost what it had been given to keep. What the process reads back from then on may
+# be of its memory alone, so it must end; what was acknowledged before is safe.
+Alarm = Callable[[str], None]
 
 
 class Clock(Protocol):

@@ -1,6 +1,7 @@
 """Immutable files of samples, vectors and models."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -128,5 +129,21 @@ class SegmentStore(Protocol):
         """Ties the data directory to a catalog, for good. Raises AssayError(STORAGE_FAILED) if it is tied to
         another."""
 
-    def sweep(self, keep: set[str]) -> list[str]:
-        """Deletes all files of the store that are not named; returns them. Derived files (the index) excepted."""
+    def sweep(self, keep: set[str]) -> "Swept":
+        """Deletes all files of the store that are not named; derived files (the index) excepted. While a file that is
+        named is missing they are moved aside instead: the catalog may be the wrong one, or of another moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep did.
+
+    Attributes:
+        files: those that were not named, sorted.
+        missing: those that are named and not there, sorted.
+        moved_to: where the files are now; empty if they were deleted.
+    """
+
+    files: list[str]
+    missing: list[str]
+    moved_to: str = ""

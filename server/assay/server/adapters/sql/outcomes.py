@@ -1,0 +1,116 @@
+"""What became of a transaction whose COMMIT failed: the two databases tell in different ways.
+
+A COMMIT that ends in an error has failed, or it has not: the answer may have been lost on its way, or the pages are in
+the log and only their being on disk is in doubt. Whoever takes such an error for a failure builds on sand.
+"""
+
+import sqlite3
+import time
+from contextlib import suppress
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from assay.server.adapters.sql.failures import is_sync_error
+from assay.server.core.errors import AssayError, Reason
+
+# How long PostgreSQL may take to come back after a crash before the outcome is reported as unknown.
+PATIENCE_S = 2.0
+PAUSE_S = 0.05
+
+_CURRENT = text("SELECT txid_current_if_assigned()")
+_STATUS = text("SELECT txid_status(:transaction)")
+# A page that is written again where the lost transaction's pages are: after this, they are no transaction any more.
+_OVERWRITE = text("UPDATE schema_version SET version = version")
+
+
+class Outcomes(Protocol):
+    """How one database tells what became of a transaction."""
+
+    def open(self, engine: Engine) -> None:
+        """Before anything is read: makes sure that what is read will stay."""
+
+    def name(self, connection: Connection) -> int | None:
+        """What to ask for later; taken just before COMMIT."""
+
+    def happened(self, engine: Engine, name: int | None, error: BaseException, alive: bool) -> bool | None:
+        """Whether a transaction took place whose COMMIT raised an error; None where that cannot be told now. Its
+        connection is given up by then; alive: it still stood after the error."""
+
+    def settle(self, engine: Engine) -> None:
+        """Makes what is unknown known, so that the next transaction sees it. Raises what the database raises."""
+
+
+class SqliteOutcomes:
+    """SQLite forgets a transaction whose COMMIT failed, but its pages may lie whole in the log, and come back when a
+    crash makes SQLite read the log again: until the next transaction has overwritten them, nothing is known. After an
+    error of fsync nothing more can be known: the log that is read back may be that of the page cache alone."""
+
+    def __init__(self) -> None:
+        self._unsettled = False
+        self._lost = False
+
+    def open(self, engine: Engine) -> None:
+        """Writes the log into the database file, and both to disk: after an error of fsync in the process before, the
+        log may be whole in the page cache and not on disk. On a full disk it stays where it is."""
+        driver: Any = engine.raw_connection()
+        try:
+            with suppress(sqlite3.OperationalError):
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            driver.close()
+
+    def name(self, connection: Connection) -> int | None:
+        return None
+
+    def happened(self, engine: Engine, name: int | None, error: BaseException, alive: bool) -> bool | None:
+        self._unsettled = True
+        self._lost |= is_sync_error(error)
+        try:
+            self.settle(engine)
+        except (AssayError, SQLAlchemyError):
+            return None
+        return False
+
+    def settle(self, engine: Engine) -> None:
+        if self._lost:
+            raise AssayError(Reason.SHUTTING_DOWN, "The disk of the catalog failed, and the server stops.")
+        if self._unsettled:
+            with engine.begin() as connection:
+                connection.execute(_OVERWRITE)
+            self._unsettled = False
+
+
+class PostgresOutcomes:
+    """PostgreSQL remembers what became of a transaction by its number. A new connection of the writer has the lock of
+    the one before, whose transaction has therefore ended."""
+
+    def open(self, engine: Engine) -> None:
+        """Nothing to do: PostgreSQL stops by itself rather than trust the page cache."""
+
+    def name(self, connection: Connection) -> int | None:
+        found: int | None = connection.execute(_CURRENT).scalar()
+        return found
+
+    def happened(self, engine: Engine, name: int | None, error: BaseException, alive: bool) -> bool | None:
+        said = getattr(getattr(error, "orig", None), "sqlstate", None)
+        if name is None or (alive and said is not None):
+            return False  # It wrote nothing, or the server itself said that it failed.
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return self._status(engine, name)
+            except (AssayError, SQLAlchemyError):
+                if time.monotonic() >= end:
+                    return None
+            time.sleep(PAUSE_S)
+
+    @staticmethod
+    def _status(engine: Engine, name: int) -> bool | None:
+        with engine.begin() as connection:
+            status: Any = connection.execute(_STATUS, {"transaction": name}).scalar()
+        return {"committed": True, "aborted": False}.get(status)
+
+    def settle(self, engine: Engine) -> None:
+        """Nothing to do: see the class."""
