@@ -31,8 +31,19 @@ def test_numbers_outside_json_survive(catalog: SqlCatalog, pool: PoolRecord) -> 
     with catalog.reading() as tx:
         info = tx.models(pool.uid)[0].info
     assert isinstance(info, HeadInfo)
+    assert info.metrics.accuracy is not None
     assert math.isnan(info.metrics.accuracy)
     assert (info.metrics.log_loss, info.metrics.calibration_error, info.l2) == (math.inf, -math.inf, 1e-300)
+
+
+def test_metrics_that_there_are_none_of_stay_none(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    metrics = replace(HEAD.metrics, accuracy=None, log_loss=None, calibration_error=None, samples=0)
+    with catalog.transaction() as tx:
+        tx.add_model(pool.uid, replace(model("a"), info=replace(HEAD, metrics=metrics)))
+    with catalog.reading() as tx:
+        info = tx.models(pool.uid)[0].info
+    assert isinstance(info, HeadInfo)
+    assert info.metrics == metrics
 
 
 def test_second_model_of_an_id_is_refused(catalog: SqlCatalog, pool: PoolRecord) -> None:

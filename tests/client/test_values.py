@@ -301,6 +301,8 @@ def test_under_the_name_of_json_only_json_travels(text: Any) -> None:
         with pytest.raises(ValueError, match=r"payloads\[0\] \(id 'i0'\) is no JSON"):
             message(payloads=[text], media_type=media_type)
     assert not is_json("text/plain")
+    with pytest.raises(ValueError, match="is no JSON"):
+        message(payloads=["[" * 60_000], media_type="application/json")
 
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

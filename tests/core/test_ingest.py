@@ -122,6 +122,18 @@ def test_replace_gives_a_new_row_and_drops_the_label(core: Assay) -> None:
     assert [label.sample_id for label in core.labeling.labels(POOL, "", "", -1, 10)] == ["a"]
 
 
+def test_what_replacing_drops_is_counted(core: Assay) -> None:
+    both = {"n": numbers([1, 2, 3]), "word": AttributeColumn("string", ["x", "", "z"], np.array([True, False, True]))}
+    add(core, ["a", "b", "c"], attributes=both, labels=["ant", "bee", ""])
+    again = {"n": numbers([4, 5])}
+    kept = add(core, ["b", "new"], on_conflict=OnConflict.REPLACE, attributes=again, labels=["bee", "ant"])
+    assert (kept.replaced, kept.labels_dropped, kept.attributes_dropped) == (1, 0, 0)
+    lost = add(core, ["a", "c"], on_conflict=OnConflict.REPLACE, attributes=again, labels=["", ""])
+    assert (lost.replaced, lost.labels_dropped, lost.attributes_dropped) == (2, 1, 2)
+    bare = add(core, ["a", "b", "c"], on_conflict=OnConflict.REPLACE)
+    assert (bare.replaced, bare.labels_dropped, bare.attributes_dropped) == (3, 1, 3)
+
+
 def test_replace_refuses_leased_samples(core: Assay) -> None:
     fill(core, 3)
     next_batch(core, 3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from assay.server.core.assay import Assay
-from assay.server.core.errors import AssayError, Reason
+from assay.server.core.errors import AssayError, Reason, SampleError
 from assay.server.core.labeling.messages import BatchSpec
 from assay.server.core.mining.messages import MineSpec, ScoreSpec
 from assay.server.core.mining.plan.terms import (
@@ -507,6 +507,86 @@ def test_the_error_says_what_and_where(core: Assay) -> None:
     error = refused(Reason.NOT_FINITE, lambda: add(core, ["a", "b", "c"], with_value(NAN)))
     assert isinstance(error, AssayError)
     assert error.metadata == {"row": "1", "column": "2"}
-    assert "Row 1, column 2 is nan" in error.message
+    assert "Row 1: column 2 is nan" in error.message
     fill_error = refused(Reason.SAMPLE_EXISTS, lambda: fill(core, 3))
-    assert fill_error.metadata == {"id": "s0", "count": "3"}
+    assert fill_error.metadata == {"row": "0", "id": "s0", "count": "3"}
+
+
+def test_an_error_of_a_sample_is_told_by_its_place_in_the_whole_stream() -> None:
+    error = SampleError(Reason.NOT_FINITE, 1, "column 2 is nan.", column=2)
+    told = error.among(["a", "b"], 8000)
+    assert told.message == "Row 8001 (id 'b'): column 2 is nan."
+    assert told.metadata == {"row": "8001", "id": "b", "column": "2"}
+    assert told.reason is Reason.NOT_FINITE
+    assert error.among([]).metadata == {"row": "1", "column": "2"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "said"),
+    [
+        ({"labels": ["ant", "dog"]}, 1, "'dog' is no class"),
+        ({"uris": ["", "u" * 3000]}, 1, "uris"),
+        ({"payloads": [b"", b"p" * 100_000]}, 1, "at most"),
+        ({"attributes": {"m": AttributeColumn("double", np.array([0.5, NAN]))}}, 1, "'m' is nan"),
+        ({"attributes": {"m": AttributeColumn("string", ["", "x" * 5000])}}, 1, "'m'"),
+        ({"predictions_NC": np.array([[0.2, 0.3, 0.5], [1, 1, 1]], np.float32)}, 1, "no distribution"),
+        ({"payloads": [b"{}", b'{"a": NaN}'], "payload_media_type": "application/json"}, 1, "NaN is no value of JSON"),
+    ],
+)
+def test_every_refusal_of_a_sample_says_which(core: Assay, columns: dict[str, Any], row: int, said: str) -> None:
+    with pytest.raises(SampleError, match=said) as caught:
+        add(core, ["a", "b"], **columns)
+    assert caught.value.row == row
+
+
+def test_refusals_of_ids_say_which(core: Assay) -> None:
+    for ids, row in ((["a", "b", "a"], 2), (["a", "b\x00"], 1)):
+        with pytest.raises(SampleError, match="id") as caught:
+            add(core, ids)
+        assert caught.value.row == row
+
+
+def test_labels_that_are_refused_name_their_sample(core: Assay) -> None:
+    add(core, ["a", "b"])
+    for class_name in ("dog", ""):
+        error = refused(Reason.UNKNOWN_CLASS, lambda name=class_name: submit(core, {"a": "ant", "b": name}))
+        assert isinstance(error, SampleError)
+        assert (error.metadata["row"], error.metadata["id"]) == ("1", "b")
+
+
+JSON = "application/json"
+
+
+@pytest.mark.parametrize("media_type", [JSON, "application/geo+json", "Application/JSON; charset=utf-8"])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"a": NaN}',
+        b"[Infinity]",
+        b"-Infinity",
+        b"{",
+        b"nonsense",
+        b"\xff",
+        b'{"a": 1} x',
+        b"[" * 50,
+        b"\xef\xbb\xbf{}",
+    ],
+)
+def test_what_is_no_json_is_never_stored_as_json(core: Assay, payload: bytes, media_type: str) -> None:
+    def store() -> None:
+        add(core, ["a"], payloads=[payload], payload_media_type=media_type)
+
+    refused(Reason.INVALID_ARGUMENT, store)
+    add(core, ["a"], payloads=[payload], payload_media_type="application/octet-stream")
+
+
+def test_json_and_nothing_are_stored_as_json(core: Assay) -> None:
+    add(core, ["a", "b", "c"], payloads=[b'{"a": [1, null]}', b"", '"süß"'.encode()], payload_media_type=JSON)
+
+
+def test_a_class_that_only_looks_the_same_is_told_apart(core: Assay) -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    make_pool(core, "nf", class_names=(composed, "Sport"))
+    for given, said in ((apart, "NFC and NFD"), ("sport ", "Is 'Sport' meant"), ("dog", "its classes are")):
+        with pytest.raises(SampleError, match=said):
+            add(core, ["a"], pool="nf", labels=[given])

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from assay.server.adapters.torch_head import TorchHeads
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.records.models import HeadInfo, HeadWeights
+from assay.server.core.records.models import HeadInfo, HeadMetrics, HeadWeights
 
 HEADS = TorchHeads()
 Data = tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]
@@ -129,7 +129,7 @@ def test_too_few_classes(labels: list[int]) -> None:
 def test_one_sample_per_class_holds_nothing_out(l2: float | None) -> None:
     data = blobs(3, 3)
     weights, info = train(data, 3, l2=l2)
-    assert info.metrics.samples == 0
+    assert info.metrics == HeadMetrics(accuracy=None, log_loss=None, calibration_error=None, samples=0)
     assert info.temperature == 1.0
     assert l2 is None or info.l2 == l2
     assert probs(weights, data[0]).argmax(axis=1).tolist() == [0, 1, 2]

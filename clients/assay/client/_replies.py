@@ -63,7 +63,15 @@ def pool(message: pools_pb2.Pool) -> results.Pool:
 
 def added(message: pools_pb2.AddSamplesResponse) -> results.AddResult:
     """What an ingest did."""
-    return results.AddResult(message.added, message.skipped, message.replaced, message.epoch, timings(message.timings))
+    return results.AddResult(
+        added=message.added,
+        skipped=message.skipped,
+        replaced=message.replaced,
+        epoch=message.epoch,
+        timings=timings(message.timings),
+        labels_dropped=message.labels_dropped,
+        attributes_dropped=message.attributes_dropped,
+    )
 
 
 def deleted(message: pools_pb2.DeleteSamplesResponse) -> results.DeleteResult:
@@ -134,7 +142,12 @@ def _head(message: models_pb2.HeadInfo) -> results.HeadInfo:
         labels=message.labels,
         l2=message.l2,
         temperature=message.temperature,
-        metrics=results.HeadMetrics(metrics.accuracy, metrics.log_loss, metrics.calibration_error, metrics.samples),
+        metrics=results.HeadMetrics(
+            accuracy=metrics.accuracy if metrics.HasField("accuracy") else None,
+            log_loss=metrics.log_loss if metrics.HasField("log_loss") else None,
+            calibration_error=metrics.calibration_error if metrics.HasField("calibration_error") else None,
+            samples=metrics.samples,
+        ),
         balanced=message.balanced,
         seed=message.seed,
     )

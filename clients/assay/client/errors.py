@@ -76,6 +76,12 @@ class AssayError(Exception):
         what it stored last. None for other calls."""
         return int(self.metadata[_STORED_KEY]) if _STORED_KEY in self.metadata else None
 
+    @property
+    def row(self) -> int | None:
+        """The sample of the call that is to blame, counted from 0 over the whole call; None where it is no one sample's
+        fault. Its id is `metadata["id"]`."""
+        return int(self.metadata["row"]) if "row" in self.metadata else None
+
     def note_stored(self, known: int) -> int:
         """Tell of an ingest that it stored `known` samples at least, unless the server knows of more; returns what
         holds now."""

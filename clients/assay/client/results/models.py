@@ -34,11 +34,12 @@ class BackboneInfo:
 
 @dataclass(frozen=True, slots=True)
 class HeadMetrics:
-    """Quality of a head on labels that it was not trained on; log loss is natural, the rest from 0 to 1."""
+    """Quality of a head on labels that it was not trained on; log loss is natural, the rest from 0 to 1. All None where
+    there were none (`samples` is 0): no class had two labels."""
 
-    accuracy: float
-    log_loss: float
-    calibration_error: float
+    accuracy: float | None
+    log_loss: float | None
+    calibration_error: float | None
     samples: int
 
 

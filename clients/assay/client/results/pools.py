@@ -80,13 +80,20 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class AddResult:
-    """What an ingest did; every counted sample is durable."""
+    """What an ingest did; every counted sample is durable.
+
+    Attributes:
+        labels_dropped, attributes_dropped: replaced samples that had a label and have none now, or that lost some of
+            their attributes.
+    """
 
     added: int
     skipped: int
     replaced: int
     epoch: int
     timings: Mapping[str, float]
+    labels_dropped: int = 0
+    attributes_dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from assay.server.core.errors import AssayError, Reason
+from assay.server.core.errors import AssayError, Reason, SampleError
 from assay.server.core.records.arrays import FloatArray, Scalar
 from assay.server.core.records.filters import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf
 from assay.server.core.records.pools import Metric
@@ -75,17 +75,15 @@ def _longest(values: Sequence[str]) -> int:
 
 def _bad_id(values: Sequence[str]) -> AssayError:
     position = next(i for i, v in enumerate(values) if not 1 <= len(v.encode()) <= MAX_ID_BYTES or CONTROL.search(v))
-    return AssayError(
-        Reason.INVALID_ID,
-        f"Id number {position} is empty, longer than {MAX_ID_BYTES} bytes or has control characters.",
-        position=position,
+    return SampleError(
+        Reason.INVALID_ID, position, f"its id is empty, longer than {MAX_ID_BYTES} bytes or has control characters."
     )
 
 
 def _repeated_id(values: Sequence[str]) -> AssayError:
     seen: set[str] = set()
-    repeated = next(value for value in values if value in seen or seen.add(value))  # type: ignore[func-returns-value]
-    return AssayError(Reason.DUPLICATE_ID, f"The id {repeated!r} occurs twice in one request.", id=repeated)
+    row = next(i for i, value in enumerate(values) if value in seen or seen.add(value))  # type: ignore[func-returns-value]
+    return SampleError(Reason.DUPLICATE_ID, row, "its id occurs twice in one request.", values[row])
 
 
 def size(value: int, most: int) -> int:
@@ -147,21 +145,18 @@ def _normalised_carefully(vectors_ND: FloatArray) -> FloatArray:
     lengths_N = np.sqrt(np.square(vectors_ND, dtype=np.float64).sum(axis=1))
     if not lengths_N.all():
         row = int(np.flatnonzero(lengths_N == 0)[0])
-        raise AssayError(
-            Reason.INVALID_MATRIX,
-            f"Vector number {row} is zero and has no direction; a cosine pool refuses it.",
-            row=row,
+        raise SampleError(
+            Reason.INVALID_MATRIX, row, "its vector is zero and has no direction; a cosine pool refuses it."
         )
     scaled: FloatArray = (vectors_ND / lengths_N[:, None]).astype(np.float32)
     return scaled
 
 
 def _too_long(row: int) -> AssayError:
-    return AssayError(
+    return SampleError(
         Reason.INVALID_MATRIX,
-        f"Vector number {row} is so long that its squared length is no float32; distances to it mean nothing. "
-        "Scale the vectors.",
-        row=row,
+        row,
+        "its vector is so long that its squared length is no float32; distances to it mean nothing. Scale the vectors.",
     )
 
 
@@ -169,10 +164,10 @@ def _refuse_not_finite(values_ND: FloatArray) -> None:
     bad = np.argwhere(~np.isfinite(values_ND))
     if len(bad):
         row, column = bad[0].tolist()
-        raise AssayError(
+        raise SampleError(
             Reason.NOT_FINITE,
-            f"Row {row}, column {column} is {values_ND[row, column]}: only finite numbers are taken.",
-            row=row,
+            row,
+            f"column {column} is {values_ND[row, column]}; only finite numbers are taken.",
             column=column,
         )
 
@@ -192,10 +187,10 @@ def probabilities(probs_NC: FloatArray, classes: int) -> None:
     off_N = (np.abs(probs_NC.sum(axis=1) - 1) > PROBABILITY_SLACK) | (probs_NC.min(axis=1) < 0)
     if off_N.any():
         row = int(np.flatnonzero(off_N)[0])
-        raise AssayError(
+        raise SampleError(
             Reason.PROBABILITIES_INVALID,
-            f"Row {row} of the predictions is no distribution: numbers of 0 or more that sum to 1 are needed.",
-            row=row,
+            row,
+            "its predictions are no distribution: numbers of 0 or more that sum to 1 are needed.",
         )
 
 

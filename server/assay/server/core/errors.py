@@ -3,8 +3,11 @@
 The wire's table (`assay.server.rpc.errors`) gives each reason its canonical status code; every reason is listed there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+
+# Characters of an id that a message quotes.
+_SHOWN = 100
 
 
 class Reason(StrEnum):
@@ -99,6 +102,30 @@ class OutcomeUnknown(AssayError):
             "The catalog was lost while it stored the change, which is now stored whole or not at all. "
             "Send it again under the same request id: it takes effect once.",
         )
+
+
+class SampleError(AssayError):
+    """An error that one sample of a request is to blame for; its metadata name the sample's `row` and, where known, its
+    `id`.
+
+    Attributes:
+        row: place of the sample in the request, from 0.
+        problem: what is wrong with it, without its place.
+    """
+
+    def __init__(self, reason: Reason, row: int, problem: str, sample_id: str = "", **metadata: object) -> None:
+        known = {"id": sample_id} if sample_id else {}
+        where = f"Row {row} (id {sample_id[:_SHOWN]!r})" if sample_id else f"Row {row}"
+        super().__init__(reason, f"{where}: {problem}", **{**metadata, "row": row, **known})
+        self.row = row
+        self.problem = problem
+        self._sample_id = sample_id
+        self._facts = metadata
+
+    def among(self, ids: Sequence[str], first: int = 0) -> "SampleError":
+        """The same error of a request with these ids; in a stream of requests, `first` samples came before them."""
+        sample_id = self._sample_id or (ids[self.row] if self.row < len(ids) else "")
+        return SampleError(self.reason, first + self.row, self.problem, sample_id, **self._facts)
 
 
 class RequestReplayed(Exception):

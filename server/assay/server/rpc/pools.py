@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from google.protobuf import empty_pb2
 
-from assay.server.core.errors import AssayError, Reason, RequestReplayed
+from assay.server.core.errors import AssayError, Reason, RequestReplayed, SampleError
 from assay.server.core.pools.messages import PoolView
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import OnConflict
@@ -63,6 +63,8 @@ class _Tally:
         self.reply.added += part.added
         self.reply.skipped += part.skipped
         self.reply.replaced += part.replaced
+        self.reply.labels_dropped += part.labels_dropped
+        self.reply.attributes_dropped += part.attributes_dropped
         self.reply.epoch = part.epoch
         for timing in part.timings:
             self._add_timing(timing)
@@ -117,20 +119,26 @@ class PoolsServicer(Edge, pools_pb2_grpc.PoolsServicer):
     async def _store_all(self, messages: Incoming[pools_pb2.AddSamplesRequest], tally: _Tally) -> None:
         """Stores batch after batch. The next one is received while one is being stored, and no further one."""
         stream = _opened(await messages.next())
-        index = 0
+        index = first = 0
         while (message := await messages.next()) is not None:
             messages.read_ahead()
-            tally.add(await self._store(stream, index, _batch(message)))
-            index += 1
+            batch = _batch(message)
+            tally.add(await self._store(stream, index, first, batch))
+            index, first = index + 1, first + len(batch.ids)
         if not index:
             view = await self.lanes.io.run(lambda: self.core.pools.get(stream.pool_id))
             tally.reply.epoch = view.record.epoch
 
-    async def _store(self, stream: _Stream, index: int, batch: pools_pb2.SampleBatch) -> pools_pb2.AddSamplesResponse:
+    async def _store(
+        self, stream: _Stream, index: int, first: int, batch: pools_pb2.SampleBatch
+    ) -> pools_pb2.AddSamplesResponse:
+        """Stores one batch of a stream; `first` samples came before it."""
         try:
             return await self.lanes.ingest.run(self._store_now, stream, index, batch)
         except RequestReplayed as replay:
             return pools_pb2.AddSamplesResponse.FromString(replay.response)
+        except SampleError as error:
+            raise error.among(batch.ids, first) from error
 
     def _store_now(self, stream: _Stream, index: int, batch: pools_pb2.SampleBatch) -> pools_pb2.AddSamplesResponse:
         key = stream.key(index, batch)

@@ -66,9 +66,9 @@ def _head_to_json(info: HeadInfo) -> Json:
         "l2": _float_to_json(info.l2),
         "temperature": _float_to_json(info.temperature),
         "metrics": {
-            "accuracy": _float_to_json(metrics.accuracy),
-            "log_loss": _float_to_json(metrics.log_loss),
-            "calibration_error": _float_to_json(metrics.calibration_error),
+            "accuracy": _measure_to_json(metrics.accuracy),
+            "log_loss": _measure_to_json(metrics.log_loss),
+            "calibration_error": _measure_to_json(metrics.calibration_error),
             "samples": metrics.samples,
         },
         "balanced": info.balanced,
@@ -84,9 +84,9 @@ def _head_from_json(value: Json) -> HeadInfo:
             "l2": float(value["l2"]),
             "temperature": float(value["temperature"]),
             "metrics": HeadMetrics(
-                accuracy=float(metrics["accuracy"]),
-                log_loss=float(metrics["log_loss"]),
-                calibration_error=float(metrics["calibration_error"]),
+                accuracy=_measure_from_json(metrics["accuracy"]),
+                log_loss=_measure_from_json(metrics["log_loss"]),
+                calibration_error=_measure_from_json(metrics["calibration_error"]),
                 samples=metrics["samples"],
             ),
         }
@@ -96,3 +96,11 @@ def _head_from_json(value: Json) -> HeadInfo:
 def _float_to_json(value: float) -> float | str:
     """JSON has no NaN and no infinity; float() reads both from text."""
     return value if math.isfinite(value) else str(value)
+
+
+def _measure_to_json(value: float | None) -> float | str | None:
+    return None if value is None else _float_to_json(value)
+
+
+def _measure_from_json(value: float | str | None) -> float | None:
+    return None if value is None else float(value)

@@ -11,7 +11,7 @@ BINS = 15
 _LOG_LIMIT = 3.0  # a temperature stays within e^-3 .. e^3
 _LONGEST_STEP = 0.5
 _STEPS, _PRECISION = 100, 1e-9
-NO_METRICS = HeadMetrics(accuracy=0.0, log_loss=0.0, calibration_error=0.0, samples=0)
+NO_METRICS = HeadMetrics(accuracy=None, log_loss=None, calibration_error=None, samples=0)
 
 
 def log_loss(logits_NC: torch.Tensor, classes_N: torch.Tensor, shares_N: torch.Tensor) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from assay.server.core.errors import AssayError, Reason
+from assay.server.core.errors import AssayError, Reason, SampleError
 from assay.server.core.labeling.leases import check_in_lease, held, shrink
 from assay.server.core.labeling.messages import SubmitResult, SubmitSpec
 from assay.server.core.pools import checks as pool_checks
@@ -72,9 +72,12 @@ class Submission:
     def _resolve(self) -> tuple[RowArray, npt.NDArray[np.int32]]:
         before = self._change.before
         names = [class_name for _, class_name in self._spec.labels]
-        if "" in names:
-            raise pool_checks.unknown_class("", before.pool)
-        classes = pool_checks.class_indices(names, before.pool)
+        try:
+            if "" in names:
+                raise SampleError(Reason.UNKNOWN_CLASS, names.index(""), "it has no class: name one.", class_name="")
+            classes = pool_checks.class_indices(names, before.pool)
+        except SampleError as error:
+            raise error.among(self._ids) from None
         return before.require(self._ids), classes
 
     def _already_so(self, rows: RowArray, classes: npt.NDArray[np.int32]) -> MaskArray:

@@ -1,13 +1,14 @@
 """Checks of pools to create and of batches to add."""
 
+import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from assay.server.core import checks
-from assay.server.core.errors import AssayError, Reason
+from assay.server.core.errors import AssayError, Reason, SampleError
 from assay.server.core.limits import Limits
 from assay.server.core.pools.messages import IngestBatch, PoolSpec
 from assay.server.core.records.pools import PoolRecord
@@ -51,6 +52,8 @@ def batch(given: IngestBatch, pool: PoolRecord, kinds: Mapping[str, str], limits
         _same_count("payloads", len(columns.payloads), count)
         _payloads(columns.payloads, limits.max_payload_bytes)
     checks.text(columns.payload_media_type, "payload_media_type", checks.MAX_ID_BYTES)
+    if columns.payloads is not None and _is_json(columns.payload_media_type):
+        _json(columns.payloads)
     if given.labels is not None:
         _same_count("labels", len(given.labels), count)
         class_indices(given.labels, pool)
@@ -61,13 +64,15 @@ def batch(given: IngestBatch, pool: PoolRecord, kinds: Mapping[str, str], limits
 
 
 def class_indices(names: Sequence[str], pool: PoolRecord) -> np.ndarray:
-    """Index of each class name, -1 for "". Raises AssayError(UNKNOWN_CLASS)."""
+    """Index of each class name, -1 for "". Raises SampleError(UNKNOWN_CLASS)."""
     index = {class_name: i for i, class_name in enumerate(pool.class_names)}
     index[""] = -1
     try:
         return np.array([index[class_name] for class_name in names], np.int32)
-    except KeyError as error:
-        raise unknown_class(str(error.args[0]), pool) from None
+    except KeyError:
+        row = next(row for row, class_name in enumerate(names) if class_name not in index)
+        unknown = unknown_class(names[row], pool)
+        raise SampleError(unknown.reason, row, unknown.message, **unknown.metadata) from None
 
 
 def unknown_class(class_name: str, pool: PoolRecord) -> AssayError:
@@ -75,9 +80,24 @@ def unknown_class(class_name: str, pool: PoolRecord) -> AssayError:
     known = ", ".join(pool.class_names[:20]) + (", ..." if len(pool.class_names) > 20 else "")
     return AssayError(
         Reason.UNKNOWN_CLASS,
-        f"{class_name!r} is no class of pool {pool.pool_id!r}; its classes are: {known or 'none'}.",
+        f"{class_name!r} is no class of pool {pool.pool_id!r}; its classes are: {known or 'none'}."
+        + _near_class(class_name, pool.class_names),
         class_name=class_name,
     )
+
+
+def _near_class(class_name: str, known: Sequence[str]) -> str:
+    """What to say where a class differs in nothing that is easily seen: composed letters, case, space around it."""
+    composed = unicodedata.normalize("NFC", class_name)
+    for candidate in known:
+        if unicodedata.normalize("NFC", candidate) == composed:
+            return (
+                f" It looks like {candidate!r}, whose letters are composed otherwise (Unicode NFC and NFD): write both "
+                "in one form."
+            )
+        if unicodedata.normalize("NFC", candidate).strip().casefold() == composed.strip().casefold():
+            return f" Is {candidate!r} meant?"
+    return ""
 
 
 def _same_count(what: str, got: int, expected: int) -> None:
@@ -90,20 +110,42 @@ def _texts(what: str, values: Sequence[str], most: int) -> None:
         return
     for position, value in enumerate(values):
         if len(value.encode()) > most:
-            raise AssayError(
-                Reason.TOO_LARGE, f"Number {position} of {what} is longer than {most} bytes.", position=position
-            )
+            raise SampleError(Reason.TOO_LARGE, position, f"its entry of {what} is longer than {most} bytes.")
 
 
 def _payloads(values: Sequence[bytes], most: int) -> None:
     if max(map(len, values)) > most:
         position = next(i for i, value in enumerate(values) if len(value) > most)
-        raise AssayError(
+        raise SampleError(
             Reason.TOO_LARGE,
-            f"Payload number {position} has {len(values[position])} bytes; at most {most} are kept. "
-            "Keep the sample elsewhere and give its uri.",
-            position=position,
+            position,
+            f"its payload has {len(values[position])} bytes; at most {most} are kept. Keep the sample elsewhere and "
+            "give its uri.",
         )
+
+
+def _is_json(media_type: str) -> bool:
+    """Whether payloads of this media type are JSON documents (RFC 6839, section 3.1)."""
+    essence = media_type.partition(";")[0].strip().lower()
+    return essence == "application/json" or essence.endswith("+json")
+
+
+def _json(payloads: Sequence[bytes]) -> None:
+    """Raises SampleError(INVALID_ARGUMENT) for a payload that is neither JSON in UTF-8 (RFC 8259) nor empty."""
+    for row, payload in enumerate(payloads):
+        try:
+            if payload:
+                json.loads(payload.decode(), parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise SampleError(
+                Reason.INVALID_ARGUMENT,
+                row,
+                f"its payload is no JSON ({error}). Send JSON, or another payload_media_type.",
+            ) from None
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no value of JSON")
 
 
 def attributes(columns: SampleColumns, kinds: Mapping[str, str], limits: Limits) -> None:
@@ -130,10 +172,12 @@ def attributes(columns: SampleColumns, kinds: Mapping[str, str], limits: Limits)
 def _attribute_values(attribute: str, column: AttributeColumn) -> None:
     if column.kind == "string":
         _texts(f"attribute {attribute!r}", [str(value) for value in column.values], checks.MAX_TEXT_BYTES)
-    elif column.kind == "double" and not np.isfinite(_present_values(column)).all():
-        raise AssayError(Reason.NOT_FINITE, f"Attribute {attribute!r} has values that are not finite.", name=attribute)
-
-
-def _present_values(column: AttributeColumn) -> npt.NDArray[np.float64]:
-    values = np.asarray(column.values, np.float64)
-    return values if column.present_N is None else values[column.present_N]
+    elif column.kind == "double":
+        bad_N = ~np.isfinite(np.asarray(column.values, np.float64))
+        if column.present_N is not None:
+            bad_N &= column.present_N
+        if bad_N.any():
+            row = int(np.flatnonzero(bad_N)[0])
+            raise SampleError(
+                Reason.NOT_FINITE, row, f"its attribute {attribute!r} is {column.values[row]}.", name=attribute
+            )

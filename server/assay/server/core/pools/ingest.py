@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.server.core import checks
-from assay.server.core.errors import AssayError, Reason
+from assay.server.core.errors import AssayError, Reason, SampleError
 from assay.server.core.limits import Limits
 from assay.server.core.pools import checks as pool_checks
 from assay.server.core.pools.messages import AddResult, IngestBatch
 from assay.server.core.pools.pool import Change, Pool
+from assay.server.core.pools.replacing import dropped
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.segments import SampleSegment, SegmentStore, VectorSegment
@@ -43,11 +44,13 @@ class Vectors:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Placement:
-    """What becomes of a batch: positions to keep, the rows they get, rows that they replace."""
+    """What becomes of a batch: positions to keep, the rows they get, rows that are replaced and the positions that
+    replace them."""
 
     keep: npt.NDArray[np.int64]
     rows: RowArray
     replaced: RowArray
+    replacing: npt.NDArray[np.int64]
     skipped: int
 
 
@@ -106,6 +109,7 @@ class Ingest:
             # A backbone was swapped in while this batch was embedded by the one before, or another batch came first.
             vectors = self._vectors(snapshot, batch)
         kept = _take(batch, placement.keep, keep_inputs=snapshot.pool.keep_inputs)
+        lost = dropped(snapshot, batch, placement.replacing, placement.replaced)
         with watch.stage("write"):
             files, opened = self._write(snapshot, kept, vectors, placement)
         with (
@@ -119,6 +123,7 @@ class Ingest:
                 len(placement.replaced),
                 change.epoch,
                 watch.timings,
+                *lost,
             )
             change.answer(result)
             self._record(change, kept, placement, vectors, files, opened)
@@ -211,19 +216,22 @@ def _resolve(snapshot: Snapshot, ids: Sequence[str], on_conflict: OnConflict) ->
     found = snapshot.find(ids)
     taken = found >= 0
     if taken.any() and on_conflict is OnConflict.ERROR:
-        sample_id = ids[int(np.flatnonzero(taken)[0])]
-        raise AssayError(
+        row = int(np.flatnonzero(taken)[0])
+        raise SampleError(
             Reason.SAMPLE_EXISTS,
-            f"The pool already has {int(taken.sum())} of these ids, the first is {sample_id!r}. "
-            "Send them with on_conflict SKIP or REPLACE.",
-            id=sample_id,
+            row,
+            f"the pool already has {int(taken.sum())} of the ids in its batch, this is the first. Send them with "
+            "on_conflict SKIP or REPLACE.",
+            str(ids[row]),
             count=int(taken.sum()),
         )
-    replaced = found[taken] if on_conflict is OnConflict.REPLACE else np.empty(0, np.int64)
+    replacing = np.flatnonzero(taken) if on_conflict is OnConflict.REPLACE else np.empty(0, np.int64)
+    replaced = found[replacing]
     check_not_leased(snapshot, replaced)
     keep = np.flatnonzero(~taken) if on_conflict is OnConflict.SKIP else np.arange(len(ids))
     first = snapshot.pool.next_row
-    return Placement(keep, np.arange(first, first + len(keep), dtype=np.int64), replaced, len(ids) - len(keep))
+    rows = np.arange(first, first + len(keep), dtype=np.int64)
+    return Placement(keep, rows, replaced, replacing, len(ids) - len(keep))
 
 
 def check_not_leased(snapshot: Snapshot, rows: RowArray) -> None:

@@ -59,13 +59,15 @@ class IngestBatch:
 
 @dataclass(frozen=True, slots=True)
 class AddResult:
-    """What became of a batch."""
+    """What became of a batch; the dropped are replaced samples that lost their label, or some of their attributes."""
 
     added: int
     skipped: int
     replaced: int
     epoch: int
     timings: Timings = ()
+    labels_dropped: int = 0
+    attributes_dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

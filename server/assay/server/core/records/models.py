@@ -85,11 +85,12 @@ class BackboneWishes:
 
 @dataclass(frozen=True, slots=True)
 class HeadMetrics:
-    """Held-out quality of a head. log_loss in nats; calibration_error over 15 equal-width bins."""
+    """Held-out quality of a head. log_loss in nats; calibration_error over 15 equal-width bins. All None where no
+    sample could be held out."""
 
-    accuracy: float
-    log_loss: float
-    calibration_error: float
+    accuracy: float | None
+    log_loss: float | None
+    calibration_error: float | None
     samples: int
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from assay.server.core.errors import AssayError, Reason
+from assay.server.core.errors import AssayError, Reason, SampleError
 from assay.server.core.records.arrays import FloatArray
 from assay.v1 import types_pb2
 
@@ -102,7 +102,8 @@ def _float32(values: npt.NDArray[Any], field: str) -> FloatArray:
     with np.errstate(over="ignore"):
         narrowed: FloatArray = values.astype(np.float32)
     if values.dtype == _F64 and np.any(np.isinf(narrowed) & np.isfinite(values)):
-        raise _refused(Reason.NOT_FINITE, field, "has a value beyond the range of binary32.")
+        row = int(np.argwhere(np.isinf(narrowed) & np.isfinite(values))[0][0])
+        raise SampleError(Reason.NOT_FINITE, row, f"{field} has a value beyond the range of binary32.", field=field)
     narrowed.setflags(write=False)
     return narrowed
 

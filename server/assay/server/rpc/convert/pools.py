@@ -210,6 +210,8 @@ def add_message(result: AddResult) -> pools_pb2.AddSamplesResponse:
         added=result.added,
         skipped=result.skipped,
         replaced=result.replaced,
+        labels_dropped=result.labels_dropped,
+        attributes_dropped=result.attributes_dropped,
         epoch=result.epoch,
         timings=timing_messages(result.timings),
     )
