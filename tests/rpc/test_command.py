@@ -65,6 +65,20 @@ def test_a_server_serves_keeps_others_out_and_drains(launch, tmp_path):
     assert not port_file.exists()
 
 
+def test_a_log_that_nobody_reads_holds_up_neither_calls_nor_the_end(launch):
+    process = launch("--listen", "127.0.0.1:0", "--log-format", "json")
+    serving = _events_until(process, "serving")[-1]
+    with grpc.insecure_channel(serving["address"]) as channel:
+        stub = pools_pb2_grpc.PoolsStub(channel)
+        missing = pools_pb2.GetPoolRequest(name="pools/" + "x" * 100)
+        for _ in range(400):  # half a kilobyte of log each: a pipe holds 64 KiB
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.GetPool(missing, timeout=30)
+            assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

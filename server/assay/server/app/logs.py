@@ -2,11 +2,13 @@
 
 import atexit
 import logging
+import os
 import re
 import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
@@ -52,14 +54,15 @@ def configure(level: str, style: str) -> None:
 
 
 class Writer:
-    """A stream that never makes its callers wait, nor fails them: a thread of its own writes.
+    """Takes text as a stream does, and never makes its callers wait, nor fails them: a thread of its own writes.
 
     Standard error may be a pipe that nobody reads, or a disk that is full. A call that did its work must neither stand
     still nor fail for that: lines that find the queue full, or cannot be written, are lost and counted.
     """
 
-    def __init__(self, stream: TextIO, most: int = MAX_WAITING) -> None:
-        self._stream = stream
+    def __init__(self, emit: Callable[[str], object], most: int = MAX_WAITING) -> None:
+        """emit writes a text, and may take as long as it likes."""
+        self._emit = emit
         self._most = most
         self._lines: deque[str] = deque()
         self._changed = threading.Condition()
@@ -103,15 +106,30 @@ class Writer:
             if lost:
                 text += f"{lost} log lines were lost: standard error was blocked\n"
             with suppress(OSError, ValueError):
-                self._stream.write(text)
-                self._stream.flush()
+                self._emit(text)
 
 
 _writers: list[Writer] = []
 
 
+def _emitter(stream: TextIO) -> Callable[[str], object]:
+    """Writes to a stream's file past its buffer, whose lock a thread that stands still would keep from an ending
+    process."""
+    try:
+        descriptor = os.dup(stream.fileno())
+    except (OSError, ValueError):  # it is no file
+        return stream.write
+
+    def emit(text: str) -> None:
+        data = text.encode("utf-8", "backslashreplace")
+        while data:
+            data = data[os.write(descriptor, data) :]
+
+    return emit
+
+
 def _writer(stream: TextIO) -> Writer:
-    writer = Writer(stream)
+    writer = Writer(_emitter(stream))
     _writers.append(writer)
     atexit.register(writer.drain, LAST_WORDS_S)
     return writer
