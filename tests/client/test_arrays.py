@@ -37,14 +37,16 @@ def test_what_is_no_matrix_of_floats_is_refused(bad: object) -> None:
         float_rows(bad, "vectors")  # type: ignore[arg-type]
 
 
-def test_model_inputs_keep_shape_and_type() -> None:
-    tokens = np.arange(12, dtype=np.int64).reshape(2, 3, 2)
+@pytest.mark.parametrize("dtype", ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"])
+def test_model_inputs_keep_shape_and_type(dtype: str) -> None:
+    tokens = np.arange(12).reshape(2, 3, 2).astype(dtype)
     message = named_tensor("input_ids", tokens)
-    assert (message.name, message.dtype, list(message.shape)) == ("input_ids", pb.DTYPE_INT64, [2, 3, 2])
+    wanted = pb.DType.Value(f"DTYPE_{dtype.upper()}")
+    assert (message.name, message.dtype, list(message.shape)) == ("input_ids", wanted, [2, 3, 2])
     assert message.data == tokens.tobytes()
 
 
-@pytest.mark.parametrize("bad", [np.zeros(3, np.uint16), np.float32(1), np.array(["text"])])
+@pytest.mark.parametrize("bad", [np.zeros(3, np.uint64), np.float32(1), np.array(["text"])])
 def test_model_inputs_that_cannot_travel_are_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"does not travel|first axis"):
         named_arrays({"x": bad})

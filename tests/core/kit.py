@@ -1,7 +1,7 @@
 """The core over its real adapters, in a directory of the test, and short ways to fill and to ask it."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from assay.server.core.assay import Assay, Limits, Ports
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.labeling.messages import BatchResult, BatchSpec, SubmitSpec
 from assay.server.core.mining.plan.presets import Registry
-from assay.server.core.models.messages import TrainSpec
+from assay.server.core.models.messages import BackboneSpec, ModelView, TrainSpec
 from assay.server.core.operations.messages import OperationView
 from assay.server.core.pools.merging import Merger
 from assay.server.core.pools.messages import AddResult, IngestBatch, PoolSpec
 from assay.server.core.pools.pool import NO_KEY, Pool
-from assay.server.core.records.models import BackboneWishes
+from assay.server.core.records.models import BackboneWishes, DataFile
 from assay.server.core.records.pools import Metric, State
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import AttributeColumn, OnConflict, SampleColumns
@@ -299,10 +299,35 @@ def activate(core: Assay, model_id: str) -> None:
     done(core, core.models.activate(POOL, model_id, NO_KEY, model_id_of))
 
 
+def receive(
+    core: Assay,
+    content: bytes,
+    model_id: str,
+    *,
+    pool: str = POOL,
+    size: int | None = None,
+    data_files: Mapping[str, int] | None = None,
+    sha256: str = "",
+    key: RequestKey = NO_KEY,
+    **wishes: Any,
+) -> ModelView:
+    """Uploads the bytes of an ONNX file, and of data files of these sizes after it."""
+    files = tuple(DataFile(name, size) for name, size in (data_files or {}).items())
+    given = len(content) - sum(file.size_bytes for file in files) if size is None else size
+    spec = BackboneSpec(model_id, "", BackboneWishes(**wishes), given, files, sha256)
+    arriving = core.models.receive(pool, spec, key)
+    try:
+        for start in range(0, len(content), 1000):
+            arriving.write(content[start : start + 1000])
+        return arriving.finish()
+    finally:
+        arriving.abandon()
+
+
 def upload(core: Assay, path: str, model_id: str, **wishes: Any) -> None:
     """Uploads a backbone from a file."""
     content = Path(path).read_bytes()
-    core.models.upload(POOL, model_id, "", BackboneWishes(**wishes), [content], len(content), "", NO_KEY)
+    receive(core, content, model_id, **wishes)
 
 
 def refused(reason: Reason | str, call: Callable[[], object]) -> AssayError:

@@ -13,7 +13,7 @@ from assay.server.core.mining.plan.terms import Plan
 from assay.server.core.models.messages import PredictSpec, TrainSpec
 from assay.server.core.operations.service import Task
 from assay.server.core.pools.pool import NO_KEY
-from assay.server.core.records.models import BackboneWishes, ModelKind
+from assay.server.core.records.models import ModelKind
 from assay.server.core.records.operations import OperationRecord
 from assay.server.core.records.samples import OnConflict
 from tests.core.kit import (
@@ -30,6 +30,7 @@ from tests.core.kit import (
     model_id_of,
     names,
     pool_of,
+    receive,
     refused,
     standing,
     submit,
@@ -220,7 +221,7 @@ def test_inputs_that_were_not_kept_cannot_be_embedded_again(core: Assay, graphs:
     make_pool(core, "lean", keep_inputs=False)
     for name in ("one", "two"):
         content = Path(graphs[name]).read_bytes()
-        core.models.upload("lean", name, "", BackboneWishes(), [content], len(content), "", NO_KEY)
+        receive(core, content, name, pool="lean")
     done(core, core.models.activate("lean", "one", NO_KEY, model_id_of))
     core.samples.add("lean", with_inputs(names(0, 5)), OnConflict.ERROR, NO_KEY)
     refused(Reason.INPUTS_NOT_KEPT, lambda: core.models.activate("lean", "two", NO_KEY, model_id_of))

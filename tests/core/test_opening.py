@@ -19,19 +19,24 @@ from tests.core.kit import (
     House,
     add,
     counts,
+    done,
     fill,
     flip_byte,
     label_by_sign,
     make_pool,
+    model_id_of,
     names,
     next_batch,
     pool_of,
+    receive,
     refused,
     standing,
     submit,
     train,
     vectors,
+    with_inputs,
 )
+from tests.models.onnx_factory import linear_embedder
 
 RANDOM = Plan(preset="random")
 
@@ -257,6 +262,35 @@ def test_a_damaged_head_is_named_and_the_pool_served_without_it(house: House, co
     fresh = train(core)
     assert core.models.get(POOL, fresh).active
     assert len(core.mining.mine(POOL, MineSpec(3), NO_KEY).picks) == 3
+
+
+def test_a_damaged_backbone_is_named_and_the_pool_served_without_it(house: House, core: Assay, tmp_path: Path) -> None:
+    """A single flipped bit, which ONNX Runtime would not notice."""
+    make_pool(core, "embedding")
+    content = Path(linear_embedder(tmp_path / "m.onnx", features=5, dimension=4)).read_bytes()
+    receive(core, content, "backbone", pool="embedding")
+    done(core, core.models.activate("embedding", "backbone", NO_KEY, model_id_of))
+    core.samples.add("embedding", with_inputs(names(0, 20)), OnConflict.ERROR, NO_KEY)
+    file = core.models.get("embedding", "backbone").record.file
+    house.close()
+    flip_byte(house.root / file)
+    core = house.open()
+    (damage,) = core.pools.get("embedding").damaged
+    assert damage.file == file
+    assert "not what was stored" in damage.reason
+    refused(Reason.NO_BACKBONE, lambda: core.samples.add("embedding", with_inputs(["x"]), OnConflict.ERROR, NO_KEY))
+    refused(Reason.NO_BACKBONE, lambda: core.models.predict("embedding", fresh_inputs()))
+    assert len(core.mining.mine("embedding", MineSpec(10, RANDOM), NO_KEY).picks) == 10
+    operation = core.models.activate("embedding", "backbone", NO_KEY, model_id_of)
+    assert core.operations.wait(operation.record.operation_id, 60).record.error_reason == Reason.SEGMENT_DAMAGED
+    receive(core, content, "again", pool="embedding")
+    done(core, core.models.activate("embedding", "again", NO_KEY, model_id_of))
+    core.samples.add("embedding", with_inputs(["x"]), OnConflict.ERROR, NO_KEY)
+
+
+def fresh_inputs() -> PredictSpec:
+    """Inputs to embed."""
+    return PredictSpec(inputs={"features": vectors(2, 0, 5)}, embeddings=True)
 
 
 def test_requests_are_remembered_for_a_time(house: House, core: Assay) -> None:

@@ -24,7 +24,7 @@ from assay.server.core.models.messages import PredictSpec, TrainSpec
 from assay.server.core.pools.messages import IngestBatch, PoolSpec, SearchMode, SearchSpec
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.filters import AllOf, AnyOf, Compare, Filter, Not, OneOf
-from assay.server.core.records.models import BackboneWishes, ModelKind
+from assay.server.core.records.models import ModelKind
 from assay.server.core.records.pools import Metric
 from assay.server.core.records.samples import AttributeColumn, OnConflict, SampleColumns
 from tests.core.kit import (
@@ -41,6 +41,7 @@ from tests.core.kit import (
     next_batch,
     numbers,
     probabilities,
+    receive,
     refused,
     standing,
     submit,
@@ -410,7 +411,7 @@ def test_an_unknown_pool(core: Assay) -> None:
         lambda: core.samples.list("none", None, (), -1, 1, False),
         lambda: core.samples.delete("none", ["a"], False, NO_KEY),
         lambda: core.samples.search("none", SearchSpec(ids=("a",))),
-        lambda: core.models.upload("none", "m", "", BackboneWishes(), [b""], 1, "", NO_KEY),
+        lambda: receive(core, b"x", "m", pool="none"),
         lambda: core.models.get("none", "m"),
         lambda: core.models.list("none", None, "", 1),
         lambda: core.models.delete("none", "m", NO_KEY),
@@ -471,7 +472,7 @@ def test_one_request_id_for_two_bodies(core: Assay) -> None:
         lambda: core.pools.delete(POOL, other),
         lambda: add(core, ["a"], request=other),
         lambda: core.samples.delete(POOL, ["s1"], False, other),
-        lambda: core.models.upload(POOL, "m", "", BackboneWishes(), [b"x"], 1, "", other),
+        lambda: receive(core, b"x", "m", key=other),
         lambda: core.models.delete(POOL, "m", other),
         lambda: core.models.activate(POOL, "m", other, model_id_of),
         lambda: core.models.rollback(POOL, ModelKind.HEAD, other, model_id_of),
@@ -489,13 +490,12 @@ def test_one_request_id_for_two_bodies(core: Assay) -> None:
 
 def test_models_that_are_none(house: House, core: Assay) -> None:
     def upload(content: bytes, model_id: str = "m", size: int | None = None, sha256: str = "") -> object:
-        given = len(content) if size is None else size
-        return core.models.upload(POOL, model_id, "", BackboneWishes(), [content], given, sha256, NO_KEY)
+        return receive(core, content, model_id, size=size, sha256=sha256)
 
     before, files = standing(core), house.files()
     refused(Reason.MODEL_INVALID, lambda: upload(b"this is not ONNX"))
-    refused(Reason.MODEL_INVALID, lambda: upload(b"short", size=10))
-    refused(Reason.MODEL_INVALID, lambda: upload(b"longer than said", size=4))
+    refused(Reason.INVALID_ARGUMENT, lambda: upload(b"short", size=10))
+    refused(Reason.TOO_LARGE, lambda: upload(b"longer than said", size=4))
     refused(Reason.MODEL_INVALID, lambda: upload(b"content", sha256="0" * 64))
     refused(Reason.INVALID_NAME, lambda: upload(b"content", model_id="../m"))
     refused(Reason.TOO_LARGE, lambda: upload(b""))

@@ -105,7 +105,9 @@ def _tensor(name, values):
     )
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "int32", "uint8"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "int64", "int32", "int16", "int8", "uint32", "uint16", "uint8", "bool"]
+)
 def test_tensors_keep_their_dtype(dtype):
     values = np.arange(24).reshape(2, 3, 4).astype(dtype)
     back = to_tensors([_tensor("x", values)])["x"]
@@ -134,6 +136,7 @@ def test_any_tensor_is_whole_or_refused(dtype, shape, data):
         [_tensor("x", np.ones((2, 1))), _tensor("y", np.ones((3, 1)))],
         [types_pb2.NamedTensor(name="x", dtype=types_pb2.DTYPE_INT64, shape=[-1, -1], data=bytes(8))],
         [types_pb2.NamedTensor(name="x", dtype=types_pb2.DTYPE_INT64, data=bytes(8))],
+        [types_pb2.NamedTensor(name="x", dtype=types_pb2.DTYPE_BOOL, shape=[2], data=b"\x00\x02")],
         [_tensor(f"x{i}", np.ones((1, 1))) for i in range(65)],
     ],
 )

@@ -1,4 +1,4 @@
-"""The bridge between a client's chunks and the thread that reads them."""
+"""Uploads on their way in: chunks are stored one by one, and no client is waited for without end."""
 
 import asyncio
 
@@ -6,37 +6,35 @@ import pytest
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.rpc.streams import Incoming
-from assay.server.rpc.upload import CHUNKS_AHEAD, ChunkBridge
+from assay.server.rpc.upload import MAX_CHUNK_BYTES, Arrival, Pace, Slots
 from assay.v1 import models_pb2
 
-
-async def _stream(*chunks):
-    for chunk in chunks:
-        yield models_pb2.UploadBackboneRequest(chunk=chunk)
+QUICK = Pace(grace_seconds=0.05, bytes_per_second=1000)
 
 
-async def _read(bridge, messages):
-    feeding = asyncio.ensure_future(bridge.feed(Incoming(messages)))
-    try:
-        return await asyncio.to_thread(lambda: b"".join(bridge))
-    finally:
-        feeding.cancel()
-        bridge.abandon()
+def chunk(data):
+    return models_pb2.UploadBackboneRequest(chunk=data)
+
+
+async def stream(*chunks):
+    for data in chunks:
+        yield chunk(data)
+
+
+async def stored(messages, pace=QUICK):
+    """All that is stored of a stream's chunks."""
+    kept = []
+
+    async def store(data):
+        kept.append(data)
+
+    await Arrival(Incoming(messages), pace).chunks(store)
+    return kept
 
 
 async def test_all_chunks_arrive_in_order():
     chunks = [bytes([i]) * 3 for i in range(50)]
-    assert await _read(ChunkBridge(150), _stream(*chunks)) == b"".join(chunks)
-
-
-@pytest.mark.parametrize(
-    ("chunks", "reason"),
-    [((b"ab",), Reason.INVALID_ARGUMENT), ((), Reason.INVALID_ARGUMENT), ((b"abc", b"d"), Reason.TOO_LARGE)],
-)
-async def test_a_stream_of_another_length_is_an_error(chunks, reason):
-    with pytest.raises(AssayError) as caught:
-        await _read(ChunkBridge(3), _stream(*chunks))
-    assert caught.value.reason is reason
+    assert await stored(stream(*chunks)) == chunks
 
 
 async def test_a_second_header_is_an_error():
@@ -44,38 +42,86 @@ async def test_a_second_header_is_an_error():
         yield models_pb2.UploadBackboneRequest(header=models_pb2.UploadBackboneHeader())
 
     with pytest.raises(AssayError) as caught:
-        await _read(ChunkBridge(3), messages())
+        await stored(messages())
     assert caught.value.reason is Reason.INVALID_ARGUMENT
 
 
-async def test_a_broken_stream_breaks_the_reader():
+async def test_a_stream_without_a_header_is_an_error():
+    for messages in (stream(), stream(b"x")):
+        with pytest.raises(AssayError) as caught:
+            await Arrival(Incoming(messages), QUICK).header()
+        assert caught.value.reason is Reason.INVALID_ARGUMENT
+
+
+async def test_a_broken_stream_breaks_the_upload():
     async def messages():
-        yield models_pb2.UploadBackboneRequest(chunk=b"a")
+        yield chunk(b"a")
         raise ConnectionResetError("gone")
 
     with pytest.raises(ConnectionResetError):
-        await _read(ChunkBridge(3), messages())
+        await stored(messages())
 
 
-async def test_no_more_than_a_few_chunks_wait():
-    sent = []
+async def test_a_chunk_that_is_too_large_is_refused():
+    with pytest.raises(AssayError) as caught:
+        await stored(stream(bytes(MAX_CHUNK_BYTES + 1)))
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+async def test_no_chunk_is_read_while_another_is_stored():
+    sent, going = [], asyncio.Event()
 
     async def messages():
         for index in range(100):
             sent.append(index)
-            yield models_pb2.UploadBackboneRequest(chunk=b"x")
+            yield chunk(b"x")
 
-    feeding = asyncio.ensure_future(ChunkBridge(100).feed(Incoming(messages())))
+    async def store(_):
+        await going.wait()
+
+    arriving = asyncio.ensure_future(Arrival(Incoming(messages()), QUICK).chunks(store))
     for _ in range(1000):
         await asyncio.sleep(0)
-    assert len(sent) == CHUNKS_AHEAD + 1
-    feeding.cancel()
+    assert sent == [0]
+    going.set()
+    await arriving
+    assert len(sent) == 100
 
 
-async def test_an_abandoned_reader_ends():
-    bridge = ChunkBridge(3)
-    reading = asyncio.ensure_future(asyncio.to_thread(lambda: b"".join(bridge)))
-    bridge.abandon()
+async def test_a_client_that_sends_nothing_is_given_up():
+    async def messages():
+        yield chunk(b"a")
+        await asyncio.Event().wait()
+
+    with pytest.raises(AssayError, match="too slow: 1 bytes") as caught:
+        await stored(messages())
+    assert caught.value.reason is Reason.DEADLINE_EXCEEDED
+
+
+async def test_a_client_that_trickles_is_given_up():
+    """Each message is in time, all together are too slow."""
+
+    async def messages():
+        while True:
+            await asyncio.sleep(0.01)
+            yield chunk(b"a")
+
     with pytest.raises(AssayError) as caught:
-        await reading
-    assert caught.value.reason is Reason.CANCELLED
+        await asyncio.wait_for(stored(messages()), 10)
+    assert caught.value.reason is Reason.DEADLINE_EXCEEDED
+
+
+async def test_a_slow_disk_is_not_the_clients_fault():
+    async def store(_):
+        await asyncio.sleep(QUICK.grace_seconds)
+
+    await Arrival(Incoming(stream(b"a", b"b", b"c")), QUICK).chunks(store)
+
+
+async def test_slots_are_given_back():
+    slots = Slots(2)
+    with slots.slot(), slots.slot(), pytest.raises(AssayError) as caught, slots.slot():
+        pass
+    assert caught.value.reason is Reason.BUSY
+    with slots.slot(), slots.slot():
+        pass

@@ -17,6 +17,11 @@ _WIRE_TYPES: Final[dict[np.dtype[Any], pb.DType.ValueType]] = {
     np.dtype(np.int64): pb.DTYPE_INT64,
     np.dtype(np.int32): pb.DTYPE_INT32,
     np.dtype(np.uint8): pb.DTYPE_UINT8,
+    np.dtype(np.bool_): pb.DTYPE_BOOL,
+    np.dtype(np.int8): pb.DTYPE_INT8,
+    np.dtype(np.int16): pb.DTYPE_INT16,
+    np.dtype(np.uint16): pb.DTYPE_UINT16,
+    np.dtype(np.uint32): pb.DTYPE_UINT32,
 }
 _NUMPY_TYPES: Final = {number: dtype.newbyteorder("<") for dtype, number in _WIRE_TYPES.items()}
 

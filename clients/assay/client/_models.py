@@ -13,6 +13,7 @@ from google.protobuf import empty_pb2
 from assay.client import _replies, results
 from assay.client._arrays import float_rows, matrix, named_arrays, named_tensor
 from assay.client._names import Named, enum_value, fresh_request_id, pool_name, resource_name
+from assay.client._onnx import find_data_files
 from assay.client._values import Place, given_text, number, texts, whole
 from assay.client._wire import Pages, Unary, Upload, nothing, pages, unary
 from assay.v1 import models_pb2
@@ -36,10 +37,11 @@ def upload_backbone(
     pooling: Pooling | None = None,
     mask_input: str | None = None,
     normalize: bool = False,
+    data_files: Mapping[str, str | PathLike[str] | bytes] | None = None,
     request_id: str | None = None,
     progress: UploadProgress | None = None,
 ) -> Upload[results.Model]:
-    """Upload an ONNX model from raw tensors to an embedding. It is validated before it is stored, and not activated.
+    """Upload an ONNX model from raw tensors to an embedding. It is tried before it is stored, and not activated.
 
     Args:
         pool: id or name.
@@ -48,14 +50,18 @@ def upload_backbone(
         display_name: text of yours.
         embedding_output, logits_output, pooling, mask_input: discovered from the file where not given.
         normalize: scale embeddings to length 1; a cosine pool always does.
+        data_files: paths or bytes of the files that hold the model's tensors, by the names that it has for them. Not
+            given, and with a path as the source, those that the model names are taken from beside it, as exporters
+            write them ("model.onnx.data").
         request_id: idempotency key; made up if not given.
-        progress: called with the bytes sent and the file's size, from another thread.
+        progress: called with the bytes sent and the size of all, from another thread.
 
     Raises:
-        InvalidArgument: MODEL_INVALID: not ONNX, lacks the output, or fails the warm-up.
-        OSError: the file cannot be read.
+        InvalidArgument: MODEL_INVALID: not ONNX, lacks the output, or fails its trial.
+        OSError: a file cannot be read, or is not there.
+        ValueError: the model names a data file that is not beside it.
     """
-    file = _Source.of(source)
+    parts = _Parts(source, data_files)
     header = models_pb2.UploadBackboneHeader(
         pool=pool_name(pool),
         model_id=given_text(model_id, "model_id"),
@@ -65,19 +71,20 @@ def upload_backbone(
         pooling=models_pb2.POOLING_UNSPECIFIED if pooling is None else enum_value(models_pb2.Pooling, pooling),
         mask_input=given_text(mask_input, "mask_input"),
         normalize=normalize,
-        size_bytes=file.size,
-        sha256=file.sha256(),
+        size_bytes=parts.model.size,
+        sha256=parts.sha256(),
         request_id=fresh_request_id(request_id),
+        data_files=[models_pb2.DataFile(name=name, size_bytes=file.size) for name, file in parts.data_files.items()],
     )
 
     def messages() -> Iterator[models_pb2.UploadBackboneRequest]:
         yield models_pb2.UploadBackboneRequest(header=header)
         sent = 0
-        for chunk in file.chunks():
+        for chunk in parts.chunks():
             yield models_pb2.UploadBackboneRequest(chunk=chunk)
             sent += len(chunk)
             if progress is not None:
-                progress(sent, file.size)
+                progress(sent, parts.size)
 
     return Upload(_SERVICE + "UploadBackbone", messages, models_pb2.Model, _replies.model)
 
@@ -96,6 +103,23 @@ class _Source:
             return cls(len(data), lambda: (data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK)))
         path = Path(source)
         return cls(path.stat().st_size, lambda: _file_chunks(path))
+
+
+class _Parts:
+    """An ONNX file and the data files that it names, one after the other."""
+
+    def __init__(
+        self, source: str | PathLike[str] | bytes, data_files: Mapping[str, str | PathLike[str] | bytes] | None
+    ) -> None:
+        if data_files is None:
+            data_files = {} if isinstance(source, bytes) else find_data_files(Path(source))
+        self.model = _Source.of(source)
+        self.data_files = {name: _Source.of(file) for name, file in data_files.items()}
+        self.size = self.model.size + sum(file.size for file in self.data_files.values())
+
+    def chunks(self) -> Iterator[bytes]:
+        for part in (self.model, *self.data_files.values()):
+            yield from part.chunks()
 
     def sha256(self) -> str:
         digest = hashlib.sha256()

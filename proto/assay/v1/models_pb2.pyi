@@ -110,6 +110,34 @@ class TensorSpec(_message.Message):
 Global___TensorSpec: _TypeAlias = TensorSpec  # noqa: Y015
 
 @_typing.final
+class DataFile(_message.Message):
+    """A file of tensors beside an ONNX file ("external data"), as exporters write it for large models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Where the ONNX file says that its tensors are: a name like "model.onnx.data". It is a name only; no file of the server
+    is ever opened by it.
+    """
+    size_bytes: _builtins.int
+    """Size in bytes, 1 or more."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DataFile: _TypeAlias = DataFile  # noqa: Y015
+
+@_typing.final
 class BackboneInfo(_message.Message):
     """What is known of a backbone."""
 
@@ -124,6 +152,7 @@ class BackboneInfo(_message.Message):
     DIMENSION_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    DATA_FILES_FIELD_NUMBER: _builtins.int
     embedding_output: _builtins.str
     """Output that gives the embedding."""
     logits_output: _builtins.str
@@ -137,12 +166,16 @@ class BackboneInfo(_message.Message):
     dimension: _builtins.int
     """Length of an embedding."""
     size_bytes: _builtins.int
-    """Size of the file in bytes."""
+    """Size in bytes, data files included."""
     sha256: _builtins.str
-    """SHA-256 of the file, hexadecimal."""
+    """SHA-256 of the ONNX file followed by its data files, hexadecimal."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
         """Its inputs, read from the file."""
+
+    @_builtins.property
+    def data_files(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataFile]:
+        """Data files that came with it."""
 
     def __init__(
         self,
@@ -156,10 +189,11 @@ class BackboneInfo(_message.Message):
         dimension: _builtins.int = ...,
         size_bytes: _builtins.int = ...,
         sha256: _builtins.str = ...,
+        data_files: _abc.Iterable[Global___DataFile] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "embedding_output", b"embedding_output", "inputs", b"inputs", "logits_output", b"logits_output", "mask_input", b"mask_input", "normalize", b"normalize", "pooling", b"pooling", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_files", b"data_files", "dimension", b"dimension", "embedding_output", b"embedding_output", "inputs", b"inputs", "logits_output", b"logits_output", "mask_input", b"mask_input", "normalize", b"normalize", "pooling", b"pooling", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -339,6 +373,7 @@ class UploadBackboneHeader(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DATA_FILES_FIELD_NUMBER: _builtins.int
     pool: _builtins.str
     """Resource name "pools/{pool}"."""
     model_id: _builtins.str
@@ -356,11 +391,15 @@ class UploadBackboneHeader(_message.Message):
     normalize: _builtins.bool
     """Scale embeddings to length 1. A cosine pool always does."""
     size_bytes: _builtins.int
-    """Size of the file in bytes; at most the server's limit."""
+    """Size of the ONNX file in bytes; with its data files at most the server's limit."""
     sha256: _builtins.str
-    """SHA-256 of the file, hexadecimal; checked if given."""
+    """SHA-256 of all bytes of the stream's chunks, hexadecimal; checked if given."""
     request_id: _builtins.str
     """Idempotency key."""
+    @_builtins.property
+    def data_files(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataFile]:
+        """Data files that the ONNX file names, at most 4,096; their bytes follow its own in this order."""
+
     def __init__(
         self,
         *,
@@ -375,10 +414,11 @@ class UploadBackboneHeader(_message.Message):
         size_bytes: _builtins.int = ...,
         sha256: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        data_files: _abc.Iterable[Global___DataFile] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "embedding_output", b"embedding_output", "logits_output", b"logits_output", "mask_input", b"mask_input", "model_id", b"model_id", "normalize", b"normalize", "pool", b"pool", "pooling", b"pooling", "request_id", b"request_id", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_files", b"data_files", "display_name", b"display_name", "embedding_output", b"embedding_output", "logits_output", b"logits_output", "mask_input", b"mask_input", "model_id", b"model_id", "normalize", b"normalize", "pool", b"pool", "pooling", b"pooling", "request_id", b"request_id", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -393,7 +433,7 @@ class UploadBackboneRequest(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
     chunk: _builtins.bytes
-    """Bytes of the file, in order."""
+    """Bytes of the ONNX file and then of each data file, in order; at most 4 MiB."""
     @_builtins.property
     def header(self) -> Global___UploadBackboneHeader:
         """First message."""

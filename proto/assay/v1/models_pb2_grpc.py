@@ -84,8 +84,8 @@ class ModelsServicer(object):
     """
 
     def UploadBackbone(self, request_iterator, context):
-        """Uploads an ONNX backbone: one header, then chunks of the file. It is validated by a warm-up run before it is stored;
-        a failed upload changes nothing.
+        """Uploads an ONNX backbone: one header, then chunks of the file and of the data files that it names. It is tried, in a
+        process of its own, before it is stored; a failed upload changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,8 +36,8 @@ class ModelsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelsAsyncStub: ...
     UploadBackbone: _grpc.StreamUnaryMultiCallable[_models_pb2.UploadBackboneRequest, _models_pb2.Model]
-    """Uploads an ONNX backbone: one header, then chunks of the file. It is validated by a warm-up run before it is stored;
-    a failed upload changes nothing.
+    """Uploads an ONNX backbone: one header, then chunks of the file and of the data files that it names. It is tried, in a
+    process of its own, before it is stored; a failed upload changes nothing.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.Model]
     """Gets a model version."""
@@ -62,8 +62,8 @@ class ModelsAsyncStub(ModelsStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadBackbone: _aio.StreamUnaryMultiCallable[_models_pb2.UploadBackboneRequest, _models_pb2.Model]  # type: ignore[assignment]
-    """Uploads an ONNX backbone: one header, then chunks of the file. It is validated by a warm-up run before it is stored;
-    a failed upload changes nothing.
+    """Uploads an ONNX backbone: one header, then chunks of the file and of the data files that it names. It is tried, in a
+    process of its own, before it is stored; a failed upload changes nothing.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.Model]  # type: ignore[assignment]
     """Gets a model version."""
@@ -91,8 +91,8 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_models_pb2.UploadBackboneRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.Model, _abc.Awaitable[_models_pb2.Model]]:
-        """Uploads an ONNX backbone: one header, then chunks of the file. It is validated by a warm-up run before it is stored;
-        a failed upload changes nothing.
+        """Uploads an ONNX backbone: one header, then chunks of the file and of the data files that it names. It is tried, in a
+        process of its own, before it is stored; a failed upload changes nothing.
         """
 
     @_abc_1.abstractmethod

@@ -42,6 +42,16 @@ class _DTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DType.ValueType
     """Signed 32-bit integer."""
     DTYPE_UINT8: _DType.ValueType  # 6
     """Unsigned 8-bit integer."""
+    DTYPE_BOOL: _DType.ValueType  # 7
+    """One byte a truth value: 0 or 1."""
+    DTYPE_INT8: _DType.ValueType  # 8
+    """Signed 8-bit integer."""
+    DTYPE_INT16: _DType.ValueType  # 9
+    """Signed 16-bit integer."""
+    DTYPE_UINT16: _DType.ValueType  # 10
+    """Unsigned 16-bit integer."""
+    DTYPE_UINT32: _DType.ValueType  # 11
+    """Unsigned 32-bit integer."""
 
 class DType(_DType, metaclass=_DTypeEnumTypeWrapper):
     """Element type of a Matrix or a Tensor. All are little-endian."""
@@ -60,6 +70,16 @@ DTYPE_INT32: DType.ValueType  # 5
 """Signed 32-bit integer."""
 DTYPE_UINT8: DType.ValueType  # 6
 """Unsigned 8-bit integer."""
+DTYPE_BOOL: DType.ValueType  # 7
+"""One byte a truth value: 0 or 1."""
+DTYPE_INT8: DType.ValueType  # 8
+"""Signed 8-bit integer."""
+DTYPE_INT16: DType.ValueType  # 9
+"""Signed 16-bit integer."""
+DTYPE_UINT16: DType.ValueType  # 10
+"""Unsigned 16-bit integer."""
+DTYPE_UINT32: DType.ValueType  # 11
+"""Unsigned 32-bit integer."""
 Global___DType: _TypeAlias = DType  # noqa: Y015
 
 class _SampleState:
@@ -257,7 +277,7 @@ class NamedTensor(_message.Message):
     name: _builtins.str
     """Name of the backbone's input."""
     dtype: Global___DType.ValueType
-    """Element type."""
+    """Element type; any integer type goes where the backbone's holds all values sent, any float type for floats."""
     data: _builtins.bytes
     """Row-major little-endian elements: exactly product(shape) x element size bytes."""
     @_builtins.property

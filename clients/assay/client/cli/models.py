@@ -34,7 +34,7 @@ def upload(
     activate: Annotated[bool, typer.Option("--activate", help="Activate it too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Upload an ONNX backbone."""
+    """Upload an ONNX backbone, and the data files beside it that it names."""
     with connect(context) as client:
         client.health()  # Whether a server is there is found out first; the upload rides out what comes later.
         with counting("uploading") as progress:
@@ -182,6 +182,7 @@ def model_details(model: Model) -> RenderableType:
             ("dimension", backbone.dimension),
             ("bytes", backbone.size_bytes),
             ("sha256", backbone.sha256),
+            ("data files", list(backbone.data_files) or None),
         ]
     if model.head is not None:
         head = model.head

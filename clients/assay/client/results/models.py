@@ -19,7 +19,8 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class BackboneInfo:
-    """What is known of an ONNX backbone. `logits_output` and `mask_input` are empty where it has none."""
+    """What is known of an ONNX backbone. `logits_output` and `mask_input` are empty where it has none; `size_bytes` and
+    `sha256` are of the file and the `data_files` that came with it."""
 
     inputs: tuple[TensorSpec, ...]
     embedding_output: str
@@ -30,6 +31,7 @@ class BackboneInfo:
     dimension: int
     size_bytes: int
     sha256: str
+    data_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class Lanes:
         batch: batches for workers, who wait in front of a screen: never behind a long computation of somebody else.
         io: look-ups and short transactions.
         ingest: storing and embedding of batches.
-        upload: model uploads, each of which waits for its client.
+        upload: trials of uploaded models, each in a process of its own.
         wait: waits for operations, in short slices.
     """
 
@@ -105,6 +105,6 @@ def open_lanes(compute_threads: int = 0, compute_queue: int = 64) -> Lanes:
         batch=Lane("batch", threads, compute_queue),
         io=Lane("io", 16, 256),
         ingest=Lane("ingest", 4, 64),
-        upload=Lane("upload", 4, 0),
+        upload=Lane("upload", 2, 32),
         wait=Lane("wait", 8, 1024),
     )

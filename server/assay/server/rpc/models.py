@@ -6,62 +6,82 @@ from collections.abc import AsyncIterator, Callable
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
-from assay.server.core.errors import AssayError, Reason, RequestReplayed
+from assay.server.core.errors import AssayError, RequestReplayed
 from assay.server.core.models.messages import ModelView
+from assay.server.core.models.uploading import BackboneUpload
+from assay.server.core.stop import Stop
 from assay.server.rpc.calls import Edge, bind, request_key, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.models import (
     model_message,
     predict_message,
+    to_backbone_spec,
     to_kind_filter,
     to_model_kind,
     to_predict_spec,
-    to_sha256,
     to_train_spec,
-    to_wishes,
 )
 from assay.server.rpc.convert.operations import operation_message, packed
-from assay.server.rpc.current import Context
+from assay.server.rpc.current import Context, current_call
+from assay.server.rpc.execution import Lanes
+from assay.server.rpc.gate import Gate
 from assay.server.rpc.streams import Incoming
-from assay.server.rpc.upload import ChunkBridge
+from assay.server.rpc.upload import Arrival, Pace, Slots
 from assay.v1 import models_pb2, models_pb2_grpc
 
 
 class ModelsServicer(Edge, models_pb2_grpc.ModelsServicer):
     """Translates between the wire and the core's models."""
 
+    def __init__(self, gate: Gate, lanes: Lanes) -> None:
+        super().__init__(gate, lanes)
+        self._uploads = Slots()
+
     async def UploadBackbone(
         self, request_iterator: AsyncIterator[models_pb2.UploadBackboneRequest], context: Context
     ) -> models_pb2.Model:
         messages = Incoming(request_iterator)
         try:
-            header = _header(await messages.next())
-            bridge = ChunkBridge(_size(header))
-            feeding = asyncio.ensure_future(bridge.feed(messages))
-            try:
-                return await self.lanes.upload.run(self._upload, header, bridge)
-            finally:
-                feeding.cancel()
-                bridge.abandon()
+            with self._uploads.slot():
+                arrival = Arrival(messages, Pace())
+                header = await arrival.header()
+                upload = await self.lanes.io.run(self._receive, header)
+                try:
+                    await arrival.chunks(lambda chunk: self.lanes.io.run(upload.write, chunk))
+                    view = await self._finish(upload)
+                except BaseException:
+                    await self._abandon(upload)
+                    raise
+            return model_message(names.parse_pool(header.pool), view)
         except RequestReplayed as replay:
             return models_pb2.Model.FromString(replay.response)
         finally:
             messages.close()
 
-    def _upload(self, header: models_pb2.UploadBackboneHeader, bridge: ChunkBridge) -> models_pb2.Model:
+    def _receive(self, header: models_pb2.UploadBackboneHeader) -> BackboneUpload:
         pool_id = names.parse_pool(header.pool)
-        to_message = bind(model_message, pool_id)
-        view = self.core.models.upload(
-            pool_id,
-            header.model_id,
-            header.display_name,
-            to_wishes(header),
-            bridge,
-            header.size_bytes,
-            to_sha256(header.sha256),
-            request_key("UploadBackbone", pool_id, header, to_message),
-        )
-        return model_message(pool_id, view)
+        key = request_key("UploadBackbone", pool_id, header, bind(model_message, pool_id))
+        return self.core.models.receive(pool_id, to_backbone_spec(header), key)
+
+    async def _finish(self, upload: BackboneUpload) -> ModelView:
+        """Tries what arrived, as long as its caller waits for it."""
+        stop = Stop(current_call().deadline)
+
+        def finish() -> ModelView:
+            with stop.scope():
+                return upload.finish()
+
+        try:
+            return await self.lanes.upload.run(finish)
+        except asyncio.CancelledError:
+            stop.request()
+            raise
+
+    async def _abandon(self, upload: BackboneUpload) -> None:
+        try:
+            await asyncio.shield(self.lanes.io.run(upload.abandon))
+        except AssayError:  # the threads are busy, or closed
+            upload.abandon()
 
     @unary("io", models_pb2.Model)
     def GetModel(self, request: models_pb2.GetModelRequest) -> models_pb2.Model:
@@ -109,18 +129,6 @@ class ModelsServicer(Edge, models_pb2_grpc.ModelsServicer):
     def Predict(self, request: models_pb2.PredictRequest) -> models_pb2.PredictResponse:
         pool_id = names.parse_pool(request.pool)
         return predict_message(pool_id, self.core.models.predict(pool_id, to_predict_spec(pool_id, request)))
-
-
-def _header(message: models_pb2.UploadBackboneRequest | None) -> models_pb2.UploadBackboneHeader:
-    if message is None or message.WhichOneof("kind") != "header":
-        raise AssayError(Reason.INVALID_ARGUMENT, "An UploadBackbone stream starts with its header.")
-    return message.header
-
-
-def _size(header: models_pb2.UploadBackboneHeader) -> int:
-    if header.size_bytes < 1:
-        raise AssayError(Reason.INVALID_ARGUMENT, "size_bytes must be the size of the file, 1 or more.")
-    return header.size_bytes
 
 
 def _result_encoder(pool_id: str) -> Callable[[ModelView], bytes]:

@@ -15,6 +15,7 @@ from assay.server.adapters.arrow.errors import damaged, storage_error, unread
 from assay.server.adapters.arrow.files import checksum_of, make_folder, new_file
 from assay.server.adapters.arrow.header import Header
 from assay.server.adapters.arrow.ids import HashedIds, HashIds, hash_ids
+from assay.server.adapters.arrow.incoming import ArrowIncomingModel
 from assay.server.adapters.arrow.ipc import read_batch, write_batch
 from assay.server.adapters.arrow.samples import ArrowSampleSegment, sample_batch
 from assay.server.adapters.arrow.vectors import ArrowVectorSegment, vector_batch
@@ -114,6 +115,10 @@ class ArrowSegmentStore:
         self._verify_all(segments)
         merged = merge.merged_vectors(segments, keep)
         return None if merged is None else self._put_vectors(pool_uid, segments[0].file.space, *merged)
+
+    def receive_model(self, pool_uid: int, model_id: str) -> ArrowIncomingModel:
+        """Begins a model file whose bytes come bit by bit. Raises as write_samples."""
+        return ArrowIncomingModel(self._data_dir, layout.model_path(pool_uid, model_id))
 
     def write_model(self, pool_uid: int, model_id: str, chunks: Iterable[bytes]) -> tuple[str, int, str]:
         """Writes a model file as its chunks come; returns (file, size, sha256 hexadecimal)."""

@@ -1,5 +1,6 @@
 """What is checked in an ONNX file before ONNX Runtime opens it."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,18 @@ _DOMAINS = frozenset(
         "com.ms.internal.nhwc",
     }
 )
+# Tensors up to this size are taken out of data files when a model is opened.
+SMALL_BYTES = 1024
+_WIDTHS: Mapping[int, int] = {
+    onnx.TensorProto.INT64: 8,
+    onnx.TensorProto.INT32: 4,
+    onnx.TensorProto.FLOAT: 4,
+    onnx.TensorProto.DOUBLE: 8,
+    onnx.TensorProto.FLOAT16: 2,
+    onnx.TensorProto.INT8: 1,
+    onnx.TensorProto.UINT8: 1,
+    onnx.TensorProto.BOOL: 1,
+}
 # Nodes of a graph once its functions are written out in it: large models have thousands.
 MAX_NODES = 1_000_000
 # Functions that call functions.
@@ -148,7 +161,7 @@ def _check_tensor(tensor: onnx.TensorProto, data_files: Mapping[str, int]) -> st
     if tensor.data_location != onnx.TensorProto.EXTERNAL:
         raise _outside(tensor, "names a data file and says that it is inside. Save the model again")
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    name = entries.get("location", "").removeprefix("./")
+    name = _file_of(entries)
     if name not in data_files:
         raise _outside(
             tensor,
@@ -176,6 +189,28 @@ def _number(tensor: onnx.TensorProto, entries: Mapping[str, str], key: str) -> i
 
 def _outside(tensor: onnx.TensorProto, why: str, **metadata: str) -> AssayError:
     return invalid("external_data", f"The tensor {tensor.name!r} {why}.", tensor=tensor.name, **metadata)
+
+
+def with_small_tensors(content: bytes, data: Mapping[str, memoryview]) -> bytes:
+    """An ONNX file that inspect() takes, with the small tensors of its data files put back in it: ONNX Runtime has to
+    know the numbers of those that say shapes and axes before it looks at data files."""
+    model = onnx.ModelProto.FromString(content)
+    for tensor in _contents(model).movable:
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        part = data.get(_file_of(entries)) if _is_outside(tensor) else None
+        size = math.prod(tensor.dims) * _WIDTHS.get(tensor.data_type, SMALL_BYTES + 1)
+        # What does not fit is left for ONNX Runtime to refuse.
+        if part is None or not 0 <= size <= SMALL_BYTES or int(entries.get("length") or size) != size:
+            continue
+        offset = int(entries.get("offset") or 0)
+        tensor.raw_data = bytes(part[offset : offset + size])
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        tensor.ClearField("external_data")
+    return model.SerializeToString()
+
+
+def _file_of(entries: Mapping[str, str]) -> str:
+    return entries.get("location", "").removeprefix("./")
 
 
 # --- nodes ---------------------------------------------------------------------------------------------------------

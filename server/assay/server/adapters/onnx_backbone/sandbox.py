@@ -36,13 +36,20 @@ def try_in_child(request: Request) -> BackboneInfo:
             process ends otherwise; CANCELLED, DEADLINE_EXCEEDED or SHUTTING_DOWN once the current stop is requested;
             STORAGE_FAILED if no process can be started.
     """
-    with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as answer:
+    with _nameless() as told, _nameless() as answer:
         told.write(json.dumps(asdict(request)).encode())
         told.seek(0)
         status = _run(told, answer, request.trial_seconds)
         answer.seek(0)
         text = answer.read(_MAX_ANSWER + 1)
     return _read(request, status, text)
+
+
+def _nameless() -> IO[bytes]:
+    """A file for a few bytes, in memory where the system has such: a server need not have a folder for others."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("assay-trial"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _run(told: IO[bytes], answer: IO[bytes], seconds: float) -> int | None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from assay.server.adapters.onnx_backbone.bundle import Bundle
+from assay.server.adapters.onnx_backbone.graph import with_small_tensors
 from assay.server.adapters.onnx_backbone.problems import no_memory, not_loadable, too_much_memory
 from assay.server.adapters.onnx_backbone.signature import BFLOAT16, Signature
 
@@ -49,13 +50,12 @@ def open_session(bundle: Bundle, threads: int, memory_bytes: int) -> onnxruntime
         options.add_external_initializers_from_files_in_memory(
             list(data), list(data.values()), [len(part) for part in data.values()]
         )
+    # From bytes where there is data, so that no file is looked for beside this one.
+    source = with_small_tensors(bundle.model(), data) if data else bundle.path
     try:
         with _registering:
             _register_arena(memory_bytes)
-            # From bytes where there is data, so that no file is looked for beside this one.
-            return onnxruntime.InferenceSession(
-                bundle.model() if data else bundle.path, options, providers=["CPUExecutionProvider"]
-            )
+            return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         if no_memory(error):
             raise too_much_memory(memory_bytes) from error

@@ -7,7 +7,7 @@ from typing import Any
 import numpy.typing as npt
 
 from assay.server.core.records.arrays import FloatArray
-from assay.server.core.records.models import ModelRecord
+from assay.server.core.records.models import BackboneWishes, DataFile, ModelRecord
 from assay.server.core.stopwatch import Timings
 
 
@@ -17,6 +17,32 @@ class ModelView:
 
     record: ModelRecord
     active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneSpec:
+    """A backbone that is to arrive.
+
+    Attributes:
+        model_id: "" lets the server choose.
+        display_name: text of the user.
+        wishes: what is declared of it.
+        size_bytes: of the ONNX file.
+        data_files: files of tensors that the ONNX file names; their bytes follow its own in this order.
+        sha256: of all bytes, lower case; "" is not checked.
+    """
+
+    model_id: str
+    display_name: str
+    wishes: BackboneWishes
+    size_bytes: int
+    data_files: tuple[DataFile, ...] = ()
+    sha256: str = ""
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes to arrive."""
+        return self.size_bytes + sum(file.size_bytes for file in self.data_files)
 
 
 @dataclass(frozen=True, slots=True)

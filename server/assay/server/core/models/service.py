@@ -2,7 +2,8 @@
 
 import math
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -10,8 +11,9 @@ from assay.server.core import checks
 from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
 from assay.server.core.limits import Limits
 from assay.server.core.models.activation import Activation
-from assay.server.core.models.messages import ModelView, PredictResult, PredictSpec, TrainSpec
+from assay.server.core.models.messages import BackboneSpec, ModelView, PredictResult, PredictSpec, TrainSpec
 from assay.server.core.models.predicting import Prediction
+from assay.server.core.models.uploading import BackboneUpload
 from assay.server.core.operations.messages import OperationView
 from assay.server.core.operations.service import OperationService, Task, Work
 from assay.server.core.pools.directory import PoolDirectory
@@ -21,7 +23,7 @@ from assay.server.core.ports.catalog import Catalog
 from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.models import BackboneLoader, Heads
 from assay.server.core.ports.segments import SegmentStore
-from assay.server.core.records.models import BackboneWishes, ModelKind, ModelRecord
+from assay.server.core.records.models import ModelKind, ModelRecord
 from assay.server.core.records.requests import RequestKey
 
 EncodeModel = Callable[[ModelView], bytes]
@@ -55,43 +57,36 @@ class ModelService:
 
     # --- versions --------------------------------------------------------------------------------------------------
 
-    def upload(
-        self,
-        pool_id: str,
-        model_id: str,
-        display_name: str,
-        wishes: BackboneWishes,
-        chunks: Iterable[bytes],
-        size_bytes: int,
-        sha256: str,
-        key: RequestKey,
-    ) -> ModelView:
-        """Stores a backbone once it has passed its warm-up.
+    def receive(self, pool_id: str, spec: BackboneSpec, key: RequestKey) -> BackboneUpload:
+        """Begins to take a backbone in, which is stored once it has passed its trial.
 
         Raises:
-            AssayError: MODEL_INVALID, MODEL_EXISTS, TOO_LARGE, INVALID_NAME, STORAGE_FULL.
+            AssayError: MODEL_EXISTS, TOO_LARGE, INVALID_NAME, STORAGE_FULL.
+            RequestReplayed: it was accepted before under the same key.
         """
         pool = self._pools.get(pool_id)
         pool.check_replay(key)
-        model_id = checks.name(model_id or f"backbone-{secrets.token_hex(4)}", "model")
-        checks.text(display_name, "display_name", checks.MAX_ID_BYTES)
-        self._refuse_size(size_bytes)
+        model_id = checks.name(spec.model_id or f"backbone-{secrets.token_hex(4)}", "model")
+        checks.text(spec.display_name, "display_name", checks.MAX_ID_BYTES)
+        self._refuse_size(spec.total_bytes)
         self._refuse_existing(pool.snapshot, model_id)
-        uid = pool.snapshot.pool.uid
-        file, size, digest = self._segments.write_model(uid, model_id, self._bounded(chunks, size_bytes))
+        incoming = self._segments.receive_model(pool.snapshot.pool.uid, model_id)
+        return BackboneUpload(spec, incoming, partial(self._accept, pool, model_id, spec, key))
+
+    def _accept(
+        self, pool: Pool, model_id: str, spec: BackboneSpec, key: RequestKey, file: str, sha256: str
+    ) -> ModelView:
         with pool.leftovers.of_change(new=[file]):
-            if sha256 and sha256.lower() != digest:
-                raise _invalid(f"The file arrived with SHA-256 {digest}, not {sha256}. Send it again.")
-            if size != size_bytes:
-                raise _invalid(f"{size} bytes arrived of the {size_bytes} announced. Send the whole file.")
-            info = self._backbones.examine(self._segments.model_path(file), wishes, digest)
+            if spec.sha256 and spec.sha256 != sha256:
+                raise _invalid(f"The file arrived with SHA-256 {sha256}, not {spec.sha256}. Send it again.")
+            info = self._backbones.examine(self._segments.model_path(file), spec.wishes, sha256, spec.data_files)
             self._refuse_dimension(info.dimension)
             _refuse_classes(pool.snapshot, info.classes)
-            record = ModelRecord(model_id, ModelKind.BACKBONE, display_name, self._clock.now(), file, info)
+            record = ModelRecord(model_id, ModelKind.BACKBONE, spec.display_name, self._clock.now(), file, info)
             with pool.change(key) as change:
                 result = ModelView(record, active=False)
                 change.answer(result)
-                change.tx.add_model(uid, record)
+                change.tx.add_model(pool.snapshot.pool.uid, record)
         return result
 
     def _refuse_size(self, size_bytes: int) -> None:
@@ -115,14 +110,6 @@ class ModelService:
                     f"The pool already has a model {model_id!r}. Choose another id.",
                     model=model_id,
                 )
-
-    def _bounded(self, chunks: Iterable[bytes], size_bytes: int) -> Iterator[bytes]:
-        received = 0
-        for chunk in chunks:
-            received += len(chunk)
-            if received > size_bytes:
-                raise _invalid(f"More than the {size_bytes} bytes announced arrived.")
-            yield chunk
 
     def get(self, pool_id: str, model_id: str) -> ModelView:
         """A model version. Raises AssayError(MODEL_NOT_FOUND)."""

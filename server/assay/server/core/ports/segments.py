@@ -74,6 +74,19 @@ class VectorSegment(Protocol):
         """The backbone's own logits: read-only, zero copy; None where it has none."""
 
 
+class IncomingModel(Protocol):
+    """A model file that is being received. Not safe to call from several threads at once."""
+
+    def write(self, chunk: bytes) -> None:
+        """Adds bytes. Raises AssayError(STORAGE_FULL | STORAGE_FAILED), leaving nothing behind."""
+
+    def finish(self) -> tuple[str, str]:
+        """Makes it durable; gives (file, sha256 hexadecimal). Raises as write."""
+
+    def abandon(self) -> None:
+        """Leaves nothing behind."""
+
+
 class SegmentStore(Protocol):
     """Immutable files below the data directory. A write is complete and on disk when it returns, under its final name,
     but part of no pool until the catalog says so."""
@@ -112,6 +125,9 @@ class SegmentStore(Protocol):
         self, pool_uid: int, segments: Sequence[VectorSegment], keep: Callable[[RowArray], MaskArray]
     ) -> SegmentFile | None:
         """Writes adjacent vectors files of one space as one; None if no row is left. Raises as merge_samples."""
+
+    def receive_model(self, pool_uid: int, model_id: str) -> IncomingModel:
+        """Begins a model file whose bytes come bit by bit. Raises as write_samples."""
 
     def write_model(self, pool_uid: int, model_id: str, chunks: Iterable[bytes]) -> tuple[str, int, str]:
         """Writes a model file; returns (file, size, sha256 hexadecimal). Raises as write_samples."""

@@ -19,6 +19,11 @@ _DTYPES: Mapping[int, np.dtype[Any]] = {
     types_pb2.DTYPE_INT64: np.dtype("<i8"),
     types_pb2.DTYPE_INT32: np.dtype("<i4"),
     types_pb2.DTYPE_UINT8: np.dtype("u1"),
+    types_pb2.DTYPE_BOOL: np.dtype(np.bool_),
+    types_pb2.DTYPE_INT8: np.dtype("i1"),
+    types_pb2.DTYPE_INT16: np.dtype("<i2"),
+    types_pb2.DTYPE_UINT16: np.dtype("<u2"),
+    types_pb2.DTYPE_UINT32: np.dtype("<u4"),
 }
 _WIRE_DTYPES = {dtype.name: value for value, dtype in _DTYPES.items()}
 MAX_RANK = 8
@@ -78,6 +83,8 @@ def _tensor(tensor: types_pb2.NamedTensor) -> npt.NDArray[Any]:
     if not 1 <= len(shape) <= MAX_RANK or min(shape) < 0:
         raise _refused(Reason.INPUTS_INVALID, field, f"must have 1 to {MAX_RANK} dimensions of 0 or more.")
     values = _from_bytes(tensor.data, dtype, shape, field, Reason.INPUTS_INVALID)
+    if dtype.kind == "b" and values.size and values.view(np.uint8).max() > 1:
+        raise _refused(Reason.INPUTS_INVALID, field, "is of bool, and holds bytes other than 0 and 1.")
     return _float32(values, field) if dtype == _F16 else values
 
 

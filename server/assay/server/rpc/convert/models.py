@@ -4,8 +4,16 @@ import re
 from collections.abc import Mapping
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.models.messages import ModelView, PredictResult, PredictSpec, TrainSpec
-from assay.server.core.records.models import BackboneInfo, BackboneWishes, HeadInfo, ModelKind, Pooling, TensorSpec
+from assay.server.core.models.messages import BackboneSpec, ModelView, PredictResult, PredictSpec, TrainSpec
+from assay.server.core.records.models import (
+    BackboneInfo,
+    BackboneWishes,
+    DataFile,
+    HeadInfo,
+    ModelKind,
+    Pooling,
+    TensorSpec,
+)
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.arrays import dtype_message, matrix_message, to_matrix, to_tensors
 from assay.server.rpc.convert.scalars import bounded, bounded_or, choice, finite, timestamp_message
@@ -27,6 +35,8 @@ _POOLINGS: Mapping[int, Pooling | None] = {
 _WIRE_POOLINGS = {pooling: models_pb2.Pooling.ValueType(value) for value, pooling in _POOLINGS.items()}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_PREDICTED = 10_000
+MAX_DATA_FILES = 4096
+MAX_DATA_NAME = 1000
 
 
 def to_model_kind(value: int) -> ModelKind:
@@ -39,6 +49,20 @@ def to_kind_filter(value: int) -> ModelKind | None:
     return None if value == models_pb2.MODEL_KIND_UNSPECIFIED else to_model_kind(value)
 
 
+def to_backbone_spec(header: models_pb2.UploadBackboneHeader) -> BackboneSpec:
+    """A backbone that is to arrive. Raises AssayError(INVALID_ARGUMENT)."""
+    if header.size_bytes < 1:
+        raise AssayError(Reason.INVALID_ARGUMENT, "size_bytes must be the size of the file, 1 or more.")
+    return BackboneSpec(
+        model_id=header.model_id,
+        display_name=header.display_name,
+        wishes=to_wishes(header),
+        size_bytes=header.size_bytes,
+        data_files=to_data_files(header),
+        sha256=to_sha256(header.sha256),
+    )
+
+
 def to_wishes(header: models_pb2.UploadBackboneHeader) -> BackboneWishes:
     """What the user declares of a backbone. Raises AssayError(INVALID_ARGUMENT) for an unknown pooling."""
     return BackboneWishes(
@@ -48,6 +72,23 @@ def to_wishes(header: models_pb2.UploadBackboneHeader) -> BackboneWishes:
         mask_input=header.mask_input,
         normalize=header.normalize,
     )
+
+
+def to_data_files(header: models_pb2.UploadBackboneHeader) -> tuple[DataFile, ...]:
+    """The data files that an upload announces. Raises AssayError(INVALID_ARGUMENT) for too many, a bad name or size."""
+    names = [file.name for file in header.data_files]
+    if len(names) > MAX_DATA_FILES or len(set(names)) < len(names):
+        raise _bad_data_files(f"must be at most {MAX_DATA_FILES:,} files, each under a name of its own.")
+    for file in header.data_files:
+        if not 1 <= len(file.name.encode()) <= MAX_DATA_NAME:
+            raise _bad_data_files(f"have names of 1 to {MAX_DATA_NAME} bytes.")
+        if file.size_bytes < 1:
+            raise _bad_data_files(f"have 1 byte or more; {file.name!r} has {file.size_bytes}.")
+    return tuple(DataFile(file.name, file.size_bytes) for file in header.data_files)
+
+
+def _bad_data_files(problem: str) -> AssayError:
+    return AssayError(Reason.INVALID_ARGUMENT, f"data_files {problem}", field="data_files")
 
 
 def to_sha256(value: str) -> str:
@@ -127,6 +168,7 @@ def _backbone_message(info: BackboneInfo) -> models_pb2.BackboneInfo:
         dimension=info.dimension,
         size_bytes=info.size_bytes,
         sha256=info.sha256,
+        data_files=[models_pb2.DataFile(name=file.name, size_bytes=file.size_bytes) for file in info.data_files],
     )
 
 
