@@ -1,6 +1,7 @@
 """The `assay` command against a real server: what it prints, and how it ends."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,3 +245,67 @@ def test_refusals_name_their_reason(
 def test_the_same_server_answers_the_sdk(assay_server: ServerProcess, pool: str) -> None:
     with Client(assay_server.target) as client:
         assert client.get_pool(pool).counts.total == SAMPLES
+
+
+@pytest.fixture
+def labeled(assay: Assay, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """A pool of the samples, with labels whose names are numbers, and attributes."""
+    pool = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[-55:].strip("-0123456789")
+    assay("pool", "create", pool, "-c", "0", "-c", "1")
+    rows = [f"{row},{row % 2},{row},Text {row}\n" for row in range(6)]
+    (tmp_path / "rows.csv").write_text("id,label,n,text\n" + "".join(rows))
+    np.save(tmp_path / "six.npy", np.random.default_rng(1).normal(size=(6, 4)).astype(np.float32))
+    assay("add", pool, "-f", tmp_path / "rows.csv", "--embeddings", tmp_path / "six.npy", "-a", "n")
+    return pool
+    return pool
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_exported_labels_are_submitted_again(
+    assay: Assay, assay_json: AssayJson, tmp_path: Path, labeled: str, suffix: str
+) -> None:
+    out = tmp_path / f"labels.{suffix}"
+    assert assay_json("export", labeled, "--out", out)["format"] == suffix
+    again = f"{labeled}-2"
+    assay("pool", "create", again, "-c", "0", "-c", "1")
+    np.savez(tmp_path / "bare.npz", ids=np.arange(6), embeddings=np.load(tmp_path / "six.npy"))
+    assay("add", again, "-f", tmp_path / "bare.npz")
+    assert assay_json("label", "submit", again, "--worker", "ann", "--from", out)["stored"] == 6
+    told = [
+        {label["sample_id"]: label["class_name"] for label in assay_json("label", "list", pool)["labels"]}
+        for pool in (labeled, again)
+    ]
+    assert told[0] == told[1] == {str(row): str(row % 2) for row in range(6)}
+
+
+def test_exported_samples_are_added_again(assay: Assay, assay_json: AssayJson, tmp_path: Path, labeled: str) -> None:
+    out = tmp_path / "samples.jsonl"
+    assay("sample", "export", labeled, "--out", out)
+    again = f"{labeled}-2"
+    assay("pool", "create", again, "-c", "0", "-c", "1")
+    assert assay_json("add", again, "--from", out)["added"] == 6
+    first, second = (assay_json("sample", "list", pool)["samples"] for pool in (labeled, again))
+    assert first == second
+    assert first[3]["attributes"] == {"n": 3}
+    near = [assay_json("search", pool, "-s", "0", "-k", 1)["hits"] for pool in (labeled, again)]
+    assert near[0][0][0]["sample"]["id"] == near[1][0][0]["sample"]["id"]
+    assert len(assay("sample", "export", labeled, "--no-embeddings").splitlines()) == 6
+
+
+def test_replacing_says_what_it_drops(assay: Assay, tmp_path: Path, labeled: str) -> None:
+    np.savez(tmp_path / "bare.npz", ids=np.arange(4), embeddings=np.load(tmp_path / "six.npy")[:4])
+    told = assay("add", labeled, "-f", tmp_path / "bare.npz", "--on-conflict", "replace")
+    assert [line.split() for line in told.splitlines()][2:] == [
+        ["replaced", "4"],
+        ["labels", "dropped", "4"],
+        ["attributes", "dropped", "4"],
+    ]
+
+
+def test_measures_that_there_are_none_of_are_dashes(assay: Assay, tmp_path: Path) -> None:
+    assay("pool", "create", "lonely", "-c", "a", "-c", "b")
+    (tmp_path / "two.csv").write_text('id,label,embedding\nx,a,"[1, 0]"\ny,b,"[0, 1]"\n')
+    assay("add", "lonely", "-f", tmp_path / "two.csv")
+    told = assay("train", "lonely")
+    for name in ("held-out accuracy", "held-out log loss", "calibration error"):
+        assert next(line for line in told.splitlines() if line.startswith(name)).split()[-1] == "-"

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import typer
 
-from assay.client import Filter, Plan, Quota, Quotas, attr, errors, selector
+from assay.client import Filter, Plan, Quota, Quotas, SampleBatch, attr, errors, selector
 from assay.client.cli import main
-from assay.client.cli.add import FieldNames, arrays_batch, read_batch, records_batch
+from assay.client.cli.add import FieldNames, arrays_batch, read_batch, table_batch
 from assay.client.cli.arguments import read_plan, read_where
 from assay.client.cli.composing import Additions
 from assay.client.cli.failures import Missing, exit_status
+from assay.client.cli.files import Table
 from assay.client.cli.labeling import read_labels
 from assay.client.cli.output import plain, preview
 from assay.client.cli.plugins import add_plugins, as_app, load
@@ -145,38 +146,51 @@ def test_a_plan_is_a_name_or_json() -> None:
     assert (plan.name, plan.exploration) == ("margin", 0.5)
 
 
+def records_batch(records: list[dict[str, Any]]) -> SampleBatch:
+    """The samples of JSON records."""
+    return table_batch(Table.of_records(records), NAMES)
+
+
 def test_records_become_columns() -> None:
     batch = records_batch(
         [
             {"id": "a", "text": "x", "label": "ant", "n": 1, "embedding": [1, 2]},
             {"id": 7, "text": None, "attributes": {"lang": "en"}, "embedding": [3, 4]},
         ],
-        NAMES,
     )
     assert (batch.ids, batch.payloads, batch.labels, batch.uris) == (["a", "7"], ["x", None], ["ant", None], None)
+    assert batch.embeddings.dtype == np.float32
     assert batch.attributes == {"n": [1, None], "lang": [None, "en"]}
     np.testing.assert_array_equal(batch.embeddings, [[1, 2], [3, 4]])
 
 
 def test_payloads_may_be_json() -> None:
-    batch = records_batch([{"id": "a", "payload": {"title": "x"}}, {"id": "b"}], NAMES)
+    batch = records_batch([{"id": "a", "payload": {"title": "x"}}, {"id": "b"}])
     assert batch.payloads == [{"title": "x"}, None]
+
+
+def test_class_0_and_what_else_is_falsy_is_kept() -> None:
+    batch = records_batch([{"id": 0, "label": 0, "n": 0, "payload": {}}, {"id": 1, "label": 0, "n": 0}])
+    assert (batch.ids, batch.labels, batch.payloads) == (["0", "1"], [0, 0], [{}, None])
+    assert batch.attributes == {"n": [0, 0]}
 
 
 @pytest.mark.parametrize(
     ("record", "error"),
     [
-        ({}, "no 'id'"),
-        ({"id": True}, "no 'id'"),
-        ({"id": "a", "embedding": [1, 2], "text": 5}, "field 'text' is text"),
-        ({"id": "a", "embedding": [1, 2], "attributes": [1]}, "attributes is an object"),
-        ({"id": "a", "embedding": [1]}, "same length"),
-        ({"id": "a", "embedding": "x"}, "same length"),
+        ({}, r"id\[1\] is missing"),
+        ({"id": True}, r"id\[1\] is True, a bool"),
+        ({"id": 1.0}, r"id\[1\] is 1.0, a float"),
+        ({"id": "a", "embedding": [1, 2], "attributes": [1]}, r"attributes\[1\] \(id 'a'\) is \[1\], and no object"),
+        ({"id": "a", "embedding": [1]}, r"embedding\[1\] \(id 'a'\) has the shape \(1,\)"),
+        ({"id": "a", "embedding": "x"}, r"embedding\[1\] \(id 'a'\) is 'x', a str"),
+        ({"id": "a", "embedding": [1, "x"]}, r"embedding\[1\]\[1\] \(id 'a'\) is 'x', a str"),
+        ({"id": "a"}, r"embedding\[1\] \(id 'a'\) is missing"),
     ],
 )
 def test_records_that_cannot_be_read(record: dict[str, Any], error: str) -> None:
-    with pytest.raises(ValueError, match=error):
-        records_batch([{"id": "z", "embedding": [1, 2]}, record], NAMES)
+    with pytest.raises((TypeError, ValueError), match=error):
+        records_batch([{"id": "z", "embedding": [1, 2]}, record])
 
 
 def test_lines_that_are_no_records(tmp_path: Path) -> None:

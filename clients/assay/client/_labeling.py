@@ -1,5 +1,8 @@
 """The calls of leases and labels."""
 
+import csv
+import io
+import json
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from os import PathLike
@@ -19,11 +22,13 @@ from assay.client.plans import PlanLike, plan_to_proto
 from assay.client.results import Lease
 from assay.v1 import labeling_pb2
 
-ExportFormat: TypeAlias = Literal["jsonl", "parquet"]
+ExportFormat: TypeAlias = Literal["jsonl", "csv", "parquet"]
 
 _SERVICE = "/assay.v1.Labeling/"
 _FORMATS = {
     "jsonl": labeling_pb2.EXPORT_FORMAT_JSON_LINES,
+    # Written here from JSON Lines.
+    "csv": labeling_pb2.EXPORT_FORMAT_JSON_LINES,
     "parquet": labeling_pb2.EXPORT_FORMAT_PARQUET,
 }
 
@@ -189,35 +194,82 @@ def export_labels(pool: str, target: str | PathLike[str] | BinaryIO, format: Exp
     """Write all labels to a file; returns the number of bytes.
 
     A path is written beside itself and renamed when complete; an open binary file is written to as it is.
-    The columns are sample_id, class_name, class_index, worker, create_time and uri.
+    The columns are sample_id, class_name, class_index, worker, create_time and uri. CSV is UTF-8 with a head.
     """
     if format not in _FORMATS:
         raise ValueError(f"{format!r} is none of {', '.join(_FORMATS)}")
     request = labeling_pb2.ExportLabelsRequest(pool=pool_name(pool), format=_FORMATS[format])
+    coded = _CsvLines if format == "csv" else _AsItIs
     if isinstance(target, str | PathLike):
         path = Path(target)
         return Download(
-            _SERVICE + "ExportLabels", request, labeling_pb2.ExportLabelsResponse, lambda: _FileExport(path)
+            _SERVICE + "ExportLabels", request, labeling_pb2.ExportLabelsResponse, lambda: _FileExport(path, coded())
         )
     file = target
     return Download(
-        _SERVICE + "ExportLabels", request, labeling_pb2.ExportLabelsResponse, lambda: _Export(file), restartable=False
+        _SERVICE + "ExportLabels",
+        request,
+        labeling_pb2.ExportLabelsResponse,
+        lambda: _Export(file, coded()),
+        restartable=False,
     )
+
+
+class _AsItIs:
+    """The chunks of an export as the server sends them."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        return chunk
+
+    def end(self) -> bytes:
+        return b""
+
+
+class _CsvLines:
+    """The chunks of an export of JSON Lines as lines of CSV under a head."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._columns: list[str] = []
+
+    def feed(self, chunk: bytes) -> bytes:
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        return b"".join(map(self._line, filter(None, lines)))
+
+    def end(self) -> bytes:
+        last, self._rest = self._rest, b""
+        return self._line(last) if last else b""
+
+    def _line(self, line: bytes) -> bytes:
+        record = json.loads(line)
+        rows: list[Iterable[Any]] = []
+        if not self._columns:
+            self._columns = list(record)
+            rows.append(self._columns)
+        rows.append(record[name] for name in self._columns)
+        written = io.StringIO(newline="")
+        csv.writer(written, lineterminator="\n").writerows(rows)
+        return written.getvalue().encode()
 
 
 class _Export:
     """Writes the chunks of an export to an open file."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, coded: _AsItIs | _CsvLines) -> None:
         self._file = file
+        self._coded = coded
         self._written = 0
 
     def add(self, message: labeling_pb2.ExportLabelsResponse) -> None:
-        self._file.write(message.chunk)
-        self._written += len(message.chunk)
+        self._write(self._coded.feed(message.chunk))
 
     def finish(self) -> int:
+        self._write(self._coded.end())
         return self._written
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._written += len(data)
 
     def discard(self) -> None:
         """What is written stays: the file belongs to the caller."""
@@ -226,15 +278,16 @@ class _Export:
 class _FileExport(_Export):
     """Writes the chunks of an export beside a path, which it takes when the export is complete."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, coded: _AsItIs | _CsvLines) -> None:
         self._path = path
         self._partial = path.with_name(path.name + ".partial")
-        super().__init__(self._partial.open("wb"))
+        super().__init__(self._partial.open("wb"), coded)
 
     def finish(self) -> int:
+        written = super().finish()
         self._file.close()
         self._partial.replace(self._path)
-        return self._written
+        return written
 
     def discard(self) -> None:
         self._file.close()

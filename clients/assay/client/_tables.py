@@ -108,6 +108,8 @@ def _read(values: Any, place: Place) -> NDArray[Any]:
         if isinstance(values, Sequence):
             return _stacked(values, place)
         raise TypeError(f"{place.what} is {kind_of(values)}, which numpy cannot read: {error}") from error
+    if array.dtype.kind in "US" and isinstance(values, list | tuple):
+        return _stacked(values, place)  # which says where the text is
     if array.ndim == 0 and array.dtype.kind == _OBJECTS:
         raise TypeError(f"{place.what} takes an array, not {shown(values)}, {kind_of(values)}")
     return array

@@ -1,16 +1,21 @@
 """`assay add`: samples from files."""
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from assay.client import SampleBatch
-from assay.client.cli.arguments import JsonOption, PoolArgument, connect, read_matrix, read_records
+from assay.client import AddResult, SampleBatch
+from assay.client._arrays import float_rows
+from assay.client._values import Place, column, shown, texts
+from assay.client.cli.arguments import FormatOption, JsonOption, PoolArgument, connect, read_matrix
+from assay.client.cli.files import Table, located, read_table
 from assay.client.cli.output import fields, show
 from assay.client.cli.progress import counting
 
@@ -33,8 +38,13 @@ def add(
     pool: PoolArgument,
     source: Annotated[
         Path,
-        typer.Option("--from", "-f", help="JSON Lines (- for standard input), or .npz with ids and embeddings."),
+        typer.Option(
+            "--from",
+            "-f",
+            help="JSON Lines, JSON array, CSV, Parquet, Arrow (- for standard input), or .npz with ids and embeddings.",
+        ),
     ],
+    format: FormatOption = None,
     embeddings: Annotated[Path | None, typer.Option(help=".npy file, one row per record.")] = None,
     inputs: Annotated[
         Path | None, typer.Option(help=".npz file with the model's inputs by name, one row per record.")
@@ -48,18 +58,25 @@ def add(
     attribute: Annotated[
         list[str] | None, typer.Option("--attribute", "-a", help="Field to keep as an attribute, for filters.")
     ] = None,
-    on_conflict: Annotated[str, typer.Option(help="For ids that are there already: error, skip, replace.")] = "error",
+    on_conflict: Annotated[
+        str,
+        typer.Option(
+            help="For ids that are there already: error, skip, or replace, which drops what the old sample had: its "
+            "label, attributes and payload too, unless they are given again."
+        ),
+    ] = "error",
     batch_size: Annotated[int | None, typer.Option(help="Most samples per message.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add samples from files.
 
-    A record is a JSON object: {"id": "a1", "text": "...", "label": "sport", "embedding": [...], "attributes": {...}}.
-    Only the id is needed, with an embedding there or in a file, or model inputs in a file.
+    A record is an object, or a row under a head: {"id": "a1", "text": "...", "label": "sport", "embedding": [...],
+    "attributes": {...}}. Only the id is needed, with an embedding there or in a file, or model inputs in a file. In CSV
+    an empty field is missing, and a column of attributes is numbers or true/false where all of it is.
     """
     names = FieldNames(id_field, text_field, payload_field, label_field, uri_field, embedding_field, attribute or ())
-    batch = read_batch(source, names, embeddings, inputs)
-    with connect(context) as client, counting("adding") as progress:
+    batch = read_batch(source, names, embeddings, inputs, format)
+    with connect(context) as client, counting("adding") as progress, located(source):
         client.health()  # Whether a server is there is found out first; the upload rides out what comes later.
         result = client.add_samples(
             pool,
@@ -75,21 +92,32 @@ def add(
             batch_size=batch_size,
             progress=progress,
         )
-    show(
-        result,
-        as_json,
-        lambda: fields([("added", result.added), ("skipped", result.skipped), ("replaced", result.replaced)]),
-    )
+    show(result, as_json, lambda: fields(_told(result)))
 
 
-def read_batch(source: Path, names: FieldNames, embeddings: Path | None, inputs: Path | None) -> SampleBatch:
+def _told(result: AddResult) -> list[tuple[str, int]]:
+    told = [("added", result.added), ("skipped", result.skipped), ("replaced", result.replaced)]
+    if result.replaced:
+        told += [("labels dropped", result.labels_dropped), ("attributes dropped", result.attributes_dropped)]
+    return told
+
+
+def read_batch(
+    source: Path, names: FieldNames, embeddings: Path | None, inputs: Path | None, format: str | None = None
+) -> SampleBatch:
     """The samples of a file, with what other files say of them.
 
     Raises:
         ValueError: what cannot be read, or does not fit together.
+        Missing: the file is of a format that needs pyarrow.
         OSError: a file cannot be read.
     """
-    batch = arrays_batch(source) if source.suffix == ".npz" else records_batch(read_records(source), names)
+    if source.suffix == ".npz" and format is None:
+        batch = arrays_batch(source)
+    else:
+        table = read_table(source, format)
+        with located(source):
+            batch = table_batch(table, names)
     return SampleBatch(
         ids=batch.ids,
         embeddings=read_matrix(embeddings) if embeddings else batch.embeddings,
@@ -130,61 +158,87 @@ def _filled(texts_N: NDArray[Any] | None) -> list[Any] | None:
     return None if texts_N is None else [None if text == "" else text for text in texts_N.tolist()]
 
 
-def records_batch(records: Sequence[Mapping[str, Any]], names: FieldNames) -> SampleBatch:
-    """The samples of JSON records; a column that no record has is left out.
+def table_batch(table: Table, names: FieldNames) -> SampleBatch:
+    """The samples of a table; a column that no record has is left out.
 
     Raises:
-        ValueError: a record without an id, embeddings in some records only, or attributes that are no object.
+        ValueError: no column of ids, or a value that its column cannot take.
+        TypeError: a value of a type that its column cannot take.
     """
+    ids = texts(table.required(names.id, *_OTHER_ID), Place(names.id))
     return SampleBatch(
-        ids=[_id(record, names.id) for record in records],
-        embeddings=_embeddings(records, names.embedding),
-        uris=_texts(records, names.uri, ""),
-        payloads=_payloads(records, names),
-        attributes=_attributes(records, names.attributes),
-        labels=_texts(records, names.label, None),
+        ids=ids,
+        embeddings=_embeddings(table, names.embedding, ids),
+        uris=table.columns.get(names.uri),
+        payloads=_payloads(table, names),
+        attributes=_attributes(table, names.attributes, ids),
+        labels=table.columns.get(names.label),
     )
 
 
-def _id(record: Mapping[str, Any], name: str) -> str:
-    value = record.get(name)
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError(f"a record has no {name!r}: {str(record)[:80]}")
-    return str(value)
+# What an export of labels calls the id; tried where the field of ids is not there.
+_OTHER_ID = ("sample_id",)
 
 
-def _texts(records: Sequence[Mapping[str, Any]], name: str, absent: Any) -> list[Any] | None:
-    values = [record.get(name) for record in records]
-    for value in values:
-        if not isinstance(value, str | None):
-            raise ValueError(f"field {name!r} is text, not {value!r}")
-    return [absent if value is None else value for value in values] if any(values) else None
+def _payloads(table: Table, names: FieldNames) -> list[Any] | None:
+    """The text of each record, or its payload where it has no text."""
+    columns = [column(table.columns[name], name) for name in (names.text, names.payload) if name in table.columns]
+    merged = [next((value for value in given if value is not None), None) for given in zip(*columns, strict=True)]
+    return merged or None
 
 
-def _payloads(records: Sequence[Mapping[str, Any]], names: FieldNames) -> list[Any] | None:
-    texts = _texts(records, names.text, None)
-    if texts is not None:
-        return texts
-    payloads = [record.get(names.payload) for record in records]
-    return payloads if any(payload is not None for payload in payloads) else None
-
-
-def _embeddings(records: Sequence[Mapping[str, Any]], name: str) -> np.ndarray | None:
-    rows = [record.get(name) for record in records]
-    if all(row is None for row in rows):
+def _embeddings(table: Table, name: str, ids: Sequence[str]) -> NDArray[Any] | None:
+    vectors = table.columns.get(name)
+    if vectors is None or (isinstance(vectors, list) and all(vector is None for vector in vectors)):
         return None
-    lengths = {len(row) if isinstance(row, list) else None for row in rows}
-    if len(lengths) != 1 or None in lengths:
-        raise ValueError(f"every record needs a list of numbers of the same length as its {name!r}")
-    return np.array(rows, dtype=np.float32)
+    if table.untyped:
+        vectors = [None if text is None else _vector(text, Place(name, ids), row) for row, text in enumerate(vectors)]
+    rows = float_rows(vectors, name, ids)
+    # Numbers that come as text have no width of their own, and vectors are kept as float32.
+    return rows.astype(np.float32) if isinstance(vectors, list) else rows
 
 
-def _attributes(records: Sequence[Mapping[str, Any]], picked: Sequence[str]) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {name: [record.get(name) for record in records] for name in picked}
-    for row, record in enumerate(records):
-        given = record.get("attributes") or {}
-        if not isinstance(given, dict):
-            raise ValueError(f"attributes is an object, not {given!r}")
-        for name, value in given.items():
-            columns.setdefault(name, [None] * len(records))[row] = value
+def _vector(text: str, place: Place, row: int) -> Any:
+    """A vector in a field of CSV: a JSON array, or numbers with spaces or commas between them."""
+    try:
+        numbers = (
+            json.loads(text) if text.lstrip().startswith("[") else list(map(float, text.replace(",", " ").split()))
+        )
+    except ValueError:
+        raise ValueError(f"{place.at(row)} is {text[:40]!r}: write a vector as [0.1, 0.2]") from None
+    return numbers
+
+
+def _attributes(table: Table, picked: Sequence[str], ids: Sequence[str]) -> dict[str, list[Any]]:
+    """The picked fields, and those of the objects in the field "attributes"."""
+    columns: dict[str, list[Any]] = {}
+    for name in picked:
+        values = column(table.columns[name], name) if name in table.columns else [None] * table.rows
+        columns[name] = typed(values) if table.untyped else values
+    nested = table.columns.get("attributes")
+    for row, given in enumerate([] if nested is None else column(nested, "attributes")):
+        fields = json.loads(given) if table.untyped and given is not None else given
+        if fields is None:
+            continue
+        if not isinstance(fields, dict):
+            raise ValueError(f"{Place('attributes', ids).at(row)} is {shown(fields)}, and no object")
+        for name, value in fields.items():
+            columns.setdefault(name, [None] * table.rows)[row] = value
     return columns
+
+
+def typed(values: Sequence[str | None]) -> list[Any]:
+    """A column of text as what all of it stands for: truth values, whole numbers or numbers; text where it would not be
+    written the same again, such as 007."""
+    given = [value for value in values if value is not None]
+    for pattern, read in _TYPES:
+        if given and all(pattern.fullmatch(value) for value in given):
+            return [None if value is None else read(value) for value in values]
+    return list(values)
+
+
+_TYPES: Final = (
+    (re.compile("true|false"), lambda text: text == "true"),
+    (re.compile(r"-?(0|[1-9]\d{0,17})"), int),
+    (re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?"), float),
+)

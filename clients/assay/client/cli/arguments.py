@@ -1,9 +1,7 @@
 """Options that several commands share, and how their text is read."""
 
 import json
-import sys
 from collections.abc import Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
@@ -30,6 +28,12 @@ PlanOption: TypeAlias = Annotated[
 SeedOption: TypeAlias = Annotated[int, typer.Option(help="Seed of all that is random.")]
 PredictionsOption: TypeAlias = Annotated[
     int, typer.Option(min=0, max=100, help="How many predictions to show with each pick.")
+]
+FormatOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Format of the file: jsonl, json, csv, tsv, parquet or arrow; by its content and name if not given."
+    ),
 ]
 StateOption: TypeAlias = Annotated[
     list[str] | None, typer.Option("--state", help="Only samples in this state: unlabeled, leased, labeled, excluded.")
@@ -101,24 +105,3 @@ def read_matrix(path: Path) -> NDArray[Any]:
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path} holds several arrays; a .npy file with one is needed")
     return array
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON Lines file; "-" is standard input. Empty lines are passed over.
-
-    Raises:
-        ValueError: a line that is no JSON object.
-        OSError: the file cannot be read.
-    """
-    with nullcontext(sys.stdin) if str(path) == "-" else path.open(encoding="utf-8") as file:
-        return [_record(line, number) for number, line in enumerate(file, 1) if line.strip()]
-
-
-def _record(line: str, number: int) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"line {number} is no JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"line {number} is no JSON object")
-    return record

@@ -10,7 +10,9 @@ import typer
 from rich.console import Group, RenderableType
 
 from assay.client import Batch, Lease
+from assay.client._values import Place, texts
 from assay.client.cli.arguments import (
+    FormatOption,
     JsonOption,
     PlanOption,
     PoolArgument,
@@ -18,10 +20,10 @@ from assay.client.cli.arguments import (
     SeedOption,
     WhereOption,
     connect,
-    read_records,
     read_where,
 )
 from assay.client.cli.composing import Additions, ApartOption, ByOption, ExploreOption, LikeOption, QuotaOption
+from assay.client.cli.files import Table, located, read_table
 from assay.client.cli.output import fields, picked, show, table
 
 app = typer.Typer(help="Submit and list labels.", no_args_is_help=True)
@@ -70,15 +72,22 @@ def submit(
     worker: WorkerOption,
     labels: Annotated[list[str] | None, typer.Argument(metavar="ID=CLASS...", help="Labels.")] = None,
     source: Annotated[
-        Path | None, typer.Option("--from", "-f", help='JSON Lines of {"id": ..., "label": ...}; - for standard input.')
+        Path | None,
+        typer.Option(
+            "--from",
+            "-f",
+            help="File of labels with the fields id and label, or an export: JSON Lines, JSON array, CSV, Parquet or "
+            "Arrow; - for standard input.",
+        ),
     ] = None,
+    format: FormatOption = None,
     lease: Annotated[str | None, typer.Option(help="Name of the lease that holds the samples.")] = None,
     token: Annotated[int, typer.Option(help="Fencing token of the lease.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace labels that are there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Store labels, all or none."""
-    given = read_labels(labels or (), source)
+    given = read_labels(labels or (), source, format)
     with connect(context) as client:
         result = client.submit_labels(
             pool, given, worker, lease=Lease(lease, token) if lease else None, overwrite=overwrite
@@ -122,11 +131,11 @@ def export(
     context: typer.Context,
     pool: PoolArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="File; - for standard output.")] = Path("-"),
-    format: Annotated[str | None, typer.Option(help="jsonl or parquet; by the file's name if not given.")] = None,
+    format: Annotated[str | None, typer.Option(help="jsonl, csv or parquet; by the file's name if not given.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write all labels to a file."""
-    chosen = format or ("parquet" if out.suffix == ".parquet" else "jsonl")
+    """Write all labels to a file, which `label submit --from` reads again."""
+    chosen = _export_format(out) if format is None else format
     to_stdout = str(out) == "-"
     if to_stdout and as_json:
         raise ValueError("standard output takes either the labels or --json: name a file with --out")
@@ -137,15 +146,34 @@ def export(
         show(report, as_json, lambda: fields(report.items()))
 
 
-def read_labels(pairs: Sequence[str], source: Path | None) -> dict[str, str]:
+def _export_format(out: Path) -> str:
+    """The format that a file's name asks for; JSON Lines where it has no ending.
+
+    Raises:
+        ValueError: the ending of a format that labels are not written in.
+    """
+    suffix = out.suffix.lower()
+    if suffix not in _EXPORTED:
+        raise ValueError(f"{out}: labels are written as jsonl, csv or parquet; name one with --format")
+    return _EXPORTED[suffix]
+
+
+_EXPORTED = {"": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+
+
+def read_labels(pairs: Sequence[str], source: Path | None, format: str | None = None) -> dict[str, str]:
     """Labels from the command line and from a file. An id may hold "=", a class may not (a file takes any).
 
     Raises:
         ValueError: no label, two for one sample, or what is none.
+        Missing: the file is of a format that needs pyarrow.
+        OSError: the file cannot be read.
     """
     given = [_pair(text) for text in pairs]
     if source is not None:
-        given += [_labeled(record) for record in read_records(source)]
+        table = read_table(source, format)
+        with located(source):
+            given += _labeled(table)
     labels = dict(given)
     if not labels:
         raise ValueError("give labels as ID=CLASS, or a file with --from")
@@ -161,11 +189,10 @@ def _pair(text: str) -> tuple[str, str]:
     return sample_id, class_name
 
 
-def _labeled(record: dict[str, object]) -> tuple[str, str]:
-    sample_id, class_name = record.get("id"), record.get("label")
-    if not isinstance(sample_id, str) or not isinstance(class_name, str):
-        raise ValueError(f'{record} is no label: write {{"id": "...", "label": "..."}}')
-    return sample_id, class_name
+def _labeled(table: Table) -> list[tuple[str, str]]:
+    """Ids and class names, under the names of this command or those of an export."""
+    ids = texts(table.required("id", "sample_id"), Place("id"))
+    return list(zip(ids, texts(table.required("label", "class_name"), Place("label", ids)), strict=True))
 
 
 def _batch(batch: Batch) -> RenderableType:

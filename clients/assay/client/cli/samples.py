@@ -1,8 +1,12 @@
 """`assay sample` and `assay search`."""
 
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Group, RenderableType
@@ -55,6 +59,70 @@ def list_(
         )
         samples = list(islice(found, limit or None))
     show({"samples": samples}, as_json, lambda: _table(samples))
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    pool: PoolArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File; - for standard output.")] = Path("-"),
+    where: WhereOption = None,
+    state: StateOption = None,
+    embeddings: Annotated[bool, typer.Option("--embeddings/--no-embeddings", help="Whether to write them.")] = True,
+) -> None:
+    """Write samples as JSON Lines that `assay add` reads again, with their labels, attributes and embeddings."""
+    with connect(context) as client, _opened(out) as file:
+        found = client.list_samples(
+            pool,
+            where=read_where(where),
+            states=state or (),  # type: ignore[arg-type]
+            include_payload=True,
+        )
+        while samples := list(islice(found, _EXPORT_BLOCK)):
+            vectors_ND = None
+            if embeddings:
+                ids = [sample.id for sample in samples]
+                vectors_ND = client.predict(pool, samples=ids, include_embeddings=True).embeddings_ND
+            for row, sample in enumerate(samples):
+                record = _record(sample) | ({} if vectors_ND is None else {"embedding": vectors_ND[row].tolist()})
+                file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+# Samples whose embeddings are asked for at once.
+_EXPORT_BLOCK = 1000
+
+
+@contextmanager
+def _opened(out: Path) -> Iterator[TextIO]:
+    """A text file that takes its name when it is complete; standard output for "-"."""
+    if str(out) == "-":
+        yield sys.stdout
+        return
+    partial = out.with_name(out.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _record(sample: Sample) -> dict[str, Any]:
+    """A sample as `assay add` reads it; what it has not is left out.
+
+    Raises:
+        ValueError: a payload that is neither text nor JSON, which JSON Lines has no place for.
+    """
+    record: dict[str, Any] = {"id": sample.id}
+    if sample.payload and sample.media_type == "application/json":
+        record["payload"] = sample.json()
+    elif sample.payload:
+        text = decoded(sample)
+        if text is None or sample.media_type != "text/plain":
+            raise ValueError(f"the payload of {sample.id!r} is {sample.media_type}: only text and JSON are written")
+        record["text"] = text
+    given = {"label": sample.label, "uri": sample.uri or None, "attributes": dict(sample.attributes) or None}
+    return record | {name: value for name, value in given.items() if value is not None}
 
 
 @app.command()
