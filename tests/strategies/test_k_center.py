@@ -17,6 +17,7 @@ import assay.strategies.diversity.k_center as module
 from assay.strategies import StrategyError, select
 from assay.strategies.kernels import coarse
 from assay.strategies.kernels.points import Points
+from assay.strategies.kernels.screen import SWITCH
 from tests.strategies import references
 
 Floats = Any
@@ -61,7 +62,7 @@ MODES = ["plain", "coarse", "coarse_not_kept"]
 
 
 def use(mode: str, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(coarse, "screen_dtype", lambda: torch.float32 if mode == "plain" else torch.bfloat16)
+    patch.setenv(SWITCH, "float32" if mode == "plain" else "bfloat16")
     patch.setattr(coarse, "_FEWEST_DIMS", 0)
     patch.setattr(coarse, "_FEWEST_CENTRES", 0)
     if mode == "coarse_not_kept":

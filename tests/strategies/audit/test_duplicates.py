@@ -13,6 +13,8 @@ from assay.strategies.errors import StrategyError
 
 LINE = np.array([[5.0], [0.0], [1.0], [2.0], [5.5], [100.0]])
 
+pytestmark = pytest.mark.usefixtures("each_screen")
+
 
 def lowest_of_component(close_NN: np.ndarray) -> list[int]:
     _, names_N = connected_components(coo_matrix(close_NN), directed=False)

@@ -9,6 +9,8 @@ from assay.strategies.errors import StrategyError
 
 LINE = np.array([[0.0], [1.0], [2.0], [10.0]])
 
+pytestmark = pytest.mark.usefixtures("each_screen")
+
 
 def test_disagreement_by_hand():
     assert knn_disagreement(LINE, [0, 0, 1, 1], k=1).tolist() == [0, 0, 1, 0]

@@ -13,6 +13,8 @@ from assay.strategies.diversity.typiclust import TypiClustParams, typical_picks
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
+pytestmark = pytest.mark.usefixtures("each_screen")
+
 
 def blobs(size: int, dim: int, count: int, spread: float, seed: int = 0) -> tuple[Floats, Indices]:
     rng = np.random.default_rng(seed)

@@ -16,6 +16,8 @@ from assay.strategies.kernels.clustering import kmeans, nearest_real, representa
 
 Floats = NDArray[np.float32]
 
+pytestmark = pytest.mark.usefixtures("each_screen")
+
 
 def blobs(size: int, dim: int, count: int, spread: float, seed: int = 0) -> Floats:
     rng = np.random.default_rng(seed)

@@ -17,6 +17,8 @@ from assay.strategies.testing import checks_for
 rng = np.random.default_rng(1)
 SIZE, LABELED, DIM, CLASSES = 70, 23, 6, 5
 
+pytestmark = pytest.mark.usefixtures("each_screen")
+
 
 def _samples() -> dict[str, NDArray[Any]]:
     return {

@@ -16,6 +16,8 @@ from assay.strategies.testing import checks_for
 
 rng = np.random.default_rng(4)
 
+pytestmark = pytest.mark.usefixtures("each_screen")
+
 
 def _plain(
     probs_NC: NDArray[Any], labeled_LC: NDArray[Any], classes_L: NDArray[Any], size: int

@@ -14,6 +14,8 @@ from assay.strategies.testing import checks_for
 
 rng = np.random.default_rng(2)
 
+pytestmark = pytest.mark.usefixtures("each_screen")
+
 
 def _plain_scores(
     embeddings_ND: NDArray[Any], utility_N: NDArray[Any], beta: float, neighbours: int | None

@@ -15,6 +15,8 @@ from assay.strategies.testing import checks_for
 
 rng = np.random.default_rng(3)
 
+pytestmark = pytest.mark.usefixtures("each_screen")
+
 
 def _squared(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.float32]:
     return np.stack([np.einsum("nd,nd->n", row - right, row - right) for row in left])

@@ -53,13 +53,17 @@ KINDS = ["isotropic", "clustered", "copies", "far_from_0", "all_equal", "zeros"]
 KINDS += ["tiny", "huge", "of_all_sizes", "one_outlier"]
 
 
-@pytest.fixture(params=[torch.bfloat16, torch.float32], ids=["bfloat16", "float32"])
-def _screened_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both screens: torch multiplies bfloat16 everywhere, if not fast."""
-    monkeypatch.setattr(screen, "screen_dtype", lambda: request.param)
+def test_type_of_the_screen_can_be_chosen(each_screen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert screen.frame_of(_rows("isotropic", 9, 3)).dtype == getattr(torch, each_screen)
+    monkeypatch.setenv(screen.SWITCH, "float16")
+    with pytest.raises(StrategyError) as caught:
+        nearest(*[_rows("isotropic", 9, 3)] * 2, 1)
+    assert caught.value.reason == "INVALID_PARAMETER"
+    monkeypatch.setenv(screen.SWITCH, "")
+    assert screen.screen_dtype() in (torch.float32, torch.bfloat16)
 
 
-@pytest.mark.usefixtures("_screened_in")
+@pytest.mark.usefixtures("each_screen")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("size", "dim", "k"), [(1100, 24, 10), (5, 4, 8), (150, 100, 120)])
 def test_nearest_is_the_plain_search(kind: str, size: int, dim: int, k: int) -> None:
@@ -74,7 +78,7 @@ def test_nearest_is_the_plain_search(kind: str, size: int, dim: int, k: int) -> 
         assert np.isposinf(squared_QK[:, found:]).all()
 
 
-@pytest.mark.usefixtures("_screened_in")
+@pytest.mark.usefixtures("each_screen")
 @pytest.mark.parametrize("kind", KINDS)
 def test_within_is_the_plain_search(kind: str) -> None:
     base_ND = _rows(kind, 1100, 12)
@@ -101,7 +105,7 @@ def test_copies_beyond_those_wanted_are_left_out(monkeypatch: pytest.MonkeyPatch
     np.testing.assert_array_equal(nearest(base_ND, base_ND, 9)[1], _plain_nearest(base_ND, base_ND, 9, False)[1])
 
 
-@pytest.mark.usefixtures("_screened_in")
+@pytest.mark.usefixtures("each_screen")
 def test_slabs_of_the_base_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     base_ND = _rows("clustered", 3000, 6)
     whole = (*nearest(base_ND[:90], base_ND, 9), *within(base_ND[:90], base_ND, 0.05))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 from assay.strategies.errors import StrategyError
 from assay.strategies.kernels.tensors import borrow, spread
 
+SWITCH = "ASSAY_SCREEN_DTYPE"
+_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 TILE = 1024
 # Rows whose mean and size set the frame.
 _FRAME_ROWS = 4096
@@ -40,9 +43,20 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 Bits = np.ndarray[Any, Any]
 
 
-@functools.cache
 def screen_dtype() -> torch.dtype:
-    """bfloat16 on processors with tiles for it (AMX), where a product takes an eighth of the time; else float32."""
+    """bfloat16 on processors with tiles for it (AMX), where a product takes an eighth of the time; else float32.
+
+    The environment variable ASSAY_SCREEN_DTYPE, `bfloat16` or `float32`, decides instead where it is set: both work on
+    every processor. Raises StrategyError INVALID_PARAMETER for another value.
+    """
+    asked = os.environ.get(SWITCH, "")
+    if asked and asked not in _DTYPES:
+        raise StrategyError("INVALID_PARAMETER", f"{SWITCH} must be {' or '.join(_DTYPES)}, not {asked!r}")
+    return _DTYPES[asked] if asked else _fast_dtype()
+
+
+@functools.cache
+def _fast_dtype() -> torch.dtype:
     able = torch.cpu.get_capabilities()
     has_library = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return torch.bfloat16 if has_library and able.get("amx_tile") and able.get("amx_bf16") else torch.float32

@@ -16,13 +16,13 @@ from assay.server.adapters.torch_head.folds import NEVER, stratified_folds
 from assay.server.adapters.torch_head.tensors import one_thread
 from assay.server.adapters.torch_head.training import (
     DEFAULT_STRENGTH,
-    STRENGTHS,
     HeldOut,
     Problem,
     Progress,
     cross_validate,
     fits_in_all,
     serving_fits,
+    strengths_for,
 )
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.arrays import FloatArray
@@ -122,7 +122,7 @@ def _fit(
     """Chooses what is left open, and fits what will serve."""
     fold_N = stratified_folds(problem.classes_N, asked.folds, asked.seed)
     spread = problem.basis.spread
-    strengths = STRENGTHS if asked.l2 is None else (asked.l2 / spread,)
+    strengths = strengths_for(len(problem.classes_N)) if asked.l2 is None else (asked.l2 / spread,)
     steps = Progress(fits_in_all(len(strengths), int(fold_N.max()) + 1, asked.members), progress, stop)
     strength, start_RC = DEFAULT_STRENGTH if asked.l2 is None else strengths[0], problem.zeros
     temperature, metrics = 1.0, NO_METRICS

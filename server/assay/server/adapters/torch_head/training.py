@@ -14,8 +14,11 @@ from assay.server.adapters.torch_head.logistic import Fit, class_weights, fit
 from assay.server.core.errors import AssayError, Reason
 
 # Tried from strong to weak. All strengths here are in units of the embeddings' total variance.
-STRENGTHS = tuple(10.0**-exponent for exponent in (1.0, 1.75, 2.5, 3.25, 4.0, 4.75, 5.5, 6.25))
+_STRENGTHS = tuple(10.0**-exponent for exponent in (1.0, 1.75, 2.5, 3.25, 4.0, 4.75, 5.5, 6.25))
 DEFAULT_STRENGTH = 1e-3  # where nothing can be held out
+# The least that a strength may weigh, over all labels: this share of a sample's loss. What is weaker no longer decides
+# where the optimum is, or how far away; the temperature sees to the size of the logits as well.
+_LEAST_WEIGHT = 1e-3
 _PATIENCE = 2  # weaker strengths tried in vain before the rest is skipped
 # What a weaker strength must gain to be worth it: this share of the loss, and this much likelihood of all held-out
 # samples together, in nats. Less than that is chance, and near ties must not hang on rounding.
@@ -23,7 +26,7 @@ _GAIN, _EVIDENCE = 1e-4, 0.1
 # Largest entry of the gradient where a fit is done. Strengths are compared by rough fits. Those that decide what is
 # served are done where probabilities are within about ten times as much of those of the optimum, whatever the path to
 # it: the order of sums differs between processors and thread counts, the optimum does not.
-_ROUGH, _HELD_OUT, _SERVING = 1e-4, 1e-6, 1e-7
+_ROUGH, _HELD_OUT, _SERVING = 1e-5, 1e-7, 1e-8
 
 
 class Progress:
@@ -98,6 +101,11 @@ class Validated:
     l2: float
     held_out: HeldOut
     start_RC: torch.Tensor
+
+
+def strengths_for(labels: int) -> tuple[float, ...]:
+    """The strengths to choose from, from strong to weak: the more labels, the weaker ones too."""
+    return tuple(l2 for l2 in _STRENGTHS if l2 * labels >= _LEAST_WEIGHT)
 
 
 def fits_in_all(strengths: int, folds: int, members: int) -> int:
