@@ -133,7 +133,7 @@ async def _probe(client: AsyncClient, seconds: float) -> dict[str, Felt]:
         await client.health()
 
     async def batch() -> None:
-        taken = await client.next_batch("small", "ann", 10)
+        taken = await client.next_batch("small", "ann", 10, include_released=True)
         leases.append(taken)
 
     leases: list[Any] = []

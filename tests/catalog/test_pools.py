@@ -119,6 +119,7 @@ def _fill(tx: CatalogTx, pool: PoolRecord) -> None:
     put_labels(tx, pool.uid, [label(1), label(2)])
     tx.delete_rows(pool.uid, np.array([3]))
     tx.exclude_rows(pool.uid, np.array([4]), "ann", "blurred")
+    tx.release_rows(pool.uid, np.array([7]), "ann")
     tx.add_lease(pool.uid, lease("lease", (5, 6)))
     tx.drop_lease_rows(pool.uid, "lease", np.array([6]), "skipped")
     tx.add_model(pool.uid, model("head", file=f"{pool.uid}/m"))

@@ -113,3 +113,27 @@ def test_labels_by_page(catalog: SqlCatalog, pool: PoolRecord, asked: dict[str, 
     with catalog.transaction() as tx:
         put_labels(tx, pool.uid, [label(row, row % 3, worker=("ann", "bob")[row % 2]) for row in reversed(range(8))])
         assert [found.row for found in tx.labels(pool.uid, **asked)] == expected  # type: ignore[arg-type]
+
+
+def test_rows_set_aside_are_taken_back(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    with catalog.transaction() as tx:
+        tx.exclude_rows(pool.uid, rows(1, 2, 3), "ann", "blurred")
+        tx.include_rows(pool.uid, rows(2, 9))
+        tx.include_rows(pool.uid, rows())
+    with catalog.reading() as tx:
+        assert tx.excluded_rows(pool.uid).tolist() == [1, 3]
+
+
+def test_releases_are_kept_by_worker(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    with catalog.transaction() as tx:
+        other = tx.insert_pool(pool_record("other"))
+        tx.release_rows(pool.uid, rows(3, 1), "ann")
+        tx.release_rows(pool.uid, rows(1, 2), "ann")
+        tx.release_rows(pool.uid, rows(1), "bob")
+        tx.release_rows(pool.uid, rows(), "cy")
+        tx.release_rows(other.uid, rows(7), "ann")
+        tx.delete_rows(pool.uid, rows(2))
+    with catalog.reading() as tx:
+        found = {worker: numbers.tolist() for worker, numbers in tx.released_rows(pool.uid).items()}
+        assert found == {"ann": [1, 3], "bob": [1]}
+        assert tx.released_rows(other.uid)["ann"].dtype == np.int64

@@ -265,7 +265,7 @@ def test_excluded_samples_go_to_nobody(core: Assay) -> None:
     release(core, taken, ["s1"], exclude=True)
     release(core, taken, [])
     assert state_of(core, "s1") is State.EXCLUDED
-    assert set(next_batch(core, 3).lease.sample_ids) == {"s0", "s2"}
+    assert set(next_batch(core, 3, worker="bob").lease.sample_ids) == {"s0", "s2"}
     assert submit(core, {"s1": "ant"}).stored == 1, "a label brings it back"
 
 
@@ -382,3 +382,87 @@ def test_setting_the_clock_neither_ends_nor_keeps_a_lease(house: House, core: As
     house.clock.advance(61)
     core.tick()
     assert counts(core) == {"LABELED": 1, "UNLABELED": 3}
+
+
+def ids_of(taken: BatchResult) -> set[str]:
+    return {pick.sample.record.id for pick in taken.picks}
+
+
+@pytest.mark.parametrize("plan", [RANDOM, SPREAD, None])
+def test_what_a_worker_gave_back_does_not_come_back_to_it(house: House, core: Assay, plan: Plan | None) -> None:
+    fill(core, 6)
+    seen: set[str] = set()
+    for count in range(1, 7):
+        taken = next_batch(core, 1, plan=plan)
+        seen |= ids_of(taken)
+        assert len(seen) == count, "another one each time"
+        release(core, taken, [])
+    error = refused(Reason.POOL_EXHAUSTED, lambda: next_batch(core, 1, plan=plan))
+    assert error.metadata["released"] == "6"
+    assert ids_of(next_batch(core, 6, worker="bob", plan=plan)) == seen, "others are offered them"
+    core = house.open()
+    house.clock.advance(901)
+    refused(Reason.POOL_EXHAUSTED, lambda: next_batch(core, 1, plan=plan))
+    assert ids_of(next_batch(core, 6, plan=plan, released=True)) == seen
+
+
+def test_only_what_was_given_back_stays_away(core: Assay) -> None:
+    fill(core, 4)
+    taken = next_batch(core, 4)
+    release(core, taken, ["s1", "s3"])
+    release(core, taken, ["s0"])
+    record = taken.lease.record
+    core.labeling.release(POOL, record.lease_id, record.fencing_token, [], "", True, NO_KEY)
+    assert counts(core) == {"UNLABELED": 3, "EXCLUDED": 1}
+    core.labeling.include(POOL, ["s2"], NO_KEY)
+    assert ids_of(next_batch(core, 4)) == {"s2"}, "what was set aside was not given back"
+
+
+def test_samples_are_set_aside_and_taken_back_without_a_lease(house: House, core: Assay) -> None:
+    fill(core, 5)
+    result = core.labeling.exclude(POOL, ["s1", "s2"], "ann", "blurred", NO_KEY)
+    assert (result.changed, result.unchanged) == (2, 0)
+    result = core.labeling.exclude(POOL, ["s2", "s3"], "ann", "", NO_KEY)
+    assert (result.changed, result.unchanged) == (1, 1)
+    core = house.open()
+    assert counts(core) == {"UNLABELED": 2, "EXCLUDED": 3}
+    result = core.labeling.include(POOL, ["s1", "s3", "s4"], NO_KEY)
+    assert (result.changed, result.unchanged) == (2, 1)
+    core = house.open()
+    assert counts(core) == {"UNLABELED": 4, "EXCLUDED": 1}
+    assert ids_of(next_batch(core, 5)) == {"s0", "s1", "s3", "s4"}
+
+
+def test_setting_aside_is_all_or_none(core: Assay) -> None:
+    fill(core, 5)
+    submit(core, {"s0": "ant"})
+    taken = next_batch(core, 1, plan=RANDOM)
+    (leased,) = ids_of(taken)
+    before = standing(core)
+    free = next(name for name in names(1, 5) if name != leased)
+    refused(Reason.SAMPLE_LEASED, lambda: core.labeling.exclude(POOL, [free, leased], "ann", "", NO_KEY))
+    refused(Reason.LABEL_EXISTS, lambda: core.labeling.exclude(POOL, [free, "s0"], "ann", "", NO_KEY))
+    refused(Reason.SAMPLE_NOT_FOUND, lambda: core.labeling.exclude(POOL, [free, "nope"], "ann", "", NO_KEY))
+    refused(Reason.SAMPLE_NOT_FOUND, lambda: core.labeling.include(POOL, [free, "nope"], NO_KEY))
+    refused(Reason.INVALID_ID, lambda: core.labeling.exclude(POOL, [free], "", "", NO_KEY))
+    assert standing(core) == before
+
+
+def test_a_label_takes_a_sample_back(house: House, core: Assay) -> None:
+    fill(core, 2)
+    core.labeling.exclude(POOL, ["s1"], "ann", "", NO_KEY)
+    submit(core, {"s1": "ant"})
+    with house.catalog.reading() as tx:
+        assert tx.excluded_rows(pool_of(core).snapshot.pool.uid).tolist() == []
+    core = house.open()
+    assert counts(core) == {"UNLABELED": 1, "LABELED": 1}
+
+
+def test_setting_aside_is_remembered_by_request(core: Assay) -> None:
+    fill(core, 3)
+    first = core.labeling.exclude(POOL, ["s1"], "ann", "", key("once"))
+    core.labeling.include(POOL, ["s1"], NO_KEY)
+    with pytest.raises(RequestReplayed) as again:
+        core.labeling.exclude(POOL, ["s1"], "ann", "", key("once"))
+    assert again.value.response == repr(first).encode()
+    assert counts(core) == {"UNLABELED": 3}

@@ -42,6 +42,7 @@ from assay.client.operations import AsyncOperation, Operation
 from assay.client.plans import Plan, Quota, Quotas, ScoreTerm, SelectTerm, Shortlist, Stochastic, scorer, selector
 from assay.client.results import (
     AddResult,
+    AsideResult,
     BackboneInfo,
     Batch,
     CostEstimate,
@@ -80,6 +81,7 @@ __all__ = [
     "Aborted",
     "AddResult",
     "AlreadyExists",
+    "AsideResult",
     "AssayError",
     "AsyncClient",
     "AsyncOperation",

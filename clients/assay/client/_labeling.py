@@ -45,6 +45,7 @@ def next_batch(
     request_id: str | None = None,
     include_payload: bool = True,
     predictions: int = 0,
+    include_released: bool = False,
 ) -> Unary[results.Batch]:
     """Pick samples by a plan and lease them to a worker. No sample is ever in two live leases.
 
@@ -59,9 +60,10 @@ def next_batch(
         request_id: idempotency key, made up if not given; a repeated call gets the same lease.
         include_payload: whether picks carry payloads.
         predictions: how many predictions each pick carries, 0 to 100.
+        include_released: offer the worker what it gave back before, too.
 
     Raises:
-        PoolExhausted: no sample is left.
+        PoolExhausted: no sample is left; metadata["released"] counts those that the worker gave back.
         QuotaInfeasible: what is left cannot meet the plan's quotas.
     """
     request = labeling_pb2.NextBatchRequest(
@@ -75,6 +77,7 @@ def next_batch(
         request_id=fresh_request_id(request_id),
         omit_payload=not include_payload,
         predictions=whole(predictions, "predictions"),
+        include_released=include_released,
     )
     return unary(_SERVICE + "NextBatch", request, labeling_pb2.NextBatchResponse, _replies.batch)
 
@@ -118,8 +121,10 @@ def release_lease(
     *,
     request_id: str | None = None,
 ) -> Unary[results.Lease]:
-    """Give samples of a lease back: these, or, where None is given, all that it still holds. `exclude` sets them aside
-    for good.
+    """Give samples of a lease back: these, or, where None is given, all that it still holds.
+
+    Others are offered them; this worker is not, unless it asks with `next_batch(..., include_released=True)`. `exclude`
+    sets them aside for everybody, until `include_samples`.
 
     Raises:
         ValueError: an empty list of samples, which the wire would take for all.
@@ -136,6 +141,42 @@ def release_lease(
         request_id=fresh_request_id(request_id),
     )
     return unary(_SERVICE + "ReleaseLease", request, labeling_pb2.Lease, _replies.lease)
+
+
+def exclude_samples(
+    pool: str, sample_ids: Iterable[Any], worker: str, reason: str = "", *, request_id: str | None = None
+) -> Unary[results.AsideResult]:
+    """Set samples aside, all or none: nobody is offered them until `include_samples`.
+
+    Raises:
+        FailedPrecondition: one of them is leased.
+        AlreadyExists: one of them has a label.
+        NotFound: there is no such sample.
+    """
+    request = labeling_pb2.ExcludeSamplesRequest(
+        pool=pool_name(pool),
+        sample_ids=id_list(sample_ids, "sample_ids"),
+        worker=text(worker, "worker"),
+        reason=reason,
+        request_id=fresh_request_id(request_id),
+    )
+    return unary(_SERVICE + "ExcludeSamples", request, labeling_pb2.ExcludeSamplesResponse, _replies.excluded)
+
+
+def include_samples(
+    pool: str, sample_ids: Iterable[Any], *, request_id: str | None = None
+) -> Unary[results.AsideResult]:
+    """Take samples back that were set aside, all or none.
+
+    Raises:
+        NotFound: there is no such sample.
+    """
+    request = labeling_pb2.IncludeSamplesRequest(
+        pool=pool_name(pool),
+        sample_ids=id_list(sample_ids, "sample_ids"),
+        request_id=fresh_request_id(request_id),
+    )
+    return unary(_SERVICE + "IncludeSamples", request, labeling_pb2.IncludeSamplesResponse, _replies.included)
 
 
 def submit_labels(

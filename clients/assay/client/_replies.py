@@ -268,6 +268,16 @@ def batch(message: labeling_pb2.NextBatchResponse) -> results.Batch:
     )
 
 
+def excluded(message: labeling_pb2.ExcludeSamplesResponse) -> results.AsideResult:
+    """What became of samples to set aside."""
+    return results.AsideResult(message.excluded, message.unchanged, message.epoch)
+
+
+def included(message: labeling_pb2.IncludeSamplesResponse) -> results.AsideResult:
+    """What became of samples to take back."""
+    return results.AsideResult(message.included, message.unchanged, message.epoch)
+
+
 def submitted(message: labeling_pb2.SubmitLabelsResponse) -> results.SubmitResult:
     """What a submission did."""
     return results.SubmitResult(message.stored, message.unchanged, message.lease_remaining, message.epoch)

@@ -162,6 +162,8 @@ class Client(_Connected):
     list_leases = _pages(_labeling.list_leases)
     renew_lease = _unary(_labeling.renew_lease)
     release_lease = _unary(_labeling.release_lease)
+    exclude_samples = _unary(_labeling.exclude_samples)
+    include_samples = _unary(_labeling.include_samples)
     submit_labels = _unary(_labeling.submit_labels)
     list_labels = _pages(_labeling.list_labels)
     export_labels = _download(_labeling.export_labels)

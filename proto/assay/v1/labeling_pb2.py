@@ -27,49 +27,57 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61ssay/v1/labeling.proto\x12\x08\x61ssay.v1\x1a\x14\x61ssay/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x01\n\x05Lease\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x15\n\rfencing_token\x18\x03 \x01(\x03\x12#\n\x05state\x18\x04 \x01(\x0e\x32\x14.assay.v1.LeaseState\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsample_ids\x18\x07 \x03(\t\"\xf3\x01\n\x10NextBatchRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x05\x12\x1c\n\x04plan\x18\x04 \x01(\x0b\x32\x0e.assay.v1.Plan\x12 \n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x10.assay.v1.Filter\x12&\n\x03ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x14\n\x0comit_payload\x18\t \x01(\x08\x12\x13\n\x0bpredictions\x18\n \x01(\x05\"\xe9\x01\n\x11NextBatchResponse\x12\x1e\n\x05lease\x18\x01 \x01(\x0b\x32\x0f.assay.v1.Lease\x12\x1d\n\x05picks\x18\x02 \x03(\x0b\x32\x0e.assay.v1.Pick\x12\x1c\n\x04plan\x18\x03 \x01(\x0b\x32\x0e.assay.v1.Plan\x12(\n\nprovenance\x18\x04 \x01(\x0b\x32\x14.assay.v1.Provenance\x12&\n\x07timings\x18\x05 \x03(\x0b\x32\x15.assay.v1.StageTiming\x12%\n\x06quotas\x18\x06 \x03(\x0b\x32\x15.assay.v1.QuotaReport\"\x1f\n\x0fGetLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"X\n\x11ListLeasesRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"N\n\x12ListLeasesResponse\x12\x1f\n\x06leases\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Lease\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\x11RenewLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x83\x01\n\x13ReleaseLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03\x12\x12\n\nsample_ids\x18\x03 \x03(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07\x65xclude\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"3\n\nLabelInput\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12\x12\n\nclass_name\x18\x02 \x01(\t\"\xa6\x01\n\x13SubmitLabelsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12$\n\x06labels\x18\x03 \x03(\x0b\x32\x14.assay.v1.LabelInput\x12\r\n\x05lease\x18\x04 \x01(\t\x12\x15\n\rfencing_token\x18\x05 \x01(\x03\x12\x11\n\toverwrite\x18\x06 \x01(\x08\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"a\n\x14SubmitLabelsResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\x17\n\x0flease_remaining\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\"\x93\x01\n\x05Label\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12\x12\n\nclass_name\x18\x02 \x01(\t\x12\x13\n\x0b\x63lass_index\x18\x03 \x01(\x05\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05lease\x18\x06 \x01(\t\"l\n\x11ListLabelsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x12\n\nclass_name\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"N\n\x12ListLabelsResponse\x12\x1f\n\x06labels\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Label\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x13\x45xportLabelsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12&\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x16.assay.v1.ExportFormat\"%\n\x14\x45xportLabelsResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c*n\n\nLeaseState\x12\x1b\n\x17LEASE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10LEASE_STATE_LIVE\x10\x01\x12\x14\n\x10LEASE_STATE_DONE\x10\x02\x12\x17\n\x13LEASE_STATE_EXPIRED\x10\x03*f\n\x0c\x45xportFormat\x12\x1d\n\x19\x45XPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45XPORT_FORMAT_JSON_LINES\x10\x01\x12\x19\n\x15\x45XPORT_FORMAT_PARQUET\x10\x02\x32\xb6\x04\n\x08Labeling\x12\x44\n\tNextBatch\x12\x1a.assay.v1.NextBatchRequest\x1a\x1b.assay.v1.NextBatchResponse\x12\x36\n\x08GetLease\x12\x19.assay.v1.GetLeaseRequest\x1a\x0f.assay.v1.Lease\x12G\n\nListLeases\x12\x1b.assay.v1.ListLeasesRequest\x1a\x1c.assay.v1.ListLeasesResponse\x12:\n\nRenewLease\x12\x1b.assay.v1.RenewLeaseRequest\x1a\x0f.assay.v1.Lease\x12>\n\x0cReleaseLease\x12\x1d.assay.v1.ReleaseLeaseRequest\x1a\x0f.assay.v1.Lease\x12M\n\x0cSubmitLabels\x12\x1d.assay.v1.SubmitLabelsRequest\x1a\x1e.assay.v1.SubmitLabelsResponse\x12G\n\nListLabels\x12\x1b.assay.v1.ListLabelsRequest\x1a\x1c.assay.v1.ListLabelsResponse\x12O\n\x0c\x45xportLabels\x12\x1d.assay.v1.ExportLabelsRequest\x1a\x1e.assay.v1.ExportLabelsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61ssay/v1/labeling.proto\x12\x08\x61ssay.v1\x1a\x14\x61ssay/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x01\n\x05Lease\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x15\n\rfencing_token\x18\x03 \x01(\x03\x12#\n\x05state\x18\x04 \x01(\x0e\x32\x14.assay.v1.LeaseState\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsample_ids\x18\x07 \x03(\t\"\x8d\x02\n\x10NextBatchRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x05\x12\x1c\n\x04plan\x18\x04 \x01(\x0b\x32\x0e.assay.v1.Plan\x12 \n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x10.assay.v1.Filter\x12&\n\x03ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x14\n\x0comit_payload\x18\t \x01(\x08\x12\x13\n\x0bpredictions\x18\n \x01(\x05\x12\x18\n\x10include_released\x18\x0b \x01(\x08\"\xe9\x01\n\x11NextBatchResponse\x12\x1e\n\x05lease\x18\x01 \x01(\x0b\x32\x0f.assay.v1.Lease\x12\x1d\n\x05picks\x18\x02 \x03(\x0b\x32\x0e.assay.v1.Pick\x12\x1c\n\x04plan\x18\x03 \x01(\x0b\x32\x0e.assay.v1.Plan\x12(\n\nprovenance\x18\x04 \x01(\x0b\x32\x14.assay.v1.Provenance\x12&\n\x07timings\x18\x05 \x03(\x0b\x32\x15.assay.v1.StageTiming\x12%\n\x06quotas\x18\x06 \x03(\x0b\x32\x15.assay.v1.QuotaReport\"\x1f\n\x0fGetLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"X\n\x11ListLeasesRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"N\n\x12ListLeasesResponse\x12\x1f\n\x06leases\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Lease\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\x11RenewLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x83\x01\n\x13ReleaseLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03\x12\x12\n\nsample_ids\x18\x03 \x03(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07\x65xclude\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"m\n\x15\x45xcludeSamplesRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x12\n\nsample_ids\x18\x02 \x03(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"L\n\x16\x45xcludeSamplesResponse\x12\x10\n\x08\x65xcluded\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"M\n\x15IncludeSamplesRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x12\n\nsample_ids\x18\x02 \x03(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"L\n\x16IncludeSamplesResponse\x12\x10\n\x08included\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"3\n\nLabelInput\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12\x12\n\nclass_name\x18\x02 \x01(\t\"\xa6\x01\n\x13SubmitLabelsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12$\n\x06labels\x18\x03 \x03(\x0b\x32\x14.assay.v1.LabelInput\x12\r\n\x05lease\x18\x04 \x01(\t\x12\x15\n\rfencing_token\x18\x05 \x01(\x03\x12\x11\n\toverwrite\x18\x06 \x01(\x08\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"a\n\x14SubmitLabelsResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\x17\n\x0flease_remaining\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\"\x93\x01\n\x05Label\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12\x12\n\nclass_name\x18\x02 \x01(\t\x12\x13\n\x0b\x63lass_index\x18\x03 \x01(\x05\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05lease\x18\x06 \x01(\t\"l\n\x11ListLabelsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x12\n\nclass_name\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"N\n\x12ListLabelsResponse\x12\x1f\n\x06labels\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Label\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x13\x45xportLabelsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12&\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x16.assay.v1.ExportFormat\"%\n\x14\x45xportLabelsResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c*n\n\nLeaseState\x12\x1b\n\x17LEASE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10LEASE_STATE_LIVE\x10\x01\x12\x14\n\x10LEASE_STATE_DONE\x10\x02\x12\x17\n\x13LEASE_STATE_EXPIRED\x10\x03*f\n\x0c\x45xportFormat\x12\x1d\n\x19\x45XPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45XPORT_FORMAT_JSON_LINES\x10\x01\x12\x19\n\x15\x45XPORT_FORMAT_PARQUET\x10\x02\x32\xe0\x05\n\x08Labeling\x12\x44\n\tNextBatch\x12\x1a.assay.v1.NextBatchRequest\x1a\x1b.assay.v1.NextBatchResponse\x12\x36\n\x08GetLease\x12\x19.assay.v1.GetLeaseRequest\x1a\x0f.assay.v1.Lease\x12G\n\nListLeases\x12\x1b.assay.v1.ListLeasesRequest\x1a\x1c.assay.v1.ListLeasesResponse\x12:\n\nRenewLease\x12\x1b.assay.v1.RenewLeaseRequest\x1a\x0f.assay.v1.Lease\x12>\n\x0cReleaseLease\x12\x1d.assay.v1.ReleaseLeaseRequest\x1a\x0f.assay.v1.Lease\x12S\n\x0e\x45xcludeSamples\x12\x1f.assay.v1.ExcludeSamplesRequest\x1a .assay.v1.ExcludeSamplesResponse\x12S\n\x0eIncludeSamples\x12\x1f.assay.v1.IncludeSamplesRequest\x1a .assay.v1.IncludeSamplesResponse\x12M\n\x0cSubmitLabels\x12\x1d.assay.v1.SubmitLabelsRequest\x1a\x1e.assay.v1.SubmitLabelsResponse\x12G\n\nListLabels\x12\x1b.assay.v1.ListLabelsRequest\x1a\x1c.assay.v1.ListLabelsResponse\x12O\n\x0c\x45xportLabels\x12\x1d.assay.v1.ExportLabelsRequest\x1a\x1e.assay.v1.ExportLabelsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assay.v1.labeling_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEASESTATE']._serialized_start=2056
-  _globals['_LEASESTATE']._serialized_end=2166
-  _globals['_EXPORTFORMAT']._serialized_start=2168
-  _globals['_EXPORTFORMAT']._serialized_end=2270
+  _globals['_LEASESTATE']._serialized_start=2428
+  _globals['_LEASESTATE']._serialized_end=2538
+  _globals['_EXPORTFORMAT']._serialized_start=2540
+  _globals['_EXPORTFORMAT']._serialized_end=2642
   _globals['_LEASE']._serialized_start=125
   _globals['_LEASE']._serialized_end=340
   _globals['_NEXTBATCHREQUEST']._serialized_start=343
-  _globals['_NEXTBATCHREQUEST']._serialized_end=586
-  _globals['_NEXTBATCHRESPONSE']._serialized_start=589
-  _globals['_NEXTBATCHRESPONSE']._serialized_end=822
-  _globals['_GETLEASEREQUEST']._serialized_start=824
-  _globals['_GETLEASEREQUEST']._serialized_end=855
-  _globals['_LISTLEASESREQUEST']._serialized_start=857
-  _globals['_LISTLEASESREQUEST']._serialized_end=945
-  _globals['_LISTLEASESRESPONSE']._serialized_start=947
-  _globals['_LISTLEASESRESPONSE']._serialized_end=1025
-  _globals['_RENEWLEASEREQUEST']._serialized_start=1027
-  _globals['_RENEWLEASEREQUEST']._serialized_end=1143
-  _globals['_RELEASELEASEREQUEST']._serialized_start=1146
-  _globals['_RELEASELEASEREQUEST']._serialized_end=1277
-  _globals['_LABELINPUT']._serialized_start=1279
-  _globals['_LABELINPUT']._serialized_end=1330
-  _globals['_SUBMITLABELSREQUEST']._serialized_start=1333
-  _globals['_SUBMITLABELSREQUEST']._serialized_end=1499
-  _globals['_SUBMITLABELSRESPONSE']._serialized_start=1501
-  _globals['_SUBMITLABELSRESPONSE']._serialized_end=1598
-  _globals['_LABEL']._serialized_start=1601
-  _globals['_LABEL']._serialized_end=1748
-  _globals['_LISTLABELSREQUEST']._serialized_start=1750
-  _globals['_LISTLABELSREQUEST']._serialized_end=1858
-  _globals['_LISTLABELSRESPONSE']._serialized_start=1860
-  _globals['_LISTLABELSRESPONSE']._serialized_end=1938
-  _globals['_EXPORTLABELSREQUEST']._serialized_start=1940
-  _globals['_EXPORTLABELSREQUEST']._serialized_end=2015
-  _globals['_EXPORTLABELSRESPONSE']._serialized_start=2017
-  _globals['_EXPORTLABELSRESPONSE']._serialized_end=2054
-  _globals['_LABELING']._serialized_start=2273
-  _globals['_LABELING']._serialized_end=2839
+  _globals['_NEXTBATCHREQUEST']._serialized_end=612
+  _globals['_NEXTBATCHRESPONSE']._serialized_start=615
+  _globals['_NEXTBATCHRESPONSE']._serialized_end=848
+  _globals['_GETLEASEREQUEST']._serialized_start=850
+  _globals['_GETLEASEREQUEST']._serialized_end=881
+  _globals['_LISTLEASESREQUEST']._serialized_start=883
+  _globals['_LISTLEASESREQUEST']._serialized_end=971
+  _globals['_LISTLEASESRESPONSE']._serialized_start=973
+  _globals['_LISTLEASESRESPONSE']._serialized_end=1051
+  _globals['_RENEWLEASEREQUEST']._serialized_start=1053
+  _globals['_RENEWLEASEREQUEST']._serialized_end=1169
+  _globals['_RELEASELEASEREQUEST']._serialized_start=1172
+  _globals['_RELEASELEASEREQUEST']._serialized_end=1303
+  _globals['_EXCLUDESAMPLESREQUEST']._serialized_start=1305
+  _globals['_EXCLUDESAMPLESREQUEST']._serialized_end=1414
+  _globals['_EXCLUDESAMPLESRESPONSE']._serialized_start=1416
+  _globals['_EXCLUDESAMPLESRESPONSE']._serialized_end=1492
+  _globals['_INCLUDESAMPLESREQUEST']._serialized_start=1494
+  _globals['_INCLUDESAMPLESREQUEST']._serialized_end=1571
+  _globals['_INCLUDESAMPLESRESPONSE']._serialized_start=1573
+  _globals['_INCLUDESAMPLESRESPONSE']._serialized_end=1649
+  _globals['_LABELINPUT']._serialized_start=1651
+  _globals['_LABELINPUT']._serialized_end=1702
+  _globals['_SUBMITLABELSREQUEST']._serialized_start=1705
+  _globals['_SUBMITLABELSREQUEST']._serialized_end=1871
+  _globals['_SUBMITLABELSRESPONSE']._serialized_start=1873
+  _globals['_SUBMITLABELSRESPONSE']._serialized_end=1970
+  _globals['_LABEL']._serialized_start=1973
+  _globals['_LABEL']._serialized_end=2120
+  _globals['_LISTLABELSREQUEST']._serialized_start=2122
+  _globals['_LISTLABELSREQUEST']._serialized_end=2230
+  _globals['_LISTLABELSRESPONSE']._serialized_start=2232
+  _globals['_LISTLABELSRESPONSE']._serialized_end=2310
+  _globals['_EXPORTLABELSREQUEST']._serialized_start=2312
+  _globals['_EXPORTLABELSREQUEST']._serialized_end=2387
+  _globals['_EXPORTLABELSRESPONSE']._serialized_start=2389
+  _globals['_EXPORTLABELSRESPONSE']._serialized_end=2426
+  _globals['_LABELING']._serialized_start=2645
+  _globals['_LABELING']._serialized_end=3381
 # @@protoc_insertion_point(module_scope)

@@ -43,6 +43,10 @@ class LabelingStub:
     """Moves the end of a live lease."""
     ReleaseLease: _grpc.UnaryUnaryMultiCallable[_labeling_pb2.ReleaseLeaseRequest, _labeling_pb2.Lease]
     """Gives samples of a lease back, or sets them aside."""
+    ExcludeSamples: _grpc.UnaryUnaryMultiCallable[_labeling_pb2.ExcludeSamplesRequest, _labeling_pb2.ExcludeSamplesResponse]
+    """Sets samples aside, all or none: nobody is offered them until they are included again."""
+    IncludeSamples: _grpc.UnaryUnaryMultiCallable[_labeling_pb2.IncludeSamplesRequest, _labeling_pb2.IncludeSamplesResponse]
+    """Takes samples back that were set aside, all or none."""
     SubmitLabels: _grpc.UnaryUnaryMultiCallable[_labeling_pb2.SubmitLabelsRequest, _labeling_pb2.SubmitLabelsResponse]
     """Stores labels, all or none. Under a lease each labeled sample leaves it; without one, samples leased to somebody are
     refused.
@@ -67,6 +71,10 @@ class LabelingAsyncStub(LabelingStub):
     """Moves the end of a live lease."""
     ReleaseLease: _aio.UnaryUnaryMultiCallable[_labeling_pb2.ReleaseLeaseRequest, _labeling_pb2.Lease]  # type: ignore[assignment]
     """Gives samples of a lease back, or sets them aside."""
+    ExcludeSamples: _aio.UnaryUnaryMultiCallable[_labeling_pb2.ExcludeSamplesRequest, _labeling_pb2.ExcludeSamplesResponse]  # type: ignore[assignment]
+    """Sets samples aside, all or none: nobody is offered them until they are included again."""
+    IncludeSamples: _aio.UnaryUnaryMultiCallable[_labeling_pb2.IncludeSamplesRequest, _labeling_pb2.IncludeSamplesResponse]  # type: ignore[assignment]
+    """Takes samples back that were set aside, all or none."""
     SubmitLabels: _aio.UnaryUnaryMultiCallable[_labeling_pb2.SubmitLabelsRequest, _labeling_pb2.SubmitLabelsResponse]  # type: ignore[assignment]
     """Stores labels, all or none. Under a lease each labeled sample leaves it; without one, samples leased to somebody are
     refused.
@@ -118,6 +126,22 @@ class LabelingServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_labeling_pb2.Lease, _abc.Awaitable[_labeling_pb2.Lease]]:
         """Gives samples of a lease back, or sets them aside."""
+
+    @_abc_1.abstractmethod
+    def ExcludeSamples(
+        self,
+        request: _labeling_pb2.ExcludeSamplesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_labeling_pb2.ExcludeSamplesResponse, _abc.Awaitable[_labeling_pb2.ExcludeSamplesResponse]]:
+        """Sets samples aside, all or none: nobody is offered them until they are included again."""
+
+    @_abc_1.abstractmethod
+    def IncludeSamples(
+        self,
+        request: _labeling_pb2.IncludeSamplesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_labeling_pb2.IncludeSamplesResponse, _abc.Awaitable[_labeling_pb2.IncludeSamplesResponse]]:
+        """Takes samples back that were set aside, all or none."""
 
     @_abc_1.abstractmethod
     def SubmitLabels(

@@ -47,6 +47,7 @@ def next_batch(
     ttl: TtlOption = 900,
     seed: SeedOption = 0,
     predictions: PredictionsOption = 1,
+    again: Annotated[bool, typer.Option("--again", help="Offer what this worker gave back before, too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Lease the next samples to label."""
@@ -61,6 +62,7 @@ def next_batch(
             ttl=ttl,
             seed=seed,
             predictions=predictions,
+            include_released=again,
         )
     show(batch, as_json, lambda: _batch(batch))
 

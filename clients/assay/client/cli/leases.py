@@ -64,7 +64,9 @@ def release(
     token: TokenOption,
     sample: Annotated[list[str] | None, typer.Option("--sample", "-s", help="Only this sample; else all.")] = None,
     reason: Annotated[str, typer.Option(help="Why.")] = "",
-    exclude: Annotated[bool, typer.Option("--exclude", help="Set the samples aside for good.")] = False,
+    exclude: Annotated[
+        bool, typer.Option("--exclude", help="Set the samples aside for everybody, until `assay sample include`.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Give samples of a lease back."""

@@ -21,6 +21,7 @@ from assay.client.cli.arguments import (
     read_matrix,
     read_where,
 )
+from assay.client.cli.labeling import WorkerOption
 from assay.client.cli.output import decoded, fields, preview, show, table
 from assay.client.cli.pools import confirm
 
@@ -140,6 +141,34 @@ def delete(
     with connect(context) as client:
         result = client.delete_samples(pool, sample_ids, allow_missing)
     show(result, as_json, lambda: f"deleted {result.deleted:,} samples")
+
+
+@app.command()
+def exclude(
+    context: typer.Context,
+    pool: PoolArgument,
+    sample_ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+    worker: WorkerOption,
+    reason: Annotated[str, typer.Option(help="Why.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Set samples aside: nobody is offered them until they are included again."""
+    with connect(context) as client:
+        result = client.exclude_samples(pool, sample_ids, worker, reason)
+    show(result, as_json, lambda: f"set {result.changed:,} samples aside, {result.unchanged:,} were already")
+
+
+@app.command()
+def include(
+    context: typer.Context,
+    pool: PoolArgument,
+    sample_ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+    as_json: JsonOption = False,
+) -> None:
+    """Take samples back that were set aside."""
+    with connect(context) as client:
+        result = client.include_samples(pool, sample_ids)
+    show(result, as_json, lambda: f"took {result.changed:,} samples back, {result.unchanged:,} were not set aside")
 
 
 def search(

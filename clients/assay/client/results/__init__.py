@@ -1,6 +1,6 @@
 """What calls return. Times are aware datetimes in UTC, timings are seconds by stage."""
 
-from assay.client.results.labeling import Batch, Label, Lease, SubmitResult
+from assay.client.results.labeling import AsideResult, Batch, Label, Lease, SubmitResult
 from assay.client.results.mining import (
     CostEstimate,
     MineResult,
@@ -37,6 +37,7 @@ from assay.client.results.pools import (
 
 __all__ = [
     "AddResult",
+    "AsideResult",
     "BackboneInfo",
     "Batch",
     "CostEstimate",

@@ -44,6 +44,15 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class AsideResult:
+    """How many samples were set aside or taken back, and how many were so already."""
+
+    changed: int
+    unchanged: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class SubmitResult:
     """What a submission did; every counted label is durable. `lease_remaining` counts what the lease still holds."""
 

@@ -73,6 +73,7 @@ POLICY: Mapping[str, Rule] = {
     **_rows(_MINING, Role.MINE, Reach.REQUEST, "Score", "Mine"),
     **_rows(_LABELING, Role.READ, Reach.REQUEST, "GetLease", "ListLeases", "ListLabels", "ExportLabels"),
     **_rows(_LABELING, Role.LABEL, Reach.REQUEST, "NextBatch", "RenewLease", "ReleaseLease", "SubmitLabels"),
+    **_rows(_LABELING, Role.LABEL, Reach.REQUEST, "ExcludeSamples", "IncludeSamples"),
     **_rows(_OPERATIONS, Role.READ, Reach.HANDLER, "GetOperation", "ListOperations", "WaitOperation"),
     **_rows(_OPERATIONS, Role.MINE, Reach.HANDLER, "CancelOperation", "DeleteOperation"),
     **_rows(reflection.SERVICE_NAME, Role.READ, Reach.NOTHING, "ServerReflectionInfo"),

@@ -8,6 +8,8 @@ from assay.server.rpc.calls import Edge, bind, request_key, streamed, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.labeling import (
     batch_message,
+    excluded_message,
+    included_message,
     label_lines,
     label_message,
     lease_message,
@@ -94,6 +96,19 @@ class LabelingServicer(Edge, labeling_pb2_grpc.LabelingServicer):
             request_key("ReleaseLease", pool_id, request, bind(lease_message, pool_id)),
         )
         return lease_message(pool_id, view)
+
+    @unary("io", labeling_pb2.ExcludeSamplesResponse)
+    def ExcludeSamples(self, request: labeling_pb2.ExcludeSamplesRequest) -> labeling_pb2.ExcludeSamplesResponse:
+        pool_id = names.parse_pool(request.pool)
+        key = request_key("ExcludeSamples", pool_id, request, excluded_message)
+        ids = list(request.sample_ids)
+        return excluded_message(self.core.labeling.exclude(pool_id, ids, request.worker, request.reason, key))
+
+    @unary("io", labeling_pb2.IncludeSamplesResponse)
+    def IncludeSamples(self, request: labeling_pb2.IncludeSamplesRequest) -> labeling_pb2.IncludeSamplesResponse:
+        pool_id = names.parse_pool(request.pool)
+        key = request_key("IncludeSamples", pool_id, request, included_message)
+        return included_message(self.core.labeling.include(pool_id, list(request.sample_ids), key))
 
     @unary("io", labeling_pb2.SubmitLabelsResponse)
     def SubmitLabels(self, request: labeling_pb2.SubmitLabelsRequest) -> labeling_pb2.SubmitLabelsResponse:

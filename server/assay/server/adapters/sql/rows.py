@@ -1,5 +1,6 @@
 """States of rows: deleted, set aside, labeled."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 
@@ -19,12 +20,13 @@ from sqlalchemy import (
 )
 
 from assay.server.adapters.sql.dialects import Dialect, Upsert
-from assay.server.adapters.sql.schema import deleted_rows, excluded_rows, labels
+from assay.server.adapters.sql.schema import deleted_rows, excluded_rows, labels, released_rows
 from assay.server.adapters.sql.session import Session
 from assay.server.core.records.arrays import RowArray
 from assay.server.core.records.labels import LabelRecord
 
 ROW_KEY = ["pool_uid", "row"]
+RELEASE_KEY = ["pool_uid", "worker", "row"]
 LABEL_COLUMNS = [*ROW_KEY, "class_index", "worker", "create_time", "lease_id"]
 
 _POOL = bindparam("pool_uid", type_=BigInteger)
@@ -45,15 +47,16 @@ def _columns_of(table: Table, *names: str) -> Executable:
 _LABEL_COLUMNS = _columns_of(labels, "row", "class_index")
 _DELETED_ROWS = _columns_of(deleted_rows, "row")
 _EXCLUDED_ROWS = _columns_of(excluded_rows, "row")
+_RELEASED_ROWS = _columns_of(released_rows, "worker", "row")
 
 
 class RowPart(Session):
     """The part of a transaction that keeps states and labels of rows."""
 
     def delete_rows(self, pool_uid: int, rows: RowArray) -> None:
-        """Marks rows as deleted, and drops their labels and exclusions."""
+        """Marks rows as deleted, and drops their labels, exclusions and releases."""
         params = {"pool_uid": pool_uid, **self._dialect.rows(rows.tolist())}
-        for statement in (_mark_deleted, _delete_labels, _delete_exclusions):
+        for statement in (_mark_deleted, _delete_labels, _delete_exclusions, _delete_releases):
             self._run(statement(self._dialect), params)
 
     def deleted_rows(self, pool_uid: int) -> RowArray:
@@ -72,6 +75,21 @@ class RowPart(Session):
     def excluded_rows(self, pool_uid: int) -> RowArray:
         """Rows set aside, ascending."""
         return self._int_columns(_EXCLUDED_ROWS, {"pool_uid": pool_uid}, 1).ravel()
+
+    def include_rows(self, pool_uid: int, rows: RowArray) -> None:
+        """Takes rows back that were set aside."""
+        self._run(_delete_exclusions(self._dialect), {"pool_uid": pool_uid, **self._dialect.rows(rows.tolist())})
+
+    def release_rows(self, pool_uid: int, rows: RowArray, worker: str) -> None:
+        """Notes that a worker gave rows back."""
+        self._run(_release(self._dialect), {"pool_uid": pool_uid, "by": worker, **self._dialect.rows(rows.tolist())})
+
+    def released_rows(self, pool_uid: int) -> dict[str, RowArray]:
+        """Rows that each worker gave back, ascending."""
+        found: defaultdict[str, list[int]] = defaultdict(list)
+        for worker, row in self._tuples(_RELEASED_ROWS, {"pool_uid": pool_uid}):
+            found[worker].append(row)
+        return {worker: np.array(rows, np.int64) for worker, rows in found.items()}
 
     def put_label_columns(
         self, pool_uid: int, rows: RowArray, classes: npt.NDArray[np.int32], worker: str, now: float, lease: str = ""
@@ -125,6 +143,19 @@ def _delete_labels(dialect: Dialect) -> Executable:
 @cache
 def _delete_exclusions(dialect: Dialect) -> Executable:
     return _delete_given(excluded_rows, dialect)
+
+
+@cache
+def _delete_releases(dialect: Dialect) -> Executable:
+    return _delete_given(released_rows, dialect)
+
+
+@cache
+def _release(dialect: Dialect) -> Executable:
+    given = dialect.given_rows.subquery()
+    source = select(_POOL, bindparam("by", type_=Text), given.c.row).where(true())
+    statement = dialect.insert(released_rows).from_select(RELEASE_KEY, source)
+    return statement.on_conflict_do_nothing(index_elements=RELEASE_KEY)
 
 
 @cache

@@ -105,6 +105,16 @@ excluded_rows = Table(
     sqlite_with_rowid=False,
 )
 
+# What a worker gave back and is not to be offered again.
+released_rows = Table(
+    "released_rows",
+    metadata,
+    _pool(),
+    _key("worker", String),
+    _key("row", BigInteger()),
+    sqlite_with_rowid=False,
+)
+
 labels = Table(
     "labels",
     metadata,

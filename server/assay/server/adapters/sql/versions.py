@@ -5,14 +5,19 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, insert, inspect, select, update
 
-from assay.server.adapters.sql.schema import metadata, schema_version
+from assay.server.adapters.sql.schema import metadata, released_rows, schema_version
 from assay.server.core.errors import AssayError, Reason
 
 Migration = Callable[[Connection], None]
 
+
 # The step at position i leads from version i + 1 to version i + 2. Steps are only ever added, together with the same
 # change to schema.py, which always describes the newest version.
-MIGRATIONS: tuple[Migration, ...] = ()
+def _add_released_rows(connection: Connection) -> None:
+    released_rows.create(connection)
+
+
+MIGRATIONS: tuple[Migration, ...] = (_add_released_rows,)
 
 
 def prepare(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:

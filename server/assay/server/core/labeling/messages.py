@@ -11,8 +11,8 @@ from assay.server.core.stopwatch import Timings
 
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
-    """A batch to lease, for ttl seconds. plan None means "margin", or "random" where not every sample that may be
-    picked has a prediction yet."""
+    """A batch to lease, for ttl seconds. released: offer the worker what it gave back before, too. plan None means
+    "margin", or "random" where not every sample that may be picked has a prediction yet."""
 
     worker: str
     size: int
@@ -22,6 +22,7 @@ class BatchSpec:
     seed: int = 0
     payload: bool = True
     predictions: int = 0
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,15 @@ class SubmitResult:
     stored: int
     unchanged: int
     lease_remaining: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class AsideResult:
+    """How many samples were set aside or taken back, and how many were so already."""
+
+    changed: int
+    unchanged: int
     epoch: int
 
 

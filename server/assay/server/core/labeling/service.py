@@ -8,8 +8,17 @@ import numpy as np
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
+from assay.server.core.labeling import aside
 from assay.server.core.labeling.leases import add, check_in_lease, expire_due, free, held, lease_not_found, shrink, view
-from assay.server.core.labeling.messages import BatchResult, BatchSpec, LabelView, LeaseView, SubmitResult, SubmitSpec
+from assay.server.core.labeling.messages import (
+    AsideResult,
+    BatchResult,
+    BatchSpec,
+    LabelView,
+    LeaseView,
+    SubmitResult,
+    SubmitSpec,
+)
 from assay.server.core.labeling.submission import Submission
 from assay.server.core.limits import Limits
 from assay.server.core.mining import description
@@ -101,7 +110,8 @@ class LabelingService:
         snapshot = pool.snapshot
         plan_checks.fits(bound.plan, snapshot)
         predictions, frontiers = pool.derived.get(PredictionCache), pool.derived.get(Frontiers)
-        selection = Selection(snapshot, bound, spec.seed, predictions, frontiers, self._limits, watch)
+        withheld = None if spec.released else snapshot.released.get(spec.worker)
+        selection = Selection(snapshot, bound, spec.seed, predictions, frontiers, self._limits, watch, withheld)
         chosen = selection.run(spec.size, allow_fewer=True)
         with watch.stage("describe"):
             views = description.describe(
@@ -203,8 +213,9 @@ class LabelingService:
         exclude: bool,
         key: RequestKey,
     ) -> LeaseView:
-        """Gives samples of a lease back (all, if none is named), or sets them aside. Raises as renew, and
-        AssayError(SAMPLE_NOT_FOUND | LEASE_FOREIGN) for samples that it does not hold."""
+        """Gives samples of a lease back (all, if none is named), or sets them aside. What a worker gave back is not
+        offered to it again, unless it asks for that. Raises as renew, and AssayError(SAMPLE_NOT_FOUND | LEASE_FOREIGN)
+        for samples that it does not hold."""
         pool = self._pools.get(pool_id)
         checks.text(reason, "reason", checks.MAX_REASON_BYTES)
         if sample_ids:
@@ -218,9 +229,40 @@ class LabelingService:
             free(change, rows, State.EXCLUDED if exclude else State.UNLABELED)
             result = view(change.before, shrink(change, lease, rows), self._clock)
             change.answer(result)
+            if not exclude:
+                aside.withhold(change, rows, lease.worker)
             change.tx.drop_lease_rows(uid, lease_id, rows, reason)
             if exclude:
                 change.tx.exclude_rows(uid, rows, lease.worker, reason)
+            else:
+                change.tx.release_rows(uid, rows, lease.worker)
+        return result
+
+    def exclude(
+        self, pool_id: str, sample_ids: Sequence[str], worker: str, reason: str, key: RequestKey
+    ) -> AsideResult:
+        """Sets samples aside, all or none; see aside.exclude."""
+        pool = self._pools.get(pool_id)
+        checks.worker(worker)
+        checks.text(reason, "reason", checks.MAX_REASON_BYTES)
+        checks.ids(sample_ids, checks.MAX_IDS)
+        ids = pool.prepare_ids(sample_ids)
+        expire_due(pool, self._clock.steady())
+        with pool.change(key) as change:
+            rows, result = aside.exclude(change, ids)
+            change.answer(result)
+            change.tx.exclude_rows(change.before.pool.uid, rows, worker, reason)
+        return result
+
+    def include(self, pool_id: str, sample_ids: Sequence[str], key: RequestKey) -> AsideResult:
+        """Takes samples back that were set aside, all or none; see aside.include."""
+        pool = self._pools.get(pool_id)
+        checks.ids(sample_ids, checks.MAX_IDS)
+        ids = pool.prepare_ids(sample_ids)
+        with pool.change(key) as change:
+            rows, result = aside.include(change, ids)
+            change.answer(result)
+            change.tx.include_rows(change.before.pool.uid, rows)
         return result
 
     def submit(self, pool_id: str, spec: SubmitSpec, key: RequestKey) -> SubmitResult:

@@ -65,6 +65,10 @@ class Submission:
         tx, uid = self._change.tx, self._change.before.pool.uid
         if len(self._taken):
             tx.drop_lease_rows(uid, self._spec.lease, self._taken, "")
+        aside = self._rows[self._change.before.states.at(self._rows) == State.EXCLUDED]
+        if len(aside):
+            # A label is the later word on a sample: it is no longer set aside.
+            tx.include_rows(uid, aside)
         if len(self._rows):
             now = self._clock.now()
             tx.put_label_columns(uid, self._rows, self._classes, self._spec.worker, now, self._spec.lease)

@@ -153,6 +153,7 @@ class Opener:
             states=states,
             classes=RowColumn.filled(pool.next_row, np.int32(-1)).with_values(labeled, classes),
             leases=leases,
+            released=tx.released_rows(pool.uid),
             backbone=self._load(
                 models, pool.backbone, self._models.load_backbone, damaged, known.backbone if known else None
             ),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -50,6 +50,7 @@ class Snapshot:
         classes: class index of each row's label, -1 without one.
         leases: live leases by id.
         earliest_expiry: no lease ends before it.
+        released: rows that each worker gave back, ascending: they are not offered to it again.
         backbone, head: the current model.
         damaged: files that cannot be served.
     """
@@ -62,6 +63,7 @@ class Snapshot:
     classes: RowColumn
     leases: Mapping[str, LeaseRecord]
     earliest_expiry: float = -math.inf
+    released: Mapping[str, RowArray] = field(default_factory=dict)
     backbone: ActiveBackbone | None = None
     head: ActiveHead | None = None
     index: SearchIndex | None = None

@@ -61,7 +61,7 @@ class CatalogTx(Protocol):
 
     # row states
     def delete_rows(self, pool_uid: int, rows: RowArray) -> None:
-        """Marks rows as deleted, and drops their labels and exclusions."""
+        """Marks rows as deleted, and drops their labels, exclusions and releases."""
 
     def deleted_rows(self, pool_uid: int) -> RowArray:
         """Deleted rows that some segment may still hold, ascending."""
@@ -74,6 +74,15 @@ class CatalogTx(Protocol):
 
     def excluded_rows(self, pool_uid: int) -> RowArray:
         """Rows set aside, ascending."""
+
+    def include_rows(self, pool_uid: int, rows: RowArray) -> None:
+        """Takes rows back that were set aside; others stay as they are."""
+
+    def release_rows(self, pool_uid: int, rows: RowArray, worker: str) -> None:
+        """Notes that a worker gave rows back."""
+
+    def released_rows(self, pool_uid: int) -> dict[str, RowArray]:
+        """Rows that each worker gave back, ascending."""
 
     # labels
     def put_label_columns(

@@ -5,7 +5,15 @@ import json
 from collections.abc import Mapping, Sequence
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.labeling.messages import BatchResult, BatchSpec, LabelView, LeaseView, SubmitResult, SubmitSpec
+from assay.server.core.labeling.messages import (
+    AsideResult,
+    BatchResult,
+    BatchSpec,
+    LabelView,
+    LeaseView,
+    SubmitResult,
+    SubmitSpec,
+)
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.mining import MAX_PREDICTIONS
 from assay.server.rpc.convert.plans import plan_message, quota_message, to_plan
@@ -47,6 +55,7 @@ def to_batch_spec(request: labeling_pb2.NextBatchRequest) -> BatchSpec:
         seed=request.seed,
         payload=not request.omit_payload,
         predictions=bounded(request.predictions, 0, MAX_PREDICTIONS, "predictions"),
+        released=request.include_released,
     )
 
 
@@ -93,6 +102,16 @@ def batch_message(pool_id: str, result: BatchResult) -> labeling_pb2.NextBatchRe
         timings=timing_messages(result.timings),
         quotas=[quota_message(view) for view in result.quotas],
     )
+
+
+def excluded_message(result: AsideResult) -> labeling_pb2.ExcludeSamplesResponse:
+    """What became of samples to set aside, for the wire."""
+    return labeling_pb2.ExcludeSamplesResponse(excluded=result.changed, unchanged=result.unchanged, epoch=result.epoch)
+
+
+def included_message(result: AsideResult) -> labeling_pb2.IncludeSamplesResponse:
+    """What became of samples to take back, for the wire."""
+    return labeling_pb2.IncludeSamplesResponse(included=result.changed, unchanged=result.unchanged, epoch=result.epoch)
 
 
 def submit_message(result: SubmitResult) -> labeling_pb2.SubmitLabelsResponse:

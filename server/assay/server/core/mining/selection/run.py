@@ -71,6 +71,7 @@ class Selection:
     frontiers: Frontiers
     limits: Limits
     watch: Stopwatch = field(default_factory=Stopwatch)
+    withheld: RowArray | None = None  # rows that are not offered to who asks, whatever their state
 
     @property
     def supply(self) -> Supply:
@@ -85,7 +86,10 @@ class Selection:
     def candidates(self, states: tuple[State, ...] = (State.UNLABELED,)) -> MaskArray:
         """Rows that may be picked. Shape [row_count]."""
         with self.watch.stage("filter"):
-            return self.snapshot.mask(states, self.bound.plan.filter)
+            mask_N = self.snapshot.mask(states, self.bound.plan.filter)
+            if self.withheld is not None:
+                mask_N[self.withheld] = False
+            return mask_N
 
     def check(self, size: int, *, allow_fewer: bool = False) -> Field:
         """Who may be picked, once it is clear that the plan can run and its quotas be met; nothing is scored for it.
@@ -233,13 +237,23 @@ class Selection:
 
     def exhausted(self, count: int, size: int) -> AssayError:
         """The error for more picks than candidates."""
+        withheld = self._withheld_count()
+        gave_back = f" {withheld} more were given back by this worker: ask with include_released." if withheld else ""
         return AssayError(
             Reason.POOL_EXHAUSTED,
             f"The plan may pick from {count} samples, and {size} were asked for. "
-            "Ask for fewer, loosen the filter, add samples, or release leases.",
+            f"Ask for fewer, loosen the filter, add samples, or release leases.{gave_back}",
             candidates=count,
             size=size,
+            released=withheld,
         )
+
+    def _withheld_count(self) -> int:
+        """Rows that could be picked but for being withheld."""
+        if self.withheld is None:
+            return 0
+        mask_N = self.snapshot.mask((State.UNLABELED,), self.bound.plan.filter)
+        return int(np.count_nonzero(mask_N[self.withheld]))
 
     def _too_near(self, count: int, apart: int, size: int) -> AssayError:
         return AssayError(

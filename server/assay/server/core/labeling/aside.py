@@ -1,0 +1,54 @@
+"""Samples that are set aside, and taken back: nobody is offered them meanwhile."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.labeling.messages import AsideResult
+from assay.server.core.pools.ingest import check_not_leased
+from assay.server.core.pools.pool import Change
+from assay.server.core.records.arrays import RowArray
+from assay.server.core.records.pools import State
+
+
+def exclude(change: Change, ids: Sequence[str]) -> tuple[RowArray, AsideResult]:
+    """Sets samples aside in the snapshot to come, all or none; returns the rows to write.
+
+    Raises:
+        AssayError: SAMPLE_NOT_FOUND; SAMPLE_LEASED for those in somebody's hands; LABEL_EXISTS for labeled ones.
+    """
+    before = change.before
+    rows = before.require(ids)
+    check_not_leased(before, rows)
+    states = before.states.at(rows)
+    labeled = rows[states == State.LABELED]
+    if len(labeled):
+        sample_id = before.ids(labeled[:1])[0]
+        raise AssayError(
+            Reason.LABEL_EXISTS,
+            f"{len(labeled)} of the samples have a label, the first is {sample_id!r}: a label is not set aside. "
+            "Leave them out, or delete the samples.",
+            id=sample_id,
+            count=len(labeled),
+        )
+    fresh = rows[states != State.EXCLUDED]
+    change.mark(fresh, State.EXCLUDED)
+    return fresh, AsideResult(len(fresh), len(rows) - len(fresh), change.epoch)
+
+
+def include(change: Change, ids: Sequence[str]) -> tuple[RowArray, AsideResult]:
+    """Takes samples back, in the snapshot to come, that were set aside, all or none; returns the rows to write. Raises
+    AssayError(SAMPLE_NOT_FOUND)."""
+    before = change.before
+    rows = before.require(ids)
+    aside = rows[before.states.at(rows) == State.EXCLUDED]
+    change.mark(aside, State.UNLABELED)
+    return aside, AsideResult(len(aside), len(rows) - len(aside), change.epoch)
+
+
+def withhold(change: Change, rows: RowArray, worker: str) -> None:
+    """Notes, in the snapshot to come, that a worker gave rows back: they are not offered to it again."""
+    released = change.before.released
+    union = np.union1d(released.get(worker, np.empty(0, np.int64)), rows)
+    change.replace(released={**released, worker: union})
