@@ -10,6 +10,7 @@ from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason
 from assay.server.core.mining.messages import MineSpec
 from assay.server.core.mining.plan.terms import Plan
+from assay.server.core.models import predictions
 from assay.server.core.models.messages import PredictSpec, TrainSpec
 from assay.server.core.operations.service import Task
 from assay.server.core.pools.pool import NO_KEY
@@ -312,12 +313,20 @@ def test_a_cancelled_activation_changes_nothing(
     assert embedded(core, 30).shape == (30, 6)
 
 
-def test_a_cancelled_head_swap_changes_nothing(core: Assay) -> None:
+def test_a_cancelled_head_swap_changes_nothing(core: Assay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictions, "BLOCK_ROWS", 10)
     embeddings = fill(core, 40, step=10)
     label_by_sign(core, embeddings, 20)
     first, second = train(core), train(core, activate=False, seed=1)
     record = core.models.get(POOL, second).record
-    refused(Reason.CANCELLED, lambda: core.models._activation.run(pool_of(core), record, StoppedAfter(10)))
+    task = StoppedAfter(10)
+
+    def swap() -> None:
+        with task.scope():
+            core.models._activation.run(pool_of(core), record, task)
+
+    refused(Reason.CANCELLED, swap)
+    assert task.view.progress.done == 10, "of 40: the rest is left alone"
     assert core.pools.get(POOL).record.head == first
     activate(core, second)
     assert core.mining.mine(POOL, MineSpec(3), NO_KEY).provenance.head == second

@@ -12,7 +12,7 @@ from assay.server.adapters.torch_head.calibration import (
     measure,
 )
 from assay.server.adapters.torch_head.folds import NEVER, bootstrap, stratified_folds
-from assay.server.adapters.torch_head.lbfgs import minimise
+from assay.strategies.kernels.lbfgs import minimise
 
 
 def even(count: int) -> torch.Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -11,7 +13,18 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from assay.strategies import Candidates, Need, NoParams, Selection, get, names
+from assay.strategies import (
+    Candidates,
+    Interrupted,
+    Need,
+    NoParams,
+    Selection,
+    Selector,
+    checkpoint,
+    get,
+    interrupt,
+    names,
+)
 from assay.strategies.params import schema
 from assay.strategies.registry import broken, kinds
 from assay.strategies.testing import check_strategy, checks_for
@@ -121,3 +134,52 @@ class ThawedParams(Top):
 def test_kit_catches(strategy: Any, check: str) -> None:
     with pytest.raises(AssertionError, match=f"^{check}: "):
         dict(checks_for(strategy))[check]()
+
+
+class NeverAsks(Top):
+    def select(self, candidates: Candidates, size: int, rng: Any, utility: Any, params: NoParams) -> Selection:
+        with without_stop():
+            return super().select(candidates, size, rng, utility, params)
+
+
+class SwallowsTheStop(Top):
+    def select(self, candidates: Candidates, size: int, rng: Any, utility: Any, params: NoParams) -> Selection:
+        try:
+            return super().select(candidates, size, rng, utility, params)
+        except Interrupted:
+            with without_stop():
+                return super().select(candidates, size, rng, utility, params)
+
+
+class AsksOnlyAtFirst(Top):
+    """Works for longer than it may on a larger pool, and asks no more often than on a small one."""
+
+    def select(self, candidates: Candidates, size: int, rng: Any, utility: Any, params: NoParams) -> Selection:
+        checkpoint()
+        with without_stop():
+            end = time.process_time() + (0.6 if candidates.size > 500 else 0.0)
+            while time.process_time() < end:
+                pass
+            return super().select(candidates, size, rng, utility, params)
+
+
+@contextmanager
+def without_stop() -> Iterator[None]:
+    token = interrupt._STOP.set(None)
+    try:
+        yield
+    finally:
+        interrupt._STOP.reset(token)
+
+
+@pytest.mark.parametrize(
+    ("selector", "check"),
+    [
+        (NeverAsks(), "stops_when_asked"),
+        (SwallowsTheStop(), "stops_when_asked"),
+        (AsksOnlyAtFirst(), "asks_more_for_more_work"),
+    ],
+)
+def test_a_selector_that_cannot_be_stopped_is_found_out(selector: Selector, check: str) -> None:
+    with pytest.raises(AssertionError, match=f"^{check}: "):
+        dict(checks_for(selector))[check]()

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from assay.strategies.candidates import Candidates
 from assay.strategies.errors import StrategyError
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.needs import Need
 
 Diagnostics = Mapping[str, float | int | str]
@@ -144,7 +145,8 @@ def optional_needs(strategy: Strategy) -> frozenset[Need]:
 
 
 def checked_size(size: int, candidates: Candidates) -> int:
-    """How many picks `size` really means here. Raises StrategyError INVALID_SIZE below 0."""
+    """How many picks `size` really means here. Raises StrategyError INVALID_SIZE below 0, Interrupted."""
+    checkpoint()
     if size < 0:
         raise StrategyError("INVALID_SIZE", f"cannot pick {size} samples")
     return min(size, candidates.size)

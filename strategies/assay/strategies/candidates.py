@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.strategies.errors import NeedMissing, StrategyError
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.needs import PARTS, SPECS, Need
 
 AnyArray = np.ndarray[Any, Any]
 ArraySource = AnyArray | Callable[[], AnyArray]
+
+# Values of a softmax that are computed at a time.
+_BLOCK_VALUES = 1 << 20
 
 
 class Candidates:
@@ -178,8 +182,13 @@ def softmax(logits_NC: NDArray[np.float32]) -> NDArray[np.float32]:
     """Row-wise softmax, safe for any finite logits."""
     if logits_NC.shape[1] == 0:
         return np.empty(logits_NC.shape, np.float32)
-    weights_NC: NDArray[np.float32] = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
-    weights_NC /= weights_NC.sum(axis=1, keepdims=True)
+    weights_NC = np.empty(logits_NC.shape, np.float32)
+    step = max(1, _BLOCK_VALUES // logits_NC.shape[1])
+    for start in range(0, len(logits_NC), step):
+        checkpoint()
+        rows, weights_BC = logits_NC[start : start + step], weights_NC[start : start + step]
+        np.exp(np.subtract(rows, rows.max(axis=1, keepdims=True), out=weights_BC), out=weights_BC)
+        weights_BC /= weights_BC.sum(axis=1, keepdims=True)
     return weights_NC
 
 
@@ -254,4 +263,8 @@ def _check_finite(array: AnyArray, need: Need) -> None:
 def all_finite(array: AnyArray) -> bool:
     """Whether every value is finite, by blocks, so that a mapped file is never doubled in memory."""
     flat = array.reshape(-1) if array.flags.c_contiguous else array
-    return all(bool(np.isfinite(flat[i : i + 65536]).all()) for i in range(0, len(flat), 65536))
+    for start in range(0, len(flat), 65536):
+        checkpoint()
+        if not np.isfinite(flat[start : start + 65536]).all():
+            return False
+    return True

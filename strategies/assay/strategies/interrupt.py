@@ -6,11 +6,15 @@ with interruptible(lambda: time.monotonic() > end):
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 Stop = Callable[[], bool]
+
+# Seconds between two looks at the stop while another thread holds a lock.
+_PATIENCE = 0.05
 
 _STOP: ContextVar[Stop | None] = ContextVar("assay_strategies_stop", default=None)
 
@@ -49,3 +53,18 @@ def checkpoint() -> None:
     stop = _STOP.get()
     if stop is not None and stop():
         raise Interrupted("the computation was asked to stop")
+
+
+@contextmanager
+def holding(lock: threading.Lock) -> Iterator[None]:
+    """Holds a lock within the block, and does not wait for it any longer once the computation is to stop.
+
+    Raises:
+        Interrupted: if the computation is to stop before the lock is its own.
+    """
+    while not lock.acquire(timeout=_PATIENCE):
+        checkpoint()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -85,7 +85,8 @@ def _select(
     labeled = similarity.exact_others(borrow(labeled_LD))
     # With s = (1 + cosine) / 2 every sum of similarities is a number of samples and one inner product.
     together_N = similarity.totals(torch.ones(similarity.size)) * similarity.unit
-    labeled_N = in_blocks(similarity, lambda rows_BD: len(labeled) + rows_BD @ labeled.sum(0))
+    sum_D = labeled.sum(0)
+    labeled_N = in_blocks(similarity, lambda rows_BD: len(labeled) + rows_BD @ sum_D)
     own_N = (1 + similarity.own_N) / 2
     gains_N = representation * together_N - labeled_N - own_N
     found = greedy_map(similarity, gains_N, _Dislike(), size)

@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 from assay.strategies.base import Selection, checked_size
 from assay.strategies.candidates import Candidates
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.greedy_map import greedy_map, in_blocks
 from assay.strategies.kernels.points import labeled_embeddings
 from assay.strategies.kernels.similarity import Similarity
 from assay.strategies.kernels.tensors import alone, borrow
 from assay.strategies.kernels.topk import top_k
 from assay.strategies.needs import Need
+
+# Labeled rows whose products are summed at a time.
+_LABELED = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,10 @@ class _Volume:
         eye_DD = torch.eye(dim, dtype=torch.float64)
         self._inverse_DD = eye_DD / ridge
         if len(labeled_LD):
-            spread_DD = (labeled_LD.t() @ labeled_LD).add_(eye_DD, alpha=ridge)
+            spread_DD = eye_DD * ridge
+            for rows_BD in torch.split(labeled_LD, _LABELED):
+                checkpoint()
+                spread_DD += rows_BD.t() @ rows_BD
             self._inverse_DD = torch.cholesky_inverse(torch.linalg.cholesky(spread_DD))
 
     def variances(self, rows_BD: torch.Tensor) -> torch.Tensor:

@@ -98,7 +98,7 @@ class TypiClust:
         if size == 0:
             return Selection.empty()
         points = Points(candidates.unchecked(Need.EMBEDDINGS), params.metric)
-        points_ND = points.rows(slice(None)).numpy()
+        points_ND = points.every_row().numpy()
         all_MD = np.concatenate([points_ND, points.centres(labeled_LD).numpy()]) if len(labeled_LD) else points_ND
         clusters = min(len(labeled_LD) + size, params.max_clusters)
         clustering = kmeans(all_MD, clusters, int(rng.integers(2**63)))

@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from assay.strategies.base import Selection, checked_size
 from assay.strategies.candidates import Candidates
 from assay.strategies.interrupt import checkpoint
+from assay.strategies.kernels.lbfgs import minimise
 from assay.strategies.kernels.points import Metric, Points, labeled_embeddings
 from assay.strategies.kernels.tensors import alone
 from assay.strategies.kernels.topk import top_k
 from assay.strategies.needs import Need
 
+# Iterations of a fit, and where it ends: the largest entry of the gradient, and the rounding of products in float32.
 _STEPS = 50
-_HISTORY = 10
+_TOLERANCE = 1e-6
+_NOISE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Discriminative:
 
 
 def _select(points: Points, labeled_LD: torch.Tensor, size: int, params: DiscriminativeParams) -> Selection:
-    task = Task(points.rows(slice(None)), labeled_LD, points.norms_N, points.mean_D.float(), params.l2)
+    task = Task(points.every_row(), labeled_LD, points.norms_N, points.mean_D.float(), params.l2)
     picks: list[int] = []
     logits: list[float] = []
     if not len(labeled_LD):
@@ -160,38 +163,29 @@ class Task:
         return self._logits(self._points_ND, self._weights_D).numpy()
 
     def _minimise(self, signs_N: torch.Tensor, shares_N: torch.Tensor, share: float) -> None:
-        weights_D = self._weights_D.clone().requires_grad_()
-        optimiser = torch.optim.LBFGS(
-            [weights_D],
-            max_iter=_STEPS,
-            history_size=_HISTORY,
-            line_search_fn="strong_wolfe",
-            tolerance_grad=1e-6,
-            tolerance_change=1e-9,
+        self._weights_D = minimise(
+            lambda weights_D: self._loss(weights_D, signs_N, shares_N, share),
+            self._weights_D,
+            tolerance=_TOLERANCE,
+            steps=_STEPS,
+            check=checkpoint,
+            noise=_NOISE,
         )
-
-        def loss() -> torch.Tensor:
-            checkpoint()
-            with torch.no_grad():
-                value, weights_D.grad = self._loss(weights_D, signs_N, shares_N, share)
-            return value
-
-        optimiser.step(loss)  # type: ignore[no-untyped-call]
-        self._weights_D = weights_D.detach()
 
     def _loss(
         self, weights_D: torch.Tensor, signs_N: torch.Tensor, shares_N: torch.Tensor, share: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[float, torch.Tensor]:
         """The objective and its gradient, in float64 but for the products with the embeddings."""
         value = 0.5 * self._l2 * weights_D[:-1].square().sum()
         gradient_D = torch.cat([self._l2 * weights_D[:-1], weights_D.new_zeros(1)])
         sides = ((self._points_ND, signs_N, shares_N), (self._given_LD, -1.0, share))
         for rows_MD, signs_M, shares_M in sides:
+            checkpoint()
             logits_M = self._logits(rows_MD, weights_D) * signs_M
             value = value + (torch.nn.functional.softplus(-logits_M) * shares_M).sum()
             slopes_M = torch.sigmoid(-logits_M) * -signs_M * shares_M
             gradient_D += self._gradient(rows_MD, slopes_M)
-        return value, gradient_D
+        return float(value), gradient_D
 
     def _logits(self, rows_MD: torch.Tensor, weights_D: torch.Tensor) -> torch.Tensor:
         """Logits in float64, shape (M,); rows are centred and scaled by way of the weights."""

@@ -101,7 +101,10 @@ class _Search:
 
     def __init__(self, probs_MC: NDArray[np.float32], candidates: int, classes_L: NDArray[np.int64]) -> None:
         tops_M = probs_MC.max(axis=1)
-        self._rows = [_Row(column_M - tops_M, tops_M) for column_M in probs_MC.T]
+        self._rows: list[_Row] = []
+        for column_M in probs_MC.T:
+            checkpoint()
+            self._rows.append(_Row(column_M - tops_M, tops_M))
         predicted_M = probs_MC.argmax(axis=1)
         self._classes = np.concatenate([predicted_M[:candidates], _known(classes_L, predicted_M[candidates:])])
         self.is_labeled = np.zeros(len(probs_MC), np.bool_)

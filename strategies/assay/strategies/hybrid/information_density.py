@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from assay.strategies.base import Selection, checked_size, checked_utility
 from assay.strategies.candidates import Candidates
 from assay.strategies.errors import StrategyError
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.search import nearest
 from assay.strategies.kernels.topk import top_k
 from assay.strategies.needs import Need
@@ -100,7 +102,9 @@ def densities(embeddings_ND: NDArray[np.float32], params: InformationDensityPara
     densities_N = np.zeros(len(lengths_N))
     directed = np.flatnonzero(lengths_N)
     # A zero vector has no direction: it is like nothing, and nothing is like it.
-    units_MD = (embeddings_ND[directed] / lengths_N[directed, None]).astype(np.float32)
+    units_MD = np.empty((len(directed), embeddings_ND.shape[1]), np.float32)
+    for rows in _blocks(units_MD):
+        units_MD[rows] = embeddings_ND[directed[rows]] / lengths_N[directed[rows], None]
     densities_N[directed] = _nearest_cosines(units_MD, params.neighbors)
     return densities_N if len(lengths_N) > 1 else np.ones(len(lengths_N))
 
@@ -132,6 +136,9 @@ def _lengths(embeddings_ND: NDArray[np.float32]) -> NDArray[np.float64]:
     return lengths_N
 
 
-def _blocks(embeddings_ND: NDArray[np.float32]) -> list[slice]:
+def _blocks(embeddings_ND: NDArray[np.float32]) -> Iterator[slice]:
+    """The rows in blocks, between which the caller can be stopped."""
     step = max(1, _BLOCK_VALUES // max(embeddings_ND.shape[1], 1))
-    return [slice(start, start + step) for start in range(0, len(embeddings_ND), step)]
+    for start in range(0, len(embeddings_ND), step):
+        checkpoint()
+        yield slice(start, start + step)

@@ -85,7 +85,7 @@ def measured(embeddings_ND: Floats, metric: Metric) -> Floats:
 
     A copy is made only where something changes. Raises StrategyError NOT_FINITE.
     """
-    points: Floats = Points(embeddings_ND, metric).rows(slice(None)).numpy()
+    points: Floats = Points(embeddings_ND, metric).every_row().numpy()
     return points
 
 

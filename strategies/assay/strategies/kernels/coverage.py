@@ -306,11 +306,13 @@ def _matrix(similarity: Similarity) -> torch.Tensor:
     held_NN = torch.empty((size, size))
 
     def block(start: int, stop: int) -> None:
-        similarity.tile(slice(start, stop), slice(start, size), out=held_NN[start:stop, start:])
-        for first in range(stop, size, _TRIANGLE):
+        for first in range(start, size, _TRIANGLE):
             checkpoint()
-            others = slice(first, first + _TRIANGLE)
-            held_NN[others, start:stop].copy_(held_NN[start:stop, others].t())
+            others = slice(first, min(first + _TRIANGLE, size))
+            tile = similarity.tile(slice(start, stop), others)
+            held_NN[start:stop, others] = tile
+            if first > start:
+                held_NN[others, start:stop] = tile.t()
 
     spread(block, size, _TRIANGLE)
     return held_NN

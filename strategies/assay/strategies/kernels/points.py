@@ -56,6 +56,18 @@ class Points:
         """Some points as they are measured. A slice of points that need no change stays a view."""
         return self.measured(self._rows_ND[rows])
 
+    def every_row(self) -> torch.Tensor:
+        """All points as they are measured; a view where they need no change."""
+        if not self._unit and self._origin_D is None:
+            return self.rows(slice(None))
+        rows_ND = torch.empty((self.size, self.dim))
+
+        def block(start: int, stop: int) -> None:
+            rows_ND[start:stop] = self.rows(slice(start, stop))
+
+        spread(block, self.size, max(1, BLOCK_VALUES // max(self.dim, 1)))
+        return rows_ND
+
     def measured(self, rows_MD: NDArray[np.float32]) -> torch.Tensor:
         """Any embeddings of the same space, brought to where these points are measured."""
         # Rows that lie in memory otherwise are summed in another order, and round otherwise.

@@ -23,6 +23,8 @@ Rows = slice | torch.Tensor
 # float32 values in a block of rows, and the labeled rows in one product.
 _BLOCK_VALUES = 1 << 20
 _LABELED = 512
+# Rows that are compared in float64 at a time.
+_COMPARED = 1 << 14
 
 
 class Similarity:
@@ -73,7 +75,13 @@ class Similarity:
 
     def exact(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """float64 similarities of a few rows to a few others, shape (left, right), to decide between close ones."""
-        return self._valued(self.exact_rows(left), self.exact_rows(right))
+        right_BD = self.exact_rows(right)
+        values_AB = torch.empty((len(left), len(right)), dtype=torch.float64)
+        for start in range(0, len(left), _COMPARED):
+            checkpoint()
+            part = slice(start, start + _COMPARED)
+            values_AB[part] = self._valued(self.exact_rows(left[part]), right_BD)
+        return values_AB
 
     def exact_rows(self, rows: Rows) -> torch.Tensor:
         """Some rows in float64, of unit length for cosine."""

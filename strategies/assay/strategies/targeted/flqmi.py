@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from assay.strategies.base import Selection, checked_size
 from assay.strategies.candidates import Candidates
+from assay.strategies.interrupt import checkpoint
 from assay.strategies.kernels.coverage import Cover, greedy_cover
 from assay.strategies.kernels.covering import as_selection
 from assay.strategies.kernels.tensors import alone
@@ -92,6 +93,7 @@ class _Queries:
     def gains(self, best_C: torch.Tensor, weights_C: torch.Tensor) -> torch.Tensor:
         sums_N = torch.zeros(self._cosines_QN.shape[1], dtype=torch.float64)
         for cosines_N, best in zip(self._cosines_QN, best_C.tolist(), strict=True):
+            checkpoint()
             sums_N += (cosines_N - best).clamp_min_(0)
         return sums_N
 
@@ -100,6 +102,7 @@ class _Queries:
     ) -> torch.Tensor:
         sums_N = torch.zeros(self._cosines_QN.shape[1], dtype=torch.float64)
         for query, best, rise in zip(columns.tolist(), best_J.tolist(), rise_J.tolist(), strict=True):
+            checkpoint()
             sums_N += (self._cosines_QN[query] - best).clamp_(0, rise)
         return sums_N
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,20 @@ from assay.strategies.needs import PARTS, SPECS, Need
 Arrays = dict[Need, AnyArray]
 
 SIZE, CLASSES, DIM, MEMBERS, LABELED_SIZE, NEIGHBOURS, QUERIES = 60, 4, 5, 3, 7, 6, 4
+
+
+class StopAfter:
+    """A stop that says no so many times, and yes from then on."""
+
+    def __init__(self, times: int) -> None:
+        self.asked = 0
+        self._times = times
+        self._lock = threading.Lock()
+
+    def __call__(self) -> bool:
+        with self._lock:
+            self.asked += 1
+            return self.asked > self._times
 
 
 def require(holds: bool, message: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +11,12 @@ import numpy as np
 
 from assay.strategies.base import Selector
 from assay.strategies.errors import StrategyError
+from assay.strategies.interrupt import Interrupted, interruptible
 from assay.strategies.needs import Need
 from assay.strategies.testing.examples import (
     SIZE,
+    Arrays,
+    StopAfter,
     example_arrays,
     example_utility,
     given,
@@ -22,6 +27,9 @@ from assay.strategies.testing.examples import (
     same,
     select,
 )
+
+# Samples in a larger run, and seconds of work after which it must have asked for a stop again.
+MANY, LONGEST = 1000, 0.5
 
 
 def _picks_are_valid(selector: Selector) -> None:
@@ -119,6 +127,38 @@ def _utility_is_left_alone(selector: Selector) -> None:
     select(selector, example_arrays(), 5, utility)
 
 
+def _stops_when_asked(selector: Selector) -> None:
+    """It asks while it works, ends with Interrupted wherever it is told to stop, and is none the worse for it."""
+    arrays = example_arrays()
+    before, asked = select(selector, arrays, 20), _times_asked(selector, arrays, 20)
+    require(asked > 0, "never asks for a stop: call checkpoint() between blocks of work")
+    for times in {0, asked // 2, asked - 1}:
+        stop = StopAfter(times)
+        try:
+            with interruptible(stop):
+                select(selector, arrays, 20)
+        except Interrupted:
+            continue
+        require(stop.asked <= times, "goes on after checkpoint() told it to stop: let Interrupted pass")
+    require(same(before, select(selector, arrays, 20)), "a run that was stopped changes the next one")
+
+
+def _asks_more_for_more_work(selector: Selector) -> None:
+    few, more = _times_asked(selector, example_arrays(), 5), example_arrays(MANY)
+    began = time.process_time()
+    many = _times_asked(selector, more, MANY // 4)
+    spent = time.process_time() - began
+    # What takes no time needs no second look.
+    require(many > few or spent < LONGEST, f"asks for a stop {many} times in {spent:.1f} s of work")
+
+
+def _times_asked(selector: Selector, arrays: Arrays, size: int) -> int:
+    never = StopAfter(sys.maxsize)
+    with interruptible(never):
+        select(selector, arrays, size)
+    return never.asked
+
+
 SELECTOR_CHECKS: dict[str, Callable[[Any], None]] = {
     "picks_are_valid": _picks_are_valid,
     "none_wanted_gives_none": _none_wanted_gives_none,
@@ -134,4 +174,6 @@ SELECTOR_CHECKS: dict[str, Callable[[Any], None]] = {
     "nan_utility_is_refused": _nan_utility_is_refused,
     "missing_utility_is_refused": _missing_utility_is_refused,
     "utility_is_left_alone": _utility_is_left_alone,
+    "stops_when_asked": _stops_when_asked,
+    "asks_more_for_more_work": _asks_more_for_more_work,
 }

@@ -13,8 +13,10 @@ import torch
 
 from assay.server.adapters.torch_head.tensors import as_tensor
 from assay.server.core.errors import AssayError, Reason
+from assay.strategies import checkpoint
 
 _ROTATE_AT_MOST = 2048  # axes; an eigendecomposition of more costs longer than it saves
+_WORK = 1 << 30  # multiplications between two checkpoints
 _LARGEST = 1e15  # sums of squares stay finite below in float32, in which the head is applied
 
 
@@ -57,7 +59,7 @@ def make_basis(embeddings_ND: npt.NDArray[np.float32]) -> Basis:
     spread = float(centred_ND.square().sum()) / len(centred_ND) or 1.0
     centred_ND /= spread**0.5
     axes_DR = _principal_axes(centred_ND)
-    coordinates = centred_ND if axes_DR is None else centred_ND @ axes_DR
+    coordinates = centred_ND if axes_DR is None else _turned(centred_ND, axes_DR)
     features_NR = torch.cat([coordinates, coordinates.new_ones(len(coordinates), 1)], dim=1)
     variance_R = features_NR.square().mean(dim=0)
     return Basis(features_NR, variance_R, centre_D, spread, axes_DR)
@@ -74,5 +76,25 @@ def _principal_axes(centred_ND: torch.Tensor) -> torch.Tensor | None:
 
 
 def _rotation(coordinates_NR: torch.Tensor) -> torch.Tensor:
-    axes_RR: torch.Tensor = torch.linalg.eigh(coordinates_NR.T @ coordinates_NR).eigenvectors
+    axes_RR: torch.Tensor = torch.linalg.eigh(_products(coordinates_NR)).eigenvectors
     return axes_RR
+
+
+def _products(coordinates_NR: torch.Tensor) -> torch.Tensor:
+    """Sums over all rows of the products of every two columns."""
+    width = coordinates_NR.shape[1]
+    sums_RR = coordinates_NR.new_zeros(width, width)
+    for block_BR in torch.split(coordinates_NR, max(1, _WORK // (width * width))):
+        checkpoint()
+        sums_RR.addmm_(block_BR.T, block_BR)
+    return sums_RR
+
+
+def _turned(rows_ND: torch.Tensor, axes_DR: torch.Tensor) -> torch.Tensor:
+    """Coordinates of rows along the axes."""
+    turned_NR = rows_ND.new_empty(len(rows_ND), axes_DR.shape[1])
+    step = max(1, _WORK // axes_DR.numel())
+    for rows_BD, out_BR in zip(torch.split(rows_ND, step), torch.split(turned_NR, step), strict=True):
+        checkpoint()
+        torch.mm(rows_BD, axes_DR, out=out_BR)
+    return turned_NR

@@ -5,6 +5,7 @@ import torch
 from assay.server.adapters.torch_head.tensors import as_tensor
 from assay.server.core.records.arrays import FloatArray
 from assay.server.core.records.models import HeadWeights
+from assay.strategies import checkpoint
 
 _BLOCK_BYTES = 4 << 20  # of embeddings that all members use while they are in the cache
 
@@ -26,6 +27,7 @@ def member_probs(weights: HeadWeights, embeddings_ND: FloatArray) -> FloatArray:
     probs_KNC = torch.empty(len(bias_KC), len(embeddings), bias_KC.shape[1])
     block = max(1, _BLOCK_BYTES // (4 * embeddings.shape[1]))
     for start in range(0, len(embeddings), block):
+        checkpoint()
         rows = slice(start, start + block)
         for member_DC, member_C, probs_NC in zip(weights_KDC, bias_KC, probs_KNC, strict=True):
             probs_NC[rows] = torch.softmax(torch.addmm(member_C, embeddings[rows], member_DC), dim=1)

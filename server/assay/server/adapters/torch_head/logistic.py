@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from assay.server.adapters.torch_head.basis import Basis
-from assay.server.adapters.torch_head.lbfgs import minimise
+from assay.strategies.kernels.lbfgs import minimise
 
 _STEPS = 5000  # far more than it takes; where there is no optimum (no penalty, separable classes), an end
 _FLOOR = 1e-9  # of the Hessian, for axes without variance or penalty

@@ -5,14 +5,20 @@ from typing import Any
 
 import numpy as np
 
-from assay.server.adapters.vector_index.library import Index, faiss, shared_threads
+from assay.server.adapters.vector_index.library import CORES, Index, faiss, shared_threads
 from assay.server.adapters.vector_index.measures import unit_vectors
 from assay.server.adapters.vector_index.sidecar import Sidecar
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.pools import Metric
+from assay.strategies import checkpoint
 
 HNSW = "hnsw"
 IVF = "ivf"
+
+# Comparisons of queries with vectors in one call of FAISS, which cannot be stopped: some hundredths of a second. And
+# how many neighbours of a vertex of the graph are compared, about.
+COMPARED = 1 << 20
+NEIGHBOURS = 32
 
 
 class FaissIndex:
@@ -59,10 +65,21 @@ class FaissIndex:
         share = self._allowed_share(allowed)
         sought = min(k, len(self._rows_N))
         if len(queries_QD) and sought and share >= self._least_share:
-            with shared_threads(len(queries_QD)):
-                values, rows = self._index.search(queries_QD, sought, params=self._parameters(sought, allowed, share))
-            values_QK[:, :sought], rows_QK[:, :sought] = _ordered(values, rows, descending)
+            params = self._parameters(sought, allowed, share)
+            step = max(CORES, COMPARED // self._compared(params))
+            for start in range(0, len(queries_QD), step):
+                checkpoint()
+                part = slice(start, start + step)
+                with shared_threads(len(queries_QD[part])):
+                    values, rows = self._index.search(queries_QD[part], sought, params=params)
+                values_QK[part, :sought], rows_QK[part, :sought] = _ordered(values, rows, descending)
         return values_QK, rows_QK
+
+    def _compared(self, params: Any) -> int:
+        """About how many vectors a query is compared with, at least 1."""
+        if self.kind == HNSW:
+            return int(params.efSearch) * NEIGHBOURS
+        return 1 + int(params.nprobe) * len(self._rows_N) // int(self._index.nlist)
 
     def _allowed_share(self, allowed: MaskArray | None) -> float:
         """Share of the indexed rows that are allowed; rows between them that are not indexed are taken to be not

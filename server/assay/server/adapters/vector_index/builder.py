@@ -34,7 +34,7 @@ class FaissIndexBuilder:
         ivf_from: number of vectors from which it is an inverted file.
         links: neighbours of a vertex of the graph.
         construction: neighbours kept while a vertex is placed; more find more, slower to build.
-        chunk: vectors added between two looks at `stop`.
+        chunk: vectors added between two looks at `stop`, at most.
         build_threads: threads for building, 0 for half the cores: the rest serves.
     """
 

@@ -9,6 +9,10 @@ from assay.server.adapters.vector_index.nearest import Nearest
 from assay.server.core.ports.segments import VectorSegment
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.pools import Metric
+from assay.strategies import checkpoint
+
+# Neighbours of queries that are merged at a time: sorting them takes some hundredths of a second.
+MERGED = 1 << 17
 
 Block = tuple[FloatArray, RowArray, MaskArray | None]
 
@@ -52,8 +56,9 @@ class BlockedExactSearch:
         rows_QK = np.full((len(queries_QD), k), -1, np.int64)
         held = min(k, sum(len(segment.rows_N) for segment in segments))
         if held:
-            for start in range(0, len(queries_QD), self._block_queries):
-                part = slice(start, start + self._block_queries)
+            step = max(1, min(self._block_queries, MERGED // k))
+            for start in range(0, len(queries_QD), step):
+                part = slice(start, start + step)
                 keys_QK[part, :held], rows_QK[part, :held] = self._search(
                     segments, metric, queries_QD[part], held, allowed
                 )
@@ -76,6 +81,7 @@ class BlockedExactSearch:
         with np.errstate(over="ignore", invalid="ignore"):
             measure = measure_for(metric, queries_QD, size)
             for block in _blocks(segments, size, allowed, count):
+                checkpoint()
                 _search_block(measure, block, estimates[: count * len(block[1])].reshape(count, -1), k, nearest)
         return nearest.result()
 
@@ -115,6 +121,7 @@ def _search_block(measure: Measure, block: Block, estimates_QB: FloatArray, k: i
     queries_M, positions_M = _candidates(estimates_QB, mask_B, nearest.floors_Q - margins_Q, margins_Q, k)
     step = len(rows_B)
     for start in range(0, len(queries_M), step):
+        checkpoint()
         queries, positions = queries_M[start : start + step], positions_M[start : start + step]
         nearest.add(queries, measure.exact(queries, block_BD[positions]), rows_B[positions])
 

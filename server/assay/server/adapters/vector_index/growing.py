@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from assay.server.adapters.vector_index.library import Index, faiss, faiss_metric
+from assay.server.adapters.vector_index.measures import unit_vectors
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.pools import Metric
 
@@ -14,6 +15,8 @@ Blocks = Callable[[], Iterator[tuple[RowArray, FloatArray]]]
 TRAINING_POINTS = 40  # per list
 TRAINING_VALUES = 1 << 27  # float32 values in the training sample, at most
 ROUNDS = 10  # of k-means
+ASSIGNED_WORK = 1 << 30  # multiplications between two looks at the stop
+ADDED_VALUES = 1 << 16  # float32 values that are added between two looks at the stop, at most
 
 
 def new_hnsw(metric: Metric, dimension: int, links: int, construction: int) -> Index:
@@ -58,6 +61,7 @@ def new_ivf(metric: Metric, dimension: int, count: int, blocks: Blocks, stop: Ca
 
 def fill(index: Index, blocks: Blocks, held_N: RowArray, chunk: int, stop: Callable[[], bool]) -> bool:
     """Adds the vectors of all rows that are not held (ascending), in chunks; False if stopped in between."""
+    chunk = max(1, min(chunk, ADDED_VALUES // index.d))
     for rows_B, embeddings_BD in blocks():
         missing = np.flatnonzero(~are_held(rows_B, held_N))
         for start in range(0, len(missing), chunk):
@@ -88,19 +92,37 @@ def _sample(blocks: Blocks, count: int, size: int) -> FloatArray:
 
 
 def _centroids(sample_SD: FloatArray, lists: int, metric: Metric, stop: Callable[[], bool]) -> FloatArray | None:
-    """k-means, one round a call so that it can be stopped in between."""
+    """k-means in blocks of points, between which it can be stopped: FAISS's own takes seconds a round."""
     centroids_LD = sample_SD[np.sort(np.random.default_rng(0).choice(len(sample_SD), lists, replace=False))]
     for _ in range(ROUNDS):
+        nearest_S = _assigned(sample_SD, centroids_LD, metric, stop)
+        if nearest_S is None:
+            return None
+        centroids_LD = _moved(sample_SD, nearest_S, centroids_LD)
+        if metric is not Metric.L2:
+            centroids_LD = unit_vectors(centroids_LD)
+    return centroids_LD
+
+
+def _assigned(
+    sample_SD: FloatArray, centroids_LD: FloatArray, metric: Metric, stop: Callable[[], bool]
+) -> RowArray | None:
+    """The nearest centroid of each point; None if stopped."""
+    flat = faiss.IndexFlat(sample_SD.shape[1], faiss_metric(metric))
+    flat.add(centroids_LD)
+    nearest_S = np.empty(len(sample_SD), np.int64)
+    step = max(1, ASSIGNED_WORK // centroids_LD.size)
+    for start in range(0, len(sample_SD), step):
         if stop():
             return None
-        means = faiss.Kmeans(
-            sample_SD.shape[1],
-            lists,
-            niter=1,
-            spherical=metric is not Metric.L2,
-            min_points_per_centroid=1,
-            max_points_per_centroid=len(sample_SD),
-        )
-        means.train(sample_SD, init_centroids=centroids_LD)
-        centroids_LD = means.centroids
-    return centroids_LD
+        nearest_S[start : start + step] = flat.search(sample_SD[start : start + step], 1)[1][:, 0]
+    return nearest_S
+
+
+def _moved(sample_SD: FloatArray, nearest_S: RowArray, centroids_LD: FloatArray) -> FloatArray:
+    """The mean of the points of each centroid; one without points stays where it is."""
+    order_S = np.argsort(nearest_S, kind="stable")
+    used, starts, counts = np.unique(nearest_S[order_S], return_index=True, return_counts=True)
+    moved_LD = centroids_LD.copy()
+    moved_LD[used] = np.add.reduceat(sample_SD[order_S], starts, axis=0) / counts[:, None]
+    return moved_LD

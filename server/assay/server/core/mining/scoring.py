@@ -8,6 +8,7 @@ from assay.server.core.mining.plan.binding import BoundPlan, BoundScore
 from assay.server.core.mining.plan.terms import Combination
 from assay.server.core.mining.supply import OF_PREDICTIONS, Supply
 from assay.server.core.records.arrays import FloatArray, MaskArray
+from assay.strategies import checkpoint
 from assay.strategies.base import optional_needs
 from assay.strategies.composition.combine import product, rank_sum
 from assay.strategies.composition.stochastic import perturbed
@@ -57,6 +58,8 @@ class Scoring:
         rows, conditioned = np.flatnonzero(mask_N), self.supply.snapshot.conditioned_rows
         step = self.supply.rows_within(SCORE_BLOCK_BYTES, bound.scorer, SCORE_BLOCK_ROWS)
         for start in range(0, len(rows), step):
+            # A scorer of somebody else may never ask for a stop itself.
+            checkpoint()
             block = rows[start : start + step]
             out_N[block] = bound.scorer.score(self.supply.candidates(block, bound.scorer, conditioned), bound.params)
         return out_N

@@ -122,7 +122,8 @@ class Activation:
         snapshot = pool.snapshot
         predictions = pool.derived.get(PredictionCache).of(snapshot, head)
         if predictions is not None:
-            predictions.extend(snapshot, lambda done, total: task.report("score", done, total), task.stopped)
+            predictions.extend(snapshot, lambda done, total: task.report("score", done, total))
+        _check_stop(task)
         with pool.change() as change:
             _require_model(change, record)
             self.check_head(change.before, record)

@@ -5,12 +5,13 @@ import numpy as np
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.models.messages import PredictResult, PredictSpec
-from assay.server.core.models.predictions import HeadSource, PredictionCache, probabilities, softmax, source_of
+from assay.server.core.models.predictions import HeadSource, PredictionCache, probabilities, source_of
 from assay.server.core.pools.pool import Pool
 from assay.server.core.pools.snapshot import ActiveHead, Snapshot
 from assay.server.core.ports.models import Heads
 from assay.server.core.records.arrays import FloatArray
 from assay.server.core.stopwatch import Stopwatch
+from assay.strategies.candidates import softmax
 
 MAX_ROWS = 10_000
 
@@ -103,7 +104,7 @@ class Prediction:
 
     def _apply(self, source: HeadSource, embeddings_ND: FloatArray) -> FloatArray:
         logits_NC = np.empty((len(embeddings_ND), source.weights.bias_KC.shape[1]), np.float32)
-        self._heads.logits(source.weights, embeddings_ND, logits_NC)
+        source.apply(embeddings_ND, logits_NC)
         return softmax(logits_NC)
 
 

@@ -1,34 +1,45 @@
 """What the current model says of every row: logits or probabilities, and the scores made of them.
 
 All of it is derived: computed once per version, extended when rows arrive, dropped when the version is no longer used.
+It is extended block by block, by one thread at a time: what a block gives is kept, so that who goes on after a caller
+that left, or waited for it, does not begin again.
 """
 
 import json
+import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from assay.server.core.errors import AssayError, Reason
 from assay.server.core.pools.snapshot import ActiveHead, Snapshot
 from assay.server.core.ports.machine import Scratch
 from assay.server.core.ports.models import Heads
-from assay.server.core.ports.segments import VectorSegment
+from assay.server.core.ports.segments import SampleSegment, VectorSegment
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.models import HeadWeights
-from assay.strategies import Candidates, Need, Scorer
+from assay.strategies import Candidates, Need, Scorer, checkpoint
+from assay.strategies.candidates import softmax
+from assay.strategies.interrupt import holding, interruptible
 
-# About the size of a core's share of the last-level cache at a few hundred dimensions; also how often a stop is seen.
-BLOCK_ROWS = 8192
+# Rows of embeddings in one product with a head: about a core's share of the last-level cache at a few hundred
+# dimensions; and its multiplications, which take some hundredths of a second.
+PRODUCT_ROWS = 8192
+PRODUCT_WORK = 1 << 30
+# Rows in a block of predictions or scores, and its values: between two blocks a caller can leave.
+BLOCK_ROWS = 1 << 16
+BLOCK_VALUES = 1 << 22
 KEPT_SCORES = 16
 KEPT_SOURCES = 2
 
 Report = Callable[[int, int], None]
-Stop = Callable[[], bool]
+
+
+Filed = TypeVar("Filed", SampleSegment, VectorSegment)
 
 
 class Source(Protocol):
@@ -46,8 +57,8 @@ class Source(Protocol):
     def need(self) -> Need:
         """LOGITS or PROBS: what it gives."""
 
-    def fill(self, snapshot: Snapshot, first_row: int, out_NC: FloatArray, report: Report, stop: Stop) -> None:
-        """Writes the predictions of rows from first_row on; out_NC[i] is row i."""
+    def fill(self, snapshot: Snapshot, first_row: int, end_row: int, out_NC: FloatArray) -> None:
+        """Writes the predictions of the rows first_row..end_row-1; out_NC[i] is row i. Raises Interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +75,27 @@ class HeadSource:
     def key(self) -> str:
         return f"head:{self.head_id}"
 
-    def fill(self, snapshot: Snapshot, first_row: int, out_NC: FloatArray, report: Report, stop: Stop) -> None:
-        total = snapshot.row_count - first_row
-        for segment in snapshot.vectors:
-            start = int(np.searchsorted(segment.rows_N, first_row))
-            for begin in range(start, segment.file.count, BLOCK_ROWS):
-                if stop():
-                    raise AssayError(Reason.CANCELLED, "The operation was cancelled while it scored the pool.")
-                rows = segment.rows_N[begin : begin + BLOCK_ROWS]
-                self._fill_block(rows, segment.embeddings_ND[begin : begin + BLOCK_ROWS], out_NC)
-                report(int(rows[-1]) + 1 - first_row, total)
+    def fill(self, snapshot: Snapshot, first_row: int, end_row: int, out_NC: FloatArray) -> None:
+        for segment, start, stop in _inside(snapshot.vectors, first_row, end_row):
+            self._fill_part(segment.rows_N[start:stop], segment.embeddings_ND[start:stop], out_NC)
 
-    def _fill_block(self, rows: RowArray, embeddings_BD: FloatArray, out_NC: FloatArray) -> None:
+    def apply(self, embeddings_ND: FloatArray, out_NC: FloatArray) -> None:
+        """Writes the logits of any embeddings. Raises Interrupted."""
+        work = max(1, self.weights.weights_KDC[0].size)
+        step = max(1, min(PRODUCT_ROWS, PRODUCT_WORK // work))
+        for start in range(0, len(embeddings_ND), step):
+            checkpoint()
+            part = slice(start, start + step)
+            self.heads.logits(self.weights, embeddings_ND[part], out_NC[part])
+
+    def _fill_part(self, rows: RowArray, embeddings_MD: FloatArray, out_NC: FloatArray) -> None:
         first, last = int(rows[0]), int(rows[-1])
         if last - first + 1 == len(rows):
-            self.heads.logits(self.weights, embeddings_BD, out_NC[first : last + 1])
+            self.apply(embeddings_MD, out_NC[first : last + 1])
             return
-        block_BC = np.empty((len(rows), out_NC.shape[1]), np.float32)
-        self.heads.logits(self.weights, embeddings_BD, block_BC)
-        out_NC[rows] = block_BC
+        part_MC = np.empty((len(rows), out_NC.shape[1]), np.float32)
+        self.apply(embeddings_MD, part_MC)
+        out_NC[rows] = part_MC
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +110,10 @@ class BackboneSource:
     def key(self) -> str:
         return f"backbone:{self.space}"
 
-    def fill(self, snapshot: Snapshot, first_row: int, out_NC: FloatArray, report: Report, stop: Stop) -> None:
-        for segment in snapshot.vectors:
-            start = int(np.searchsorted(segment.rows_N, first_row))
-            if start < segment.file.count:
-                rows = segment.rows_N[start:]
-                out_NC[rows] = np.nan if segment.logits_NC is None else segment.logits_NC[start:]
+    def fill(self, snapshot: Snapshot, first_row: int, end_row: int, out_NC: FloatArray) -> None:
+        for segment, start, stop in _inside(snapshot.vectors, first_row, end_row):
+            rows = segment.rows_N[start:stop]
+            out_NC[rows] = np.nan if segment.logits_NC is None else segment.logits_NC[start:stop]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,24 +124,24 @@ class PushedSource:
     need: Need = Need.PROBS
     key: str = "pushed"
 
-    def fill(self, snapshot: Snapshot, first_row: int, out_NC: FloatArray, report: Report, stop: Stop) -> None:
-        for segment in snapshot.samples:
-            start = int(np.searchsorted(segment.rows_N, first_row))
-            if start < segment.file.count:
-                rows = segment.rows_N[start:]
-                out_NC[rows] = np.nan if segment.predictions_NC is None else segment.predictions_NC[start:]
+    def fill(self, snapshot: Snapshot, first_row: int, end_row: int, out_NC: FloatArray) -> None:
+        for segment, start, stop in _inside(snapshot.samples, first_row, end_row):
+            rows = segment.rows_N[start:stop]
+            out_NC[rows] = np.nan if segment.predictions_NC is None else segment.predictions_NC[start:stop]
+
+
+def _inside(segments: Iterable[Filed], first_row: int, end_row: int) -> Iterator[tuple[Filed, int, int]]:
+    """The segments that hold any of the rows first_row..end_row-1, and from where to where they do."""
+    for segment in segments:
+        if segment.file.first_row < end_row:
+            start, stop = np.searchsorted(segment.rows_N, (first_row, end_row)).tolist()
+            if start < stop:
+                yield segment, start, stop
 
 
 def probabilities(source: Source, values_NC: FloatArray) -> FloatArray:
     """Class probabilities from what a source gives."""
     return values_NC if source.need is Need.PROBS else softmax(values_NC)
-
-
-def softmax(logits_NC: FloatArray) -> FloatArray:
-    """Class probabilities from logits."""
-    probs_NC: FloatArray = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
-    probs_NC /= probs_NC.sum(axis=1, keepdims=True)
-    return probs_NC
 
 
 def source_of(snapshot: Snapshot, heads: Heads, head: ActiveHead | None = None) -> Source | None:
@@ -149,6 +160,67 @@ def _has_logits(segment: VectorSegment) -> bool:
     return segment.logits_NC is not None
 
 
+Dtype = TypeVar("Dtype", bound=np.generic)
+
+
+class _Kept(Generic[Dtype]):
+    """One value of every row, extended block by block."""
+
+    def __init__(self, dtype: type[Dtype], step: int) -> None:
+        """step: how many are computed at a time."""
+        self.step = step
+        self._turn = threading.Lock()
+        self._values_N: npt.NDArray[Dtype] = np.empty(0, dtype)
+
+    def up_to(self, count: int, compute: Callable[[int, int], npt.NDArray[Dtype]]) -> npt.NDArray[Dtype]:
+        """The values of the first `count` rows; compute(start, stop) gives those that are missing. Raises Interrupted,
+        and whatever `compute` raises; the blocks before that are kept."""
+        if len(self._values_N) < count:
+            with holding(self._turn):
+                self._extend(count, compute)
+        return self._values_N[:count]
+
+    def _extend(self, count: int, compute: Callable[[int, int], npt.NDArray[Dtype]]) -> None:
+        done = len(self._values_N)
+        # Somebody else's turn may have brought them.
+        if done >= count:
+            return
+        # Readers keep the old array.
+        grown_N = np.empty(count, self._values_N.dtype)
+        grown_N[:done] = self._values_N
+        try:
+            while done < count:
+                checkpoint()
+                stop = _block_end(done, count, self.step)
+                grown_N[done:stop] = compute(done, stop)
+                done = stop
+        finally:
+            self._values_N = grown_N[:done]
+
+
+class _Asked:
+    """A stop that only says whether anybody asks."""
+
+    def __init__(self) -> None:
+        self.ever = False
+
+    def __call__(self) -> bool:
+        self.ever = True
+        return False
+
+
+def _block_end(start: int, end: int, step: int) -> int:
+    """Where a block ends: at a multiple of `step`, wherever it begins."""
+    return min(end, (start // step + 1) * step)
+
+
+def _blocks(start: int, end: int, step: int) -> Iterator[tuple[int, int]]:
+    while start < end:
+        stop = _block_end(start, end, step)
+        yield start, stop
+        start = stop
+
+
 class Predictions:
     """Predictions of one source over all rows, and the scores made of them; grows with the pool.
 
@@ -159,84 +231,103 @@ class Predictions:
         self.source = source
         self._class_count = class_count
         self._scratch = scratch
-        self._lock = threading.Lock()
+        # Held while predictions are computed, and while something is looked up.
+        self._turn, self._lock = threading.Lock(), threading.Lock()
+        self._step = max(1, min(BLOCK_ROWS, BLOCK_VALUES // max(class_count, 1)))
         self._values_NC: FloatArray = scratch.array((0, class_count))
         self._known_N: MaskArray = np.empty(0, np.bool_)
         self._complete = True
+        # Rows up to here are in the arrays; set after they are.
         self._filled = 0
-        self._scores: OrderedDict[str, FloatArray] = OrderedDict()
-        self._classes_N: npt.NDArray[np.int32] = np.empty(0, np.int32)
+        self._scores: OrderedDict[str, _Kept[np.float32]] = OrderedDict()
+        self._classes = _Kept(np.int32, self._step)
 
-    def extend(self, snapshot: Snapshot, report: Report = lambda done, total: None, stop: Stop = lambda: False) -> None:
-        """Computes what is missing up to the snapshot's last row."""
-        with self._lock:
-            self._extend(snapshot, report, stop)
+    def extend(self, snapshot: Snapshot, report: Report = lambda done, total: None) -> None:
+        """Computes what is missing up to the snapshot's last row. Raises Interrupted; what is done is kept."""
+        if self._filled < snapshot.row_count:
+            with holding(self._turn):
+                self._extend(snapshot, report)
 
     def values(self, snapshot: Snapshot) -> FloatArray:
         """Logits or probabilities of every row. Shape [row_count, C]; rows that nothing is known of hold a
         placeholder."""
-        with self._lock:
-            self._extend(snapshot, lambda done, total: None, lambda: False)
-            return self._values_NC[: snapshot.row_count]
+        self.extend(snapshot)
+        return self._values_NC[: snapshot.row_count]
 
     def known(self, snapshot: Snapshot) -> MaskArray:
         """Rows that the source predicts. Shape [row_count]."""
-        self.values(snapshot)
+        self.extend(snapshot)
         return self._known_N[: snapshot.row_count]
 
     def complete(self, snapshot: Snapshot) -> bool:
         """Whether the source predicts every row."""
-        self.values(snapshot)
+        self.extend(snapshot)
         return self._complete
 
     def classes(self, snapshot: Snapshot) -> npt.NDArray[np.int32]:
         """Index of the most likely class of every row, the lowest of equals. Shape [row_count]."""
-        with self._lock:
-            self._extend(snapshot, lambda done, total: None, lambda: False)
-            have_N = self._classes_N
-            if len(have_N) < self._filled:
-                fresh_N = self._values_NC[len(have_N) : self._filled].argmax(axis=1).astype(np.int32)
-                self._classes_N = np.concatenate([have_N, fresh_N])
-            return self._classes_N[: snapshot.row_count]
+        values_NC = self.values(snapshot)
+
+        def likeliest(start: int, stop: int) -> npt.NDArray[np.int32]:
+            classes_B: npt.NDArray[np.int32] = values_NC[start:stop].argmax(axis=1).astype(np.int32)
+            return classes_B
+
+        return self._classes.up_to(snapshot.row_count, likeliest)
 
     def scores(self, snapshot: Snapshot, scorer: Scorer, params: Any, params_json: Mapping[str, Any]) -> FloatArray:
-        """Scores of every row by a scorer that needs nothing but predictions. Shape [row_count]."""
-        key = f"{scorer.name}:{json.dumps(params_json, sort_keys=True)}"
+        """Scores of every row by a scorer that needs nothing but predictions. Shape [row_count]. A scorer that does not
+        ask for a stop itself is stopped between blocks of rows."""
+        values_NC = self.values(snapshot)
+        kept = self._kept(f"{scorer.name}:{json.dumps(params_json, sort_keys=True)}")
+
+        def scored(start: int, stop: int) -> FloatArray:
+            asked = _Asked()
+            with interruptible(asked):
+                scores_B = scorer.score(Candidates(stop - start, {self.source.need: values_NC[start:stop]}), params)
+            if asked.ever:
+                # It divides the rows by itself, among all cores.
+                kept.step = sys.maxsize
+            return scores_B
+
+        return kept.up_to(snapshot.row_count, scored)
+
+    def _kept(self, key: str) -> _Kept[np.float32]:
         with self._lock:
-            self._extend(snapshot, lambda done, total: None, lambda: False)
-            have = self._scores.pop(key, np.empty(0, np.float32))
-            if len(have) < self._filled:
-                fresh = scorer.score(self._candidates(len(have), self._filled), params)
-                have = np.concatenate([have, fresh])
-            self._scores[key] = have
+            kept = self._scores.pop(key, None) or _Kept(np.float32, self._step)
+            self._scores[key] = kept
             while len(self._scores) > KEPT_SCORES:
                 self._scores.popitem(last=False)
-            return have[: snapshot.row_count]
+            return kept
 
-    def _candidates(self, start: int, stop: int) -> Candidates:
-        return Candidates(stop - start, {self.source.need: self._values_NC[start:stop]})
-
-    def _extend(self, snapshot: Snapshot, report: Report, stop: Stop) -> None:
-        count = snapshot.row_count
-        if count <= self._filled:
+    def _extend(self, snapshot: Snapshot, report: Report) -> None:
+        first, count = self._filled, snapshot.row_count
+        if count <= first:
             return
         self._reserve(count)
-        fresh_NC = self._values_NC[self._filled : count]
+        for start, stop in _blocks(first, count, self._step):
+            checkpoint()
+            self._fill(snapshot, start, stop)
+            self._filled = stop
+            report(stop - first, count - first)
+
+    def _fill(self, snapshot: Snapshot, start: int, stop: int) -> None:
+        fresh_BC = self._values_NC[start:stop]
         # Rows that no segment holds must still be harmless to a scorer.
-        fresh_NC[:] = 1.0 / self._class_count
-        self.source.fill(snapshot, self._filled, self._values_NC, report, stop)
-        unknown = np.isnan(fresh_NC[:, 0])
-        fresh_NC[unknown] = 1.0 / self._class_count
-        self._known_N[self._filled : count] = ~unknown
-        self._complete = self._complete and not unknown.any()
-        self._filled = count
+        fresh_BC[:] = 1.0 / self._class_count
+        self.source.fill(snapshot, start, stop, self._values_NC)
+        unknown_B = np.isnan(fresh_BC[:, 0])
+        fresh_BC[unknown_B] = 1.0 / self._class_count
+        self._known_N[start:stop] = ~unknown_B
+        self._complete = self._complete and not unknown_B.any()
 
     def _reserve(self, count: int) -> None:
         if count <= len(self._values_NC):
             return
         capacity = max(count, 2 * len(self._values_NC)) if len(self._values_NC) else count
         grown = self._scratch.array((capacity, self._class_count))
-        grown[: self._filled] = self._values_NC[: self._filled]
+        for start, stop in _blocks(0, self._filled, self._step):
+            checkpoint()
+            grown[start:stop] = self._values_NC[start:stop]
         known = np.zeros(capacity, np.bool_)
         known[: self._filled] = self._known_N[: self._filled]
         # Readers keep the old arrays; what they see of them never changes.

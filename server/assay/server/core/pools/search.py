@@ -10,6 +10,7 @@ from assay.server.core.ports.search import ExactSearch, SearchIndex
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.pools import LIVE_STATES, Metric
 from assay.server.core.stopwatch import Stopwatch
+from assay.strategies import checkpoint
 
 MAX_QUERIES = 1000
 MAX_K = 10_000
@@ -102,6 +103,7 @@ class Search:
     ) -> tuple[FloatArray, RowArray]:
         values_QM = np.empty(rows_QM.shape, np.float32)
         for query_D, rows_M, values_M in zip(queries_QD, rows_QM, values_QM, strict=True):
+            checkpoint()
             found = rows_M >= 0
             values_M[found] = _compare(query_D, snapshot.gather(rows_M[found]), snapshot.pool.metric)
             values_M[~found] = _worst(snapshot.pool.metric)
@@ -129,6 +131,7 @@ def _best(values_QM: FloatArray, rows_QM: RowArray, k: int, metric: Metric) -> t
 def _hits(
     snapshot: Snapshot, values_K: FloatArray, rows_K: RowArray, spec: SearchSpec, own: int
 ) -> tuple[tuple[SampleView, float], ...]:
+    checkpoint()
     keep = np.flatnonzero((rows_K >= 0) & (rows_K != own))[: spec.k]
     samples = snapshot.describe(rows_K[keep], payload=spec.payload)
     return tuple(zip(samples, values_K[keep].tolist(), strict=True))

@@ -19,6 +19,10 @@ from assay.server.core.records.filters import Filter
 from assay.server.core.records.labels import LeaseRecord
 from assay.server.core.records.models import HeadWeights, ModelRecord
 from assay.server.core.records.pools import LIVE_STATES, PoolRecord, State
+from assay.strategies import checkpoint
+
+# float32 values that are gathered between two looks at the stop.
+GATHERED_VALUES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +131,12 @@ class Snapshot:
     def gather(self, rows: RowArray) -> FloatArray:
         """Embeddings of rows, in their order. Shape [len(rows), dimension]."""
         out = np.empty((len(rows), self.pool.dimension), np.float32)
+        step = max(1, GATHERED_VALUES // max(self.pool.dimension, 1))
         for number, positions, places in _locate(self._first_vector_rows, self.vectors, rows):
-            out[positions] = self.vectors[number].embeddings_ND[places]
+            for start in range(0, len(positions), step):
+                checkpoint()
+                part = slice(start, start + step)
+                out[positions[part]] = self.vectors[number].embeddings_ND[places[part]]
         return out
 
     def find(self, ids: Sequence[str]) -> RowArray:

@@ -8,6 +8,7 @@ from assay.server.core.mining.selection.grouping import reduced
 from assay.server.core.mining.selection.pickers import Picked, Picker, portions
 from assay.server.core.mining.supply import Supply
 from assay.server.core.records.arrays import MaskArray, RowArray
+from assay.strategies import checkpoint
 from assay.strategies.composition.quotas import Quota, shortfalls
 from assay.strategies.composition.spacing import apart
 
@@ -40,6 +41,7 @@ def pick_apart(
     spaced = _Spaced(supply, radius, open_N.copy(), known, size)
     number = 0
     while spaced.left and spaced.open_N.any():
+        checkpoint()
         rest, left = _rest(picker, spaced, bounds, size, final)
         if left == 0:
             break

@@ -18,11 +18,17 @@ _SUFFICIENT = 1e-4  # share of the predicted decrease that a step must bring
 _FLAT = 0.9  # share of the slope that may be left after a step
 _LONGEST_STRETCH = 10.0  # times the step before
 _TRIALS = 30  # points that one search along a line looks at
-_NOISE = 1e-13  # relative rounding error of a value
+NOISE = 1e-13  # relative rounding error of a value in float64
 
 
 def minimise(
-    objective: Objective, start: torch.Tensor, *, tolerance: float, steps: int, check: Callable[[], None]
+    objective: Objective,
+    start: torch.Tensor,
+    *,
+    tolerance: float,
+    steps: int,
+    check: Callable[[], None],
+    noise: float = NOISE,
 ) -> torch.Tensor:
     """Minimum of a convex function, found from a start near enough to scale that a unit step is sensible.
 
@@ -32,6 +38,7 @@ def minimise(
         tolerance: done when no entry of the gradient is larger, or when rounding hides any decrease.
         steps: most iterations.
         check: called again and again between evaluations; raises to stop.
+        noise: relative rounding error of a value.
 
     Source: Nocedal and Wright, Numerical Optimization, 2nd edition, algorithms 7.4 and 7.5.
     """
@@ -40,7 +47,7 @@ def minimise(
     for _ in range(steps):
         if float(here.gradient.abs().max()) <= tolerance:
             break
-        moved = _search(objective, here, _direction(here.gradient, pairs, check))
+        moved = _search(objective, here, _direction(here.gradient, pairs, check), noise)
         if moved is None:
             break
         _remember(pairs, moved.place - here.place, moved.gradient - here.gradient)
@@ -77,7 +84,7 @@ def _direction(
     return direction
 
 
-def _search(objective: Objective, here: _Point, direction: torch.Tensor) -> _Point | None:
+def _search(objective: Objective, here: _Point, direction: torch.Tensor, noise: float) -> _Point | None:
     """A point along the direction that meets the Wolfe conditions; None if rounding hides any decrease.
 
     The slope of a convex function only grows along a line, so the point lies between one whose slope is too steep and
@@ -95,7 +102,7 @@ def _search(objective: Objective, here: _Point, direction: torch.Tensor) -> _Poi
         there = _Point(place, *objective(place))
         next_slope = float(there.gradient.dot(direction))
         enough = there.value <= here.value + _SUFFICIENT * length * slope
-        level = there.value <= here.value + _NOISE * abs(here.value) and next_slope <= (2 * _SUFFICIENT - 1) * slope
+        level = there.value <= here.value + noise * abs(here.value) and next_slope <= (2 * _SUFFICIENT - 1) * slope
         if not (enough or level):
             far, far_slope = length, next_slope
         elif next_slope < _FLAT * slope:
