@@ -55,3 +55,44 @@ def test_errors(call: Any, error: type[StrategyError]) -> None:
 def test_missing_need_is_named() -> None:
     with pytest.raises(NeedMissing, match="probs"):
         score("margin", embeddings=np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("size", [3, 3.0, np.int64(3), np.float32(3)])
+def test_whole_sizes_of_any_type_are_taken(size: Any) -> None:
+    picks = select("typiclust", size=size, embeddings=np.eye(6), neighbors=np.int64(2), seed=np.int64(0))
+    assert picks.indices.tolist() == select("typiclust", size=3, embeddings=np.eye(6), neighbors=2).indices.tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"size": 2.5}, "INVALID_SIZE"),
+        ({"size": "3"}, "INVALID_SIZE"),
+        ({"seed": 0.5}, "INVALID_SIZE"),
+        ({"gamma": 1e39}, "INVALID_PARAMETER"),
+        ({"embeddings": [["1", "2"], ["3", "4"]]}, "INVALID_ARRAY"),
+        ({"embeddings": [[1.0], [1.0, 2.0]]}, "INVALID_ARRAY"),
+    ],
+)
+def test_what_cannot_be_read_is_named_and_not_guessed(arguments: dict[str, Any], reason: str) -> None:
+    with pytest.raises(StrategyError) as caught:
+        select("max_herding", **{"size": 2, "embeddings": np.eye(4), **arguments})
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("classes", [["a", "b"], [0.5, 1.0], [-5, 0], [np.nan, 0.0], [[0], [1, 2]], [1 + 1j, 0]])
+def test_labeled_classes_are_whole_numbers_from_0(classes: Any) -> None:
+    def pick(labeled_classes: Any) -> Any:
+        return select(
+            "galaxy",
+            size=2,
+            embeddings=np.eye(6),
+            probs=np.full((6, 2), 0.5),
+            labeled_embeddings=np.eye(6)[:2],
+            labeled_classes=labeled_classes,
+        )
+
+    with pytest.raises(StrategyError, match="labeled_classes") as caught:
+        pick(classes)
+    assert caught.value.reason == "INVALID_ARRAY"
+    assert pick([0.0, 1.0]).indices.tolist() == pick(np.array([0, 1], np.uint8)).indices.tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -74,3 +75,22 @@ def test_schema_refuses_a_field_that_it_cannot_describe() -> None:
 
     with pytest.raises(TypeError, match="values"):
         schema(Undescribed)
+
+
+@dataclass(frozen=True)
+class Wide:
+    gamma: float = field(default=1.0, metadata={"doc": "Width.", "minimum": 0.0})
+    weights: tuple[float, ...] = field(default=(1.0,), metadata={"doc": "Weights."})
+
+
+@pytest.mark.parametrize("number", [np.int64(5), np.float32(5), np.float64(5), np.array(5), np.uint8(5)])
+def test_numbers_of_numpy_are_numbers(number: Any) -> None:
+    assert parse(Example, {"rounds": number, "alpha": number}) == Example(rounds=5, alpha=5.0)
+    assert parse(Example, {"exact": np.True_, "start": np.str_("first")}) == Example(exact=True, start="first")
+    assert parse(Wide, {"weights": np.array([1, 2])}) == Wide(weights=(1.0, 2.0))
+
+
+@pytest.mark.parametrize("value", [1e39, float("inf"), float("nan"), np.float64(1e300), 10**400, np.array([1.0]), "5"])
+def test_numbers_that_strategies_cannot_compute_with_are_refused(value: Any) -> None:
+    with pytest.raises(InvalidParams, match="gamma"):
+        parse(Wide, {"gamma": value})

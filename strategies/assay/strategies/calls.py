@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import index
 from typing import Any, cast
 
 import numpy as np
@@ -45,6 +46,7 @@ def select(
     Arrays and parameters are given as to `score`, and the same errors are raised; UTILITY_MISSING besides.
     """
     strategy = get(name)
+    size, seed = _whole(size, "size"), _whole(seed, "seed")
     arrays, params = _split(arrays_and_params)
     given_N = None if utility is None or isinstance(utility, str) else np.asarray(utility, np.float32)
     candidates = _candidates(arrays, given_N)
@@ -76,8 +78,38 @@ def _split(arrays_and_params: Mapping[str, Any]) -> tuple[dict[Need, AnyArray], 
         if name not in _NEED_NAMES:
             params[name] = value
         elif value is not None:
-            arrays[Need(name)] = np.asarray(value, SPECS[Need(name)].dtype)
+            arrays[Need(name)] = _array(Need(name), value)
     return arrays, params
+
+
+def _array(need: Need, value: Any) -> AnyArray:
+    """An array of the need's type. Raises StrategyError INVALID_ARRAY where a value would change: no number, or a
+    fraction or a negative number of a class."""
+    dtype = SPECS[need].dtype
+    try:
+        given = np.asarray(value)
+        if given.dtype.kind not in "iufbO" and given.size:
+            raise StrategyError("INVALID_ARRAY", f"{need.value} takes numbers ({dtype.__name__}), not {given.dtype}")
+        with np.errstate(invalid="ignore", over="ignore"):
+            array: AnyArray = given.astype(dtype, copy=False)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise StrategyError("INVALID_ARRAY", f"{need.value} takes numbers ({dtype.__name__}): {error}") from error
+    whole = given.dtype.kind in "iub" or not np.issubdtype(dtype, np.integer) or bool(np.all(given == array))
+    if not whole:
+        raise StrategyError("INVALID_ARRAY", f"{need.value} takes whole numbers, and some of these have a fraction")
+    if need is Need.LABELED_CLASSES and array.size and array.min() < 0:
+        raise StrategyError("INVALID_ARRAY", f"labeled_classes are numbers of classes from 0, not {array.min()}")
+    return array
+
+
+def _whole(value: Any, what: str) -> int:
+    """A whole number of any type. Raises StrategyError INVALID_SIZE."""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return int(value)
+    try:
+        return index(value)
+    except TypeError:
+        raise StrategyError("INVALID_SIZE", f"{what} is a whole number, not {value!r}") from None
 
 
 def _candidates(arrays: dict[Need, AnyArray], utility_N: AnyArray | None) -> Candidates:

@@ -10,13 +10,16 @@ hold for each item. Every field has a default.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from assay.strategies.errors import InvalidParams
 
 P = TypeVar("P")
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 _JSON_TYPES: dict[type[Any], str] = {bool: "boolean", int: "integer", float: "number", str: "string"}
 _LIST = tuple[float, ...]
@@ -36,8 +39,9 @@ def schema(params_type: type[Any]) -> dict[str, Any]:
 def parse(params_type: type[P], values: Mapping[str, Any]) -> P:
     """The parameters of a mapping, defaults filled in.
 
-    Raises InvalidParams, naming the field and what it accepts, for an unknown key, a wrong type, NaN, or a value
-    out of range. A whole float counts as an int and an int as a float: JSON does not tell them apart.
+    Raises InvalidParams, naming the field and what it accepts, for an unknown key, a wrong type, NaN, a value out of
+    range or beyond float32, in which strategies compute. A whole float counts as an int and an int as a float: JSON
+    does not tell them apart.
     """
     rules = {rule.name: rule for rule in _rules(params_type)}
     for name in values:
@@ -110,6 +114,8 @@ def _rule(field: dataclasses.Field[Any], hint: Any) -> _Rule:
 
 
 def _converted_items(value: Any) -> tuple[float, ...] | None:
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        value = value.tolist()
     if not isinstance(value, (list, tuple)):
         return None
     items = [_converted(float, item) for item in value]
@@ -117,9 +123,11 @@ def _converted_items(value: Any) -> tuple[float, ...] | None:
 
 
 def _converted(kind: type[Any], value: Any) -> Any:
-    """`value` as `kind`, or None where that would change its meaning."""
+    """`value` as `kind`, or None where that would change its meaning. Scalars of numpy are those of Python."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        value = value.item()
     if isinstance(value, bool) or kind in (bool, str):
         return value if type(value) is kind else None
-    if not isinstance(value, (int, float)) or not -sys.float_info.max <= value <= sys.float_info.max:
+    if not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:
         return None
     return kind(value) if kind is float or value == int(value) else None
