@@ -153,6 +153,42 @@ def looping(path: Path, *, endless_above: float) -> str:
     return save(path, nodes, [("x", FLOAT, ["batch", 3])], [("y", FLOAT, None)], weights)
 
 
+def stubborn(path: Path, boxes_per_unit: int) -> str:
+    """x [batch, 3] -> y [batch, 3] = x, beside one node that takes quadratic time in the largest x: it keeps all of so
+    many boxes that do not overlap, having compared each with each."""
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Ceil", ["most"], ["whole"]),
+        helper.make_node("Cast", ["whole"], ["units"], to=INT64),
+        helper.make_node("Mul", ["units", "per_unit"], ["count"]),
+        helper.make_node("Range", ["start", "count", "step"], ["numbers"]),
+        helper.make_node("Cast", ["numbers"], ["floats"], to=FLOAT),
+        helper.make_node("Add", ["floats", "half"], ["ends"]),
+        helper.make_node("Mul", ["floats", "zero"], ["low"]),
+        helper.make_node("Add", ["low", "half"], ["high"]),
+        *(helper.make_node("Unsqueeze", [name, "axes"], [f"{name}_1"]) for name in ("low", "floats", "high", "ends")),
+        helper.make_node("Concat", ["low_1", "floats_1", "high_1", "ends_1"], ["boxes"], axis=2),
+        helper.make_node("Unsqueeze", ["high", "front"], ["scores"]),
+        helper.make_node("NonMaxSuppression", ["boxes", "scores", "all", "overlap"], ["kept"]),
+        helper.make_node("Cast", ["kept"], ["kept_floats"], to=FLOAT),
+        helper.make_node("ReduceMin", ["kept_floats"], ["least"], keepdims=0),
+        helper.make_node("Mul", ["least", "zero"], ["nothing"]),
+        helper.make_node("Add", ["x", "nothing"], ["y"]),
+    ]
+    weights = {
+        "per_unit": np.array(boxes_per_unit),
+        "start": np.array(0),
+        "step": np.array(1),
+        "half": np.array(0.5, np.float32),
+        "zero": np.zeros((), np.float32),
+        "axes": np.array([0, 2]),
+        "front": np.array([0, 1]),
+        "all": np.array([1 << 40]),
+        "overlap": np.array([0.5], np.float32),
+    }
+    return save(path, nodes, [("x", FLOAT, ["batch", 3])], [("y", FLOAT, None)], weights)
+
+
 def endless(path: Path) -> str:
     """A graph whose every run takes for ever."""
     return looping(path, endless_above=-1.0)

@@ -8,6 +8,7 @@ import pytest
 
 from assay.server.adapters.onnx_backbone.backbone import OnnxBackbone
 from assay.server.adapters.onnx_backbone.batching import BatchLimits
+from assay.server.adapters.onnx_backbone.runs import MOST_LEFT
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.stop import Stop
 from tests.models import onnx_factory as factory
@@ -63,6 +64,27 @@ def test_a_caller_that_left_before_starts_nothing(tmp_path: Path) -> None:
 def test_a_run_without_end_ends_at_the_deadline(tmp_path: Path) -> None:
     backbone = serve(factory.looping(tmp_path / "m.onnx", endless_above=100.0))
     assert refusal(backbone, 1000.0, stop=Stop.after(0.2)).reason is Reason.DEADLINE_EXCEEDED
+    works(backbone)
+
+
+def test_a_node_that_cannot_be_interrupted_is_left_to_itself(tmp_path: Path) -> None:
+    """Who waits for it gets away; no more than a few of them run on, and then the backbone serves again."""
+    backbone = serve(factory.stubborn(tmp_path / "m.onnx", 1000))
+    ended: list[AssayError] = []
+    callers = [
+        threading.Thread(target=lambda: ended.append(refusal(backbone, 30.0, stop=Stop.after(0.05))))
+        for _ in range(MOST_LEFT)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    left = [thread for thread in threading.enumerate() if thread.name == "assay-run"]
+    assert [error.reason for error in ended] == [Reason.DEADLINE_EXCEEDED] * MOST_LEFT
+    assert len(left) == MOST_LEFT
+    assert refusal(backbone, 1.0).reason is Reason.BUSY
+    for thread in left:
+        thread.join(60)
     works(backbone)
 
 

@@ -21,7 +21,7 @@ from assay.server.adapters.onnx_backbone.batching import (
 from assay.server.adapters.onnx_backbone.inputs import SHOWN, cast, check_inputs
 from assay.server.adapters.onnx_backbone.pooling import AXES, RANKS, normalize_rows, pool
 from assay.server.adapters.onnx_backbone.problems import no_memory, said
-from assay.server.adapters.onnx_backbone.runs import Ended, RunWatch, Watched
+from assay.server.adapters.onnx_backbone.runs import Ended, Runner, RunWatch, Watched
 from assay.server.adapters.onnx_backbone.session import run_graph
 from assay.server.adapters.onnx_backbone.signature import Signature
 from assay.server.core.errors import AssayError, Reason
@@ -62,6 +62,7 @@ class OnnxBackbone:
         self._limits = replace(limits, samples=1) if alone else limits
         self._trimming = trimming
         self._watch = watch
+        self._runner = Runner()
         self._memory_bytes = memory_bytes
 
     @property
@@ -85,30 +86,36 @@ class OnnxBackbone:
         this changes nothing. A batch that takes more memory than is granted is halved.
 
         The current stop is asked about 20 times a second, from another thread: once it is requested, the run in
-        progress ends.
+        progress ends, or is left to itself if it does not.
 
         Raises AssayError(INPUTS_INVALID): the graph refuses the inputs, such as a token id beyond its vocabulary;
         AssayError(NOT_FINITE): NaN or infinity comes out; AssayError(INFERENCE_FAILED): a run takes longer, or a single
         sample more memory, than is granted, or the output has another shape than in the trial; AssayError(CANCELLED |
-        DEADLINE_EXCEEDED | SHUTTING_DOWN).
+        DEADLINE_EXCEEDED | SHUTTING_DOWN); AssayError(BUSY) while runs that were left go on.
         """
+        with self._watch.watch(current_stop()) as watched:
+            everything = slice(0, len(next(iter(inputs.values()))))
+            return self._runner.call(
+                lambda: self._embed(inputs, watched), watched, lambda: self._ended(watched, everything)
+            )
+
+    def _embed(self, inputs: Arrays, watched: Watched) -> tuple[FloatArray, FloatArray | None]:
         count = len(next(iter(inputs.values())))
         embeddings_ND = np.empty((count, self._info.dimension), dtype=np.float32)
         logits_NC: FloatArray | None = None
         todo = self._batches(inputs)[::-1]
-        with self._watch.watch(current_stop()) as watched:
-            while todo:
-                samples, length = todo.pop()
-                feed = self._feed(inputs, samples, length)
-                outputs = self._run(feed, samples, watched, last=not todo)
-                if outputs is None:
-                    todo += [(half, length) for half in halves(samples)[::-1]]
-                    continue
-                embeddings_ND[samples] = self._embeddings(outputs[0], feed, samples)
-                if self._signature.logits_output:
-                    if logits_NC is None:
-                        logits_NC = np.empty((count, self._info.classes or outputs[1].shape[-1]), dtype=np.float32)
-                    logits_NC[samples] = _whole(outputs[1], samples, logits_NC.shape[1])
+        while todo:
+            samples, length = todo.pop()
+            feed = self._feed(inputs, samples, length)
+            outputs = self._run(feed, samples, watched, last=not todo)
+            if outputs is None:
+                todo += [(half, length) for half in halves(samples)[::-1]]
+                continue
+            embeddings_ND[samples] = self._embeddings(outputs[0], feed, samples)
+            if self._signature.logits_output:
+                if logits_NC is None:
+                    logits_NC = np.empty((count, self._info.classes or outputs[1].shape[-1]), dtype=np.float32)
+                logits_NC[samples] = _whole(outputs[1], samples, logits_NC.shape[1])
         return embeddings_ND, logits_NC
 
     def _batches(self, inputs: Arrays) -> list[tuple[Samples, int | None]]:

@@ -34,7 +34,7 @@ def main() -> None:
 def answer(request: Request) -> Json:
     """What the trial finds, or why the file is refused."""
     try:
-        info = examine(request.path, request.wishes, request.data_files, request.sha256, request.limits)
+        info = examine(request.path, request.wishes, request.data_files, request.sha256, request.limits, opened)
         return {"accepted": info_to_json(info)}
     except AssayError as error:
         refused = error
@@ -57,8 +57,19 @@ def limit(request: Request) -> None:
     _set(resource.RLIMIT_CPU, cpu)
     _set(resource.RLIMIT_CORE, 0)
     _set(resource.RLIMIT_FSIZE, _MAX_FILE)
-    memory = request.limits.memory_bytes + request.weight_bytes + (threads + 2) * _STACK_BYTES
-    _set(resource.RLIMIT_DATA, _held() + memory)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    stacks = (threads + 2) * _STACK_BYTES
+    most = _held() + request.limits.memory_bytes + request.weight_bytes + stacks
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    # What is computed while a model is opened stays in memory as long as it serves: little, beside its weights.
+    opening = most - request.limits.memory_bytes * 3 // 4
+    resource.setrlimit(resource.RLIMIT_DATA, (opening, most))
+
+
+def opened() -> None:
+    """From now on the model may take what its runs may."""
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _set(kind: int, value: int) -> None:

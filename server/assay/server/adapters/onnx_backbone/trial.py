@@ -1,6 +1,6 @@
 """A backbone's trial: what its file is, found out by running it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,9 +53,14 @@ class _Trial:
 
 
 def examine(
-    path: str, wishes: BackboneWishes, data_files: tuple[DataFile, ...], sha256: str, limits: TrialLimits
+    path: str,
+    wishes: BackboneWishes,
+    data_files: tuple[DataFile, ...],
+    sha256: str,
+    limits: TrialLimits,
+    opened: Callable[[], None] = lambda: None,
 ) -> BackboneInfo:
-    """Checks, opens and runs a stored file.
+    """Checks, opens and runs a stored file; `opened` is called before it is run.
 
     A graph that quantises activations by the range of its batch will be run sample by sample: it is slower, but an
     embedding does not depend on what happened to be embedded beside it.
@@ -69,6 +74,7 @@ def examine(
     with Bundle(path, data_files) as bundle:
         facts = inspect(bundle.model(), {file.name: file.size_bytes for file in data_files})
         session = open_session(bundle, limits.threads, limits.memory_bytes)
+        opened()
         signature = read_signature(session, wishes)
         watch = RunWatch(limits.run_seconds)
         trial = _Runs(session, signature, watch, limits).first_that_works()
