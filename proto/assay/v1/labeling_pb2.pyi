@@ -92,7 +92,9 @@ class Lease(_message.Message):
     worker: _builtins.str
     """The worker."""
     fencing_token: _builtins.int
-    """Fencing token: grows with every lease of the pool; proves that the caller holds this very lease."""
+    """Fencing token: grows with every lease of the pool; proves that the caller holds this very lease. 0 for callers who may
+    not label.
+    """
     state: Global___LeaseState.ValueType
     """State now."""
     @_builtins.property
@@ -287,7 +289,7 @@ class ListLeasesRequest(_message.Message):
     worker: _builtins.str
     """Only of this worker; empty means all."""
     page_size: _builtins.int
-    """At most this many, 1 to 1,000; 0 means 100."""
+    """At most this many, 1 to 1,000; 0 means 100. A page has fewer where more would not fit a message."""
     page_token: _builtins.str
     """next_page_token of the page before."""
     def __init__(
@@ -720,7 +722,7 @@ class ListLabelsRequest(_message.Message):
     class_name: _builtins.str
     """Only of this class; empty means all."""
     page_size: _builtins.int
-    """At most this many, 1 to 1,000; 0 means 100."""
+    """At most this many, 1 to 1,000; 0 means 100. A page has fewer where more would not fit a message."""
     page_token: _builtins.str
     """next_page_token of the page before."""
     def __init__(

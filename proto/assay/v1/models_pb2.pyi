@@ -491,7 +491,7 @@ class ListModelsRequest(_message.Message):
     kind: Global___ModelKind.ValueType
     """Only this kind; unspecified means all."""
     page_size: _builtins.int
-    """At most this many, 1 to 1,000; 0 means 100."""
+    """At most this many, 1 to 1,000; 0 means 100. A page has fewer where more would not fit a message."""
     page_token: _builtins.str
     """next_page_token of the page before."""
     def __init__(

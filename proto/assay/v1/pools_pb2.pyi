@@ -430,7 +430,7 @@ class ListPoolsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most this many, 1 to 1,000; 0 means 100."""
+    """At most this many, 1 to 1,000; 0 means 100. A page has fewer where more would not fit a message."""
     page_token: _builtins.str
     """next_page_token of the page before."""
     def __init__(
@@ -877,7 +877,7 @@ class ListSamplesRequest(_message.Message):
     pool: _builtins.str
     """Resource name "pools/{pool}"."""
     page_size: _builtins.int
-    """At most this many, 1 to 1,000; 0 means 100."""
+    """At most this many, 1 to 1,000; 0 means 100. A page has fewer where more would not fit a message."""
     page_token: _builtins.str
     """next_page_token of the page before, for the same filter and states."""
     include_payload: _builtins.bool

@@ -148,7 +148,8 @@ class PoolsServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SearchSamples(self, request, context):
-        """Finds the samples nearest to vectors or to samples of the pool.
+        """Finds the samples nearest to vectors or to samples of the pool. Refused as TOO_LARGE where queries times k exceed
+        100,000, or where the neighbors do not fit a message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

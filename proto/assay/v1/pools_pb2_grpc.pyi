@@ -56,7 +56,9 @@ class PoolsStub:
     DeleteSamples: _grpc.UnaryUnaryMultiCallable[_pools_pb2.DeleteSamplesRequest, _pools_pb2.DeleteSamplesResponse]
     """Deletes samples, with their labels. All are deleted or none."""
     SearchSamples: _grpc.UnaryUnaryMultiCallable[_pools_pb2.SearchSamplesRequest, _pools_pb2.SearchSamplesResponse]
-    """Finds the samples nearest to vectors or to samples of the pool."""
+    """Finds the samples nearest to vectors or to samples of the pool. Refused as TOO_LARGE where queries times k exceed
+    100,000, or where the neighbors do not fit a message.
+    """
 
 @_typing.type_check_only
 class PoolsAsyncStub(PoolsStub):
@@ -84,7 +86,9 @@ class PoolsAsyncStub(PoolsStub):
     DeleteSamples: _aio.UnaryUnaryMultiCallable[_pools_pb2.DeleteSamplesRequest, _pools_pb2.DeleteSamplesResponse]  # type: ignore[assignment]
     """Deletes samples, with their labels. All are deleted or none."""
     SearchSamples: _aio.UnaryUnaryMultiCallable[_pools_pb2.SearchSamplesRequest, _pools_pb2.SearchSamplesResponse]  # type: ignore[assignment]
-    """Finds the samples nearest to vectors or to samples of the pool."""
+    """Finds the samples nearest to vectors or to samples of the pool. Refused as TOO_LARGE where queries times k exceed
+    100,000, or where the neighbors do not fit a message.
+    """
 
 class PoolsServicer(metaclass=_abc_1.ABCMeta):
     """Keeps pools and their samples."""
@@ -163,6 +167,8 @@ class PoolsServicer(metaclass=_abc_1.ABCMeta):
         request: _pools_pb2.SearchSamplesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pools_pb2.SearchSamplesResponse, _abc.Awaitable[_pools_pb2.SearchSamplesResponse]]:
-        """Finds the samples nearest to vectors or to samples of the pool."""
+        """Finds the samples nearest to vectors or to samples of the pool. Refused as TOO_LARGE where queries times k exceed
+        100,000, or where the neighbors do not fit a message.
+        """
 
 def add_PoolsServicer_to_server(servicer: PoolsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

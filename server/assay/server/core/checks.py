@@ -7,17 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from assay.server.core.errors import AssayError, Reason, SampleError
+from assay.server.core.limits import MAX_CHUNK, MAX_ID_BYTES, MAX_TTL, MIN_TTL
 from assay.server.core.records.arrays import FloatArray, Scalar
 from assay.server.core.records.filters import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf
 from assay.server.core.records.pools import Metric
 
-MAX_ID_BYTES = 256
-MAX_URI_BYTES = 2048
-MAX_TEXT_BYTES = 4096
-MAX_REASON_BYTES = 1024
-MAX_IDS = 100_000
-MAX_TTL = 7 * 86_400.0
-MAX_CHUNK = 100_000
 # Rows of probabilities may miss 1 by rounding, but not by more.
 PROBABILITY_SLACK = 1e-3
 # Below this a squared length in single precision has lost digits.
@@ -89,7 +83,7 @@ def _repeated_id(values: Sequence[str]) -> AssayError:
 def size(value: int, most: int) -> int:
     """A number of picks. Raises AssayError(INVALID_ARGUMENT)."""
     if not 1 <= value <= most:
-        raise AssayError(Reason.INVALID_ARGUMENT, f"Ask for 1 to {most} samples, not {value}.")
+        raise AssayError(Reason.INVALID_ARGUMENT, f"Ask for 1 to {most:,} samples, not {value}.", field="size")
     return value
 
 
@@ -102,7 +96,7 @@ def chunk_size(value: int) -> int:
 
 def ttl(value: float) -> float:
     """Seconds that a lease lasts. Raises AssayError(INVALID_ARGUMENT)."""
-    if not (math.isfinite(value) and 1 <= value <= MAX_TTL):
+    if not (math.isfinite(value) and MIN_TTL <= value <= MAX_TTL):
         raise AssayError(Reason.INVALID_ARGUMENT, f"A lease lasts 1 second to 7 days, not {value} s.")
     return value
 

@@ -1,8 +1,33 @@
-"""Bounds on what a caller may ask, set by the configuration."""
+"""Bounds on what a caller may ask: those that are the same everywhere, and those that the configuration sets.
+
+This is the one home of each: the wire's checks and the domain's read them here.
+"""
 
 from dataclasses import dataclass
 
 MIB = 1 << 20
+# Texts, in bytes of UTF-8.
+MAX_ID_BYTES = 256
+MAX_URI_BYTES = 2048
+MAX_TEXT_BYTES = 4096
+MAX_REASON_BYTES = 1024
+# Numbers in one vector.
+MAX_DIMENSION = 65_536
+# Things in one request.
+MAX_IDS = 100_000
+MAX_PREDICTED = 10_000
+MAX_QUERIES = 1000
+# A search: neighbours of a query, and of all its queries together.
+MAX_K = 10_000
+MAX_HITS = 100_000
+# A reply: picks of Mine and of NextBatch, samples in a chunk of scores, and predictions beside a pick.
+MAX_PICKS = 100_000
+MAX_BATCH_PICKS = 10_000
+MAX_CHUNK = 100_000
+MAX_PREDICTIONS = 100
+# Seconds that a lease lasts.
+MIN_TTL = 1.0
+MAX_TTL = 7 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +54,12 @@ class Limits:
 
     max_batch_rows: int = 65_536
     max_payload_bytes: int = 65_536
-    max_dimension: int = 65_536
+    max_dimension: int = MAX_DIMENSION
     max_classes: int = 10_000
     max_attributes: int = 256
     max_model_bytes: int = 2048 * MIB
-    max_picks: int = 100_000
-    max_batch_picks: int = 10_000
+    max_picks: int = MAX_PICKS
+    max_batch_picks: int = MAX_BATCH_PICKS
     max_selector_bytes: int = 4096 * MIB
     max_reply_bytes: int = 64 * MIB
     verify_bytes: int = 8192 * MIB

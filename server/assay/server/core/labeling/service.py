@@ -20,7 +20,7 @@ from assay.server.core.labeling.messages import (
     SubmitSpec,
 )
 from assay.server.core.labeling.submission import Submission
-from assay.server.core.limits import Limits
+from assay.server.core.limits import MAX_IDS, MAX_REASON_BYTES, Limits
 from assay.server.core.mining import description
 from assay.server.core.mining.frontiers import Frontiers
 from assay.server.core.mining.messages import PickView
@@ -217,9 +217,9 @@ class LabelingService:
         offered to it again, unless it asks for that. Raises as renew, and AssayError(SAMPLE_NOT_FOUND | LEASE_FOREIGN)
         for samples that it does not hold."""
         pool = self._pools.get(pool_id)
-        checks.text(reason, "reason", checks.MAX_REASON_BYTES)
+        checks.text(reason, "reason", MAX_REASON_BYTES)
         if sample_ids:
-            checks.ids(sample_ids, checks.MAX_IDS)
+            checks.ids(sample_ids, MAX_IDS)
             sample_ids = pool.prepare_ids(sample_ids)
         with pool.change(key) as change:
             lease = self._held(change, lease_id, fencing_token)
@@ -244,8 +244,8 @@ class LabelingService:
         """Sets samples aside, all or none; see aside.exclude."""
         pool = self._pools.get(pool_id)
         checks.worker(worker)
-        checks.text(reason, "reason", checks.MAX_REASON_BYTES)
-        checks.ids(sample_ids, checks.MAX_IDS)
+        checks.text(reason, "reason", MAX_REASON_BYTES)
+        checks.ids(sample_ids, MAX_IDS)
         ids = pool.prepare_ids(sample_ids)
         expire_due(pool, self._clock.steady())
         with pool.change(key) as change:
@@ -257,7 +257,7 @@ class LabelingService:
     def include(self, pool_id: str, sample_ids: Sequence[str], key: RequestKey) -> AsideResult:
         """Takes samples back that were set aside, all or none; see aside.include."""
         pool = self._pools.get(pool_id)
-        checks.ids(sample_ids, checks.MAX_IDS)
+        checks.ids(sample_ids, MAX_IDS)
         ids = pool.prepare_ids(sample_ids)
         with pool.change(key) as change:
             rows, result = aside.include(change, ids)
@@ -270,7 +270,7 @@ class LabelingService:
         pool = self._pools.get(pool_id)
         checks.worker(spec.worker)
         ids: Sequence[str] = [sample_id for sample_id, _ in spec.labels]
-        checks.ids(ids, checks.MAX_IDS)
+        checks.ids(ids, MAX_IDS)
         ids = pool.prepare_ids(ids)
         # Samples of a lease that has run out are free for labels from elsewhere.
         expire_due(pool, self._clock.steady())

@@ -3,13 +3,12 @@
 import numpy as np
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.limits import MAX_PREDICTIONS
 from assay.server.core.mining.messages import PickView
 from assay.server.core.mining.selection.run import EXPLORATION, Picks
 from assay.server.core.models.predictions import PredictionCache, probabilities
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.records.arrays import RowArray
-
-MAX_PREDICTIONS = 100
 
 
 def describe(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.limits import MAX_QUERIES
 from assay.server.core.pools.messages import SearchMode
-from assay.server.core.pools.search import MAX_QUERIES, Search
+from assay.server.core.pools.search import Search
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.search import SearchIndex
 from assay.server.core.records.arrays import MaskArray, RowArray

@@ -4,6 +4,7 @@ import numpy as np
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.limits import MAX_PREDICTED
 from assay.server.core.models.messages import PredictResult, PredictSpec
 from assay.server.core.models.predictions import HeadSource, PredictionCache, probabilities, source_of
 from assay.server.core.pools.pool import Pool
@@ -12,8 +13,6 @@ from assay.server.core.ports.models import Heads
 from assay.server.core.records.arrays import FloatArray
 from assay.server.core.stopwatch import Stopwatch
 from assay.strategies.candidates import softmax
-
-MAX_ROWS = 10_000
 
 
 class Prediction:
@@ -58,7 +57,7 @@ class Prediction:
     def _stored(
         self, pool: Pool, snapshot: Snapshot, spec: PredictSpec, head: ActiveHead | None, watch: Stopwatch
     ) -> tuple[FloatArray | None, FloatArray, str]:
-        checks.ids(spec.ids, MAX_ROWS)
+        checks.ids(spec.ids, MAX_PREDICTED)
         rows = snapshot.require(spec.ids)
         embeddings_ND = snapshot.gather(rows)
         with watch.stage("predict"):
@@ -109,5 +108,5 @@ class Prediction:
 
 
 def _check_count(count: int) -> None:
-    if not 1 <= count <= MAX_ROWS:
-        raise AssayError(Reason.INVALID_ARGUMENT, f"Predict for 1 to {MAX_ROWS} samples at once, not {count}.")
+    if not 1 <= count <= MAX_PREDICTED:
+        raise AssayError(Reason.INVALID_ARGUMENT, f"Predict for 1 to {MAX_PREDICTED} samples at once, not {count}.")

@@ -9,7 +9,7 @@ import numpy as np
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
-from assay.server.core.limits import Limits
+from assay.server.core.limits import MAX_ID_BYTES, Limits
 from assay.server.core.models.activation import Activation
 from assay.server.core.models.messages import BackboneSpec, ModelView, PredictResult, PredictSpec, TrainSpec
 from assay.server.core.models.predicting import Prediction
@@ -67,7 +67,7 @@ class ModelService:
         pool = self._pools.get(pool_id)
         pool.check_replay(key)
         model_id = checks.name(spec.model_id or f"backbone-{secrets.token_hex(4)}", "model")
-        checks.text(spec.display_name, "display_name", checks.MAX_ID_BYTES)
+        checks.text(spec.display_name, "display_name", MAX_ID_BYTES)
         self._refuse_size(spec.total_bytes)
         self._refuse_existing(pool.snapshot, model_id)
         incoming = self._segments.receive_model(pool.snapshot.pool.uid, model_id)
@@ -256,7 +256,7 @@ def _refuse_classes(snapshot: Snapshot, classes: int) -> None:
 
 def _check_train_spec(spec: TrainSpec) -> None:
     """A head to train. Raises AssayError(INVALID_ARGUMENT)."""
-    checks.text(spec.display_name, "display_name", checks.MAX_ID_BYTES)
+    checks.text(spec.display_name, "display_name", MAX_ID_BYTES)
     if spec.l2 is not None and not (math.isfinite(spec.l2) and spec.l2 > 0):
         raise AssayError(Reason.INVALID_ARGUMENT, f"l2 is a finite number above 0, not {spec.l2}.")
     if not 1 <= spec.members <= 64:

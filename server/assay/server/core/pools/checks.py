@@ -9,7 +9,7 @@ import numpy as np
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason, SampleError
-from assay.server.core.limits import Limits
+from assay.server.core.limits import MAX_ID_BYTES, MAX_TEXT_BYTES, MAX_URI_BYTES, Limits
 from assay.server.core.pools.messages import IngestBatch, PoolSpec
 from assay.server.core.records.pools import PoolRecord
 from assay.server.core.records.samples import AttributeColumn, SampleColumns
@@ -25,10 +25,10 @@ def pool_spec(spec: PoolSpec, limits: Limits) -> None:
     if len(set(spec.class_names)) < len(spec.class_names):
         raise AssayError(Reason.INVALID_ARGUMENT, "Class names must differ from each other.")
     for class_name in spec.class_names:
-        if not 1 <= len(class_name.encode()) <= checks.MAX_ID_BYTES or checks.CONTROL.search(class_name):
+        if not 1 <= len(class_name.encode()) <= MAX_ID_BYTES or checks.CONTROL.search(class_name):
             raise AssayError(
                 Reason.INVALID_ARGUMENT,
-                f"{class_name!r} is no class name: 1 to {checks.MAX_ID_BYTES} bytes without control characters.",
+                f"{class_name!r} is no class name: 1 to {MAX_ID_BYTES} bytes without control characters.",
             )
     if not 0 <= spec.dimension <= limits.max_dimension:
         raise AssayError(
@@ -47,11 +47,11 @@ def batch(given: IngestBatch, pool: PoolRecord, kinds: Mapping[str, str], limits
         _same_count("embeddings", len(given.embeddings_ND), count)
     if columns.uris is not None:
         _same_count("uris", len(columns.uris), count)
-        _texts("uris", columns.uris, checks.MAX_URI_BYTES)
+        _texts("uris", columns.uris, MAX_URI_BYTES)
     if columns.payloads is not None:
         _same_count("payloads", len(columns.payloads), count)
         _payloads(columns.payloads, limits.max_payload_bytes)
-    checks.text(columns.payload_media_type, "payload_media_type", checks.MAX_ID_BYTES)
+    checks.text(columns.payload_media_type, "payload_media_type", MAX_ID_BYTES)
     if columns.payloads is not None and _is_json(columns.payload_media_type):
         _json(columns.payloads)
     if given.labels is not None:
@@ -171,7 +171,7 @@ def attributes(columns: SampleColumns, kinds: Mapping[str, str], limits: Limits)
 
 def _attribute_values(attribute: str, column: AttributeColumn) -> None:
     if column.kind == "string":
-        _texts(f"attribute {attribute!r}", [str(value) for value in column.values], checks.MAX_TEXT_BYTES)
+        _texts(f"attribute {attribute!r}", [str(value) for value in column.values], MAX_TEXT_BYTES)
     elif column.kind == "double":
         bad_N = ~np.isfinite(np.asarray(column.values, np.float64))
         if column.present_N is not None:

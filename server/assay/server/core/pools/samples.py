@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from assay.server.core import checks
-from assay.server.core.limits import Limits
+from assay.server.core.limits import MAX_IDS, Limits
 from assay.server.core.pools.directory import PoolDirectory
 from assay.server.core.pools.ingest import Ingest, check_not_leased
 from assay.server.core.pools.messages import AddResult, DeleteResult, IngestBatch, SampleView, SearchResult, SearchSpec
@@ -57,7 +57,7 @@ class SampleService:
     def delete(self, pool_id: str, ids: Sequence[str], allow_missing: bool, key: RequestKey) -> DeleteResult:
         """Deletes samples, all or none. Raises AssayError(SAMPLE_NOT_FOUND | SAMPLE_LEASED)."""
         pool = self._pools.get(pool_id)
-        checks.ids(ids, checks.MAX_IDS)
+        checks.ids(ids, MAX_IDS)
         ids = pool.prepare_ids(ids)
         with pool.change(key) as change:
             before = change.before
@@ -73,4 +73,4 @@ class SampleService:
 
     def search(self, pool_id: str, spec: SearchSpec) -> SearchResult:
         """Nearest samples; see Search.run."""
-        return self._search.run(self._pools.get(pool_id).snapshot, spec)
+        return self._search.run(self._pools.get(pool_id).snapshot, spec, self._limits.max_reply_bytes)

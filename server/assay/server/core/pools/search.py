@@ -4,6 +4,7 @@ import numpy as np
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.limits import MAX_HITS, MAX_K, MAX_QUERIES
 from assay.server.core.pools.messages import SampleView, SearchMode, SearchResult, SearchSpec
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.search import ExactSearch, SearchIndex
@@ -12,10 +13,10 @@ from assay.server.core.records.pools import LIVE_STATES, Metric
 from assay.server.core.stopwatch import Stopwatch
 from assay.strategies import checkpoint
 
-MAX_QUERIES = 1000
-MAX_K = 10_000
 # Candidates fetched per neighbour asked for, so that the exact order of the best survives the index's rounding.
 OVERSAMPLING = 3
+# Samples whose payloads are read at once, before their bytes are counted.
+DESCRIBED_AT_ONCE = 256
 
 
 class Search:
@@ -24,12 +25,12 @@ class Search:
     def __init__(self, exact: ExactSearch) -> None:
         self._exact = exact
 
-    def run(self, snapshot: Snapshot, spec: SearchSpec) -> SearchResult:
-        """Neighbours of each query.
+    def run(self, snapshot: Snapshot, spec: SearchSpec, max_bytes: int) -> SearchResult:
+        """Neighbours of each query, of at most max_bytes of ids, uris and payloads together.
 
         Raises:
-            AssayError: INVALID_ARGUMENT, DIMENSION_MISMATCH, NOT_FINITE, SAMPLE_NOT_FOUND, INDEX_NOT_READY, filter
-            errors.
+            AssayError: INVALID_ARGUMENT, DIMENSION_MISMATCH, NOT_FINITE, SAMPLE_NOT_FOUND, INDEX_NOT_READY, TOO_LARGE,
+            filter errors.
         """
         if not 1 <= spec.k <= MAX_K:
             raise AssayError(Reason.INVALID_ARGUMENT, f"k is 1 to {MAX_K}, not {spec.k}.")
@@ -38,13 +39,22 @@ class Search:
         with watch.stage("filter"):
             allowed_N = snapshot.mask(spec.states or LIVE_STATES, spec.filter)
         queries_QD, own_Q = self._queries(snapshot, spec)
+        if len(queries_QD) * spec.k > MAX_HITS:
+            raise AssayError(
+                Reason.TOO_LARGE,
+                f"{len(queries_QD):,} queries with k {spec.k:,} are {len(queries_QD) * spec.k:,} neighbors; at most "
+                f"{MAX_HITS:,} are sought at once. Ask for fewer, or in several searches.",
+                hits=len(queries_QD) * spec.k,
+                max_hits=MAX_HITS,
+            )
         # A sample is always its own nearest neighbour: fetch one more and leave it out.
         k = spec.k + (own_Q is not None)
         with watch.stage("search"):
             values_QK, rows_QK, exact = self.nearest(snapshot, queries_QD, k, allowed_N, spec.mode)
         with watch.stage("describe"):
             own = [-1] * len(queries_QD) if own_Q is None else own_Q.tolist()
-            hits = tuple(_hits(snapshot, values_QK[q], rows_QK[q], spec, own[q]) for q in range(len(queries_QD)))
+            describing = _Describing(snapshot, spec, max_bytes)
+            hits = tuple(describing.hits(values_QK[q], rows_QK[q], own[q]) for q in range(len(queries_QD)))
         return SearchResult(hits, exact, snapshot.pool.epoch, watch.timings)
 
     def _queries(self, snapshot: Snapshot, spec: SearchSpec) -> tuple[FloatArray, RowArray | None]:
@@ -128,10 +138,34 @@ def _best(values_QM: FloatArray, rows_QM: RowArray, k: int, metric: Metric) -> t
     return np.take_along_axis(values_QM, order_QK, 1), np.take_along_axis(rows_QM, order_QK, 1)
 
 
-def _hits(
-    snapshot: Snapshot, values_K: FloatArray, rows_K: RowArray, spec: SearchSpec, own: int
-) -> tuple[tuple[SampleView, float], ...]:
-    checkpoint()
-    keep = np.flatnonzero((rows_K >= 0) & (rows_K != own))[: spec.k]
-    samples = snapshot.describe(rows_K[keep], payload=spec.payload)
-    return tuple(zip(samples, values_K[keep].tolist(), strict=True))
+class _Describing:
+    """Describes hits, until they have more bytes than a reply."""
+
+    def __init__(self, snapshot: Snapshot, spec: SearchSpec, max_bytes: int) -> None:
+        self._snapshot = snapshot
+        self._spec = spec
+        self._max_bytes = max_bytes
+        self._bytes = 0
+
+    def hits(self, values_K: FloatArray, rows_K: RowArray, own: int) -> tuple[tuple[SampleView, float], ...]:
+        """Hits of one query, without the row that it asks for itself. Raises AssayError(TOO_LARGE)."""
+        keep = np.flatnonzero((rows_K >= 0) & (rows_K != own))[: self._spec.k]
+        samples: list[SampleView] = []
+        for start in range(0, len(keep), DESCRIBED_AT_ONCE):
+            checkpoint()
+            block = keep[start : start + DESCRIBED_AT_ONCE]
+            samples += self._counted(self._snapshot.describe(rows_K[block], payload=self._spec.payload))
+        return tuple(zip(samples, values_K[keep].tolist(), strict=True))
+
+    def _counted(self, samples: list[SampleView]) -> list[SampleView]:
+        self._bytes += sum(
+            len(each.record.id) + len(each.record.uri) + len(each.record.payload or b"") for each in samples
+        )
+        if self._bytes > self._max_bytes:
+            raise AssayError(
+                Reason.TOO_LARGE,
+                f"The neighbors have more than the {self._max_bytes:,} bytes of a reply. Ask for fewer at once, or "
+                "without payloads.",
+                max_bytes=self._max_bytes,
+            )
+        return samples

@@ -14,8 +14,8 @@ from assay.server.core.labeling.messages import (
     SubmitResult,
     SubmitSpec,
 )
+from assay.server.core.limits import MAX_BATCH_PICKS, MAX_IDS, MAX_PREDICTIONS, MAX_REASON_BYTES, MAX_TTL, MIN_TTL
 from assay.server.rpc.convert import names
-from assay.server.rpc.convert.mining import MAX_PREDICTIONS
 from assay.server.rpc.convert.plans import plan_message, quota_message, to_plan
 from assay.server.rpc.convert.scalars import bounded, bounded_seconds, timestamp_message
 from assay.server.rpc.convert.types import (
@@ -32,23 +32,19 @@ _WIRE_LEASE_STATES: Mapping[str, labeling_pb2.LeaseState.ValueType] = {
     "expired": labeling_pb2.LEASE_STATE_EXPIRED,
 }
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-MAX_BATCH = 10_000
-MAX_LABELS = 100_000
 DEFAULT_TTL_S = 900.0
-MAX_TTL_S = 7 * 86_400.0
-MAX_REASON_BYTES = 1024
 
 
 def to_ttl(request: labeling_pb2.NextBatchRequest | labeling_pb2.RenewLeaseRequest) -> float:
     """Seconds that a lease lasts. Raises AssayError(INVALID_ARGUMENT) beyond the bounds."""
-    return bounded_seconds(request.ttl, 1.0, MAX_TTL_S, "ttl") if request.HasField("ttl") else DEFAULT_TTL_S
+    return bounded_seconds(request.ttl, MIN_TTL, MAX_TTL, "ttl") if request.HasField("ttl") else DEFAULT_TTL_S
 
 
 def to_batch_spec(request: labeling_pb2.NextBatchRequest) -> BatchSpec:
     """A batch to lease. Raises AssayError: INVALID_ARGUMENT beyond the bounds, or as to_plan."""
     return BatchSpec(
         worker=request.worker,
-        size=bounded(request.size, 1, MAX_BATCH, "size"),
+        size=bounded(request.size, 1, MAX_BATCH_PICKS, "size"),
         plan=to_plan(request.plan) if request.HasField("plan") else None,
         filter=to_filter(request.filter),
         ttl=to_ttl(request),
@@ -68,7 +64,7 @@ def to_release_reason(request: labeling_pb2.ReleaseLeaseRequest) -> str:
 
 def to_submit_spec(pool_id: str, request: labeling_pb2.SubmitLabelsRequest) -> SubmitSpec:
     """Labels handed in. Raises AssayError: INVALID_ARGUMENT for none or too many, INVALID_NAME for a foreign lease."""
-    bounded(len(request.labels), 1, MAX_LABELS, "number of labels")
+    bounded(len(request.labels), 1, MAX_IDS, "number of labels")
     return SubmitSpec(
         worker=request.worker,
         labels=tuple((label.sample_id, label.class_name) for label in request.labels),

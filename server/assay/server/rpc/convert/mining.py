@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from assay.server.core.limits import MAX_CHUNK, MAX_PICKS, MAX_PREDICTIONS
 from assay.server.core.mining.messages import (
     CostEstimate,
     MineResult,
@@ -29,9 +30,6 @@ _WIRE_KINDS: Mapping[str, mining_pb2.StrategyKind.ValueType] = {
     "scorer": mining_pb2.STRATEGY_KIND_SCORER,
     "selector": mining_pb2.STRATEGY_KIND_SELECTOR,
 }
-MAX_PICKS = 100_000
-MAX_PREDICTIONS = 100
-MAX_CHUNK = 100_000
 
 
 def to_mine_spec(request: mining_pb2.MineRequest) -> MineSpec:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.limits import MAX_PREDICTED
 from assay.server.core.models.messages import BackboneSpec, ModelView, PredictResult, PredictSpec, TrainSpec
 from assay.server.core.records.models import (
     BackboneInfo,
@@ -34,7 +35,6 @@ _POOLINGS: Mapping[int, Pooling | None] = {
 }
 _WIRE_POOLINGS = {pooling: models_pb2.Pooling.ValueType(value) for value, pooling in _POOLINGS.items()}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-MAX_PREDICTED = 10_000
 MAX_DATA_FILES = 4096
 MAX_DATA_NAME = 1000
 

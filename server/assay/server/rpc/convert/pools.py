@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.limits import MAX_DIMENSION, MAX_IDS, MAX_K, MAX_QUERIES
 from assay.server.core.pools.messages import (
     AddResult,
     DeleteResult,
@@ -45,19 +46,16 @@ _SEARCH_MODES: Mapping[int, SearchMode] = {
     pools_pb2.SEARCH_MODE_EXACT: SearchMode.EXACT,
     pools_pb2.SEARCH_MODE_APPROXIMATE: SearchMode.APPROXIMATE,
 }
-MAX_QUERIES = 1000
-MAX_NEIGHBORS = 10_000
-MAX_DELETED = 100_000
 MAX_DAMAGED_SHOWN = 100
 
 
 def to_pool_spec(request: pools_pb2.CreatePoolRequest) -> PoolSpec:
-    """A pool to create. Raises AssayError(INVALID_ARGUMENT) for an unknown metric or a negative dimension."""
+    """A pool to create. Raises AssayError(INVALID_ARGUMENT) for an unknown metric or a dimension out of bounds."""
     return PoolSpec(
         pool_id=request.pool_id,
         metric=choice(_METRICS, request.metric, "metric"),
         class_names=tuple(request.class_names),
-        dimension=bounded(request.dimension, 0, 65_536, "dimension"),
+        dimension=bounded(request.dimension, 0, MAX_DIMENSION, "dimension"),
         keep_inputs=not request.discard_inputs,
     )
 
@@ -224,7 +222,7 @@ def delete_message(result: DeleteResult) -> pools_pb2.DeleteSamplesResponse:
 
 def to_deleted_ids(request: pools_pb2.DeleteSamplesRequest) -> list[str]:
     """Ids to delete. Raises AssayError(INVALID_ARGUMENT) for none or too many."""
-    bounded(len(request.ids), 1, MAX_DELETED, "number of ids")
+    bounded(len(request.ids), 1, MAX_IDS, "number of ids")
     return list(request.ids)
 
 
@@ -245,7 +243,7 @@ def to_search_spec(request: pools_pb2.SearchSamplesRequest) -> SearchSpec:
     return SearchSpec(
         vectors_QD=vectors_QD,
         ids=ids,
-        k=bounded_or(request, "k", 1, MAX_NEIGHBORS, 10),
+        k=bounded_or(request, "k", 1, MAX_K, 10),
         filter=to_filter(request.filter),
         states=states(request.states),
         mode=choice(_SEARCH_MODES, request.mode, "mode"),

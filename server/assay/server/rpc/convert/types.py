@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.limits import MAX_IDS, MAX_TEXT_BYTES
 from assay.server.core.mining.messages import PickView, Provenance
 from assay.server.core.pools.messages import SampleView
 from assay.server.core.records.arrays import Scalar
@@ -34,8 +35,6 @@ _WIRE_OPS = {op: types_pb2.CompareOp.ValueType(value) for value, op in _OPS.item
 MAX_FILTER_DEPTH = 16
 MAX_CONDITIONS = 100
 MAX_ONE_OF = 10_000
-MAX_FILTER_IDS = 100_000
-MAX_TEXT_BYTES = 4096
 
 
 def states(values: Sequence[int]) -> tuple[State, ...]:
@@ -75,7 +74,7 @@ def _filter(message: types_pb2.Filter, depth: int) -> Filter:
         case "negation":
             return Not(_filter(message.negation, depth + 1))
         case "ids":
-            _within(len(message.ids.ids), MAX_FILTER_IDS, "ids")
+            _within(len(message.ids.ids), MAX_IDS, "ids")
             return HasId(tuple(message.ids.ids))
         case _:
             raise _invalid_filter("has a part without a condition")
