@@ -8,6 +8,7 @@ import sys
 import grpc
 import pytest
 
+from assay.server.rpc.auth import ApiKeys, Role
 from assay.v1 import pools_pb2, pools_pb2_grpc
 
 SERVE = "import typer; from assay.server.app.command import serve; typer.run(serve)"
@@ -94,3 +95,31 @@ def test_bad_settings_end_it_at_once(launch, tmp_path, flags, said):
     assert said in error
     assert "Traceback" not in error
     assert not (tmp_path / "data").exists()
+
+
+def _key(*flags):
+    command = "import typer; from assay.server.app.command import key; typer.run(key)"
+    return subprocess.run([sys.executable, "-c", command, *flags], capture_output=True, text=True, timeout=60)
+
+
+def test_a_made_key_is_what_its_line_says(tmp_path):
+    file = tmp_path / "keys.txt"
+    file.write_text("# no line end")
+    for flags in (("--append", str(file)), ()):
+        done = _key("--role", "label", "--pools", "news,ads", "--name", "ann", *flags)
+        assert done.returncode == 0, done.stderr
+        told = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+        lines = file.read_text().splitlines() if flags else [told["line"]]
+        caller = ApiKeys(lines).find(told["key"])
+        assert (caller.name, caller.role, caller.pools) == ("ann", Role.LABEL, {"news", "ads"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [(("--role", "king"), "role is one of read, label, mine, admin"), (("--role", "read", "--pools", "*"), "pool ids")],
+)
+def test_a_key_that_would_be_refused_is_not_made(flags, said):
+    done = _key(*flags)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not done.stdout

@@ -164,7 +164,10 @@ class QuotaInfeasible(FailedPrecondition):
     @property
     def shortfalls(self) -> tuple[Shortfall, ...]:
         """The bounds that cannot be met, as far as the server lists them."""
-        told = json.loads(self.metadata.get("shortfalls", "[]"))
+        try:
+            told = json.loads(self.metadata.get("shortfalls", "[]"))
+        except ValueError:  # cut, to fit beside the error
+            return ()
         return tuple(Shortfall(each["group"], each["bound"], each["wanted"], each["available"]) for each in told)
 
 
@@ -181,7 +184,13 @@ class Unauthenticated(RequestError):
 
 
 class PermissionDenied(RequestError):
-    """The caller may not do this."""
+    """The caller's key may not do this: its role is too small (ROLE_NEEDED), or the pool is none of its own
+    (POOL_DENIED)."""
+
+    @property
+    def needed(self) -> str:
+        """The role that it takes: "read", "label", "mine" or "admin"; empty where that is not what is missing."""
+        return self.metadata.get("needed", "")
 
 
 class Unimplemented(RequestError):

@@ -21,6 +21,8 @@ _HINTS = {
     "TOO_FEW_CLASSES": "Label samples of at least two classes first.",
     "NO_BACKBONE": "Upload one with `assay model upload`, or add embeddings.",
     "UNAUTHENTICATED": "Give the key with --api-key or ASSAY_API_KEY.",
+    "ROLE_NEEDED": "Ask who runs the server for a key with that role; `assay key --role ROLE` makes one.",
+    "POOL_DENIED": "`assay pool list` shows the pools of this key.",
 }
 
 

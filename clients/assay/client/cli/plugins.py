@@ -12,7 +12,10 @@ import typer
 from assay.client.cli.failures import Missing
 
 GROUP = "assay.commands"
-_HELP = {"serve": "Start a server (needs the extra; in the clone of assay: pip install '.\\[server]')."}
+_HELP = {
+    "serve": "Start a server (needs the extra; in the clone of assay: pip install '.\\[server]').",
+    "key": "Make an API key and its line for the server (needs the same extra).",
+}
 
 
 def add_plugins(app: typer.Typer) -> None:

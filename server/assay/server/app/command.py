@@ -1,4 +1,4 @@
-"""The `serve` command of `assay`. Imports stay light: every run of `assay` reads this file."""
+"""The `serve` and `key` commands of `assay`. Imports stay light: every run of `assay` reads this file."""
 
 import os
 from pathlib import Path
@@ -70,6 +70,42 @@ def _serve(flags: dict[str, Any], file: Path | None, port_file: Path | None) -> 
     return 0
 
 
-def _failed(message: str, code: int) -> int:
-    typer.echo(f"assay serve: {message}", err=True)
+def _failed(message: str, code: int, command: str = "serve") -> int:
+    typer.echo(f"assay {command}: {message}", err=True)
     return code
+
+
+def key(
+    role: Annotated[str, typer.Option(help="read, label, mine or admin: what the key may do.")],
+    name: Annotated[str, typer.Option(help="Whose key it is, for the audit log.")] = "",
+    pools: Annotated[str, typer.Option(help="Pools that it is bound to, separated by commas; all without it.")] = "",
+    append: Annotated[
+        Path | None, typer.Option(help="File of keys to add the line to, instead of printing it.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Make an API key: the key itself for its caller, and the line for the server's api_key_file."""
+    from assay.server.rpc.auth import ApiKeys, new_key
+
+    made, line = new_key(role, name, pools)
+    try:
+        ApiKeys([line])
+    except ValueError as error:
+        raise typer.Exit(_failed(str(error).partition(": ")[2], EXIT_CONFIG, "key")) from None
+    typer.echo(f"key   {made}")
+    if append is None:
+        typer.echo(f"line  {line}")
+        return
+    try:
+        _append(append, line)
+    except OSError as error:
+        raise typer.Exit(_failed(f"cannot write {append}: {error.strerror}", EXIT_FAILED, "key")) from None
+
+
+def _append(file: Path, line: str) -> None:
+    """Adds a line to a file, which is made for its owner alone, in one write: a server may read it at any moment."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "rb+", buffering=0) as opened:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(0, size - 1))
+        whole = opened.read(1) in (b"", b"\n")
+        opened.write(f"{'' if whole else os.linesep}{line}\n".encode())

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import re
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
@@ -173,6 +174,15 @@ class KeyRing:
 
     def __init__(self, keys: ApiKeys) -> None:
         self.keys = keys
+
+
+def new_key(role: str, name: str = "", pools: str = "") -> tuple[str, str]:
+    """A random key, and its line for the file of keys. Whether the options are usable is for ApiKeys to say."""
+    key = secrets.token_hex(32)
+    options = {"role": role, "pools": pools, "name": name}
+    return key, " ".join(
+        [f"sha256:{_digest(key).hex()}", *(f"{word}={value}" for word, value in options.items() if value)]
+    )
 
 
 def _digest(key: str) -> bytes:
