@@ -19,6 +19,7 @@ from assay.server.app.config import Config, ConfigError, split_address
 from assay.server.app.secrets import Reloader, read_keys, read_tls
 from assay.server.app.wiring import open_core
 from assay.server.core.assay import Assay
+from assay.server.rpc.auth import ApiKeys
 from assay.server.rpc.execution import Lanes, open_lanes
 from assay.server.rpc.intake import Bounds
 from assay.server.rpc.metrics import Metrics
@@ -96,7 +97,7 @@ async def serving(config: Config, settings: EdgeSettings) -> AsyncIterator[Servi
     try:
         with _metrics_endpoint(config.metrics_listen, rpc.metrics), Reloader(config, rpc).watching():
             await rpc.serve(core)
-            await _announce(config, address, core)
+            await _announce(config, address, core, settings.keys)
             yield Serving(address, core, rpc)
             await rpc.drain(config.drain_seconds)
     finally:
@@ -118,8 +119,10 @@ async def _start(rpc: RpcServer, settings: EdgeSettings) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def _announce(config: Config, address: str, core: Assay) -> None:
+async def _announce(config: Config, address: str, core: Assay, keys: ApiKeys) -> None:
     pools = await asyncio.to_thread(_count_pools, core)
+    if keys:
+        log.info("api keys", count=len(keys), may_everything=keys.unrestricted())
     log.info("serving", address=address, data_dir=str(config.data_dir.absolute()), pools=pools, pid=os.getpid())
 
 
