@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from assay.client import InvalidArgument, Plan, SampleBatch, Stochastic, errors, scorer
+from tests.models.onnx_factory import linear_embedder
 
 WIDE = 8
 
@@ -91,6 +92,17 @@ def test_errors_name_the_row_of_the_upload_and_the_id(client, pool, case):
     error = caught.value
     assert (error.reason, error.row, error.metadata["id"], error.stored) == (reason, BAD, f"w{BAD}", 30)
     assert f"Row {BAD} (id 'w{BAD}')" in error.message
+
+
+def test_errors_of_model_inputs_name_the_row_of_the_upload(client, pool, tmp_path):
+    client.create_pool(pool)
+    model = client.upload_backbone(pool, linear_embedder(tmp_path / "m.onnx", features=WIDE, dimension=3))
+    client.activate_model(model).result(60)
+    ids = [f"w{row}" for row in range(ROWS)]
+    with pytest.raises(InvalidArgument) as caught:
+        client.add_samples(pool, ids, inputs={"features": holed()}, batch_size=10)
+    error = caught.value
+    assert (error.reason, error.row, error.metadata["id"], error.stored) == ("NOT_FINITE", BAD, f"w{BAD}", 30)
 
 
 def test_errors_of_a_stream_of_batches_count_over_all_of_them(client, pool):

@@ -179,7 +179,7 @@ def test_inputs_of_other_widths_are_taken(tmp_path: Path) -> None:
         ({"input_ids": np.ones((4, 5), np.int64)}, Reason.INPUTS_INVALID, "different numbers"),
         ({"input_ids": np.ones((3, 6), np.int64)}, Reason.INPUTS_INVALID, "'tokens' is 6"),
         ({"attention_mask": np.full((3, 5), 2)}, Reason.INPUTS_INVALID, "other than 0"),
-        ({"attention_mask": np.diag([1, 0, 1]) @ np.ones((3, 5), np.int64)}, Reason.INPUTS_INVALID, "samples 1"),
+        ({"attention_mask": np.diag([1, 0, 1]) @ np.ones((3, 5), np.int64)}, Reason.INPUTS_INVALID, "Row 1: its mask"),
     ],
 )
 def test_wrong_token_inputs(
@@ -203,7 +203,7 @@ def test_numbers_that_are_not_finite(tmp_path: Path, value: float) -> None:
     with pytest.raises(AssayError) as caught:
         backbone.check_inputs({"features": x})
     assert caught.value.reason is Reason.NOT_FINITE
-    assert caught.value.metadata["samples"] == "2"
+    assert caught.value.metadata["row"] == "2"
 
 
 def test_fixed_size_is_checked(tmp_path: Path) -> None:
@@ -224,11 +224,12 @@ def test_token_beyond_the_vocabulary(tmp_path: Path) -> None:
 def test_output_that_is_not_finite_names_its_samples(tmp_path: Path) -> None:
     backbone = serve(factory.one_node(tmp_path / "m.onnx", "Log", ["batch", 3]))
     x = np.ones((600, 3), np.float32)
-    x[[5, 300]] = -1
+    x[[5, 7, 300]] = -1
     with pytest.raises(AssayError) as caught:
         backbone.embed({"x": x})
     assert caught.value.reason is Reason.NOT_FINITE
-    assert caught.value.metadata["samples"] == "5"
+    assert caught.value.metadata["row"] == "5"
+    assert "1 more of its batch" in caught.value.message
 
 
 def test_dimension_that_changes_with_the_input(tmp_path: Path) -> None:

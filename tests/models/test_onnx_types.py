@@ -52,7 +52,7 @@ def test_bfloat16_that_overflows_names_its_sample(tmp_path: Path) -> None:
     backbone = serve(factory.casting(tmp_path / "m.onnx", TensorProto.BFLOAT16))
     with pytest.raises(AssayError) as caught:
         backbone.embed({"x": np.array([[1, 2, 3], [1, 3.4e38, 3]], np.float32)})
-    assert (caught.value.reason, caught.value.metadata["samples"]) == (Reason.NOT_FINITE, "1")
+    assert (caught.value.reason, caught.value.metadata["row"]) == (Reason.NOT_FINITE, "1")
 
 
 def test_bfloat16_logits_beside_a_float_embedding(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ class SampleError(AssayError):
         problem: what is wrong with it, without its place.
     """
 
-    def __init__(self, reason: Reason, row: int, problem: str, sample_id: str = "", **metadata: object) -> None:
+    def __init__(self, reason: Reason, row: int, problem: str, sample_id: str = "", /, **metadata: object) -> None:
         known = {"id": sample_id} if sample_id else {}
         where = f"Row {row} (id {sample_id[:_SHOWN]!r})" if sample_id else f"Row {row}"
         super().__init__(reason, f"{where}: {problem}", **{**metadata, "row": row, **known})
@@ -126,6 +126,13 @@ class SampleError(AssayError):
         """The same error of a request with these ids; in a stream of requests, `first` samples came before them."""
         sample_id = self._sample_id or (ids[self.row] if self.row < len(ids) else "")
         return SampleError(self.reason, first + self.row, self.problem, sample_id, **self._facts)
+
+
+def first_of(reason: Reason, rows: Sequence[int], problem: str, **metadata: object) -> SampleError:
+    """The error of several samples of a request, told of the first of them."""
+    others = len(rows) - 1
+    more = f" So it is with {others:,} more of its batch." if others else ""
+    return SampleError(reason, min(rows), problem + more, "", **metadata)
 
 
 class RequestReplayed(Exception):

@@ -18,13 +18,13 @@ from assay.server.adapters.onnx_backbone.batching import (
     in_order,
     positions_of,
 )
-from assay.server.adapters.onnx_backbone.inputs import SHOWN, cast, check_inputs
+from assay.server.adapters.onnx_backbone.inputs import cast, check_inputs
 from assay.server.adapters.onnx_backbone.pooling import AXES, RANKS, normalize_rows, pool
 from assay.server.adapters.onnx_backbone.problems import no_memory, said
 from assay.server.adapters.onnx_backbone.runs import Ended, Runner, RunWatch, Watched
 from assay.server.adapters.onnx_backbone.session import run_graph
 from assay.server.adapters.onnx_backbone.signature import Signature
-from assay.server.core.errors import AssayError, Reason
+from assay.server.core.errors import AssayError, Reason, SampleError, first_of
 from assay.server.core.records.arrays import FloatArray
 from assay.server.core.records.models import BackboneInfo, Pooling
 from assay.server.core.stop import current_stop
@@ -202,12 +202,8 @@ def _whole(values: npt.NDArray[Any], samples: Samples, width: int) -> FloatArray
         values_NW: FloatArray = values.astype(np.float32, copy=False)
     bad_N = ~np.isfinite(values_NW).all(axis=1)
     if bad_N.any():
-        listed = ", ".join(map(str, np.sort(positions[bad_N])[:SHOWN]))
-        raise AssayError(
-            Reason.NOT_FINITE,
-            f"The backbone gives NaN or infinity for the samples {listed} of the batch. Check their inputs.",
-            samples=listed,
-        )
+        problem = "the backbone gives NaN or infinity for it. Check its inputs."
+        raise first_of(Reason.NOT_FINITE, positions[bad_N].tolist(), problem)
     return values_NW
 
 
@@ -220,24 +216,23 @@ def _wrong_shape(output: npt.NDArray[Any], expected: str, samples: Samples) -> A
 
 
 def _failed(problem: str, why: str, samples: Samples) -> AssayError:
-    listed = _listed(samples)
-    return AssayError(
-        Reason.INFERENCE_FAILED,
-        f"The backbone failed on a run with the samples {listed}: {why}.",
-        problem=problem,
-        samples=listed,
+    return SampleError(
+        Reason.INFERENCE_FAILED, _first(samples), f"the backbone failed on {_run(samples)}: {why}.", problem=problem
     )
 
 
 def _refused(error: Exception, samples: Samples) -> AssayError:
-    listed = _listed(samples)
-    return AssayError(
+    return SampleError(
         Reason.INPUTS_INVALID,
-        f"The backbone refuses the inputs on a run with the samples {listed}; it says: {said(error)}. Check them.",
-        samples=listed,
+        _first(samples),
+        f"the backbone refuses the inputs of {_run(samples)}; it says: {said(error)}. Check them.",
     )
 
 
-def _listed(samples: Samples) -> str:
-    positions = np.sort(positions_of(samples))
-    return ", ".join(map(str, positions[:SHOWN])) + (", ..." if len(positions) > SHOWN else "")
+def _first(samples: Samples) -> int:
+    return int(positions_of(samples).min())
+
+
+def _run(samples: Samples) -> str:
+    others = len(positions_of(samples)) - 1
+    return f"the run that it was in with {others:,} more" if others else "the run that it was in alone"

@@ -8,14 +8,13 @@ import numpy.typing as npt
 
 from assay.server.adapters.onnx_backbone.problems import shorten
 from assay.server.adapters.onnx_backbone.signature import Input, Signature
-from assay.server.core.errors import AssayError, Reason
+from assay.server.core.errors import AssayError, Reason, first_of
 from assay.server.core.records.models import TensorSpec
 
 # What may be sent for each dtype of a graph: floats of any width, and integers whose values it can hold. Booleans pass
 # for 0 and 1, and 0 and 1 for booleans.
 _FLOATS = frozenset({"float16", "float32", "float64"})
 _INTEGERS = frozenset({"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"})
-SHOWN = 10  # positions named in an error
 
 
 def check_inputs(signature: Signature, inputs: Mapping[str, npt.NDArray[Any]]) -> int:
@@ -71,10 +70,9 @@ def _check_range(spec: TensorSpec, array: npt.NDArray[Any]) -> None:
     lowest, highest = (0, 1) if spec.dtype == "bool" else (np.iinfo(spec.dtype).min, np.iinfo(spec.dtype).max)
     for value in (int(array.min()), int(array.max())):
         if not lowest <= value <= highest:
-            raise _wrong(
-                spec.name,
-                f"The input {spec.name!r} holds {value}; the backbone takes {spec.dtype}, from {lowest} to {highest}.",
-            )
+            rows = np.unique(np.argwhere(array == value)[:, 0]).tolist()
+            problem = f"its input {spec.name!r} holds {value}; the backbone takes {spec.dtype}, {lowest} to {highest}."
+            raise first_of(Reason.INPUTS_INVALID, rows, problem, input=spec.name)
 
 
 def _check_shape(spec: TensorSpec, array: npt.NDArray[Any]) -> None:
@@ -115,19 +113,17 @@ def _check_finite(spec: TensorSpec, array: npt.NDArray[Any]) -> None:
         return
     bad_N = ~np.isfinite(cast(array, spec.dtype)).reshape(len(array), -1).all(axis=1)
     if bad_N.any():
-        listed = ", ".join(map(str, np.flatnonzero(bad_N)[:SHOWN]))
-        raise AssayError(
-            Reason.NOT_FINITE,
-            f"The input {spec.name!r} holds NaN or infinity as {spec.dtype}, first in the samples {listed}.",
-            input=spec.name,
-            samples=listed,
-        )
+        rows = np.flatnonzero(bad_N).tolist()
+        problem = f"its input {spec.name!r} holds NaN or infinity as {spec.dtype}."
+        raise first_of(Reason.NOT_FINITE, rows, problem, input=spec.name)
 
 
 def _check_mask(name: str, mask_NT: npt.NDArray[Any]) -> None:
-    if not ((mask_NT == 0) | (mask_NT == 1)).all():
-        raise _wrong(name, f"The mask {name!r} holds values other than 0 (padding) and 1 (token).")
+    odd_N = ~((mask_NT == 0) | (mask_NT == 1)).all(axis=1)
+    if odd_N.any():
+        problem = f"its mask {name!r} holds values other than 0 (padding) and 1 (token)."
+        raise first_of(Reason.INPUTS_INVALID, np.flatnonzero(odd_N).tolist(), problem, input=name)
     empty_N = ~mask_NT.any(axis=1)
     if empty_N.any():
-        listed = ", ".join(map(str, np.flatnonzero(empty_N)[:SHOWN]))
-        raise _wrong(name, f"The mask {name!r} leaves no token in the samples {listed}. Send at least one.")
+        problem = f"its mask {name!r} leaves it no token. Send at least one."
+        raise first_of(Reason.INPUTS_INVALID, np.flatnonzero(empty_N).tolist(), problem, input=name)
