@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import grpc
@@ -106,6 +107,33 @@ def test_bombs_leave_the_server_as_it_was(server, client, pool, tmp_path):
         assert caught.value.reason == "MODEL_INVALID", name
         assert caught.value.metadata["problem"] in ("too_much_memory", "too_many_nodes"), name
     assert resident(server) - before < 50 * MIB
+
+
+def test_a_caller_that_leaves_takes_the_trial_along(server, client, pool, tmp_path):
+    client.create_pool(pool)
+    data = Path(factory.endless(tmp_path / "m.onnx")).read_bytes()
+    with grpc.insecure_channel(server.target) as channel:
+        header = models_pb2.UploadBackboneHeader(pool=f"pools/{pool}", size_bytes=len(data))
+        messages = [models_pb2.UploadBackboneRequest(header=header), models_pb2.UploadBackboneRequest(chunk=data)]
+        call = Stubs(channel).models.UploadBackbone.future(iter(messages))
+        until(lambda: children(server))
+        call.cancel()
+        until(lambda: not children(server))
+    until(lambda: not list((server.data_dir / "pools").rglob("*.model*")))
+
+
+def children(server) -> set[str]:
+    """Processes that the server started and that have not ended."""
+    tasks = Path(f"/proc/{server.pid}/task").iterdir()
+    return {child for task in tasks for child in (task / "children").read_text().split()}
+
+
+def until(happens, seconds=60.0) -> None:
+    """Returns once something is so."""
+    ticking, end = threading.Event(), time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < end
+        ticking.wait(0.02)
 
 
 def test_a_dimension_beyond_that_of_pools_is_refused(client, pool, tmp_path):

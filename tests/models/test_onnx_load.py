@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from assay.server.adapters.onnx_backbone import OnnxBackboneLoader
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.models import BackboneWishes, Pooling
+from assay.server.core.stop import Stop
 from tests.models import onnx_factory as factory
 from tests.models.backbones import NO_WISHES, find, serve
 from tests.models.onnx_factory import FLOAT, INT64
@@ -69,6 +70,15 @@ def test_opened_is_what_was_accepted(tmp_path: Path) -> None:
     path = factory.token_embedder(tmp_path / "m.onnx")
     info = find(path, BackboneWishes(normalize=True, pooling=Pooling.CLS))
     assert LOADER.open(path, info).info == info
+
+
+def test_opening_stops(tmp_path: Path) -> None:
+    path = factory.exploding(tmp_path / "m.onnx", levels=9)
+    info, stop = find(path), Stop()
+    stop.request(Reason.SHUTTING_DOWN)
+    with pytest.raises(AssayError) as caught, stop.scope():
+        LOADER.open(path, info)
+    assert caught.value.reason is Reason.SHUTTING_DOWN
 
 
 @pytest.mark.parametrize("harm", ["flipped", "truncated", "another", "missing"])

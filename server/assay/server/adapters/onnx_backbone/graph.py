@@ -36,8 +36,9 @@ _WIDTHS: Mapping[int, int] = {
     onnx.TensorProto.UINT8: 1,
     onnx.TensorProto.BOOL: 1,
 }
-# Nodes of a graph once its functions are written out in it: large models have thousands.
-MAX_NODES = 1_000_000
+# Nodes of a graph once its functions are written out in it: large models have thousands, and opening one takes longer
+# than in proportion.
+MAX_NODES = 100_000
 # Functions that call functions.
 MAX_DEPTH = 64
 _MAX_DIGITS = 18  # of an offset or a length

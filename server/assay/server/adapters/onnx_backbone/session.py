@@ -14,6 +14,7 @@ from assay.server.adapters.onnx_backbone.bundle import Bundle
 from assay.server.adapters.onnx_backbone.graph import with_small_tensors
 from assay.server.adapters.onnx_backbone.problems import no_memory, not_loadable, too_much_memory
 from assay.server.adapters.onnx_backbone.signature import BFLOAT16, Signature
+from assay.server.core.stop import current_stop
 
 onnxruntime.disable_telemetry_events()
 
@@ -32,7 +33,8 @@ def open_session(bundle: Bundle, threads: int, memory_bytes: int) -> onnxruntime
         threads: threads of one run; 0 for as many as there are cores.
         memory_bytes: what all runs of the session together may hold beside its weights. A run that asks for more fails.
 
-    Raises AssayError(MODEL_INVALID), its `problem` one of not_loadable, ir_version, opset, too_much_memory.
+    Raises AssayError(MODEL_INVALID), its `problem` one of not_loadable, ir_version, opset, too_much_memory; and what
+    the current stop says if it is requested meanwhile.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or os.cpu_count() or 1
@@ -51,12 +53,14 @@ def open_session(bundle: Bundle, threads: int, memory_bytes: int) -> onnxruntime
             list(data), list(data.values()), [len(part) for part in data.values()]
         )
     # From bytes where there is data, so that no file is looked for beside this one.
+    stop = current_stop()
     source = with_small_tensors(bundle.model(), data) if data else bundle.path
     try:
-        with _registering:
+        with _registering, stop.listening(lambda: options.set_load_cancellation_flag(True)):
             _register_arena(memory_bytes)
             return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base
+        stop.check()
         if no_memory(error):
             raise too_much_memory(memory_bytes) from error
         raise not_loadable(error, bundle.path) from error
