@@ -8,14 +8,14 @@ from assay.server.core.assay import Assay
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
 from assay.server.core.models.messages import TrainSpec
 from assay.server.core.operations.messages import OperationView
-from assay.server.core.operations.service import OperationService, Task, Work
+from assay.server.core.operations.service import BOUNDS, OperationService, Task, Work
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.operations import OperationRecord
 from tests.core.kit import POOL, House, done, fill, key, label_by_sign, model_id_of, refused, standing
 
 
-def start(house: House, service: OperationService, work: Work) -> str:
-    task = service.prepare("train_head", POOL)
+def start(house: House, service: OperationService, work: Work, alone: str = "head") -> str:
+    task = service.prepare("train_head", POOL, alone)
     with house.catalog.transaction() as tx:
         service.record(tx, task)
     return service.launch(task, work).record.operation_id
@@ -68,18 +68,64 @@ def test_a_cancelled_operation_ends_as_cancelled(house: House, core: Assay, step
     assert core.operations.list(None, 10) == []
 
 
-def test_one_that_waits_for_its_turn_can_be_cancelled(house: House, core: Assay) -> None:
-    busy = [Steps(), Steps()]
-    for steps in busy:
-        start(house, core.operations, steps)
-        assert steps.began.wait(30)
+def test_one_that_waits_for_its_turn_can_be_cancelled(house: House, core: Assay, steps: Steps) -> None:
+    running = start(house, core.operations, steps)
+    assert steps.began.wait(30)
     waiting = Steps()
     operation_id = start(house, core.operations, waiting)
     core.operations.cancel(operation_id)
-    for steps in busy:
-        steps.go_on.set()
-    assert core.operations.wait(operation_id, 30).record.error_reason == Reason.CANCELLED
+    ended = core.operations.get(operation_id).record  # at once, without its turn
+    assert (ended.done, ended.error_reason) == (True, Reason.CANCELLED)
+    steps.go_on.set()
+    assert core.operations.wait(running, 30).record.response == b"answer"
     assert not waiting.began.is_set()
+
+
+def test_operations_that_would_undo_each_other_take_turns_and_others_do_not_wait(house: House, core: Assay) -> None:
+    """Of one turn one runs; another turn of the pool, and every other pool, has threads left."""
+    first, second, other = Steps(), Steps(), Steps()
+    ids = [start(house, core.operations, steps) for steps in (first, second)]
+    ids.append(start(house, core.operations, other, "backbone"))
+    assert first.began.wait(30)
+    assert other.began.wait(30)
+    elsewhere = core.operations.prepare("train_head", "elsewhere", "head")
+    core.operations.launch(elsewhere, lambda task: b"done")
+    assert elsewhere.ended.wait(30)
+    assert not second.began.is_set()
+    first.go_on.set()
+    assert second.began.wait(30)
+    for steps in (second, other):
+        steps.go_on.set()
+    assert [core.operations.wait(operation_id, 30).record.response for operation_id in ids] == [b"answer"] * 3
+
+
+def test_too_many_that_wait_for_each_other_are_refused_and_not_recorded(house: House, core: Assay) -> None:
+    running = Steps()
+    ids = [start(house, core.operations, running)]
+    assert running.began.wait(30)
+    ids += [start(house, core.operations, lambda task: b"answer") for _ in range(BOUNDS.queue)]
+    refused(Reason.BUSY, lambda: start(house, core.operations, lambda task: b"too many"))
+    assert len(core.operations.list(None, 100)) == len(ids)
+    ids.append(start(house, core.operations, lambda task: b"answer", "backbone"))
+    running.go_on.set()
+    assert [core.operations.wait(operation_id, 30).record.response for operation_id in ids] == [b"answer"] * len(ids)
+    start(house, core.operations, lambda task: b"answer")
+
+
+def test_whoever_watches_is_told_of_the_end_once(house: House, core: Assay, steps: Steps) -> None:
+    operation_id = start(house, core.operations, steps)
+    told, left = threading.Semaphore(0), threading.Semaphore(0)
+    with core.operations.watching(operation_id, left.release):
+        pass
+    with core.operations.watching(operation_id, told.release):
+        assert not told.acquire(blocking=False)
+        steps.go_on.set()
+        assert told.acquire(timeout=30)
+    core.operations.wait(operation_id, 30)
+    with core.operations.watching(operation_id, told.release):  # it has ended
+        assert told.acquire(blocking=False)
+    assert not told.acquire(blocking=False)
+    assert not left.acquire(blocking=False)
 
 
 def test_what_went_wrong_is_told(house: House, core: Assay, caplog: pytest.LogCaptureFixture) -> None:
@@ -87,13 +133,18 @@ def test_what_went_wrong_is_told(house: House, core: Assay, caplog: pytest.LogCa
         raise AssayError(Reason.STORAGE_FULL, "No room.")
 
     def breaks(task: Task) -> bytes:
-        raise ZeroDivisionError("by zero")
+        raise ZeroDivisionError("secret at /var/lib/secret")
 
     full = core.operations.wait(start(house, core.operations, fails), 30).record
     assert (full.error_reason, full.error_message) == (Reason.STORAGE_FULL, "No room.")
     broken = core.operations.wait(start(house, core.operations, breaks), 30).record
-    assert broken.error_message == "The operation failed: ZeroDivisionError: by zero"
-    assert [record.exc_info is not None for record in caplog.records] == [True]
+    assert broken.error_reason == "INTERNAL"
+    assert "secret" not in broken.error_message
+    (logged,) = caplog.records
+    assert logged.exc_info is not None
+    error_id = broken.error_message.split()[-1].rstrip(".")
+    assert len(error_id) == 32
+    assert error_id in logged.getMessage()
 
 
 def test_an_end_that_could_not_be_stored_is_still_told(house: House, core: Assay, steps: Steps) -> None:
@@ -134,8 +185,10 @@ def test_a_repeated_request_starts_no_second_operation(core: Assay) -> None:
 def test_closing_stops_what_runs(house: House, core: Assay, steps: Steps) -> None:
     operation_id = start(house, core.operations, steps)
     assert steps.began.wait(30)
+    waiting = start(house, core.operations, lambda task: b"answer")
     core = house.open()
-    assert core.operations.get(operation_id).record.error_reason == Reason.CANCELLED
+    for stopped in (operation_id, waiting):
+        assert core.operations.get(stopped).record.error_reason == Reason.SHUTTING_DOWN
 
 
 def test_deleting_a_pool_stops_its_operations(house: House, core: Assay, steps: Steps) -> None:

@@ -1,5 +1,6 @@
 """What the pages say is so: their snippets run, their tables are complete, their links lead somewhere."""
 
+import asyncio
 import inspect
 import json
 import re
@@ -14,7 +15,7 @@ from assay.client import Client
 from assay.client.testing import ServerProcess, start_server
 from assay.server.app.command import serve
 from assay.server.app.config import Config
-from assay.server.rpc.execution import open_lanes
+from assay.server.rpc.execution import open_executors
 from assay.server.rpc.gate import Gate
 from assay.server.rpc.metrics import Metrics
 from tests.docs.pages import PAGES, ROOT, agree, anchors, blocks, commands, links, run_command, run_python, table
@@ -127,11 +128,11 @@ def test_the_settings_shown_as_toml_are_settings():
 
 
 def test_the_table_of_metrics_is_that_of_the_server():
-    lanes = open_lanes()
+    executors = open_executors()
     try:
-        families = list(Metrics(Gate(), lanes).registry.collect())
+        families = list(Metrics(Gate(), executors).registry.collect())
     finally:
-        lanes.close()
+        asyncio.run(executors.close())
     real = {family.name + ("_total" if family.type == "counter" else ""): family.type for family in families}
     rows = {name.strip("`"): kind for name, kind, *_ in table(OPERATIONS, "metric")}
     assert rows == real

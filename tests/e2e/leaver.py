@@ -17,7 +17,6 @@ POOL = "pools/left"
 SAMPLES = 6_000  # three pages of an export
 POSITIONS = (0, 1, 2, 3, 6)  # of these the last is past the end of every stream but Score's
 _AT_HAND = {"Watch": 1}  # messages of streams that then go on without any
-_UNSERVED = {"List"}  # of the health service, whose servicer lacks it
 PLAN = types_pb2.Plan(scores=[types_pb2.ScoreTerm(strategy="margin")])
 
 
@@ -102,7 +101,7 @@ def methods():
             (operations_pb2, "Operations"), (health_pb2, "Health"), (reflection_pb2, "ServerReflection"),
         ))
     ]  # fmt: skip
-    return [_method(method) for service in services for method in service.methods if method.name not in _UNSERVED]
+    return [_method(method) for service in services for method in service.methods]
 
 
 def _method(method):

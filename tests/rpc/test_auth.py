@@ -8,7 +8,7 @@ import pytest
 from assay.server.adapters.label_export import parquet_chunks
 from assay.server.rpc.auth import ANONYMOUS, LOCAL, POLICY, ApiKeys, Caller, Reach, Role, authorize, identify
 from assay.server.rpc.errors import EdgeError, EdgeReason
-from assay.server.rpc.execution import open_lanes
+from assay.server.rpc.execution import open_executors
 from assay.server.rpc.gate import Gate
 from assay.server.rpc.health import HealthServicer
 from assay.server.rpc.server import SERVICES, register
@@ -37,7 +37,7 @@ def _registered():
         add_insecure_port = add_secure_port = start = stop = wait_for_termination = None
 
     server = Server()
-    register(server, Gate(), open_lanes(), parquet_chunks, HealthServicer(SERVICES))
+    register(server, Gate(), open_executors(), parquet_chunks, HealthServicer(SERVICES))
     return server.methods
 
 

@@ -10,7 +10,7 @@ from prometheus_client import generate_latest
 
 from assay.server.adapters.label_export import parquet_chunks
 from assay.server.core.errors import AssayError, Reason
-from assay.server.rpc.execution import open_lanes
+from assay.server.rpc.execution import open_executors
 from assay.server.rpc.server import SERVICES, EdgeSettings, RpcServer
 from assay.v1 import pools_pb2
 from tests.rpc.stubs import Stubs, failure
@@ -33,8 +33,8 @@ async def test_health_knows_every_service(stubs):
 
 
 async def test_before_the_core_is_open_the_server_answers_but_does_not_serve():
-    lanes = open_lanes()
-    rpc = RpcServer(EdgeSettings("127.0.0.1:0"), lanes, parquet_chunks)
+    executors = open_executors()
+    rpc = RpcServer(EdgeSettings("127.0.0.1:0"), executors, parquet_chunks)
     port = await rpc.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         assert await _health(channel) == Health.NOT_SERVING
@@ -42,7 +42,7 @@ async def test_before_the_core_is_open_the_server_answers_but_does_not_serve():
         assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "STARTING")
         assert retry.retry_delay.ToMilliseconds() > 0
     await rpc.drain(0)
-    lanes.close()
+    await executors.close()
 
 
 async def test_reflection_names_the_services(stubs):
@@ -103,7 +103,7 @@ async def test_calls_stages_queues_and_pools_are_counted(server, stubs):
     assert 'assay_request_seconds_count{method="/assay.v1.Pools/AddSamples"} 1.0' in text
     assert 'assay_stage_seconds_count{method="/assay.v1.Pools/AddSamples"' in text
     assert 'assay_pool_samples{pool="news",state="unlabeled"} 200.0' in text
-    assert 'assay_queue_depth{lane="compute"} 0.0' in text
+    assert 'assay_queue_depth{executor="compute"} 0.0' in text
     assert 'assay_pool_model_info{backbone="",head="",pool="news",space="pushed"} 1.0' in text
 
 
@@ -145,7 +145,7 @@ async def test_drain_lets_calls_finish(start, monkeypatch):
         waiting = asyncio.ensure_future(_reply(call))
         await started.wait()
         draining = asyncio.ensure_future(server.rpc.drain(3600.0))
-        while not server.rpc.gate.draining:
+        while not server.rpc.gate.draining.is_set():
             await asyncio.sleep(0)
         assert not draining.done()
         finish.set()

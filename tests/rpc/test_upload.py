@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.rpc.gate import Gate
 from assay.server.rpc.streams import Incoming
 from assay.server.rpc.upload import MAX_CHUNK_BYTES, Arrival, Pace, Slots
 from assay.v1 import models_pb2
@@ -28,7 +29,7 @@ async def stored(messages, pace=QUICK):
     async def store(data):
         kept.append(data)
 
-    await Arrival(Incoming(messages), pace).chunks(store)
+    await Arrival(Incoming(messages), pace, Gate()).chunks(store)
     return kept
 
 
@@ -49,7 +50,7 @@ async def test_a_second_header_is_an_error():
 async def test_a_stream_without_a_header_is_an_error():
     for messages in (stream(), stream(b"x")):
         with pytest.raises(AssayError) as caught:
-            await Arrival(Incoming(messages), QUICK).header()
+            await Arrival(Incoming(messages), QUICK, Gate()).header()
         assert caught.value.reason is Reason.INVALID_ARGUMENT
 
 
@@ -79,7 +80,7 @@ async def test_no_chunk_is_read_while_another_is_stored():
     async def store(_):
         await going.wait()
 
-    arriving = asyncio.ensure_future(Arrival(Incoming(messages()), QUICK).chunks(store))
+    arriving = asyncio.ensure_future(Arrival(Incoming(messages()), QUICK, Gate()).chunks(store))
     for _ in range(1000):
         await asyncio.sleep(0)
     assert sent == [0]
@@ -115,7 +116,7 @@ async def test_a_slow_disk_is_not_the_clients_fault():
     async def store(_):
         await asyncio.sleep(QUICK.grace_seconds)
 
-    await Arrival(Incoming(stream(b"a", b"b", b"c")), QUICK).chunks(store)
+    await Arrival(Incoming(stream(b"a", b"b", b"c")), QUICK, Gate()).chunks(store)
 
 
 async def test_slots_are_given_back():

@@ -50,13 +50,14 @@ class Config:
         receive_seconds: time in which a request must have arrived whole.
         stream_idle_seconds: time that may pass between two messages of a stream of requests.
         compute_threads: threads that score and select; 0 means one per core, and at least 2.
-        compute_queue: calls that may wait for those threads.
+        compute_queue: calls on one pool that may wait for those threads; on all pools, four times as many.
         inference_threads: threads of ONNX Runtime; 0 means one per core.
         run_seconds: longest single run of a backbone, in its trial and when it serves.
         trial_seconds: longest trial of an uploaded backbone.
         model_memory_bytes: memory that the runs of one backbone may hold at once, beside its weights, in its trial and
             when it serves.
-        drain_seconds: time that calls in flight get at shutdown.
+        stream_stall_seconds: a stream ends when its client has not read a message for so long.
+        drain_seconds: time that calls in flight get at shutdown; a second later the process has ended.
         max_batch_rows: samples in one ingest batch.
         max_model_bytes: bytes of a backbone.
         scratch_memory_bytes: derived arrays up to this size are kept in memory, larger ones in nameless files.
@@ -89,6 +90,7 @@ class Config:
     run_seconds: float = 60.0
     trial_seconds: float = 120.0
     model_memory_bytes: int = 1024 * MIB
+    stream_stall_seconds: float = 60.0
     drain_seconds: float = 30.0
     max_batch_rows: int = 65_536
     max_model_bytes: int = 2048 * MIB
@@ -273,6 +275,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "run_seconds": (1, 86_400),
     "trial_seconds": (1, 86_400),
     "model_memory_bytes": (16 * MIB, 1 << 40),
+    "stream_stall_seconds": (0.1, 86_400),
     "drain_seconds": (0, 3600),
     "max_batch_rows": (1, 1_000_000),
     "max_model_bytes": (1, 1 << 40),

@@ -16,15 +16,18 @@ from assay.server.adapters.arrow import DirectoryLock
 from assay.server.adapters.label_export import parquet_chunks
 from assay.server.app import descriptors, logs
 from assay.server.app.config import Config, ConfigError, split_address
+from assay.server.app.deadline import end_after
 from assay.server.app.secrets import Reloader, read_keys, read_tls
 from assay.server.app.wiring import open_core
 from assay.server.core.assay import Assay
 from assay.server.rpc.auth import ApiKeys
-from assay.server.rpc.execution import Lanes, open_lanes
+from assay.server.rpc.execution import Executors, open_executors
 from assay.server.rpc.intake import Bounds
 from assay.server.rpc.metrics import Metrics
 from assay.server.rpc.server import EdgeSettings, RpcServer
 
+CLOSING_S = 0.5  # of the drain's time, for what is left to do when calls in flight have had theirs
+OVERTIME_S = 0.5
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 MAX_CONNECTIONS = 4096
 log = structlog.get_logger("assay.server")
@@ -49,6 +52,7 @@ def edge_settings(config: Config, environment: Mapping[str, str] = os.environ) -
         max_connections=config.max_connections or min(descriptors.limit() // 2, MAX_CONNECTIONS),
         handshake_s=config.handshake_seconds,
         connection_idle_s=config.connection_idle_seconds,
+        patience_s=config.stream_stall_seconds,
         bounds=Bounds(
             calls=config.max_concurrent_rpcs,
             calls_per_peer=config.max_rpcs_per_peer,
@@ -79,35 +83,37 @@ async def _run(config: Config, settings: EdgeSettings, port_file: Path | None) -
         with _port_file(port_file, server.address):
             await stop.wait()
             log.info("draining", seconds=config.drain_seconds)
+            end_after(config.drain_seconds + OVERTIME_S)
     log.info("stopped")
 
 
 @asynccontextmanager
 async def serving(config: Config, settings: EdgeSettings) -> AsyncIterator[Serving]:
     """A server on a data directory that this process has locked; drained and closed at the end."""
-    lanes = open_lanes(config.compute_threads, config.compute_queue)
-    rpc = RpcServer(settings, lanes, parquet_chunks)
+    executors = open_executors(config.compute_threads, config.compute_queue)
+    rpc = RpcServer(settings, executors, parquet_chunks)
     address = await _start(rpc, settings)
     try:
         core = await asyncio.to_thread(open_core, config)
     except BaseException:
         await rpc.drain(0)
-        await asyncio.to_thread(lanes.close)
+        await executors.close()
         raise
     try:
         with _metrics_endpoint(config.metrics_listen, rpc.metrics), Reloader(config, rpc).watching():
             await rpc.serve(core)
             await _announce(config, address, core, settings.keys)
             yield Serving(address, core, rpc)
-            await rpc.drain(config.drain_seconds)
+            await rpc.drain(max(0.0, config.drain_seconds - CLOSING_S))
     finally:
         await rpc.drain(0)
-        await asyncio.to_thread(_close, lanes, core)
+        await _close(executors, core)
 
 
-def _close(lanes: Lanes, core: Assay) -> None:
-    lanes.close()
-    core.close()
+async def _close(executors: Executors, core: Assay) -> None:
+    core.operations.stop()  # while what is left of the calls ends
+    await executors.close()
+    await asyncio.to_thread(core.close)
 
 
 async def _start(rpc: RpcServer, settings: EdgeSettings) -> str:

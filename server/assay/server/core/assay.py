@@ -125,6 +125,7 @@ class Assay:
 
     def close(self) -> None:
         """Stops background work and operations, and closes the catalog."""
+        self.operations.stop()  # the upkeep's end may take a moment, in which they can stop, too
         self._upkeep.close()
         self.operations.close()
         self._ports.catalog.close()

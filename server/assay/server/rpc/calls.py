@@ -1,4 +1,4 @@
-"""What all servicers share: running a method in a lane, and remembered requests."""
+"""What all servicers share: running a method in an executor, and remembered requests."""
 
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
@@ -11,23 +11,24 @@ from assay.server.core.assay import Assay
 from assay.server.core.errors import RequestReplayed
 from assay.server.core.records.requests import RequestKey
 from assay.server.rpc.convert.scalars import request_id
-from assay.server.rpc.current import Context
-from assay.server.rpc.execution import Lane, Lanes
+from assay.server.rpc.current import Context, current_call
+from assay.server.rpc.execution import Executor, Executors
 from assay.server.rpc.gate import Gate
 from assay.server.rpc.streams import Pulled
 
-LaneName = Literal["compute", "batch", "io", "ingest", "upload", "wait"]
-S = TypeVar("S", bound="Edge")
+ExecutorName = Literal["compute", "batch", "io", "stream", "ingest", "upload"]
+S = TypeVar("S", bound="BaseServicer")
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
+T = TypeVar("T")
 
 
-class Edge:
-    """Base of the servicers: the way to the core and the lanes to go it in."""
+class BaseServicer:
+    """Base of the servicers: the way to the core and the executors to go it in."""
 
-    def __init__(self, gate: Gate, lanes: Lanes) -> None:
+    def __init__(self, gate: Gate, executors: Executors) -> None:
         self.gate = gate
-        self.lanes = lanes
+        self.executors = executors
 
     @property
     def core(self) -> Assay:
@@ -39,16 +40,18 @@ class Edge:
         """Bytes that a reply may have."""
         return self.core.limits.max_reply_bytes
 
-    def lane(self, name: LaneName) -> Lane:
-        """A lane by name."""
-        lane: Lane = getattr(self.lanes, name)
-        return lane
+    async def run(self, executor: ExecutorName, work: Callable[[], T], *, bounded: bool = True) -> T:
+        """Runs work of the current call in an executor, in the queue of the pool that the call names; see
+        Executor.run."""
+        chosen: Executor = getattr(self.executors, executor)
+        call = current_call()
+        return await chosen.run(work, pool=call.pool, stop=call.stop, bounded=bounded)
 
 
 def unary(
-    lane: LaneName, response_type: type[Response]
+    executor: ExecutorName, response_type: type[Response]
 ) -> Callable[[Callable[[S, Request], Response]], Callable[[S, Request, Context], Coroutine[Any, Any, Response]]]:
-    """Makes a blocking method an RPC: it runs in a lane, and a remembered response is given again."""
+    """Makes a blocking method an RPC: it runs in an executor, and a remembered response is given again."""
 
     def decorate(
         method: Callable[[S, Request], Response],
@@ -56,7 +59,7 @@ def unary(
         @functools.wraps(method)
         async def rpc(self: S, request: Request, context: Context) -> Response:
             try:
-                return await self.lane(lane).run(method, self, request)
+                return await self.run(executor, lambda: method(self, request))
             except RequestReplayed as replay:
                 return response_type.FromString(replay.response)
 
@@ -103,13 +106,14 @@ def bind(function: Callable[Concatenate[str, ...], Response], pool_id: str) -> C
 
 
 def streamed(
-    lane: LaneName,
+    executor: ExecutorName,
 ) -> Callable[
     [Callable[[S, Request], Generator[Response, None, None]]], Callable[[S, Request, Context], AsyncIterator[Response]]
 ]:
-    """Makes a blocking generator an RPC that streams: each message is made in a lane when the one before is sent.
+    """Makes a blocking generator an RPC that streams: each message is made by a thread when the one before is sent.
 
-    A caller that leaves while a message is being made drops the generator; it ends with that message.
+    The first one may cost much and is made in the executor of that name; streams take turns at making the others. A
+    caller that leaves while a message is being made stops that, and drops the generator.
     """
 
     def decorate(
@@ -119,8 +123,10 @@ def streamed(
         async def rpc(self: S, request: Request, context: Context) -> AsyncIterator[Response]:
             messages = Pulled(method(self, request))
             try:
-                while (message := await self.lane(lane).run(messages.next)) is not None:
+                message = await self.run(executor, messages.next)
+                while message is not None:
                     yield message
+                    message = await self.run("stream", messages.next, bounded=False)
             finally:
                 messages.close()
 

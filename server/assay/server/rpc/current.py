@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc.aio
 
+from assay.server.core.stop import Stop
 from assay.server.rpc.auth import ANONYMOUS, POLICY, Caller, Rule
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -27,6 +28,8 @@ class Call:
         peer: address of the client, as gRPC writes it.
         metadata: text that came with it, by lower-case key.
         deadline: moment of the monotonic clock when the client stops waiting; None without a deadline.
+        patience_s: how long a message of a stream waits for its client to read it.
+        stop: ends the work that is done for it: at its deadline, when its client leaves, and at shutdown.
         caller: whose key it came with; ANONYMOUS until that is known.
         request_id: the caller's own id of it: its idempotency key once that is read, or what came as x-request-id.
         pool: id of the pool that its request names; "" until that is read, and where there is none.
@@ -36,6 +39,8 @@ class Call:
     peer: str
     metadata: Mapping[str, str]
     deadline: float | None
+    patience_s: float
+    stop: Stop
     caller: Caller = ANONYMOUS
     request_id: str = ""
     pool: str = ""
@@ -56,16 +61,19 @@ class Call:
         return self.deadline is not None and time.monotonic() >= self.deadline
 
 
-def read_call(method: str, context: Context) -> Call:
+def read_call(method: str, context: Context, patience_s: float) -> Call:
     """Reads all that is needed of a call; only while it certainly lives: before its handler first waits."""
     remaining: float | None = context.time_remaining()
     pairs = context.invocation_metadata() or ()
     metadata = {key: value for key, value in pairs if isinstance(value, str)}
+    deadline = None if remaining is None else time.monotonic() + remaining
     return Call(
         method=method,
         peer=context.peer(),
         metadata=metadata,
-        deadline=None if remaining is None else time.monotonic() + remaining,
+        deadline=deadline,
+        patience_s=patience_s,
+        stop=Stop(deadline),
         request_id=metadata.get("x-request-id", ""),
     )
 

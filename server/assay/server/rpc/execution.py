@@ -1,110 +1,186 @@
-"""Where work runs: bounded executors beside the event loop, which itself never computes nor waits.
+"""Where work runs: executors beside the event loop, which itself never computes nor waits.
 
-Each lane has its own threads, so that uploads, waits and ingests cannot starve the picking of batches.
+Each has its own threads, so that uploads and ingests cannot starve the picking of batches. In front of each are queues
+on the event loop, one a pool: no thread waits for its turn, and no pool for another's work.
 """
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, fields
-from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.fair_queue import Bounds, FairQueue, QueueFull
+from assay.server.core.stop import Stop
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Lane:
-    """Threads with a bounded queue. Work whose caller goes away or runs out of time leaves the queue."""
+class _Job:
+    """A piece of work, who waits for it, and what ends it early."""
 
-    def __init__(self, name: str, threads: int, queue: int) -> None:
+    def __init__(self, work: Callable[[], Any], pool: str, stop: Stop) -> None:
+        self.work = work
+        self.pool = pool
+        self.stop = stop
+        self.result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.context = copy_context()  # what is known of the call is known in the thread too
+
+    def run(self) -> Any:
+        """In a thread. Raises what the work raises, or why it is to end."""
+        with self.stop.scope():
+            self.stop.check()
+            return self.work()
+
+
+class Executor:
+    """Threads with a bounded queue for each pool. Work whose caller leaves or runs out of time leaves the queue, and is
+    stopped where it runs. To be used on one event loop."""
+
+    def __init__(self, name: str, bounds: Bounds) -> None:
         self.name = name
-        self.threads = threads
-        self.queue = queue
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"assay-{name}")
-        self._lock = threading.Lock()
-        self._admitted = 0
+        self._queue = FairQueue[_Job](bounds)
+        self._threads = ThreadPoolExecutor(bounds.most, thread_name_prefix=f"assay-{name}")
+        self._running: set[_Job] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
 
     @property
-    def depth(self) -> int:
-        """How much work waits for a thread."""
-        return max(0, self._admitted - self.threads)
+    def waiting(self) -> int:
+        """Pieces of work that wait for a thread."""
+        return self._queue.waiting
 
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs work in a thread. Raises AssayError(BUSY) if the queue is full, SHUTTING_DOWN after close."""
-        self._admit()
+    @property
+    def running(self) -> int:
+        """Pieces of work that run, also for callers that have left."""
+        return self._queue.running
+
+    async def run(self, work: Callable[[], T], *, pool: str = "", stop: Stop | None = None, bounded: bool = True) -> T:
+        """Runs work in a thread.
+
+        Args:
+            work: computes or waits as long as it needs to, and looks at `current_stop()`.
+            pool: whose queue it waits in.
+            stop: ends it early; requested, too, when the caller is cancelled.
+            bounded: False for what goes on with work that was let in before.
+
+        Raises:
+            AssayError: BUSY if the queue is full, SHUTTING_DOWN after close, the stop's own; what the work raises.
+        """
+        if self._closed:
+            raise _shutting_down()
+        job = _Job(work, pool, stop or Stop())
         try:
-            # Who calls, and all else that is known of the call, is known in the thread too.
-            job = self._executor.submit(partial(copy_context().run, work, *args, **kwargs))
-        except RuntimeError:
-            self._release(None)
-            raise AssayError(Reason.SHUTTING_DOWN, "The server is shutting down. Try again in a moment.") from None
-        except BaseException:
-            self._release(None)
+            self._queue.put(pool, job, bounded=bounded)
+        except QueueFull:
+            message = f"The server has too much {self.name} work waiting. Try again in a moment."
+            raise AssayError(Reason.BUSY, message, executor=self.name) from None
+        self._start_due()
+        try:
+            result: T = await job.result
+        except asyncio.CancelledError:
+            if not self._queue.remove(pool, job):
+                job.stop.request(Reason.CANCELLED)
             raise
-        job.add_done_callback(self._release)
-        return await asyncio.wrap_future(job)
+        return result
 
-    def _admit(self) -> None:
-        with self._lock:
-            if self._admitted >= self.threads + self.queue:
-                message = f"The server has too much {self.name} work waiting. Try again in a moment."
-                raise AssayError(Reason.BUSY, message, lane=self.name)
-            self._admitted += 1
+    def _start_due(self) -> None:
+        while (job := self._queue.take()) is not None:
+            self._running.add(job)
+            self._idle.clear()
+            self._threads.submit(self._work, job, asyncio.get_running_loop())
 
-    def _release(self, _: Future[Any] | None) -> None:
-        with self._lock:
-            self._admitted -= 1
+    def _work(self, job: _Job, loop: asyncio.AbstractEventLoop) -> None:
+        result, error = None, None
+        try:
+            result = job.context.run(job.run)
+        except BaseException as raised:
+            # Whatever it is belongs to the caller: a thread has nobody to raise to.
+            error = raised
+        try:
+            loop.call_soon_threadsafe(self._finish, job, result, error)
+        except RuntimeError:  # the loop was closed: the server has stopped without it
+            return
 
-    def close(self) -> None:
-        """Takes no more work, drops what is queued, waits for what runs."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+    def _finish(self, job: _Job, result: Any, error: BaseException | None) -> None:
+        self._queue.done(job.pool)
+        self._running.discard(job)
+        if not self._running:
+            self._idle.set()
+        self._start_due()
+        if job.result.done():  # nobody waits any more
+            return
+        if error is None:
+            job.result.set_result(result)
+        else:
+            job.result.set_exception(error)
+
+    async def close(self) -> None:
+        """Takes no more work, drops what is queued, stops what runs and waits for its end."""
+        self._closed = True
+        for job in self._queue.clear():
+            if not job.result.done():
+                job.result.set_exception(_shutting_down())
+        for job in self._running:
+            job.stop.request(Reason.SHUTTING_DOWN)
+        await self._idle.wait()
+        self._threads.shutdown(wait=False)
+
+
+def _shutting_down() -> AssayError:
+    return AssayError(Reason.SHUTTING_DOWN, "The server is shutting down. Try again in a moment.")
 
 
 @dataclass(frozen=True, slots=True)
-class Lanes:
-    """The lanes.
+class Executors:
+    """The executors.
 
     Attributes:
-        compute: scoring, selection, prediction, search.
-        batch: batches for workers, who wait in front of a screen: never behind a long computation of somebody else.
+        compute: scoring, long selections, prediction, search.
+        batch: batches for workers, who wait in front of a screen: quick plans, and the turns of long ones.
         io: look-ups and short transactions.
+        stream: what is left to do of a stream after its first message, and exports.
         ingest: storing and embedding of batches.
         upload: trials of uploaded models, each in a process of its own.
-        wait: waits for operations, in short slices.
     """
 
-    compute: Lane
-    batch: Lane
-    io: Lane
-    ingest: Lane
-    upload: Lane
-    wait: Lane
+    compute: Executor
+    batch: Executor
+    io: Executor
+    stream: Executor
+    ingest: Executor
+    upload: Executor
 
-    def all(self) -> tuple[Lane, ...]:
-        """All lanes."""
+    def all(self) -> tuple[Executor, ...]:
+        """All executors."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
-    def close(self) -> None:
-        """Closes all lanes."""
-        for lane in self.all():
-            lane.close()
+    async def close(self) -> None:
+        """Closes all executors."""
+        await asyncio.gather(*(executor.close() for executor in self.all()))
 
 
-def open_lanes(compute_threads: int = 0, compute_queue: int = 64) -> Lanes:
-    """Lanes; 0 compute threads means one per core, and at least 2: more would only take the interpreter's lock from
-    each other."""
+def open_executors(compute_threads: int = 0, compute_queue: int = 64) -> Executors:
+    """Executors; 0 compute threads means one per core, and at least 2: more would only take the interpreter's lock from
+    each other. So threads beyond the cores are only for pools that would wait for others without them.
+
+    Batches and ingests of one pool would wait for each other anyway: they run one by one. Messages of streams are made
+    in Python, which is at the expense of everybody: so they take turns.
+    """
     threads = compute_threads or max(2, os.cpu_count() or 1)
-    return Lanes(
-        compute=Lane("compute", threads, compute_queue),
-        batch=Lane("batch", threads, compute_queue),
-        io=Lane("io", 16, 256),
-        ingest=Lane("ingest", 4, 64),
-        upload=Lane("upload", 2, 32),
-        wait=Lane("wait", 8, 1024),
+    return Executors(
+        compute=Executor("compute", _bounds(threads, compute_queue, spare=16, per_pool=threads)),
+        batch=Executor("batch", _bounds(threads, compute_queue, spare=64, per_pool=1)),
+        io=Executor("io", _bounds(16, 128, spare=48, per_pool=8)),
+        stream=Executor("stream", _bounds(1, 256, spare=7, per_pool=1)),
+        ingest=Executor("ingest", _bounds(4, 64, spare=16, per_pool=1)),
+        upload=Executor("upload", _bounds(2, 8, spare=2, per_pool=1)),
     )
+
+
+def _bounds(threads: int, queue: int, *, spare: int, per_pool: int) -> Bounds:
+    return Bounds(threads, spare, per_pool, queue, queue_in_all=4 * queue)

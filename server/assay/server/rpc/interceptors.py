@@ -24,6 +24,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # not generic at run tim
 MaybeHandler: TypeAlias = "Handler | None"
 Behavior = Callable[[Any, Context], Any]
 MAX_LOGGED = 128
+ABORT_S = 1.0
 # Logged as errors: nothing that the caller did.
 OUR_FAULT = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS})
 log = structlog.get_logger("assay.rpc")
@@ -108,23 +109,33 @@ class Errors(Around):
 
 async def _abort(context: Context, failure: Failure) -> None:
     details = failure.status().SerializeToString()
-    await context.abort(failure.code, failure.message, ((STATUS_DETAILS_KEY, details),))
+    try:
+        async with asyncio.timeout(ABORT_S):
+            await context.abort(failure.code, failure.message, ((STATUS_DETAILS_KEY, details),))
+    except TimeoutError:
+        # The client does not read what was sent before. gRPC goes on trying, and the call is over as far as we care.
+        raise asyncio.CancelledError from None
 
 
 class InFlight(Around):
     """Reads what is known of a call, and knows which ones a stopping server must wait for: all but those of the
     standard services, whose streams only end when their callers leave. Outermost."""
 
-    def __init__(self, gate: Gate, services: Collection[str]) -> None:
+    def __init__(self, gate: Gate, services: Collection[str], patience_s: float) -> None:
         self._gate = gate
         self._services = services
+        self._patience_s = patience_s
 
     @asynccontextmanager
     async def around(self, method: str, request: Any, context: Context) -> AsyncIterator[Callable[[Any], None]]:
-        enter(read_call(method, context))
+        call = read_call(method, context, self._patience_s)
+        enter(call)
         counted = method.split("/")[1] in self._services
-        with self._gate.call() if counted else nullcontext():
-            yield _ignore
+        try:
+            with self._gate.call(call.stop) if counted else nullcontext():
+                yield _ignore
+        finally:
+            call.stop.request()  # nobody waits any more for what is still being done
 
 
 class Observe(Around):

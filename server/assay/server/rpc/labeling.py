@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 
 from assay.server.core.labeling.messages import LabelView
 from assay.server.rpc.auth import Role
-from assay.server.rpc.calls import Edge, bind, request_key, streamed, unary
+from assay.server.rpc.calls import BaseServicer, bind, request_key, streamed, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.labeling import (
     batch_message,
@@ -21,7 +21,7 @@ from assay.server.rpc.convert.labeling import (
 )
 from assay.server.rpc.convert.scalars import choice
 from assay.server.rpc.current import current_caller
-from assay.server.rpc.execution import Lanes
+from assay.server.rpc.execution import Executors
 from assay.server.rpc.gate import Gate
 from assay.v1 import labeling_pb2, labeling_pb2_grpc
 
@@ -41,11 +41,11 @@ def _shown(lease: labeling_pb2.Lease) -> labeling_pb2.Lease:
     return lease
 
 
-class LabelingServicer(Edge, labeling_pb2_grpc.LabelingServicer):
+class LabelingServicer(BaseServicer, labeling_pb2_grpc.LabelingServicer):
     """Translates between the wire and the core's labeling. `parquet` writes labels as a Parquet file, in chunks."""
 
-    def __init__(self, gate: Gate, lanes: Lanes, parquet: Export) -> None:
-        super().__init__(gate, lanes)
+    def __init__(self, gate: Gate, executors: Executors, parquet: Export) -> None:
+        super().__init__(gate, executors)
         self._exports: Mapping[int, Export] = {
             labeling_pb2.EXPORT_FORMAT_UNSPECIFIED: json_lines,
             labeling_pb2.EXPORT_FORMAT_JSON_LINES: json_lines,
@@ -126,7 +126,7 @@ class LabelingServicer(Edge, labeling_pb2_grpc.LabelingServicer):
         )
         return labeling_pb2.ListLabelsResponse(labels=messages, next_page_token=token)
 
-    @streamed("io")
+    @streamed("stream")
     def ExportLabels(
         self, request: labeling_pb2.ExportLabelsRequest
     ) -> Generator[labeling_pb2.ExportLabelsResponse, None, None]:

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from assay.server.core.errors import AssayError
 from assay.server.core.pools.messages import PoolView
 from assay.server.core.records.pools import LIVE_STATES, State
-from assay.server.rpc.execution import Lanes
+from assay.server.rpc.execution import Executors
 from assay.server.rpc.gate import Gate
 from assay.v1 import types_pb2
 
@@ -21,7 +21,7 @@ PAGE = 1000
 class Metrics:
     """Counters and histograms of calls, and gauges read when they are asked for."""
 
-    def __init__(self, gate: Gate, lanes: Lanes) -> None:
+    def __init__(self, gate: Gate, executors: Executors) -> None:
         self.registry = CollectorRegistry()
         self.calls = Counter("assay_requests", "Finished RPCs.", ("method", "code"), registry=self.registry)
         self.latency = Histogram(
@@ -34,7 +34,7 @@ class Metrics:
         self._calls_of = cache(self.calls.labels)
         self._latency_of = cache(self.latency.labels)
         self._stage_of = cache(self.stages.labels)
-        self.registry.register(_QueueCollector(lanes))
+        self.registry.register(_QueueCollector(executors))
         self.registry.register(_PoolCollector(gate))
 
     def count_dropped_logs(self, dropped: Callable[[], int]) -> None:
@@ -62,14 +62,16 @@ class _DroppedLogs(Collector):
 
 
 class _QueueCollector(Collector):
-    def __init__(self, lanes: Lanes) -> None:
-        self._lanes = lanes
+    def __init__(self, executors: Executors) -> None:
+        self._executors = executors
 
     def collect(self) -> Iterator[Metric]:
-        gauge = GaugeMetricFamily("assay_queue_depth", "Work that waits for a thread.", labels=("lane",))
-        for lane in self._lanes.all():
-            gauge.add_metric((lane.name,), lane.depth)
-        yield gauge
+        waiting = GaugeMetricFamily("assay_queue_depth", "Work that waits for a thread.", labels=("executor",))
+        running = GaugeMetricFamily("assay_running_work", "Work that a thread does.", labels=("executor",))
+        for executor in self._executors.all():
+            waiting.add_metric((executor.name,), executor.waiting)
+            running.add_metric((executor.name,), executor.running)
+        yield from (waiting, running)
 
 
 class _PoolCollector(Collector):

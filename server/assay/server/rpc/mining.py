@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 
-from assay.server.rpc.calls import Edge, bind, request_key, streamed, unary
+from assay.server.rpc.calls import BaseServicer, bind, request_key, streamed, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.mining import (
     mine_message,
@@ -15,7 +15,7 @@ from assay.server.rpc.convert.mining import (
 from assay.v1 import mining_pb2, mining_pb2_grpc
 
 
-class MiningServicer(Edge, mining_pb2_grpc.MiningServicer):
+class MiningServicer(BaseServicer, mining_pb2_grpc.MiningServicer):
     """Translates between the wire and the core's mining."""
 
     @unary("io", mining_pb2.ListStrategiesResponse)

@@ -9,8 +9,7 @@ from google.protobuf import empty_pb2
 from assay.server.core.errors import AssayError, RequestReplayed
 from assay.server.core.models.messages import ModelView
 from assay.server.core.models.uploading import BackboneUpload
-from assay.server.core.stop import Stop
-from assay.server.rpc.calls import Edge, bind, request_key, unary
+from assay.server.rpc.calls import BaseServicer, bind, request_key, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.models import (
     model_message,
@@ -23,18 +22,18 @@ from assay.server.rpc.convert.models import (
 )
 from assay.server.rpc.convert.operations import operation_message, packed
 from assay.server.rpc.current import Context, current_call
-from assay.server.rpc.execution import Lanes
+from assay.server.rpc.execution import Executors
 from assay.server.rpc.gate import Gate
 from assay.server.rpc.streams import Incoming
 from assay.server.rpc.upload import Arrival, Pace, Slots
 from assay.v1 import models_pb2, models_pb2_grpc
 
 
-class ModelsServicer(Edge, models_pb2_grpc.ModelsServicer):
+class ModelsServicer(BaseServicer, models_pb2_grpc.ModelsServicer):
     """Translates between the wire and the core's models."""
 
-    def __init__(self, gate: Gate, lanes: Lanes) -> None:
-        super().__init__(gate, lanes)
+    def __init__(self, gate: Gate, executors: Executors) -> None:
+        super().__init__(gate, executors)
         self._uploads = Slots()
 
     async def UploadBackbone(
@@ -43,12 +42,12 @@ class ModelsServicer(Edge, models_pb2_grpc.ModelsServicer):
         messages = Incoming(request_iterator)
         try:
             with self._uploads.slot():
-                arrival = Arrival(messages, Pace())
+                arrival = Arrival(messages, Pace(), self.gate)
                 header = await arrival.header()
-                upload = await self.lanes.io.run(self._receive, header)
+                upload = await self.run("io", lambda: self._receive(header))
                 try:
-                    await arrival.chunks(lambda chunk: self.lanes.io.run(upload.write, chunk))
-                    view = await self._finish(upload)
+                    await arrival.chunks(lambda chunk: self.run("io", lambda: upload.write(chunk), bounded=False))
+                    view = await self.run("upload", upload.finish)
                 except BaseException:
                     await self._abandon(upload)
                     raise
@@ -63,24 +62,11 @@ class ModelsServicer(Edge, models_pb2_grpc.ModelsServicer):
         key = request_key("UploadBackbone", pool_id, header, bind(model_message, pool_id))
         return self.core.models.receive(pool_id, to_backbone_spec(header), key)
 
-    async def _finish(self, upload: BackboneUpload) -> ModelView:
-        """Tries what arrived, as long as its caller waits for it."""
-        stop = Stop(current_call().deadline)
-
-        def finish() -> ModelView:
-            with stop.scope():
-                return upload.finish()
-
-        try:
-            return await self.lanes.upload.run(finish)
-        except asyncio.CancelledError:
-            stop.request()
-            raise
-
     async def _abandon(self, upload: BackboneUpload) -> None:
+        """Drops what arrived, though the call itself is over."""
         try:
-            await asyncio.shield(self.lanes.io.run(upload.abandon))
-        except AssayError:  # the threads are busy, or closed
+            await asyncio.shield(self.executors.io.run(upload.abandon, pool=current_call().pool, bounded=False))
+        except AssayError:  # the server closes
             upload.abandon()
 
     @unary("io", models_pb2.Model)

@@ -1,25 +1,24 @@
 """The google.longrunning Operations service."""
 
-import time
+import asyncio
 
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import empty_pb2
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.operations.messages import OperationView
-from assay.server.rpc.calls import Edge, unary
+from assay.server.rpc.calls import BaseServicer, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.operations import operation_message
 from assay.server.rpc.convert.scalars import seconds
 from assay.server.rpc.current import Context, current_caller
 
 COLLECTION = "operations"
-WAIT_SLICE_S = 0.5  # waiters take turns on the lane's few threads
 DEFAULT_WAIT_S = 60.0
 FIRST = (-1.0, "")
 
 
-class OperationsServicer(Edge, operations_pb2_grpc.OperationsServicer):
+class OperationsServicer(BaseServicer, operations_pb2_grpc.OperationsServicer):
     """Translates between the wire and the core's operations."""
 
     @unary("io", operations_pb2.Operation)
@@ -50,14 +49,28 @@ class OperationsServicer(Edge, operations_pb2_grpc.OperationsServicer):
     async def WaitOperation(
         self, request: operations_pb2.WaitOperationRequest, context: Context
     ) -> operations_pb2.Operation:
-        operation_id = await self.lanes.io.run(self._visible, request.name)
+        operation_id = await self.run("io", lambda: self._visible(request.name))
         wanted = seconds(request.timeout, "timeout") if request.HasField("timeout") else DEFAULT_WAIT_S
-        deadline = time.monotonic() + wanted
-        while True:
-            left = deadline - time.monotonic()
-            view = await self.lanes.wait.run(self.core.operations.wait, operation_id, min(max(left, 0.0), WAIT_SLICE_S))
-            if view.record.done or left <= WAIT_SLICE_S or self.gate.draining:
-                return operation_message(view)
+        view = await self.run("io", lambda: self.core.operations.get(operation_id))
+        if not view.record.done and wanted > 0:
+            await self._ended(operation_id, wanted)
+            view = await self.run("io", lambda: self.core.operations.get(operation_id))
+        return operation_message(view)
+
+    async def _ended(self, operation_id: str, timeout_s: float) -> None:
+        """Returns when an operation ends, or the time is over, or the server is about to stop. No thread waits."""
+        ended, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(ended.set)
+
+        with self.core.operations.watching(operation_id, tell):
+            waits = [asyncio.ensure_future(event.wait()) for event in (ended, self.gate.draining)]
+            try:
+                await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
 
     def _visible(self, name: str) -> str:
         """Id of an operation whose pool the caller may see. Raises EdgeError(POOL_DENIED), AssayError(INVALID_NAME |

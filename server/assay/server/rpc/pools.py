@@ -9,7 +9,7 @@ from assay.server.core.errors import AssayError, Reason, RequestReplayed, Sample
 from assay.server.core.pools.messages import PoolView
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import OnConflict
-from assay.server.rpc.calls import Edge, digest, request_key, unary
+from assay.server.rpc.calls import BaseServicer, digest, request_key, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.pools import (
     add_message,
@@ -77,7 +77,7 @@ class _Tally:
         total.duration.FromMicroseconds(micros)
 
 
-class PoolsServicer(Edge, pools_pb2_grpc.PoolsServicer):
+class PoolsServicer(BaseServicer, pools_pb2_grpc.PoolsServicer):
     """Translates between the wire and the core's pools and samples."""
 
     @unary("io", pools_pb2.Pool)
@@ -118,15 +118,15 @@ class PoolsServicer(Edge, pools_pb2_grpc.PoolsServicer):
 
     async def _store_all(self, messages: Incoming[pools_pb2.AddSamplesRequest], tally: _Tally) -> None:
         """Stores batch after batch. The next one is received while one is being stored, and no further one."""
-        stream = _opened(await messages.next())
+        stream = _opened(await self.gate.heard(messages.next()))
         index = first = 0
-        while (message := await messages.next()) is not None:
+        while (message := await self.gate.heard(messages.next())) is not None:
             messages.read_ahead()
             batch = _batch(message)
             tally.add(await self._store(stream, index, first, batch))
             index, first = index + 1, first + len(batch.ids)
         if not index:
-            view = await self.lanes.io.run(lambda: self.core.pools.get(stream.pool_id))
+            view = await self.run("io", lambda: self.core.pools.get(stream.pool_id))
             tally.reply.epoch = view.record.epoch
 
     async def _store(
@@ -134,7 +134,7 @@ class PoolsServicer(Edge, pools_pb2_grpc.PoolsServicer):
     ) -> pools_pb2.AddSamplesResponse:
         """Stores one batch of a stream; `first` samples came before it."""
         try:
-            return await self.lanes.ingest.run(self._store_now, stream, index, batch)
+            return await self.run("ingest", lambda: self._store_now(stream, index, batch))
         except RequestReplayed as replay:
             return pools_pb2.AddSamplesResponse.FromString(replay.response)
         except SampleError as error:

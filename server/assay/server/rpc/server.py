@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from assay.server.core.assay import Assay
 from assay.server.rpc import health
 from assay.server.rpc.auth import ApiKeys, KeyRing
-from assay.server.rpc.execution import Lanes
+from assay.server.rpc.execution import Executors
 from assay.server.rpc.gate import Gate
 from assay.server.rpc.intake import Bounds, Intake
 from assay.server.rpc.interceptors import Authorize, Errors, InFlight, Observe
@@ -61,6 +61,7 @@ class EdgeSettings:
         handshake_s: seconds in which a connection must have become one of HTTP/2.
         connection_idle_s: seconds after which a connection without calls is closed; gRPC's clients open a new one when
             they need it.
+        patience_s: seconds that a message of a stream waits for its client to read it.
         bounds: bounds of the calls.
     """
 
@@ -71,6 +72,7 @@ class EdgeSettings:
     max_connections: int = 4096
     handshake_s: float = 10.0
     connection_idle_s: float = 120.0
+    patience_s: float = 60.0
     bounds: Bounds = field(default_factory=Bounds)
 
 
@@ -83,17 +85,17 @@ class RpcServer:
         certificates: so may its certificate; None without TLS.
     """
 
-    def __init__(self, settings: EdgeSettings, lanes: Lanes, parquet: Export) -> None:
+    def __init__(self, settings: EdgeSettings, executors: Executors, parquet: Export) -> None:
         self.gate = Gate()
-        self.lanes = lanes
-        self.metrics = Metrics(self.gate, lanes)
+        self.executors = executors
+        self.metrics = Metrics(self.gate, executors)
         self.certificates = Certificates(settings.tls) if settings.tls else None
         self.ring = KeyRing(settings.keys)
         self._health = health.HealthServicer(SERVICES)
         self._settings = settings
         self._server = grpc.aio.server(
             interceptors=(
-                InFlight(self.gate, SERVICES),
+                InFlight(self.gate, SERVICES, settings.patience_s),
                 Errors(),
                 Observe(self.metrics),
                 Authorize(self.ring),
@@ -101,7 +103,7 @@ class RpcServer:
             ),
             options=_options(settings),
         )
-        register(self._server, self.gate, lanes, parquet, self._health)
+        register(self._server, self.gate, executors, parquet, self._health)
 
     async def start(self) -> int:
         """Binds and answers, NOT_SERVING. Returns the port. Raises RuntimeError if the address cannot be bound."""
@@ -120,26 +122,31 @@ class RpcServer:
 
     async def drain(self, grace: float) -> None:
         """NOT_SERVING; takes no more calls, lets those in flight finish for so many seconds, then cancels them."""
-        self.gate.draining = True
+        self.gate.draining.set()
         self._health.tell(health.NOT_SERVING)
         stopping = asyncio.ensure_future(self._server.stop(grace))
         idle = asyncio.ensure_future(self.gate.idle())
-        await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((stopping, idle), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
+        self.gate.stop_calls()
         if not stopping.done():
             await self._server.stop(LAST_WORDS_S)
         await stopping
 
 
 def register(
-    server: grpc.aio.Server, gate: Gate, lanes: Lanes, parquet: Export, health_servicer: health_pb2_grpc.HealthServicer
+    server: grpc.aio.Server,
+    gate: Gate,
+    executors: Executors,
+    parquet: Export,
+    health_servicer: health_pb2_grpc.HealthServicer,
 ) -> None:
     """Adds all services to a server."""
-    pools_pb2_grpc.add_PoolsServicer_to_server(PoolsServicer(gate, lanes), server)
-    models_pb2_grpc.add_ModelsServicer_to_server(ModelsServicer(gate, lanes), server)
-    mining_pb2_grpc.add_MiningServicer_to_server(MiningServicer(gate, lanes), server)
-    labeling_pb2_grpc.add_LabelingServicer_to_server(LabelingServicer(gate, lanes, parquet), server)
-    operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(gate, lanes), server)
+    pools_pb2_grpc.add_PoolsServicer_to_server(PoolsServicer(gate, executors), server)
+    models_pb2_grpc.add_ModelsServicer_to_server(ModelsServicer(gate, executors), server)
+    mining_pb2_grpc.add_MiningServicer_to_server(MiningServicer(gate, executors), server)
+    labeling_pb2_grpc.add_LabelingServicer_to_server(LabelingServicer(gate, executors, parquet), server)
+    operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(gate, executors), server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     reflection.enable_server_reflection((*SERVICES, *STANDARD_SERVICES), server)
 

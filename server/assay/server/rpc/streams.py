@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator
 from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
-from assay.server.rpc.current import Context
+from assay.server.core.errors import AssayError, Reason
+from assay.server.rpc.current import Context, current_call
 
 T = TypeVar("T")
 
@@ -99,10 +100,22 @@ async def send(responses: AsyncGenerator[Any, None] | Awaitable[None], context: 
 
     gRPC would leave a generator where it stands when the client leaves, to be closed by the garbage collector at some
     later time, when there is no call any more. A coroutine gets the cancellation, and closes what it iterates over.
+
+    Raises:
+        AssayError: DEADLINE_EXCEEDED for a client that does not read; and what the handler raises.
     """
     if inspect.isawaitable(responses):
         await responses
         return
+    patience_s = current_call().patience_s
     async with aclosing(responses):
         async for response in responses:
-            await context.write(response)
+            try:
+                async with asyncio.timeout(patience_s):
+                    await context.write(response)
+            except TimeoutError:
+                raise AssayError(
+                    Reason.DEADLINE_EXCEEDED,
+                    f"No message of the stream was read for {patience_s:g} s, so it ended. Begin it again, and read "
+                    "what comes.",
+                ) from None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.rpc.gate import Gate
 from assay.server.rpc.streams import Incoming
 from assay.v1 import models_pb2
 
@@ -44,7 +45,7 @@ class Slots:
         """Holds one. Raises AssayError(BUSY) if all are taken."""
         if self._taken >= self._most:
             raise AssayError(
-                Reason.BUSY, f"{self._taken} uploads are arriving already. Try again in a moment.", lane="upload"
+                Reason.BUSY, f"{self._taken} uploads are arriving already. Try again in a moment.", executor="upload"
             )
         self._taken += 1
         try:
@@ -56,9 +57,10 @@ class Slots:
 class Arrival:
     """The messages of one upload, and how long they were waited for."""
 
-    def __init__(self, messages: Incoming[models_pb2.UploadBackboneRequest], pace: Pace) -> None:
+    def __init__(self, messages: Incoming[models_pb2.UploadBackboneRequest], pace: Pace, gate: Gate) -> None:
         self._messages = messages
         self._pace = pace
+        self._gate = gate
         self._waited = 0.0
         self._received = 0
 
@@ -86,7 +88,7 @@ class Arrival:
         begun = time.monotonic()
         try:
             async with asyncio.timeout(min(self._pace.grace_seconds, behind)):
-                return await self._messages.next()
+                return await self._gate.heard(self._messages.next())
         except TimeoutError:
             raise AssayError(
                 Reason.DEADLINE_EXCEEDED,

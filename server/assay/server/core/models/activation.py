@@ -24,8 +24,6 @@ EMBED_BLOCK = 256
 EMBED_FILE_ROWS = 16_384
 # Passes over the pool before ingests are held up for the last one.
 ROUNDS = 3
-# Between two looks at the stop flag while another backbone is being activated.
-TURN_SECONDS = 0.1
 
 
 class Activation:
@@ -107,13 +105,7 @@ class Activation:
         if record.kind is ModelKind.HEAD:
             self._activate_head(pool, record, task)
             return
-        # Two at once would embed every sample twice into one space.
-        while not pool.activation_lock.acquire(timeout=TURN_SECONDS):
-            _check_stop(task)
-        try:
-            self._activate_backbone(pool, record, task)
-        finally:
-            pool.activation_lock.release()
+        self._activate_backbone(pool, record, task)
 
     # --- heads -----------------------------------------------------------------------------------------------------
 

@@ -159,7 +159,7 @@ class ModelService:
 
     def activate(self, pool_id: str, model_id: str, key: RequestKey, encode: EncodeModel) -> OperationView:
         """Starts making a version the active one. Raises AssayError(MODEL_NOT_FOUND | MODEL_SPACE_MISMATCH |
-        INPUTS_NOT_KEPT)."""
+        INPUTS_NOT_KEPT | BUSY)."""
         pool = self._pools.get(pool_id)
         pool.check_replay(key)
         record = self._record(pool.snapshot, model_id)
@@ -169,16 +169,17 @@ class ModelService:
             self._activation.run(pool, record, task)
             return encode(_view(pool.snapshot, record))
 
-        return self._start("activate_model", pool, key, work)
+        return self._start("activate_model", record.kind, pool, key, work)
 
     def rollback(self, pool_id: str, kind: ModelKind, key: RequestKey, encode: EncodeModel) -> OperationView:
-        """Starts activating the version that was active before. Raises AssayError(NOTHING_TO_ROLL_BACK)."""
+        """Starts activating the version that was active before. Raises AssayError(NOTHING_TO_ROLL_BACK |
+        BUSY)."""
         pool = self._pools.get(pool_id)
         pool.check_replay(key)
         return self.activate(pool_id, self._activation.previous(pool.snapshot, kind), key, encode)
 
     def train(self, pool_id: str, spec: TrainSpec, key: RequestKey, encode: EncodeModel) -> OperationView:
-        """Starts training a head on the labels. Raises AssayError(INVALID_ARGUMENT | TOO_FEW_CLASSES)."""
+        """Starts training a head on the labels. Raises AssayError(INVALID_ARGUMENT | TOO_FEW_CLASSES | BUSY)."""
         pool = self._pools.get(pool_id)
         pool.check_replay(key)
         _check_train_spec(spec)
@@ -190,10 +191,12 @@ class ModelService:
                 self._activation.run(pool, record, task)
             return encode(_view(pool.snapshot, record))
 
-        return self._start("train_head", pool, key, work)
+        return self._start("train_head", ModelKind.HEAD, pool, key, work)
 
-    def _start(self, kind: str, pool: Pool, key: RequestKey, work: Work) -> OperationView:
-        task = self._operations.prepare(kind, pool.snapshot.pool.pool_id)
+    def _start(self, kind: str, model: ModelKind, pool: Pool, key: RequestKey, work: Work) -> OperationView:
+        """Starts an operation. Two on heads of a pool would only undo each other, and two on backbones embed every
+        sample twice into one space: so they take turns."""
+        task = self._operations.prepare(kind, pool.snapshot.pool.pool_id, alone=str(model))
         try:
             with pool.change(key) as change:
                 change.answer(task.view)

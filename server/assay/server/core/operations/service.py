@@ -4,12 +4,14 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.fair_queue import Bounds, FairQueue
 from assay.server.core.operations.messages import OperationView, Progress
 from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
@@ -18,19 +20,30 @@ from assay.server.core.stop import Stop
 
 log = logging.getLogger(__name__)
 
-# Operations compute for long; more at once would only slow each other and the requests down.
-WORKERS = 2
+# Operations compute for long; more at once would only slow each other and the requests down. But none waits for the
+# operations of another pool: what is spare is for pools that have nothing running.
+BOUNDS = Bounds(threads=2, spare=6, per_pool=1, queue=4, queue_in_all=64)
+# Reason of an operation that failed for nothing that its caller did; the log has the rest under its error id.
+UNEXPECTED = "INTERNAL"
 
 
 class Task:
-    """A running operation as its work sees it."""
+    """An operation as its work sees it.
 
-    def __init__(self, record: OperationRecord) -> None:
+    Args:
+        record: what is stored of it.
+        turn: operations of one turn run one after the other.
+    """
+
+    def __init__(self, record: OperationRecord, turn: str = "") -> None:
         self.record = record
+        self.turn = turn
         self.ended = threading.Event()
         self._stop = Stop()
         self._progress = Progress()
         self._stage_start = time.monotonic()
+        self._lock = threading.Lock()
+        self._listeners: list[Callable[[], None]] = []
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Says how far a stage is."""
@@ -45,13 +58,48 @@ class Task:
         """Whether to stop: polled between blocks of work."""
         return self._stop.requested()
 
-    def stop(self) -> None:
+    def stop(self, reason: Reason = Reason.CANCELLED) -> None:
         """Asks it to stop."""
-        self._stop.request()
+        self._stop.request(reason)
 
     def scope(self) -> AbstractContextManager[Stop]:
-        """The thread does its work within."""
+        """Within it, the thread's work is what its stop ends."""
         return self._stop.scope()
+
+    def run(self, work: "Work") -> bytes:
+        """Does the work. Raises AssayError(CANCELLED | SHUTTING_DOWN) once it is asked to stop; what work raises."""
+        with self.scope():
+            self._stop.check()
+            try:
+                return work(self)
+            except AssayError as error:
+                if error.reason is Reason.CANCELLED and self._stop.requested():
+                    raise self._stop.error() from error
+                raise
+
+    def end(self) -> None:
+        """Tells who waits that it has ended; its record says how."""
+        with self._lock:
+            self.ended.set()
+            listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener()
+
+    @contextmanager
+    def watched(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Calls listener when it ends, in whatever thread; at once if it has."""
+        with self._lock:
+            ended = self.ended.is_set()
+            if not ended:
+                self._listeners.append(listener)
+        if ended:
+            listener()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if listener in self._listeners:
+                    self._listeners.remove(listener)
 
     @property
     def view(self) -> OperationView:
@@ -70,7 +118,9 @@ class OperationService:
         self._clock = clock
         self._lock = threading.Lock()
         self._running: dict[str, Task] = {}
-        self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="operation")
+        self._queue = FairQueue[tuple[Task, Work]](BOUNDS)
+        self._threads = ThreadPoolExecutor(BOUNDS.most, thread_name_prefix="operation")
+        self._closed = False
 
     def recover(self) -> None:
         """Marks operations that a crash cut off."""
@@ -84,21 +134,31 @@ class OperationService:
                         )
                 after = (page[-1].create_time, page[-1].operation_id)
 
-    def prepare(self, kind: str, pool_id: str) -> Task:
-        """A new operation, to be recorded in a transaction and then launched."""
-        return Task(
-            OperationRecord(f"{kind.replace('_', '-')}-{secrets.token_hex(8)}", kind, pool_id, self._clock.now())
-        )
+    def prepare(self, kind: str, pool_id: str, alone: str) -> Task:
+        """A new operation, to be recorded in a transaction and then launched. Of those of one pool with the same
+        `alone`, one runs at a time."""
+        operation_id = f"{kind.replace('_', '-')}-{secrets.token_hex(8)}"
+        return Task(OperationRecord(operation_id, kind, pool_id, self._clock.now()), f"{pool_id}/{alone}")
 
     def record(self, tx: CatalogTx, task: Task) -> None:
-        """Stores a new operation together with the request that starts it."""
+        """Stores a new operation together with the request that starts it. Raises AssayError(BUSY) if too many wait."""
+        with self._lock:
+            if not self._queue.has_room(task.turn):
+                kind, pool_id = task.record.kind, task.record.pool_id
+                raise AssayError(
+                    Reason.BUSY,
+                    f"Too many operations of pool {pool_id!r} wait for each other. Wait for one of them, or cancel it.",
+                    kind=kind,
+                    pool=pool_id,
+                )
         tx.put_operation(task.record)
 
     def launch(self, task: Task, work: Work) -> OperationView:
-        """Runs a recorded operation in the background."""
+        """Runs a recorded operation in the background, in its turn."""
         with self._lock:
             self._running[task.record.operation_id] = task
-        self._executor.submit(self._run, task, work)
+            self._queue.put(task.turn, (task, work), bounded=False)  # room was there when it was recorded
+            self._start_due()
         return task.view
 
     def abandon(self, task: Task, error: AssayError) -> None:
@@ -106,21 +166,18 @@ class OperationService:
         the request again finds it, ended in this error."""
         self._end(task, _failed(task.record, error.reason, "The catalog was lost as it began; start it again."))
 
+    def _start_due(self) -> None:
+        """Under the lock."""
+        while not self._closed and (due := self._queue.take()) is not None:
+            self._threads.submit(self._run, *due)
+
     def _run(self, task: Task, work: Work) -> None:
         try:
-            if task.stopped():
-                raise AssayError(Reason.CANCELLED, "The operation was cancelled before it began.")
-            with task.scope():
-                record = replace(task.record, done=True, response=work(task))
-        except AssayError as error:
-            record = _failed(task.record, error.reason, error.message)
-        except Exception as error:
-            # The thread has no caller: what went wrong must end up where the caller looks, and the log has the rest.
-            log.exception("operation %s failed", task.record.operation_id)
-            record = _failed(
-                task.record, Reason.STORAGE_FAILED, f"The operation failed: {type(error).__name__}: {error}"
-            )
-        self._end(task, record)
+            self._end(task, _outcome(task, work))
+        finally:
+            with self._lock:
+                self._queue.done(task.turn)
+                self._start_due()
 
     def _end(self, task: Task, record: OperationRecord) -> None:
         """Ends an operation. Until its end is stored it stays among the running ones, so that who asks still learns
@@ -133,7 +190,7 @@ class OperationService:
         except Exception:
             log.exception("the end of operation %s could not be stored yet", record.operation_id)
         finally:
-            task.ended.set()
+            task.end()
 
     def _store_end(self, task: Task) -> None:
         with self._catalog.transaction() as tx:
@@ -182,20 +239,40 @@ class OperationService:
             task.ended.wait(timeout)
         return self.get(operation_id)
 
+    @contextmanager
+    def watching(self, operation_id: str, ended: Callable[[], None]) -> Iterator[None]:
+        """Calls `ended` when an operation ends, in whatever thread; at once if it does not run."""
+        with self._lock:
+            task = self._running.get(operation_id)
+        if task is None:
+            ended()
+            yield
+            return
+        with task.watched(ended):
+            yield
+
     def cancel(self, operation_id: str) -> None:
         """Asks an operation to stop; one that has ended stays as it is. Raises AssayError(OPERATION_NOT_FOUND)."""
         self.get(operation_id)
         with self._lock:
             task = self._running.get(operation_id)
         if task is not None:
-            task.stop()
+            self._stop(task)
 
     def cancel_of(self, pool_id: str) -> None:
         """Asks all operations of a pool to stop."""
         with self._lock:
             tasks = [task for task in self._running.values() if task.record.pool_id == pool_id]
         for task in tasks:
-            task.stop()
+            self._stop(task)
+
+    def _stop(self, task: Task, reason: Reason = Reason.CANCELLED) -> None:
+        """Asks one to stop; where it still waits for its turn, that is its end."""
+        task.stop(reason)
+        with self._lock:
+            waited = self._queue.remove_if(task.turn, lambda item: item[0] is task)
+        if waited:
+            self._end(task, _outcome(task, lambda _: b""))
 
     def delete(self, operation_id: str) -> None:
         """Forgets an operation that has ended. Raises AssayError(OPERATION_NOT_FOUND | OPERATION_RUNNING)."""
@@ -206,13 +283,31 @@ class OperationService:
         with self._lock:
             self._running.pop(operation_id, None)
 
-    def close(self) -> None:
-        """Stops all operations and waits for them."""
+    def stop(self) -> None:
+        """Asks all operations to stop, because the server does."""
         with self._lock:
+            self._closed = True
             running = list(self._running.values())
         for task in running:
-            task.stop()
-        self._executor.shutdown(wait=True)
+            self._stop(task, Reason.SHUTTING_DOWN)
+
+    def close(self) -> None:
+        """Stops all operations and waits for them."""
+        self.stop()
+        self._threads.shutdown(wait=True)
+
+
+def _outcome(task: Task, work: Work) -> OperationRecord:
+    """Does the work; what is stored of its end. It has no caller, so whatever went wrong must end up there."""
+    try:
+        return replace(task.record, done=True, response=task.run(work))
+    except AssayError as error:
+        return _failed(task.record, error.reason, error.message)
+    except Exception:
+        error_id = uuid.uuid4().hex
+        log.exception("operation %s failed, error id %s", task.record.operation_id, error_id)
+        message = f"The operation failed. The server's log has the cause under error id {error_id}."
+        return _failed(task.record, UNEXPECTED, message)
 
 
 def _failed(record: OperationRecord, reason: str, message: str) -> OperationRecord:
