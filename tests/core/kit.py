@@ -118,6 +118,7 @@ class House:
     limits: Limits = field(default_factory=lambda: Limits(quiet_seconds=0.0))
     registry: Registry = assay.strategies
     index_from: int = 10**9
+    catalog_url: str = ""
     opened: list[Assay] = field(default_factory=list)
 
     def open(self) -> Assay:
@@ -125,7 +126,7 @@ class House:
         self.close()
         self.store = ArrowSegmentStore(self.root)
         ports = Ports(
-            catalog=open_catalog(f"sqlite:///{self.root}/catalog.db"),
+            catalog=open_catalog(self.catalog_url or f"sqlite:///{self.root}/catalog.db"),
             segments=self.store,
             exact=BlockedExactSearch(),
             indexes=FaissIndexBuilder(self.root / "derived", hnsw_from=self.index_from, build_threads=1),

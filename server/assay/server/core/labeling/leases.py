@@ -23,6 +23,7 @@ def view(snapshot: Snapshot, lease: LeaseRecord, clock: Clock) -> LeaseView:
 
 def expire_due(pool: Pool, now: float) -> int:
     """Ends the leases whose time ran out and frees their samples; returns how many ended."""
+    pool.mend()
     snapshot = pool.snapshot
     if now < snapshot.earliest_expiry or not any(lease.expire_time <= now for lease in snapshot.leases.values()):
         return 0

@@ -71,7 +71,6 @@ class LabelingService:
         checks.worker(spec.worker)
         checks.size(spec.size, self._limits.max_batch_picks)
         checks.ttl(spec.ttl)
-        pool.mend()
         expire_due(pool, self._clock.steady())
         try:
             return self._lease_batch(pool, spec, key)
@@ -194,6 +193,7 @@ class LabelingService:
         LEASE_EXPIRED | LEASE_DONE)."""
         pool = self._pools.get(pool_id)
         checks.ttl(ttl)
+        pool.mend()
         with pool.change(key) as change:
             now = self._clock.steady()
             lease = replace(self._held(change, lease_id, fencing_token), expire_time=now + ttl)
@@ -221,6 +221,7 @@ class LabelingService:
         if sample_ids:
             checks.ids(sample_ids, MAX_IDS)
             sample_ids = pool.prepare_ids(sample_ids)
+        pool.mend()
         with pool.change(key) as change:
             lease = self._held(change, lease_id, fencing_token)
             uid = change.before.pool.uid

@@ -47,6 +47,7 @@ class Merger:
 
     def merge_once(self, pool: Pool) -> bool:
         """Merges one run of files, if there is one; returns whether there was."""
+        pool.mend()
         snapshot = pool.snapshot
         damaged = [damage.first_row for damage in snapshot.damaged]
         samples = self._run_of(snapshot.samples, damaged, self._segments.mergeable)

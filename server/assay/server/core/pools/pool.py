@@ -179,9 +179,10 @@ class Pool:
                 what the catalog raises.
         """
         with self._lock:
-            if self._mend():
-                raise self._overtaken()
+            mended = self._mend()
             self._check_replay(key)
+            if mended:
+                raise self._overtaken()
             with self._mending_after_trouble(), ExitStack() as transaction:
                 change = Change(lambda: transaction.enter_context(self._catalog.transaction()), self._snapshot, key)
                 yield change

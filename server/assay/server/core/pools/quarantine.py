@@ -10,6 +10,7 @@ from assay.server.core.records.pools import State
 
 def quarantine(pool: Pool, file: str, reason: str) -> None:
     """Takes a file that turned out damaged out of service; the rest of the pool is served on."""
+    pool.mend()
     with pool.change() as change:
         before = change.before
         served: list[SampleSegment | VectorSegment] = [*before.samples, *before.vectors]

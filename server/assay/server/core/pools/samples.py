@@ -59,6 +59,7 @@ class SampleService:
         pool = self._pools.get(pool_id)
         checks.ids(ids, MAX_IDS)
         ids = pool.prepare_ids(ids)
+        pool.mend()
         with pool.change(key) as change:
             before = change.before
             rows = before.find(ids) if allow_missing else before.require(ids)
