@@ -20,7 +20,6 @@ from assay.server.core.labeling.leases import expire_due
 from assay.server.core.models.messages import TrainSpec
 from assay.server.core.pools.messages import PoolSpec
 from assay.server.core.pools.quarantine import quarantine
-from assay.server.core.records.models import BackboneWishes
 from assay.server.core.records.pools import Metric
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import OnConflict
@@ -43,6 +42,7 @@ from tests.core.kit import (
     names,
     next_batch,
     pool_of,
+    receive,
     refused,
     standing,
     submit,
@@ -250,9 +250,7 @@ CASES = {
     ),
     "UploadBackbone": Case(
         lambda house, core: (make_pool(core), Path(_graph(house)).read_bytes())[1],
-        lambda house, core, content, request: core.models.upload(
-            POOL, "new", "", BackboneWishes(), [content], len(content), "", request
-        ),
+        lambda house, core, content, request: receive(core, content, "new", key=request),
         _uploaded,
     ),
     "DeleteModel": Case(

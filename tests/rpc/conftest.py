@@ -8,6 +8,7 @@ import pytest
 from assay.server.adapters.arrow import DirectoryLock
 from assay.server.app.config import load
 from assay.server.app.server import edge_settings, serving
+from assay.server.core.ports.machine import unheard
 from tests.rpc.stubs import Stubs
 
 
@@ -19,7 +20,7 @@ def start(tmp_path):
     async def started(environment=None, **flags):
         config = load({"data_dir": tmp_path / "data", "listen": "127.0.0.1:0", "drain_seconds": 5.0, **flags}, {})
         with DirectoryLock(config.data_dir):
-            async with serving(config, edge_settings(config, environment or {})) as server:
+            async with serving(config, edge_settings(config, environment or {}), unheard) as server:
                 yield server
 
     return started

@@ -5,7 +5,7 @@ import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from assay.server.app.deadline import end_after
 from assay.server.app.secrets import Reloader, read_keys, read_tls
 from assay.server.app.wiring import open_core
 from assay.server.core.assay import Assay
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.ports.machine import Alarm
 from assay.server.rpc.auth import ApiKeys
 from assay.server.rpc.execution import Executors, open_executors
 from assay.server.rpc.intake import Bounds
@@ -79,22 +81,51 @@ def run(config: Config, port_file: Path | None = None) -> None:
 
 async def _run(config: Config, settings: EdgeSettings, port_file: Path | None) -> None:
     stop = _stop_on_signals()
-    async with serving(config, settings) as server:
+    disk = _Disk(stop)
+    async with serving(config, settings, disk.failed) as server:
         with _port_file(port_file, server.address):
             await stop.wait()
             log.info("draining", seconds=config.drain_seconds)
             end_after(config.drain_seconds + OVERTIME_S)
     log.info("stopped")
+    disk.check()
+
+
+class _Disk:
+    """Ends the server when the disk lost what it was given: what the page cache shows from then on may be gone after
+    the next power failure, so nothing more may be acknowledged on its word. A restart reads what is really there."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+        self._loop = asyncio.get_running_loop()
+        self._failure = ""
+
+    def failed(self, reason: str) -> None:
+        """Takes the alarm, from any thread."""
+        log.error("the disk lost a write, the server stops", cause=reason)
+        self._failure = self._failure or reason
+        with suppress(RuntimeError):  # The loop is closed: the server is at its end anyway.
+            self._loop.call_soon_threadsafe(self._stop.set)
+
+    def check(self) -> None:
+        """Raises AssayError(STORAGE_FAILED) if there was an alarm."""
+        if self._failure:
+            raise AssayError(
+                Reason.STORAGE_FAILED,
+                f"The disk failed: {self._failure} Everything that was acknowledged before is stored. Look at the "
+                "disk (dmesg), then start the server again.",
+            )
 
 
 @asynccontextmanager
-async def serving(config: Config, settings: EdgeSettings) -> AsyncIterator[Serving]:
-    """A server on a data directory that this process has locked; drained and closed at the end."""
+async def serving(config: Config, settings: EdgeSettings, alarm: Alarm) -> AsyncIterator[Serving]:
+    """A server on a data directory that this process has locked; drained and closed at the end. The alarm is told when
+    the disk loses what was written."""
     executors = open_executors(config.compute_threads, config.compute_queue)
     rpc = RpcServer(settings, executors, parquet_chunks)
     address = await _start(rpc, settings)
     try:
-        core = await asyncio.to_thread(open_core, config)
+        core = await asyncio.to_thread(open_core, config, alarm)
     except BaseException:
         await rpc.drain(0)
         await executors.close()

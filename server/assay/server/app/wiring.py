@@ -9,6 +9,7 @@ from assay.server.adapters.torch_head import TorchHeads
 from assay.server.adapters.vector_index import BlockedExactSearch, FaissIndexBuilder
 from assay.server.app.config import Config
 from assay.server.core.assay import Assay, Limits, Ports
+from assay.server.core.ports.machine import Alarm
 
 
 def limits(config: Config) -> Limits:
@@ -22,11 +23,11 @@ def limits(config: Config) -> Limits:
     )
 
 
-def ports(config: Config) -> Ports:
+def ports(config: Config, alarm: Alarm) -> Ports:
     """The adapters. Raises AssayError where the catalog or the data directory cannot be opened."""
     return Ports(
-        segments=ArrowSegmentStore(config.data_dir),
-        catalog=open_catalog(config.catalog),
+        segments=ArrowSegmentStore(config.data_dir, alarm=alarm),
+        catalog=open_catalog(config.catalog, alarm),
         exact=BlockedExactSearch(),
         indexes=FaissIndexBuilder(config.data_dir / "derived"),
         backbones=OnnxBackboneLoader(
@@ -41,13 +42,16 @@ def ports(config: Config) -> Ports:
     )
 
 
-def open_core(config: Config) -> Assay:
+def open_core(config: Config, alarm: Alarm) -> Assay:
     """The core, with all its pools open. The data directory must be locked by this process.
+
+    Args:
+        alarm: told when the disk loses what was written: the process must end then.
 
     Raises:
         AssayError: STORAGE_FAILED, DATA_DIRECTORY_LOCKED or INVALID_ARGUMENT where the catalog cannot be opened.
     """
-    used = ports(config)
+    used = ports(config, alarm)
     try:
         core = Assay.open(used, limits(config))
     except BaseException:

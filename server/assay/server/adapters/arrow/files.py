@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and their checksums."""
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import BinaryIO, Protocol
 import xxhash
 
 from assay.server.adapters.arrow.errors import storage_error
+from assay.server.core.ports.machine import Alarm
 
 # Small enough to be hashed and written while it is in the processor's cache.
 _CHUNK = 1 << 20
@@ -64,11 +66,16 @@ class HashingSink:
         """The file is closed by its owner."""
 
 
+class LostWrite(OSError):
+    """fsync failed: the disk lost something, of this file or of another, and will not say so again."""
+
+
 @contextmanager
-def new_file(path: Path, digest: Hash, needed: int = 0) -> Iterator[HashingSink]:
+def new_file(path: Path, digest: Hash, alarm: Alarm, needed: int = 0) -> Iterator[HashingSink]:
     """A sink whose bytes are on disk under `path` when the context ends; after any exception nothing is left.
 
-    Raises AssayError(STORAGE_FULL | STORAGE_FAILED); `needed` is the expected size for its message.
+    Raises AssayError(STORAGE_FULL | STORAGE_FAILED), after the alarm if the disk lost something; `needed` is the
+    expected size for its message.
     """
     temporary = path.with_name(path.name + ".tmp")
     written = 0
@@ -80,13 +87,15 @@ def new_file(path: Path, digest: Hash, needed: int = 0) -> Iterator[HashingSink]
                 yield sink
             finally:
                 written = sink.size
-            os.fsync(stream.fileno())
+            _sync(stream.fileno())
         os.rename(temporary, path)
         sync_folder(path.parent)
     except BaseException as error:
         for left_over in (temporary, path):
             with suppress(OSError):
                 left_over.unlink()
+        if isinstance(error, LostWrite):
+            alarm(f"{path.name} could not be synced to disk ({error.strerror}).")
         if isinstance(error, OSError):
             raise storage_error(error, path, max(needed, written)) from error
         raise
@@ -110,9 +119,18 @@ def sync_folder(folder: Path) -> None:
     """Makes names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise LostWrite(error.errno, error.strerror) from error
 
 
 def checksum_of(stream: BinaryIO) -> str:

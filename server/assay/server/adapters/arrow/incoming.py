@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from assay.server.adapters.arrow.files import new_file
+from assay.server.core.ports.machine import Alarm
 
 
 class _Abandoned(Exception):
@@ -13,10 +14,10 @@ class _Abandoned(Exception):
 class ArrowIncomingModel:
     """A file that is there once it is finished."""
 
-    def __init__(self, data_dir: Path, file: str) -> None:
+    def __init__(self, data_dir: Path, file: str, alarm: Alarm) -> None:
         """Begins a file of this name. Raises AssayError(STORAGE_FULL | STORAGE_FAILED)."""
         self._file = file
-        self._context = new_file(data_dir / file, hashlib.sha256())
+        self._context = new_file(data_dir / file, hashlib.sha256(), alarm)
         self._sink = self._context.__enter__()
 
     def write(self, chunk: bytes) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import xxhash
 
 from assay.server.adapters.arrow.files import new_file
+from assay.server.core.ports.machine import Alarm
 
 ALIGNMENT = 64
 _PADDING = b"padding"
@@ -42,14 +43,14 @@ class _Ruler:
         """Nothing is open."""
 
 
-def write_batch(path: Path, batch: pa.RecordBatch) -> tuple[int, str]:
+def write_batch(path: Path, batch: pa.RecordBatch, alarm: Alarm) -> tuple[int, str]:
     """Writes a file whose first buffer starts at a multiple of 64 bytes; returns its size and checksum.
 
     Raises AssayError(STORAGE_FULL | STORAGE_FAILED), leaving nothing behind.
     """
     batch = _padded(batch, 0)
     batch = _padded(batch, -_measure(batch).body % ALIGNMENT)
-    with new_file(path, xxhash.xxh3_128(), _measure(batch).size) as sink:
+    with new_file(path, xxhash.xxh3_128(), alarm, _measure(batch).size) as sink:
         _write(sink, batch)
     return sink.size, sink.digest.hexdigest()
 

@@ -20,6 +20,7 @@ from assay.server.adapters.arrow.ipc import read_batch, write_batch
 from assay.server.adapters.arrow.samples import ArrowSampleSegment, sample_batch
 from assay.server.adapters.arrow.vectors import ArrowVectorSegment, vector_batch
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.ports.machine import Alarm, unheard
 from assay.server.core.ports.segments import SampleSegment, Swept, VectorSegment
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.samples import SampleColumns, SegmentFile
@@ -39,11 +40,13 @@ class ArrowSegmentStore:
     Args:
         data_dir: the data directory; made if missing. Files lie below its folder "pools".
         hash_ids: 64-bit hashes of ids; files are read with the function that wrote them.
+        alarm: told when the disk loses what was written.
     """
 
-    def __init__(self, data_dir: Path, hash_ids: HashIds = hash_ids) -> None:
+    def __init__(self, data_dir: Path, hash_ids: HashIds = hash_ids, alarm: Alarm = unheard) -> None:
         self._data_dir = Path(data_dir).absolute()
         self._hash_ids = hash_ids
+        self._alarm = alarm
         try:
             make_folder(self._data_dir)
         except OSError as error:
@@ -118,12 +121,12 @@ class ArrowSegmentStore:
 
     def receive_model(self, pool_uid: int, model_id: str) -> ArrowIncomingModel:
         """Begins a model file whose bytes come bit by bit. Raises as write_samples."""
-        return ArrowIncomingModel(self._data_dir, layout.model_path(pool_uid, model_id))
+        return ArrowIncomingModel(self._data_dir, layout.model_path(pool_uid, model_id), self._alarm)
 
     def write_model(self, pool_uid: int, model_id: str, chunks: Iterable[bytes]) -> tuple[str, int, str]:
         """Writes a model file as its chunks come; returns (file, size, sha256 hexadecimal)."""
         file = layout.model_path(pool_uid, model_id)
-        with new_file(self._data_dir / file, hashlib.sha256()) as sink:
+        with new_file(self._data_dir / file, hashlib.sha256(), self._alarm) as sink:
             for chunk in chunks:
                 sink.write(chunk)
         return file, sink.size, sink.digest.hexdigest()
@@ -158,7 +161,7 @@ class ArrowSegmentStore:
                     "the catalog's URL, restore the catalog, or use another data directory: nothing was changed.",
                 )
             return
-        with new_file(path, xxhash.xxh3_128()) as sink:
+        with new_file(path, xxhash.xxh3_128(), self._alarm) as sink:
             sink.write(identity.encode() + b"\n")
 
     def sweep(self, keep: set[str]) -> Swept:
@@ -183,7 +186,7 @@ class ArrowSegmentStore:
         return self._put(layout.vectors_path(pool_uid, space, int(rows_N[0])), "vectors", space, rows_N, batch)
 
     def _put(self, file: str, kind: str, space: str, rows_N: RowArray, batch: pa.RecordBatch) -> SegmentFile:
-        size, checksum = write_batch(self._data_dir / file, batch)
+        size, checksum = write_batch(self._data_dir / file, batch, self._alarm)
         return SegmentFile(file, kind, space, int(rows_N[0]), int(rows_N[-1]), len(rows_N), size, checksum)
 
     def _open(self, file: SegmentFile, verify: bool) -> tuple[pa.RecordBatch, Header]:

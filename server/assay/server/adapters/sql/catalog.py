@@ -22,7 +22,7 @@ from assay.server.adapters.sql.turns import Turn
 from assay.server.adapters.sql.versions import identity, prepare
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.ports.catalog import CatalogTx
-from assay.server.core.ports.machine import Alarm
+from assay.server.core.ports.machine import Alarm, unheard
 
 # A database that lets one wait longer than this in vain is not asked again for as long by those who wait behind.
 SHARED_REFUSAL_S = 1.0
@@ -130,11 +130,7 @@ class SqlCatalog:
             raise AssayError(Reason.SHUTTING_DOWN, "The catalog is closed. Retry when the server is up again.")
 
 
-def _unheard(_reason: str) -> None:
-    """For tools that open a catalog for a moment: they end anyway."""
-
-
-def open_catalog(url: str, alarm: Alarm = _unheard) -> SqlCatalog:
+def open_catalog(url: str, alarm: Alarm = unheard) -> SqlCatalog:
     """Opens the catalog at a URL: sqlite:///path/catalog.db or postgresql://user@host/database. Makes its tables if
     there are none.
 

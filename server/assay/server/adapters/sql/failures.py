@@ -13,6 +13,10 @@ POSTGRES_DISK_FULL = "53100"
 POSTGRES_AWAY = ("08", "57P01", "57P02", "57P03")
 SYNC_ERRORS = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 
+# What SQLite says before the last page of a transaction is in its log: without that page it is none.
+UNWRITTEN = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_NOMEM)
+UNWRITTEN_IO = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ)
+
 
 def translate(error: Exception) -> AssayError:
     """AssayError for an error of the database, which did nothing: CONFLICT, STORAGE_FULL, BUSY, INVALID_ARGUMENT,
@@ -54,6 +58,12 @@ def _is_full(cause: BaseException) -> bool:
 def is_sync_error(error: BaseException) -> bool:
     """Whether SQLite gave something to the disk that the disk did not keep."""
     return getattr(getattr(error, "orig", None) or error, "sqlite_errorcode", None) in SYNC_ERRORS
+
+
+def is_unwritten(error: BaseException) -> bool:
+    """Whether a COMMIT of SQLite failed before the transaction was whole in the log."""
+    cause = getattr(error, "orig", None) or error
+    return _sqlite_code(cause) in UNWRITTEN or getattr(cause, "sqlite_errorcode", None) in UNWRITTEN_IO
 
 
 def _is_away(error: Exception, cause: BaseException) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from assay.server.adapters.sql.failures import is_sync_error
+from assay.server.adapters.sql.failures import is_sync_error, is_unwritten
 from assay.server.core.errors import AssayError, Reason
 
 # How long PostgreSQL may take to come back after a crash before the outcome is reported as unknown.
@@ -43,9 +43,9 @@ class Outcomes(Protocol):
 
 
 class SqliteOutcomes:
-    """SQLite forgets a transaction whose COMMIT failed, but its pages may lie whole in the log, and come back when a
-    crash makes SQLite read the log again: until the next transaction has overwritten them, nothing is known. After an
-    error of fsync nothing more can be known: the log that is read back may be that of the page cache alone."""
+    """SQLite forgets a transaction whose COMMIT failed. If all its pages are in the log nevertheless, it comes back
+    when a crash makes SQLite read the log again: until the next transaction has overwritten them, nothing is known.
+    After an error of fsync nothing more can be known: the log that is read back may be the page cache's alone."""
 
     def __init__(self) -> None:
         self._unsettled = False
@@ -65,6 +65,8 @@ class SqliteOutcomes:
         return None
 
     def happened(self, engine: Engine, name: int | None, error: BaseException, alive: bool) -> bool | None:
+        if is_unwritten(error):
+            return False
         self._unsettled = True
         self._lost |= is_sync_error(error)
         try:

@@ -206,8 +206,8 @@ class Pool:
             raise self._overtaken() from None
 
     def mend(self) -> None:
-        """Reads a stale snapshot anew from the catalog. Raises AssayError: POOL_NOT_FOUND if the pool is no longer
-        there; what the catalog raises, the snapshot staying stale."""
+        """Reads a stale snapshot anew from the catalog. Raises AssayError(POOL_NOT_FOUND) if the pool is no longer
+        there, and OutcomeUnknown while the catalog cannot be asked."""
         if self.stale:
             with self._lock:
                 self._mend()
@@ -219,7 +219,11 @@ class Pool:
         if not self.stale:
             return False
         known = self._snapshot
-        found = self._reload(known)
+        try:
+            found = self._reload(known)
+        except AssayError as error:
+            # Who sends a request again must not be told that it failed.
+            raise OutcomeUnknown from error
         self.stale = False
         if found is None:
             self.closed = True

@@ -54,6 +54,7 @@ class Upkeep:
         self._quiet_seconds = quiet_seconds
         self._expire = expire
         self._settle = settle
+        self._in_doubt = False
         self._verification = verification
         self._clock = clock
         self._verify_at = 0.0
@@ -91,16 +92,16 @@ class Upkeep:
     def mend(self) -> bool:
         """Brings what is in memory and what is on disk into line with the catalog again, after an unknown outcome.
         While the catalog is away this is tried again and again."""
-        for pool in self._pools.all():
-            self._try(lambda pool=pool: pool.mend())  # type: ignore[misc]
-        self._try(self._settle)
-        return False
-
-    def _try(self, work: Callable[[], None]) -> None:
         try:
-            work()
+            for pool in self._pools.all():
+                self._pools.mend(pool.snapshot.pool.pool_id)
+            self._settle()
+            self._in_doubt = False
         except Exception as error:
-            log.warning("the catalog could not be asked what became of a change: %s", error)
+            if not self._in_doubt:
+                log.warning("what became of a change is not known yet: %s", error)
+            self._in_doubt = True
+        return False
 
     def expire(self) -> bool:
         """Ends the leases whose time ran out; returns whether there were any."""

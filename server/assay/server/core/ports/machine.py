@@ -10,6 +10,10 @@ from assay.server.core.records.arrays import FloatArray
 Alarm = Callable[[str], None]
 
 
+def unheard(_reason: str) -> None:
+    """For tools that use a directory for a moment: they end anyway."""
+
+
 class Clock(Protocol):
     """Time: what people read, and what runs out."""
 
