@@ -4,6 +4,7 @@ and the request sent again gets the truth.
 Each kind of change runs into a real PostgreSQL behind a proxy that breaks the connection at its COMMIT.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 
 from assay.server.adapters.sql import outcomes
@@ -52,6 +54,7 @@ from tests.core.kit import (
     with_inputs,
 )
 from tests.models.onnx_factory import linear_embedder
+from tests.postgres import PostgresServer
 
 
 @pytest.fixture
@@ -144,7 +147,7 @@ def _renewed(house: House, core: Assay, taken: Any) -> None:
 
 def _released(house: House, core: Assay, taken: Any) -> None:
     assert core.labeling.leases(POOL, "", 0, 10) == []
-    assert len(next_batch(core, 22).picks) == 22
+    assert len(next_batch(core, 22, worker="bob").picks) == 22
 
 
 def _deleted(house: House, core: Assay, _: Any) -> None:
@@ -343,7 +346,7 @@ def test_a_database_that_can_be_asked_says_that_it_committed(house: House, proxy
     as_the_catalog_has_it(house, core)
 
 
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", ["AddSamples", "SubmitLabels", "UploadBackbone", "CreatePool", "DeletePool", "merge"])
 def test_a_database_that_can_be_asked_says_that_it_did_not_commit(house: House, proxy: CommitProxy, kind: str) -> None:
     case, core = CASES[kind], house.open()
     given = case.prepare(house, core)
@@ -356,5 +359,42 @@ def test_a_database_that_can_be_asked_says_that_it_did_not_commit(house: House, 
     result = case.change(house, core, given, key("cut"))
     if case.operation:
         done(core, result)
+    case.holds(house, core, given)
+    as_the_catalog_has_it(house, core)
+
+
+def kill_who_waits_for_a_standby(postgres: PostgresServer) -> None:
+    """Ends the connection whose COMMIT is done here and waits for a standby that will never come."""
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        while not connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        ).fetchall():
+            pass
+
+
+@contextmanager
+def no_standby(postgres: PostgresServer) -> Iterator[None]:
+    """Commits wait for a standby, and the first that does is killed."""
+    postgres.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    try:
+        postgres.execute("SELECT pg_reload_conf()")
+        with psycopg.connect(postgres.url(), autocommit=True) as connection:
+            while connection.execute("SHOW synchronous_standby_names").fetchone() != ("nobody",):
+                pass
+        killer = threading.Thread(target=kill_who_waits_for_a_standby, args=(postgres,))
+        killer.start()
+        yield
+        killer.join(60)
+    finally:
+        postgres.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        postgres.execute("SELECT pg_reload_conf()")
+
+
+@pytest.mark.parametrize("kind", ["AddSamples", "NextBatch", "merge"])
+def test_a_backend_that_is_killed_while_its_commit_waits(house: House, postgres: PostgresServer, kind: str) -> None:
+    case, core = CASES[kind], house.open()
+    given = case.prepare(house, core)
+    with no_standby(postgres):
+        case.change(house, core, given, key("cut"))
     case.holds(house, core, given)
     as_the_catalog_has_it(house, core)
