@@ -1,10 +1,12 @@
 """The Labeling service."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
-from assay.server.core.labeling.messages import LabelView
+from assay.server.core.errors import RequestReplayed
+from assay.server.core.labeling.messages import Attempt, LabelView
 from assay.server.rpc.auth import Role
-from assay.server.rpc.calls import BaseServicer, bind, request_key, streamed, unary
+from assay.server.rpc.calls import BaseServicer, ExecutorName, bind, request_key, streamed, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.labeling import (
     batch_message,
@@ -20,13 +22,20 @@ from assay.server.rpc.convert.labeling import (
     to_ttl,
 )
 from assay.server.rpc.convert.scalars import choice
-from assay.server.rpc.current import current_caller
+from assay.server.rpc.current import Context, current_caller
 from assay.server.rpc.execution import Executors
 from assay.server.rpc.gate import Gate
 from assay.v1 import labeling_pb2, labeling_pb2_grpc
 
 Export = Callable[[Iterable[Sequence[LabelView]]], Iterator[bytes]]
 EXPORT_PAGE = 2_000  # labels a chunk: a few ten milliseconds, after which others have their turn
+
+
+_ATTEMPTS: tuple[tuple[Attempt, ExecutorName], ...] = (
+    (Attempt.QUICK, "batch"),
+    (Attempt.BESIDE, "compute"),
+    (Attempt.IN_TURN, "batch"),
+)
 
 
 def json_lines(pages: Iterable[Sequence[LabelView]]) -> Iterator[bytes]:
@@ -52,11 +61,29 @@ class LabelingServicer(BaseServicer, labeling_pb2_grpc.LabelingServicer):
             labeling_pb2.EXPORT_FORMAT_PARQUET: parquet,
         }
 
-    @unary("batch", labeling_pb2.NextBatchResponse)
-    def NextBatch(self, request: labeling_pb2.NextBatchRequest) -> labeling_pb2.NextBatchResponse:
+    async def NextBatch(
+        self, request: labeling_pb2.NextBatchRequest, context: Context
+    ) -> labeling_pb2.NextBatchResponse:
+        try:
+            return await self._next_batch(request)
+        except RequestReplayed as replay:
+            return labeling_pb2.NextBatchResponse.FromString(replay.response)
+
+    async def _next_batch(self, request: labeling_pb2.NextBatchRequest) -> labeling_pb2.NextBatchResponse:
+        # Batches of a pool take turns, as long as they are quick; a longer one only if it lost to another.
+        for attempt, executor in _ATTEMPTS:
+            reply = await self.run(executor, partial(self._attempt_batch, request, attempt))
+            if reply is not None:
+                return reply
+        raise AssertionError("the last attempt gives a batch or raises")
+
+    def _attempt_batch(
+        self, request: labeling_pb2.NextBatchRequest, attempt: Attempt
+    ) -> labeling_pb2.NextBatchResponse | None:
         pool_id = names.parse_pool(request.pool)
         key = request_key("NextBatch", pool_id, request, bind(batch_message, pool_id))
-        return batch_message(pool_id, self.core.labeling.next_batch(pool_id, to_batch_spec(request), key))
+        result = self.core.labeling.attempt_batch(pool_id, to_batch_spec(request), key, attempt)
+        return None if result is None else batch_message(pool_id, result)
 
     @unary("io", labeling_pb2.Lease)
     def GetLease(self, request: labeling_pb2.GetLeaseRequest) -> labeling_pb2.Lease:

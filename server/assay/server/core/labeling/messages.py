@@ -1,12 +1,26 @@
 """What the labeling service is asked and what it answers."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from assay.server.core.mining.messages import PickView, Provenance, QuotaView
 from assay.server.core.mining.plan.terms import Plan
 from assay.server.core.records.filters import Filter
 from assay.server.core.records.labels import LeaseRecord
 from assay.server.core.stopwatch import Timings
+
+
+class Attempt(Enum):
+    """Ways to lease a batch, in the order in which they are tried.
+
+    QUICK: only a plan that ranks kept scores, one of a pool at a time, for it would lose more by choosing what another
+    worker is about to take. BESIDE: a longer one, chosen while others choose, for they must not wait for it. IN_TURN:
+    the same again where somebody else was faster, one of a pool at a time.
+    """
+
+    QUICK = "quick"
+    BESIDE = "beside"
+    IN_TURN = "in_turn"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from assay.server.core.labeling import aside
 from assay.server.core.labeling.leases import add, check_in_lease, expire_due, free, held, lease_not_found, shrink, view
 from assay.server.core.labeling.messages import (
     AsideResult,
+    Attempt,
     BatchResult,
     BatchSpec,
     LabelView,
@@ -43,7 +44,7 @@ from assay.server.core.records.requests import RequestKey
 from assay.server.core.stopwatch import Stopwatch
 from assay.strategies import StrategyError
 
-# Attempts to reserve before giving up: from the second on, selections of the pool wait for each other.
+# Attempts to reserve in turn before giving up.
 RESERVE_ATTEMPTS = 8
 
 
@@ -60,20 +61,29 @@ class LabelingService:
         self._registry = registry
 
     def next_batch(self, pool_id: str, spec: BatchSpec, key: RequestKey) -> BatchResult:
-        """Picks samples and leases them, all or none.
+        """Picks samples and leases them, all or none: all attempts, one after the other.
 
         Raises:
             AssayError: POOL_EXHAUSTED, NEED_MISSING, INVALID_PLAN, ...; CONFLICT where other workers kept taking the
             picks.
             RequestReplayed: the batch was leased before under the same key.
         """
+        for attempt in Attempt:
+            result = self.attempt_batch(pool_id, spec, key, attempt)
+            if result is not None:
+                return result
+        raise AssertionError("the last attempt gives a batch or raises")
+
+    def attempt_batch(self, pool_id: str, spec: BatchSpec, key: RequestKey, attempt: Attempt) -> BatchResult | None:
+        """As next_batch, one attempt of a kind; None if the next kind is to be tried. Who schedules them has each run
+        where it is in nobody's way."""
         pool = self._pools.get(pool_id)
         checks.worker(spec.worker)
         checks.size(spec.size, self._limits.max_batch_picks)
         checks.ttl(spec.ttl)
         expire_due(pool, self._clock.steady())
         try:
-            return self._lease_batch(pool, spec, key)
+            return self._lease_batch(pool, spec, key, attempt)
         except OutcomeUnknown:
             raise
         except (AssayError, StrategyError):
@@ -81,16 +91,15 @@ class LabelingService:
             pool.check_replay(key)
             raise
 
-    def _lease_batch(self, pool: Pool, spec: BatchSpec, key: RequestKey) -> BatchResult:
+    def _lease_batch(self, pool: Pool, spec: BatchSpec, key: RequestKey, attempt: Attempt) -> BatchResult | None:
         watch = Stopwatch()
         with watch.stage("snapshot"):
             plan = spec.plan or _default_plan(pool, pool.snapshot)
             bound = binding.bind(plan, spec.filter, self._registry)
-        if not bound.quick:
-            # A long selection must not make others wait: it is tried without the lock first.
-            result = self._attempt(pool, spec, bound, key, watch)
-            if result is not None:
-                return result
+        if attempt is Attempt.QUICK and not bound.quick:
+            return None
+        if attempt is Attempt.BESIDE:
+            return self._attempt(pool, spec, bound, key, watch)
         with watch.stage("queue"):
             pool.selection_lock.acquire()
         try:

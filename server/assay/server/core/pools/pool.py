@@ -23,6 +23,7 @@ from assay.server.core.ports.segments import SegmentStore
 from assay.server.core.records.arrays import RowArray
 from assay.server.core.records.pools import State
 from assay.server.core.records.requests import RequestKey
+from assay.server.core.turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class Pool:
 
     Readers take `snapshot` and never wait. Writers go through `change`, one at a time. Work that writes files first
     (ingest) holds `ingest_lock` around it, so that ids are checked and rows given out once; labels and leases do not
-    wait for it. Locks are taken in the order activation or selection, ingest, change, the catalog's.
+    wait for it. Locks are taken in the order selection, ingest, change, the catalog's.
 
     Where the outcome of a change is unknown, or the catalog turns out to know the pool otherwise, the snapshot is
     stale: readers are served from it, and nothing is built on it before it is read anew from the catalog.
@@ -142,9 +143,8 @@ class Pool:
         self.prepare_ids = segments.prepare_ids
         self._snapshot = snapshot
         self._lock = threading.RLock()
-        self.ingest_lock = threading.Lock()
-        self.selection_lock = threading.Lock()
-        self.activation_lock = threading.Lock()
+        self.ingest_lock = Turn()
+        self.selection_lock = Turn()
         self.derived = derived()
         self.closed = False
         self.index_building = False
