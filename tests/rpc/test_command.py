@@ -1,7 +1,9 @@
 """`assay serve` as a process: address, lock, signals, exit codes."""
 
+import contextlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 
@@ -9,7 +11,8 @@ import grpc
 import pytest
 
 from assay.server.rpc.auth import ApiKeys, Role
-from assay.v1 import pools_pb2, pools_pb2_grpc
+from assay.v1 import labeling_pb2, labeling_pb2_grpc, pools_pb2, pools_pb2_grpc
+from tests.rpc.stubs import batch, embeddings, stream
 
 SERVE = "import typer; from assay.server.app.command import serve; typer.run(serve)"
 
@@ -18,8 +21,8 @@ SERVE = "import typer; from assay.server.app.command import serve; typer.run(ser
 def launch(tmp_path):
     processes = []
 
-    def launched(*flags):
-        command = [sys.executable, "-c", SERVE, "--data-dir", str(tmp_path / "data"), *flags]
+    def launched(*flags, under=()):
+        command = [*under, sys.executable, "-c", SERVE, "--data-dir", str(tmp_path / "data"), *flags]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         processes.append(process)
         return process
@@ -95,6 +98,24 @@ def test_bad_settings_end_it_at_once(launch, tmp_path, flags, said):
     assert said in error
     assert "Traceback" not in error
     assert not (tmp_path / "data").exists()
+
+
+def test_silent_connections_take_no_file_of_the_store(launch):
+    """A server of 300 descriptors, and more sockets than that: files are opened all the same."""
+    few = ("sh", "-c", 'ulimit -n 300 && exec "$@"', "sh")
+    process = launch("--listen", "127.0.0.1:0", "--log-format", "json", under=few)
+    serving = _events_until(process, "serving")[-1]
+    host, _, port = serving["address"].rpartition(":")
+    with grpc.insecure_channel(serving["address"]) as channel, contextlib.ExitStack() as sockets:
+        pools, labeling = pools_pb2_grpc.PoolsStub(channel), labeling_pb2_grpc.LabelingStub(channel)
+        pools.CreatePool(pools_pb2.CreatePoolRequest(pool_id="news", class_names=["a", "b", "c"]))
+        for _ in range(400):
+            sockets.enter_context(socket.create_connection((host, int(port))))
+        for round_ in range(3):
+            added = pools.AddSamples(iter([stream(0)[0], batch(100 * round_, embeddings(100))]))
+            assert added.added == 100
+            request = labeling_pb2.NextBatchRequest(pool="pools/news", worker="ann", size=5)
+            assert len(labeling.NextBatch(request).picks) == 5
 
 
 def _key(*flags):

@@ -45,6 +45,7 @@ SERVICES = (
 )
 STANDARD_SERVICES = (health.NAME, reflection.SERVICE_NAME)
 KEEPALIVE_MIN_MS = 10_000
+SPARE_STREAMS = 64  # of a connection, so that calls beyond their bound are told so, and health is answered beside them
 LAST_WORDS_S = 0.5  # for replies on their way out, and before streams of health watchers are cut
 
 
@@ -156,7 +157,7 @@ def _options(settings: EdgeSettings) -> Sequence[tuple[str, int]]:
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.so_reuseport", 0),
-        ("grpc.max_concurrent_streams", settings.bounds.calls_per_peer),
+        ("grpc.max_concurrent_streams", settings.bounds.calls_per_peer + SPARE_STREAMS),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.server_handshake_timeout_ms", round(settings.handshake_s * 1000)),
         ("grpc.max_connection_idle_ms", round(settings.connection_idle_s * 1000)),
