@@ -111,8 +111,8 @@ class Intake:
         """The first message of a call without a key; an empty one, which asks for the health of the whole server, where
         it is not here at once.
 
-        gRPC takes in a message of any size once it is asked for one. So strangers' are asked for one after the other,
-        and none for long: their memory is that of one, and whoever asks for health gets an answer.
+        gRPC takes in a message of any size once it is asked for one, until the call ends. So strangers are asked for
+        one after the other, and none for long; whoever asks for health gets an answer all the same.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(ANONYMOUS_RECEIVE_S), self._anonymous:
