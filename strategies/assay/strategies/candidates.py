@@ -172,7 +172,7 @@ class Candidates:
                 return offsets_O if need is Need.PART_OFFSETS else array[probs_rows]
             if axis is None:
                 return array
-            part = array[(slice(None),) * axis + (rows,)]
+            part = _taken(array, axis, rows)
             return _renumbered(part, rows, self.size) if need is Need.KNN_GRAPH else part
 
         return produce
@@ -210,6 +210,20 @@ def _renumbered(neighbours_MK: AnyArray, rows: slice | NDArray[np.int64], size: 
     new_of_old = np.full(size + 1, -1, np.int64)
     new_of_old[rows] = np.arange(len(neighbours_MK))
     return new_of_old[neighbours_MK]
+
+
+def _taken(array: AnyArray, axis: int, rows: slice | NDArray[np.int64]) -> AnyArray:
+    """Some rows along an axis; single ones are copied a block at a time."""
+    before = (slice(None),) * axis
+    if isinstance(rows, slice):
+        return array[(*before, rows)]
+    taken = np.empty((*array.shape[:axis], len(rows), *array.shape[axis + 1 :]), array.dtype)
+    step = max(1, _BLOCK_VALUES * len(rows) // max(taken.size, 1))
+    for start in range(0, len(rows), step):
+        checkpoint()
+        part = slice(start, start + step)
+        taken[(*before, part)] = array[(*before, rows[part])]
+    return taken
 
 
 def _read_only(array: AnyArray) -> AnyArray:
@@ -253,11 +267,15 @@ def _check_shape(array: AnyArray, need: Need, size: int) -> None:
 def _check_finite(array: AnyArray, need: Need) -> None:
     if not np.issubdtype(array.dtype, np.floating):
         return
-    # A sum is finite only if every term is, and takes no temporary; a sum that overflowed is looked at closely.
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspicious = not np.isfinite(array.sum())
-    if suspicious and not all_finite(array):
-        raise StrategyError("NOT_FINITE", f"{need.value} holds NaN or infinity")
+    # A sum is finite only if every term is, and takes no temporary; one that overflowed is looked at closely.
+    step = max(1, _BLOCK_VALUES * len(array) // max(array.size, 1))
+    for start in range(0, len(array), step):
+        checkpoint()
+        block = array[start : start + step]
+        with np.errstate(over="ignore", invalid="ignore"):
+            suspicious = not np.isfinite(block.sum())
+        if suspicious and not all_finite(block):
+            raise StrategyError("NOT_FINITE", f"{need.value} holds NaN or infinity")
 
 
 def all_finite(array: AnyArray) -> bool:
