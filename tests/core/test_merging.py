@@ -17,6 +17,8 @@ from assay.server.core.pools.messages import SearchSpec
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.filters import Compare
 from assay.server.core.records.samples import OnConflict
+from assay.strategies import Interrupted, interruptible
+from assay.strategies.testing.examples import StopAfter
 from tests.core.kit import (
     POOL,
     House,
@@ -279,3 +281,17 @@ def test_a_backlog_of_files_is_merged_in_parts(house: House, core: Assay, monkey
         pass
     assert len(pool.snapshot.samples) < 8
     np.testing.assert_array_equal(pool.snapshot.gather(np.arange(20)), embeddings)
+
+
+@pytest.mark.parametrize("times", [0, 3, 6])
+def test_a_stopped_merge_changes_nothing(house: House, core: Assay, times: int) -> None:
+    fill(core, 40, step=10, predictions_NC=probabilities(40))
+    before, files = seen(core), house.files()
+    stop = StopAfter(times)
+    with pytest.raises(Interrupted), interruptible(stop):
+        house.merger().merge_once(pool_of(core))
+    assert stop.asked == times + 1
+    assert seen(core) == before
+    assert house.files() == files
+    assert merge_all(house, core)
+    assert seen(core) == before

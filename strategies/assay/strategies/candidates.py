@@ -214,7 +214,7 @@ def _renumbered(neighbours_MK: AnyArray, rows: slice | NDArray[np.int64], size: 
 
 def _taken(array: AnyArray, axis: int, rows: slice | NDArray[np.int64]) -> AnyArray:
     """Some rows along an axis; single ones are copied a block at a time."""
-    before = (slice(None),) * axis
+    before: tuple[Any, ...] = (slice(None),) * axis
     if isinstance(rows, slice):
         return array[(*before, rows)]
     taken = np.empty((*array.shape[:axis], len(rows), *array.shape[axis + 1 :]), array.dtype)

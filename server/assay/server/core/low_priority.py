@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -27,8 +28,8 @@ class LowPriorityExecutor:
         self._executor = ThreadPoolExecutor(count, thread_name_prefix="low-priority", initializer=_yield_to_requests)
 
     def run(self, work: Callable[[], T]) -> T:
-        """Does a piece of work and returns its result, while the caller waits."""
-        return self._executor.submit(work).result()
+        """Does a piece of work and returns its result, while the caller waits. The caller's stop is the work's too."""
+        return self._executor.submit(copy_context().run, work).result()
 
     def close(self) -> None:
         """Ends the threads after what they are at."""

@@ -12,6 +12,7 @@ import xxhash
 
 from assay.server.adapters.arrow.errors import storage_error
 from assay.server.core.ports.machine import Alarm
+from assay.strategies import checkpoint
 
 # Small enough to be hashed and written while it is in the processor's cache.
 _CHUNK = 1 << 20
@@ -42,9 +43,10 @@ class HashingSink:
         self.size = 0
 
     def write(self, data: bytes | memoryview) -> int:
-        """Writes and hashes all bytes of a buffer, without a copy."""
+        """Writes and hashes all bytes of a buffer, without a copy. Raises Interrupted."""
         view = memoryview(data).cast("B")
         for start in range(0, len(view), _CHUNK):
+            checkpoint()
             self._write_chunk(view[start : start + _CHUNK])
         return len(view)
 
@@ -138,5 +140,6 @@ def checksum_of(stream: BinaryIO) -> str:
     digest = xxhash.xxh3_128()
     buffer = memoryview(bytearray(_READ_CHUNK))
     while count := stream.readinto(buffer):  # type: ignore[attr-defined]
+        checkpoint()
         digest.update(buffer[:count])
     return digest.hexdigest()

@@ -17,6 +17,7 @@ from assay.server.adapters.arrow.samples import PREDICTION, ROW, ArrowSampleSegm
 from assay.server.adapters.arrow.vectors import vector_batch
 from assay.server.core.ports.segments import VectorSegment
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.strategies import checkpoint
 
 Keep = Callable[[RowArray], MaskArray]
 Masks = Sequence[MaskArray]
@@ -80,6 +81,7 @@ def _gathered(parts: Sequence[FloatArray], masks: Masks) -> FloatArray:
     out = np.empty((sum(counts), parts[0].shape[1]), np.float32)
     stop = 0
     for part, mask, count in zip(parts, masks, counts, strict=True):
+        checkpoint()
         start, stop = stop, stop + count
         if count == len(part):
             out[start:stop] = part
@@ -100,6 +102,7 @@ def _joined(name: str, kind: pa.DataType, segments: Sequence[ArrowSampleSegment]
 
 
 def _chunk(name: str, kind: pa.DataType, segment: ArrowSampleSegment, mask: MaskArray) -> pa.Array:
+    checkpoint()
     index = segment.batch.schema.get_field_index(name)
     if index < 0:
         return pa.nulls(int(np.count_nonzero(mask)), kind)

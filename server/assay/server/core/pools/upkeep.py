@@ -4,9 +4,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 
+from assay.server.core.errors import AssayError, Reason
 from assay.server.core.low_priority import LowPriorityExecutor
 from assay.server.core.pools.directory import PoolDirectory
 from assay.server.core.pools.merging import Merger
@@ -18,6 +20,8 @@ from assay.server.core.ports.search import IndexBuilder
 from assay.server.core.ports.segments import SegmentStore
 from assay.server.core.records.arrays import FloatArray, RowArray
 from assay.server.core.records.pools import State
+from assay.server.core.stop import Stop
+from assay.strategies import Interrupted
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +62,7 @@ class Upkeep:
         self._verification = verification
         self._clock = clock
         self._verify_at = 0.0
-        self._stop = threading.Event()
+        self._stop, self._stopping = Stop(), threading.Event()
         self._retry_at: dict[tuple[str, int], float] = {}
         self._tried_to_load: set[tuple[int, str]] = set()
         self._due_since: dict[int, float] = {}
@@ -79,15 +83,17 @@ class Upkeep:
 
     def close(self) -> None:
         """Stops the threads and waits for the block of work that each is in."""
-        self._stop.set()
+        self._stop.request(Reason.SHUTTING_DOWN)
+        self._stopping.set()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
         self._low_priority.close()
 
     def _loop(self, work: Callable[[], bool]) -> None:
-        while not self._stop.is_set():
-            self._stop.wait(0.0 if work() else IDLE_SECONDS)
+        with suppress(AssayError), self._stop.scope():
+            while not self._stop.requested():
+                self._stopping.wait(0.0 if work() else IDLE_SECONDS)
 
     def mend(self) -> bool:
         """Brings what is in memory and what is on disk into line with the catalog again, after an unknown outcome.
@@ -124,10 +130,12 @@ class Upkeep:
         busy = False
         for pool in self._pools.all():
             key = (what, pool.snapshot.pool.uid)
-            if pool.closed or self._stop.is_set() or time.monotonic() < self._retry_at.get(key, 0.0):
+            if pool.closed or self._stop.requested() or time.monotonic() < self._retry_at.get(key, 0.0):
                 continue
             try:
                 busy |= work(pool)
+            except Interrupted:
+                raise
             except Exception:
                 if not pool.closed:
                     log.exception("background work failed: %s in pool %s", what, pool.snapshot.pool.pool_id)
@@ -150,6 +158,8 @@ class Upkeep:
         try:
             if self._verification.step():
                 return True
+        except Interrupted:
+            raise
         except Exception:
             log.exception("background work failed: verify")
         if self._verification:
@@ -182,7 +192,7 @@ class Upkeep:
                     lambda: _live_blocks(snapshot),
                     snapshot.live_count,
                     snapshot.index,
-                    lambda: self._stop.is_set() or pool.closed or pool.snapshot.pool.space != record.space,
+                    lambda: self._stop.requested() or pool.closed or pool.snapshot.pool.space != record.space,
                 )
             )
         finally:
