@@ -22,7 +22,7 @@ from assay.strategies.needs import Need
 # Iterations of a fit, and where it ends: the largest entry of the gradient, and the rounding of products in float32.
 _STEPS = 50
 _TOLERANCE = 1e-6
-_NOISE = 1e-9
+_NOISE = 1e-7
 
 
 @dataclass(frozen=True)
