@@ -9,7 +9,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, FromClause, Select, Table, Text, bindparam, func, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    ColumnElement,
+    FromClause,
+    Select,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 Upsert = sqlite.Insert | postgresql.Insert
@@ -24,6 +37,10 @@ class Dialect(ABC):
     @abstractmethod
     def insert(self, table: Table) -> Upsert:
         """INSERT that knows ON CONFLICT."""
+
+    @abstractmethod
+    def among(self, column: Column[Any]) -> ColumnElement[bool]:
+        """Whether a column is one of the parameter "rows"."""
 
     @abstractmethod
     def rows(self, rows: Sequence[int]) -> dict[str, Any]:
@@ -49,6 +66,9 @@ class SqliteDialect(Dialect):
     def insert(self, table: Table) -> Upsert:
         return sqlite.insert(table)
 
+    def among(self, column: Column[Any]) -> ColumnElement[bool]:
+        return column.in_(self.given_rows)
+
     def rows(self, rows: Sequence[int]) -> dict[str, Any]:
         return {"rows": json.dumps(rows)}
 
@@ -68,6 +88,10 @@ class PostgresDialect(Dialect):
 
     def insert(self, table: Table) -> Upsert:
         return postgresql.insert(table)
+
+    def among(self, column: Column[Any]) -> ColumnElement[bool]:
+        # Hashed, whatever the planner thinks of the table. Of a subquery it makes a nested loop, quadratic in the rows.
+        return column == any_(bindparam("rows", type_=ARRAY(BigInteger)))
 
     def rows(self, rows: Sequence[int]) -> dict[str, Any]:
         return {"rows": rows}

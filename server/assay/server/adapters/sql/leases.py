@@ -109,14 +109,14 @@ def _add_rows(dialect: Dialect) -> Executable:
 
 @cache
 def _free_rows(dialect: Dialect) -> Executable:
-    return delete(lease_rows).where(_ITS_ROWS, lease_rows.c.row.in_(dialect.given_rows))
+    return delete(lease_rows).where(_ITS_ROWS, dialect.among(lease_rows.c.row))
 
 
 @cache
 def _keep_reason(dialect: Dialect) -> Executable:
     """The reason is kept for those of the given rows that the lease still holds."""
     held = select(lease_rows.c.pool_uid, lease_rows.c.lease_id, lease_rows.c.row, bindparam("why", type_=Text)).where(
-        _ITS_ROWS, lease_rows.c.row.in_(dialect.given_rows)
+        _ITS_ROWS, dialect.among(lease_rows.c.row)
     )
     return insert(lease_releases).from_select(["pool_uid", "lease_id", "row", "reason"], held)
 

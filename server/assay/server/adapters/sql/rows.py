@@ -124,7 +124,7 @@ def _replacing(statement: Upsert, columns: Sequence[str]) -> Executable:
 
 
 def _delete_given(table: Table, dialect: Dialect) -> Executable:
-    return delete(table).where(table.c.pool_uid == _POOL, table.c.row.in_(dialect.given_rows))
+    return delete(table).where(table.c.pool_uid == _POOL, dialect.among(table.c.row))
 
 
 @cache
