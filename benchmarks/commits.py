@@ -1,7 +1,7 @@
 """Commits a second of one worker, and of 64 workers on 64 pools side by side: `make bench-commits`.
 
-Each worker submits one label after the other, each of which is on disk when the call returns. Writers that wait for each
-other share one commit. Read the ratio; the rest is the disk's and the other tenants'.
+Each worker submits one label after the other, each of which is on disk when the call returns. Writers that wait for
+each other share one commit. Read the ratio; the rest is the disk's and the other tenants'.
 """
 
 import argparse
