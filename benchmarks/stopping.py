@@ -29,9 +29,10 @@ from assay.server.core.mining.plan.terms import Plan
 from assay.server.core.models.messages import TrainSpec
 from assay.server.core.pools.messages import IngestBatch, PoolSpec, SearchMode, SearchSpec
 from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.ports.machine import unheard
 from assay.server.core.records.pools import Metric
 from assay.server.core.records.samples import OnConflict, SampleColumns
-from assay.server.core.stop import Stop
+from assay.server.core.stop import Stop, current_stop
 from assay.strategies import audit
 
 POOL, DIMENSION, CLASSES, LABELED = "bench", 128, 10, 2000
@@ -95,7 +96,9 @@ def _filled(folder: Path, rows: int) -> tuple[np.ndarray, Assay]:
     vectors_ND += rng.standard_normal((CLASSES, DIMENSION)).astype(np.float32)[topics_N]
     config = Config(data_dir=folder)
     # An index of its own would take minutes to build; SEALS then searches exactly, which takes longer.
-    used = dataclasses.replace(wiring.ports(config), indexes=FaissIndexBuilder(folder / "derived", hnsw_from=2 * rows))
+    used = dataclasses.replace(
+        wiring.ports(config, unheard), indexes=FaissIndexBuilder(folder / "derived", hnsw_from=2 * rows)
+    )
     core = Assay.open(used, wiring.limits(config))
     names = tuple(f"class{number}" for number in range(CLASSES))
     core.pools.create(PoolSpec(POOL, metric=Metric.L2, class_names=names), NO_KEY)
@@ -123,11 +126,10 @@ def _cases(core: Assay, vectors_ND: np.ndarray) -> Iterator[Case]:
             "NextBatch",
             lambda plan=plan: core.labeling.next_batch(POOL, BatchSpec("ada", 10_000, plan), NO_KEY),
         )
-    queries_QD = vectors_ND[:1000]
-    for k in (10, 10_000):
-        spec = SearchSpec(vectors_QD=queries_QD, k=k, mode=SearchMode.EXACT)
-        yield Case("search", f"k={k}", lambda spec=spec: core.samples.search(POOL, spec))
-    yield Case("train", "members=50", lambda: _train(core))
+    for queries, k in ((1000, 10), (10, 1000)):
+        spec = SearchSpec(vectors_QD=vectors_ND[:queries], k=k, mode=SearchMode.EXACT)
+        yield Case("search", f"{queries} x {k}", lambda spec=spec: core.samples.search(POOL, spec))
+    yield Case("train", "operation", lambda: _train(core))
     yield Case("near_duplicates", "audit", lambda: audit.near_duplicates(vectors_ND, 0.1))
     yield Case("uniqueness", "audit", lambda: audit.uniqueness(vectors_ND))
     yield Case("knn_disagreement", "audit", lambda: audit.knn_disagreement(vectors_ND, np.zeros(len(vectors_ND), int)))
@@ -139,9 +141,13 @@ def _drained(core: Assay, plan: Plan) -> None:
 
 
 def _train(core: Assay) -> None:
-    """Trains here rather than as an operation, whose stop is its own."""
-    pool = core._directory.get(POOL)
-    core.models._train(pool, TrainSpec(members=50), core.operations.prepare("train_head", POOL))
+    """An operation has a stop of its own: who leaves has to cancel it."""
+    operation_id = core.models.train(POOL, TrainSpec(members=50), NO_KEY, lambda view: b"").record.operation_id
+    stop = current_stop()
+    while not core.operations.wait(operation_id, 0.005).record.done:
+        if stop.requested():
+            core.operations.cancel(operation_id)
+    stop.check()
 
 
 def _stopped(case: Case, after: float) -> Outcome:
