@@ -56,9 +56,11 @@ def _serve(flags: dict[str, Any], file: Path | None, port_file: Path | None) -> 
     try:
         config = load(flags, file=file)
         logs.configure(config.log_level, config.log_format)
+        from assay.server.app.deadline import leave
         from assay.server.app.server import run
 
         run(config, port_file)
+        leave()
     except ConfigError as error:
         return _failed(str(error), EXIT_CONFIG)
     except AssayError as error:
@@ -67,7 +69,6 @@ def _serve(flags: dict[str, Any], file: Path | None, port_file: Path | None) -> 
         return _failed(
             f"{error}. The server needs its extra; in the clone of assay: pip install '.[server]'", EXIT_FAILED
         )
-    return 0
 
 
 def _failed(message: str, code: int, command: str = "serve") -> int:

@@ -135,6 +135,12 @@ def _writer(stream: TextIO) -> Writer:
     return writer
 
 
+def drain(seconds: float = LAST_WORDS_S) -> None:
+    """Waits until all that was logged is written, for so many seconds at most."""
+    for writer in _writers:
+        writer.drain(seconds)
+
+
 def dropped() -> int:
     """Log lines that were lost because nobody read them."""
     return sum(writer.dropped for writer in _writers)

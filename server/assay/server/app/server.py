@@ -29,7 +29,7 @@ from assay.server.rpc.metrics import Metrics
 from assay.server.rpc.server import EdgeSettings, RpcServer
 
 CLOSING_S = 0.5  # of the drain's time, for what is left to do when calls in flight have had theirs
-OVERTIME_S = 0.5
+OVERTIME_S = 0.7
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 MAX_CONNECTIONS = 4096
 log = structlog.get_logger("assay.server")

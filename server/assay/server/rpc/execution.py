@@ -175,7 +175,7 @@ def open_executors(compute_threads: int = 0, compute_queue: int = 64) -> Executo
     return Executors(
         compute=Executor("compute", _bounds(threads, compute_queue, spare=16, per_pool=threads)),
         batch=Executor("batch", _bounds(threads, compute_queue, spare=64, per_pool=1)),
-        io=Executor("io", _bounds(16, 128, spare=48, per_pool=8)),
+        io=Executor("io", _bounds(16, 512, spare=48, per_pool=8)),
         stream=Executor("stream", _bounds(1, 256, spare=7, per_pool=1)),
         ingest=Executor("ingest", _bounds(4, 64, spare=16, per_pool=1)),
         upload=Executor("upload", _bounds(2, 8, spare=2, per_pool=1)),
