@@ -83,7 +83,7 @@ def test_after_an_error_of_fsync_the_server_ends_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path_part: str, told: tuple[grpc.StatusCode, str], killed: bool
 ) -> None:
     disk = FailingDisk(tmp_path, monkeypatch)
-    server = ServerProcess(tmp_path / "server", drain_seconds=1)
+    server = ServerProcess(tmp_path / "server", drain_seconds=20)
     server.start()
     try:
         with server.client() as client:
