@@ -16,7 +16,7 @@ def main() -> None:
             tx.add_lease(pool.uid, lease(str(number), (number * 2,), token=number))
             put_labels(tx, pool.uid, [label(number * 2 + 1)])
             tx.advance_pool(pool.uid, number)
-            tx.remember(request_key(str(number)), b"answer", 1.0)
+            tx.remember(pool.uid, request_key(str(number)), b"answer", 1.0)
         sys.stdout.write(f"{number}\n")
         sys.stdout.flush()
 

@@ -40,7 +40,6 @@ BACKBONE = BackboneInfo(
     one_by_one=False,
 )
 HEAD = HeadInfo(
-    space="minilm",
     classes_seen=19,
     members=5,
     labels=400,
@@ -80,11 +79,11 @@ def put_labels(tx: CatalogTx, pool_uid: int, labels: Sequence[LabelRecord]) -> N
 
 def model(model_id: str, *, kind: ModelKind = ModelKind.HEAD, file: str = "") -> ModelRecord:
     info = BACKBONE if kind is ModelKind.BACKBONE else HEAD
-    return ModelRecord(model_id, kind, f"The {model_id}", 30.5, file or f"pools/1/models/{model_id}", info)
+    return ModelRecord(model_id, kind, f"The {model_id}", 30.5, file or f"pools/1/models/{model_id}", "space-2", info)
 
 
-def request_key(request_id: str, fingerprint: str = "body", scope: str = "NextBatch pools/news") -> RequestKey:
-    return RequestKey(request_id, scope, fingerprint, lambda result: bytes(result))
+def request_key(request_id: str, fingerprint: str = "body", method: str = "NextBatch") -> RequestKey:
+    return RequestKey(request_id, method, fingerprint, lambda result: bytes(result))
 
 
 @contextmanager

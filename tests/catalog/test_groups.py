@@ -10,6 +10,7 @@ from assay.server.adapters.sql import SqlCatalog, groups
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.ports.catalog import CatalogTx
 from assay.server.core.records.pools import PoolRecord
+from assay.server.core.records.requests import NO_POOL, Remembered
 from tests.catalog.records import label, pool_record, put_labels, request_key
 
 Write = Callable[[CatalogTx], object]
@@ -94,15 +95,15 @@ def test_one_name_is_given_once_within_a_group(catalog: SqlCatalog) -> None:
 
 
 def test_a_request_is_remembered_once_within_a_group(catalog: SqlCatalog) -> None:
-    seen: list[bytes | None] = []
+    seen: list[Remembered | None] = []
 
     def answer(tx: CatalogTx) -> None:
-        seen.append(tx.recall(request_key("r")))
+        seen.append(tx.recall(NO_POOL, request_key("r")))
         if seen[-1] is None:
-            tx.remember(request_key("r"), b"first", 1.0)
+            tx.remember(NO_POOL, request_key("r"), b"first", 1.0)
 
     assert all_at_once(catalog, [answer] * 4) == [None] * 4
-    assert seen == [None, b"first", b"first", b"first"]
+    assert seen == [None, *[Remembered(b"first", 1.0)] * 3]
 
 
 def test_closing_stores_what_waits_for_its_commit(catalog: SqlCatalog, pool: PoolRecord) -> None:

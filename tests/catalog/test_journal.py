@@ -7,33 +7,48 @@ import pytest
 from assay.server.adapters.sql import SqlCatalog
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.operations import OperationRecord
-from tests.catalog.records import request_key
+from assay.server.core.records.pools import PoolRecord
+from assay.server.core.records.requests import NO_POOL, Remembered
+from tests.catalog.records import pool_record, request_key
 
 
-def operation(operation_id: str, create_time: float = 1.5) -> OperationRecord:
-    return OperationRecord(operation_id, "train_head", "news", create_time)
+def operation(pool: PoolRecord, operation_id: str, create_time: float = 1.5) -> OperationRecord:
+    return OperationRecord(operation_id, "train_head", pool.uid, pool.pool_id, create_time)
 
 
-def test_operation_is_stored_and_replaced(catalog: SqlCatalog) -> None:
-    done = replace(operation("a"), done=True, response=bytes(range(256)))
-    failed = replace(operation("b"), done=True, error_reason="CANCELLED", error_message="Cancelled: as asked.")
+def test_operation_is_stored_and_ends(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    done = replace(operation(pool, "a"), done=True, response=bytes(range(256)))
+    failed = replace(operation(pool, "b"), done=True, error_reason="CANCELLED", error_message="Cancelled: as asked.")
     with catalog.transaction() as tx:
-        tx.put_operation(operation("a"))
-        tx.put_operation(operation("b"))
-        assert tx.operation("a") == operation("a")
-        tx.put_operation(done)
-        tx.put_operation(failed)
+        tx.add_operation(operation(pool, "a"))
+        tx.add_operation(operation(pool, "b"))
+        assert tx.operation("a") == operation(pool, "a")
+        tx.end_operation(done)
+        tx.end_operation(failed)
     with catalog.reading() as tx:
         assert tx.operation("a") == done
         assert tx.operation("b") == failed
         assert tx.operation("c") is None
 
 
-def test_operations_by_page(catalog: SqlCatalog) -> None:
-    ordered = [operation("B", 1.0), operation("a", 1.0), operation("b", 1.0), operation("A", 1.25), operation("0", 3.0)]
+def test_an_operation_that_went_with_its_pool_does_not_come_back(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    with catalog.transaction() as tx:
+        tx.add_operation(operation(pool, "a"))
+    with catalog.transaction() as tx:
+        tx.delete_pool(pool.uid)
+        tx.insert_pool(pool_record(pool.pool_id))
+    with catalog.transaction() as tx:
+        tx.end_operation(replace(operation(pool, "a"), done=True))
+    with catalog.reading() as tx:
+        assert tx.operations() == []
+
+
+def test_operations_by_page(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    keys = [("B", 1.0), ("a", 1.0), ("b", 1.0), ("A", 1.25), ("0", 3.0)]
+    ordered = [operation(pool, *key) for key in keys]
     with catalog.transaction() as tx:
         for one in reversed(ordered):
-            tx.put_operation(one)
+            tx.add_operation(one)
     with catalog.reading() as tx:
         assert tx.operations() == ordered
         assert tx.operations(limit=2) == ordered[:2]
@@ -41,56 +56,62 @@ def test_operations_by_page(catalog: SqlCatalog) -> None:
         assert tx.operations(after=(3.0, "0")) == []
 
 
-def test_delete_forgets_an_operation(catalog: SqlCatalog) -> None:
+def test_delete_forgets_an_operation(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with catalog.transaction() as tx:
-        tx.put_operation(operation("a"))
-        tx.put_operation(operation("b"))
+        tx.add_operation(operation(pool, "a"))
+        tx.add_operation(operation(pool, "b"))
         tx.delete_operation("a")
         tx.delete_operation("missing")
-        assert tx.operations() == [operation("b")]
+        assert tx.operations() == [operation(pool, "b")]
 
 
-def test_request_is_recalled_within_its_scope(catalog: SqlCatalog) -> None:
+def test_request_is_recalled_within_its_pool_and_method(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with catalog.transaction() as tx:
-        assert tx.recall(request_key("r")) is None
-        tx.remember(request_key("r"), b"\x00first\xff", 1.0)
-        tx.remember(request_key("r", scope="other"), b"", 1.0)
+        assert tx.recall(pool.uid, request_key("r")) is None
+        tx.remember(pool.uid, request_key("r"), b"\x00first\xff", 1.0)
+        tx.remember(pool.uid, request_key("r", method="other"), b"", 2.5)
+        tx.remember(NO_POOL, request_key("r"), b"of no pool", 1.0)
     with catalog.reading() as tx:
-        assert tx.recall(request_key("r")) == b"\x00first\xff"
-        assert tx.recall(request_key("r", scope="other")) == b""
-        assert tx.recall(request_key("r", scope="third")) is None
+        assert tx.recall(pool.uid, request_key("r")) == Remembered(b"\x00first\xff", 1.0)
+        assert tx.recall(pool.uid, request_key("r", method="other")) == Remembered(b"", 2.5)
+        assert tx.recall(NO_POOL, request_key("r")) == Remembered(b"of no pool", 1.0)
+        assert tx.recall(pool.uid, request_key("r", method="third")) is None
+        assert tx.recall(pool.uid + 1, request_key("r")) is None
 
 
-def test_request_without_an_id_is_not_remembered(catalog: SqlCatalog) -> None:
+def test_request_without_an_id_is_not_remembered(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with catalog.transaction() as tx:
-        tx.remember(request_key(""), b"first", 1.0)
-        tx.remember(request_key(""), b"second", 1.0)
-        assert tx.recall(request_key("")) is None
+        tx.remember(pool.uid, request_key(""), b"first", 1.0)
+        tx.remember(pool.uid, request_key(""), b"second", 1.0)
+        assert tx.recall(pool.uid, request_key("")) is None
 
 
-def test_request_id_with_another_body_is_refused(catalog: SqlCatalog) -> None:
+def test_request_id_with_another_body_is_refused(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with catalog.transaction() as tx:
-        tx.remember(request_key("r"), b"first", 1.0)
+        tx.remember(pool.uid, request_key("r"), b"first", 1.0)
     with pytest.raises(AssayError) as refused, catalog.transaction() as tx:
-        tx.recall(request_key("r", fingerprint="another"))
+        tx.recall(pool.uid, request_key("r", fingerprint="another"))
     assert refused.value.reason is Reason.REQUEST_ID_REUSED
     assert refused.value.metadata == {"request_id": "r"}
 
 
-def test_first_answer_stays(catalog: SqlCatalog) -> None:
+def test_first_answer_stays(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with catalog.transaction() as tx:
-        tx.remember(request_key("r"), b"first", 1.0)
+        tx.remember(pool.uid, request_key("r"), b"first", 1.0)
     with pytest.raises(AssayError) as refused, catalog.transaction() as tx:
-        tx.remember(request_key("r"), b"second", 2.0)
+        tx.remember(pool.uid, request_key("r"), b"second", 2.0)
     assert refused.value.reason is Reason.CONFLICT
     with catalog.reading() as tx:
-        assert tx.recall(request_key("r")) == b"first"
+        assert tx.recall(pool.uid, request_key("r")) == Remembered(b"first", 1.0)
 
 
-def test_old_requests_are_forgotten(catalog: SqlCatalog) -> None:
+def test_requests_are_forgotten_by_age_and_one_by_one(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with catalog.transaction() as tx:
         for at in range(4):
-            tx.remember(request_key(f"r{at}"), b"x", float(at))
+            tx.remember(pool.uid, request_key(f"r{at}"), b"x", float(at))
         tx.forget_requests(2.0)
+        tx.forget_request(pool.uid, request_key("r3"))
+        tx.forget_request(pool.uid, request_key("never"))
     with catalog.reading() as tx:
-        assert [tx.recall(request_key(f"r{at}")) for at in range(4)] == [None, None, b"x", b"x"]
+        found = [tx.recall(pool.uid, request_key(f"r{at}")) for at in range(4)]
+    assert found == [None, None, Remembered(b"x", 2.0), None]

@@ -124,22 +124,21 @@ def _fill(tx: CatalogTx, pool: PoolRecord) -> None:
     tx.drop_lease_rows(pool.uid, "lease", np.array([6]), "skipped")
     tx.add_model(pool.uid, model("head", file=f"{pool.uid}/m"))
     tx.record_activation(pool.uid, ModelKind.HEAD, "head", "pushed", 1.0)
-    tx.put_operation(OperationRecord(f"op-{pool.pool_id}", "train_head", pool.pool_id, 1.0))
+    tx.add_operation(OperationRecord(f"op-{pool.pool_id}", "train_head", pool.uid, pool.pool_id, 1.0))
+    tx.remember(pool.uid, request_key("r"), b"answer", 1.0)
 
 
-def test_delete_takes_all_of_one_pool_but_its_requests(catalog: SqlCatalog, pool: PoolRecord, url: str) -> None:
+def test_delete_takes_all_of_one_pool(catalog: SqlCatalog, pool: PoolRecord, url: str) -> None:
     with catalog.transaction() as tx:
         other = tx.insert_pool(pool_record("other"))
         _fill(tx, pool)
         _fill(tx, other)
-        tx.remember(request_key("r"), b"answer", 1.0)
     with catalog.transaction() as tx:
         tx.delete_pool(pool.uid)
     with catalog.reading() as tx:
         assert tx.pools() == [other]
         assert tx.all_segment_files() == {f"{other.uid}/s", f"{other.uid}/m"}
         assert [operation.operation_id for operation in tx.operations()] == ["op-other"]
-        assert tx.recall(request_key("r")) == b"answer"
     for name, table in metadata.tables.items():
         if "pool_uid" in table.c:
             assert set(rows_of(url, f"SELECT DISTINCT pool_uid FROM {name}")) == {(other.uid,)}, name

@@ -136,7 +136,7 @@ def test_killed_process_loses_nothing_it_acknowledged(url: str, acknowledged: in
             (pool,) = tx.pools()
             live = tx.live_leases(pool.uid)
             labels, _classes = tx.label_columns(pool.uid)
-            answers = [tx.recall(request_key(str(number))) for number in range(pool.epoch + 2)]
+            answers = [tx.recall(pool.uid, request_key(str(number))) for number in range(pool.epoch + 2)]
     finally:
         catalog.close()
     assert printed == list(range(len(printed)))

@@ -118,15 +118,20 @@ class House:
     limits: Limits = field(default_factory=lambda: Limits(quiet_seconds=0.0))
     registry: Registry = assay.strategies
     index_from: int = 10**9
-    catalog_url: str = ""
+    catalog_url: str = ""  # of its own, in the directory, where empty
     opened: list[Assay] = field(default_factory=list)
 
-    def open(self) -> Assay:
+    @property
+    def url(self) -> str:
+        """URL of its catalog."""
+        return self.catalog_url or f"sqlite:///{self.root / 'catalog.db'}"
+
+    def open(self, *, adopt: bool = False) -> Assay:
         """Opens the directory; what was open before is closed."""
         self.close()
         self.store = ArrowSegmentStore(self.root)
         ports = Ports(
-            catalog=open_catalog(self.catalog_url or f"sqlite:///{self.root}/catalog.db"),
+            catalog=open_catalog(self.url),
             segments=self.store,
             exact=BlockedExactSearch(),
             indexes=FaissIndexBuilder(self.root / "derived", hnsw_from=self.index_from, build_threads=1),
@@ -136,7 +141,11 @@ class House:
             clock=self.clock,
         )
         self.catalog = ports.catalog
-        self.opened.append(Assay.open(ports, self.limits, self.registry))
+        try:
+            self.opened.append(Assay.open(ports, self.limits, self.registry, adopt=adopt))
+        except BaseException:
+            self.catalog.close()
+            raise
         return self.opened[-1]
 
     def close(self) -> None:
@@ -158,9 +167,9 @@ class House:
         return {str(path.relative_to(self.root)) for path in (self.root / "pools").rglob("*") if path.is_file()}
 
 
-def key(request_id: str, body: str = "", scope: str = "test") -> RequestKey:
+def key(request_id: str, body: str = "", method: str = "test") -> RequestKey:
     """A request key; the response is the result's text."""
-    return RequestKey(request_id, scope, body, lambda result: repr(result).encode())
+    return RequestKey(request_id, method, body, lambda result: repr(result).encode())
 
 
 def make_pool(core: Assay, pool_id: str = POOL, **spec: Any) -> None:

@@ -89,7 +89,7 @@ def test_a_trained_head_serves_the_pool(core: Assay) -> None:
     assert (view.record.kind, view.record.display_name) == (ModelKind.HEAD, "first")
     assert core.pools.get(POOL).record.head == head
     result = core.models.predict(POOL, PredictSpec(ids=tuple(names(30, 60)), embeddings=True))
-    assert (result.source, result.head, result.space) == ("head", head, "pushed")
+    assert (result.source, result.head, result.space) == ("head", head, "space-1")
     assert result.probs_NC is not None
     np.testing.assert_allclose(result.probs_NC.sum(axis=1), 1, atol=1e-5)
     right = (result.probs_NC.argmax(axis=1) == (embeddings[30:, 0] <= 0)).mean()
@@ -182,7 +182,7 @@ def test_a_new_backbone_embeds_the_pool_beside_and_swaps(house: House, core: Ass
         snapshot = pool_of(opened).snapshot
         expected = (all_features @ weights_of(graphs["two"])["W"])[kept]
         np.testing.assert_allclose(snapshot.gather(np.array(kept)), expected, atol=1e-5)
-        assert (snapshot.pool.space, snapshot.pool.backbone, snapshot.pool.dimension) == ("two", "two", 6)
+        assert (snapshot.pool.space, snapshot.pool.backbone, snapshot.pool.dimension) == ("space-3", "two", 6)
         assert counts(opened) == {"UNLABELED": 29, "DELETED": 1}
     assert old.gather(np.arange(30)).shape == (30, 3), "who began before goes on with the old space"
 
@@ -201,7 +201,7 @@ def test_going_back_to_a_space_brings_its_head_and_embeds_what_is_new(core: Assa
     ingest(core, 30, 40)
     done(core, core.models.rollback(POOL, ModelKind.BACKBONE, NO_KEY, model_id_of))
     record = core.pools.get(POOL).record
-    assert (record.backbone, record.space, record.dimension, record.head) == ("one", "one", 3, head)
+    assert (record.backbone, record.space, record.dimension, record.head) == ("one", "space-2", 3, head)
     expected = features(30, 40) @ weights_of(graphs["one"])["W"]
     np.testing.assert_allclose(embedded(core, 40)[30:], expected, atol=1e-5)
     assert len(core.mining.mine(POOL, MineSpec(20), NO_KEY).picks) == 20
@@ -269,7 +269,7 @@ def test_deleting_a_backbone_frees_the_files_of_its_space(house: House, core: As
     activate(core, "two")
     refused(Reason.MODEL_ACTIVE, lambda: core.models.delete(POOL, "two", NO_KEY))
     core.models.delete(POOL, "one", NO_KEY)
-    assert not [file for file in house.files() if "/one" in file]
+    assert not [file for file in house.files() if "/one" in file or "/space-2/" in file]
     refused(Reason.NOTHING_TO_ROLL_BACK, lambda: core.models.rollback(POOL, ModelKind.BACKBONE, NO_KEY, model_id_of))
     core = house.open()
     assert counts(core) == {"UNLABELED": 30}
@@ -280,7 +280,7 @@ class StoppedAfter(Task):
     """An operation that is cancelled once it has done so much."""
 
     def __init__(self, done: int) -> None:
-        super().__init__(OperationRecord("test", "activate_model", POOL, 0.0))
+        super().__init__(OperationRecord("test", "activate_model", 1, POOL, 0.0))
         self._most = done
 
     def report(self, stage: str, done: int, total: int) -> None:
@@ -303,10 +303,10 @@ def test_a_cancelled_activation_changes_nothing(
     assert task.view.progress.total == 30
     for opened in (core, house.open()):
         after = pool_of(opened).snapshot
-        assert (after.pool.backbone, after.pool.space, after.pool.head) == ("one", "one", head)
+        assert (after.pool.backbone, after.pool.space, after.pool.head) == ("one", "space-2", head)
         assert after.gather(np.arange(30)).shape == (30, 3)
         core = opened
-    files = {file for file in house.files() if "/two/" in file}
+    files = {file for file in house.files() if "/space-3/" in file}
     assert len(files) == done_before // 10, "what is done is kept for the next try"
     activate(core, "two")
     assert files < house.files()
@@ -369,7 +369,64 @@ def test_a_model_deleted_while_it_is_activated_does_not_become_active(
     core = house.open()
     assert core.pools.get(POOL).record.backbone == "one"
     assert embedded(core, 30).shape == (30, 3)
-    assert not [file for file in house.files() if "/two" in file]
+    assert not [file for file in house.files() if "/two" in file or "/space-3/" in file]
+
+
+def test_another_version_under_the_id_of_one_that_is_activated_does_not_take_its_place(
+    core: Assay, graphs: dict[str, str]
+) -> None:
+    with_backbone(core, graphs)
+    upload(core, graphs["two"], "two")
+    pool = pool_of(core)
+    with pool.ingest_lock:
+        operation = core.models.activate(POOL, "two", NO_KEY, model_id_of)
+        while not pool_vectors(core, "space-3"):
+            core.operations.wait(operation.record.operation_id, 0.01)
+        core.models.delete(POOL, "two", NO_KEY)
+        upload(core, graphs["two"], "two")
+    ended = core.operations.wait(operation.record.operation_id, 60)
+    assert ended.record.error_reason == Reason.MODEL_NOT_FOUND
+    assert core.models.get(POOL, "two").record.space == "space-4"
+    activate(core, "two")
+    assert embedded(core, 30).shape == (30, 6)
+
+
+def pool_vectors(core: Assay, space: str) -> int:
+    """Vectors that the catalog names of a space."""
+    pool = pool_of(core)
+    with pool._catalog.reading() as tx:
+        return sum(file.count for file in tx.segments(pool.snapshot.pool.uid) if file.space == space)
+
+
+@pytest.mark.parametrize("model_id", ["pushed", "space-1", "space-2"])
+def test_no_name_of_a_model_touches_pushed_embeddings(
+    house: House, core: Assay, graphs: dict[str, str], model_id: str
+) -> None:
+    pushed = fill(core, 20, step=10)
+    before = house.files()
+    upload(core, graphs["one"], model_id)
+    assert core.models.get(POOL, model_id).record.space == "space-2"
+    refused(Reason.INPUTS_NOT_KEPT, lambda: core.models.activate(POOL, model_id, NO_KEY, model_id_of))
+    core.models.delete(POOL, model_id, NO_KEY)
+    assert house.files() == before
+    core = house.open()
+    assert core.pools.get(POOL).damaged == ()
+    assert (embedded(core, 20) == pushed).all()
+
+
+def test_a_space_is_never_given_again(core: Assay, graphs: dict[str, str]) -> None:
+    with_backbone(core, graphs)
+    label_by_sign(core, embedded(core, 30), 20)
+    train(core)
+    upload(core, graphs["two"], "two")
+    activate(core, "two")
+    head = train(core)
+    activate(core, "one")
+    core.models.delete(POOL, "two", NO_KEY)
+    upload(core, graphs["two"], "two")
+    activate(core, "two")
+    assert core.pools.get(POOL).record.space == "space-4"
+    refused(Reason.MODEL_SPACE_MISMATCH, lambda: core.models.activate(POOL, head, NO_KEY, model_id_of))
 
 
 def test_samples_added_while_the_pool_is_embedded_are_not_missed(core: Assay, graphs: dict[str, str]) -> None:

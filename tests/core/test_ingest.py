@@ -58,7 +58,7 @@ def test_everything_of_a_sample_comes_back(core: Assay) -> None:
     assert (other.state, other.label, other.record.attributes) == (State.UNLABELED, "", {"n": 6})
     pool = core.pools.get(POOL)
     assert pool.attributes == {"n": "int64", "word": "string", "share": "double"}
-    assert (pool.record.dimension, pool.record.space, pool.record.next_row) == (2, "pushed", 2)
+    assert (pool.record.dimension, pool.record.space, pool.record.next_row) == (2, "space-1", 2)
     snapshot = pool_of(core).snapshot
     np.testing.assert_array_equal(snapshot.gather(np.array([1, 0])), np.array([[3, 4], [1, 2]], np.float32))
 

@@ -11,11 +11,23 @@ from assay.server.core.operations.messages import OperationView
 from assay.server.core.operations.service import BOUNDS, OperationService, Task, Work
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.operations import OperationRecord
-from tests.core.kit import POOL, House, done, fill, key, label_by_sign, model_id_of, refused, standing
+from tests.core.kit import (
+    POOL,
+    House,
+    done,
+    fill,
+    key,
+    label_by_sign,
+    make_pool,
+    model_id_of,
+    pool_of,
+    refused,
+    standing,
+)
 
 
 def start(house: House, service: OperationService, work: Work, alone: str = "head") -> str:
-    task = service.prepare("train_head", POOL, alone)
+    task = service.prepare("train_head", pool_of(house.opened[-1]).snapshot.pool, alone)
     with house.catalog.transaction() as tx:
         service.record(tx, task)
     return service.launch(task, work).record.operation_id
@@ -88,7 +100,8 @@ def test_operations_that_would_undo_each_other_take_turns_and_others_do_not_wait
     ids.append(start(house, core.operations, other, "backbone"))
     assert first.began.wait(30)
     assert other.began.wait(30)
-    elsewhere = core.operations.prepare("train_head", "elsewhere", "head")
+    make_pool(core, "elsewhere")
+    elsewhere = core.operations.prepare("train_head", pool_of(core, "elsewhere").snapshot.pool, "head")
     core.operations.launch(elsewhere, lambda task: b"done")
     assert elsewhere.ended.wait(30)
     assert not second.began.is_set()
@@ -157,11 +170,12 @@ def test_an_end_that_could_not_be_stored_is_still_told(house: House, core: Assay
 
 
 def test_operations_cut_off_by_a_crash_are_told_so(house: House, core: Assay) -> None:
-    cut = OperationRecord("train-head-1", "train_head", POOL, house.clock.now())
-    kept = OperationRecord("train-head-2", "train_head", POOL, house.clock.now(), True, b"answer")
+    uid = pool_of(core).snapshot.pool.uid
+    cut = OperationRecord("train-head-1", "train_head", uid, POOL, house.clock.now())
+    kept = OperationRecord("train-head-2", "train_head", uid, POOL, house.clock.now(), True, b"answer")
     with house.catalog.transaction() as tx:
-        tx.put_operation(cut)
-        tx.put_operation(kept)
+        tx.add_operation(cut)
+        tx.add_operation(kept)
     core = house.open()
     assert core.operations.get("train-head-1").record.error_reason == Reason.SHUTTING_DOWN
     assert core.operations.get("train-head-2").record == kept

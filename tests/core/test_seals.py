@@ -33,6 +33,10 @@ class Counted:
         return self.inner.kind
 
     @property
+    def version(self) -> str:
+        return self.inner.version
+
+    @property
     def indexed_rows(self) -> RowArray:
         return self.inner.indexed_rows
 

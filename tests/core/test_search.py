@@ -1,5 +1,7 @@
 """Search: exact as brute force, approximate re-ranked to the exact order, and only what may be found."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from assay.server.core.errors import Reason
 from assay.server.core.pools.messages import SearchMode, SearchResult, SearchSpec
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.filters import Compare, HasId
-from assay.server.core.records.pools import Metric, State
+from assay.server.core.records.pools import PUSHED_SPACE, Metric, State
 from tests.core.kit import (
     POOL,
     House,
@@ -165,11 +167,64 @@ def test_what_is_deleted_or_filtered_out_is_not_found_through_the_index(indexed:
 
 
 def test_the_index_is_there_after_a_restart(house: House, indexed: Assay) -> None:
+    before, query = indexed.pools.get(POOL), SearchSpec(vectors_QD=vectors(1), k=5)
+    found = rows_of(indexed.samples.search(POOL, query))
     core = house.open()
+    assert core.pools.get(POOL).record == before.record
+    assert core.pools.get(POOL).indexed == COUNT
+    result = core.samples.search(POOL, query)
+    assert not result.exact
+    assert rows_of(result) == found
+    assert not core._upkeep.index()
+    assert core.pools.get(POOL).record.epoch == before.record.epoch
+
+
+def test_another_index_is_another_epoch(house: House) -> None:
+    house.index_from = 200
+    core = house.open()
+    make_pool(core)
+    fill(core, COUNT)
+    epochs = [core.pools.get(POOL).record.epoch]
+    assert core._upkeep.index()
+    while core._upkeep.index():
+        pass
+    epochs.append(core.pools.get(POOL).record.epoch)
+    shutil.rmtree(house.root / "derived")
+    core = house.open()
+    assert core.pools.get(POOL).index_kind == "exact"
+    epochs.append(core.pools.get(POOL).record.epoch)
+    while core._upkeep.index():
+        pass
+    assert core.pools.get(POOL).index_kind == "hnsw"
+    epochs.append(core.pools.get(POOL).record.epoch)
+    assert sorted(set(epochs)) == epochs
+
+
+def test_an_index_of_a_later_life_is_not_taken_for_that_of_a_restored_catalog(house: House) -> None:
+    """After a restore, rows are given again: an index that was built after the backup names other samples by them."""
+    house.index_from = 200
+    core = house.open()
+    make_pool(core)
+    fill(core, 150)
+    core.close()
+    backup = (house.root / "catalog.db").read_bytes()
+    core = house.open()
+    add(core, [f"lost{number}" for number in range(150)], vectors(150, seed=5))
     while core._upkeep.index():
         pass
     assert core.pools.get(POOL).indexed == COUNT
-    assert not core.samples.search(POOL, SearchSpec(vectors_QD=vectors(1), k=5)).exact
+    core.close()
+    for path in house.root.glob("catalog.db*"):
+        path.unlink()
+    (house.root / "catalog.db").write_bytes(backup)
+    core = house.open()
+    assert not [path for path in (house.root / "derived").rglob("*") if path.is_file()]
+    add(core, [f"other{number}" for number in range(150)], vectors(150, seed=6))
+    while core._upkeep.index():
+        pass
+    query = vectors(150, seed=6)[:5]
+    found = core.samples.search(POOL, SearchSpec(vectors_QD=query, k=1, mode=SearchMode.APPROXIMATE))
+    assert [hits[0][0].record.id for hits in found.hits] == [f"other{number}" for number in range(5)]
 
 
 def test_an_index_of_another_space_is_not_put_into_use(indexed: Assay) -> None:
@@ -180,7 +235,7 @@ def test_an_index_of_another_space_is_not_put_into_use(indexed: Assay) -> None:
         change.replace(index=None)
     pool.publish_index("elsewhere", index)
     assert pool.snapshot.index is None
-    pool.publish_index("pushed", index)
+    pool.publish_index(PUSHED_SPACE, index)
     assert pool.snapshot.index is index
 
 

@@ -156,7 +156,7 @@ def test_provenance_says_what_picks_were_computed_from(trained: Assay) -> None:
     result = mine(trained, 3, "margin", seed=7)
     record = trained.pools.get(POOL).record
     came = result.provenance
-    assert (came.head, came.backbone, came.source, came.space) == (record.head, "", "head", "pushed")
+    assert (came.head, came.backbone, came.source, came.space) == (record.head, "", "head", "space-1")
     assert (came.epoch, came.seed, came.candidates) == (record.epoch, 7, COUNT - LABELED)
     assert len(came.plan_digest) == 64
     assert mine(trained, 3, "random").provenance.source == "none"

@@ -25,7 +25,6 @@ Data = tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]
 def train(data: Data, class_count: int, **changes: Any) -> tuple[HeadWeights, HeadInfo]:
     embeddings_ND, classes_N = data
     options: dict[str, Any] = {
-        "space": "s",
         "l2": None,
         "balanced": False,
         "members": 1,

@@ -104,7 +104,7 @@ async def test_calls_stages_queues_and_pools_are_counted(server, stubs):
     assert 'assay_stage_seconds_count{method="/assay.v1.Pools/AddSamples"' in text
     assert 'assay_pool_samples{pool="news",state="unlabeled"} 200.0' in text
     assert 'assay_queue_depth{executor="compute"} 0.0' in text
-    assert 'assay_pool_model_info{backbone="",head="",pool="news",space="pushed"} 1.0' in text
+    assert 'assay_pool_model_info{backbone="",head="",pool="news",space="space-1"} 1.0' in text
 
 
 async def test_a_second_start_finds_what_the_first_one_stored(start):

@@ -1,6 +1,8 @@
 """Writes are whole or leave nothing: full disks, failing sources, kill -9, and the sweep after them."""
 
+import errno
 import json
+import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ import pytest
 from assay.server.adapters.arrow import ArrowSegmentStore
 from assay.server.adapters.arrow.errors import storage_error
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.ports.segments import Swept
+from assay.server.core.ports.segments import Owner, Swept
 from assay.server.core.records.samples import SampleColumns, SegmentFile
 from tests.segments.builders import POOL, embeddings, files_below, keep_all, rows, samples, start_python, vectors
 
@@ -193,10 +195,40 @@ def test_what_was_acknowledged_survives_a_kill(store: ArrowSegmentStore, data_di
             assert segment.find([f"id {file.last_row}"]).tolist() == [file.last_row]
 
 
-def test_a_directory_belongs_to_the_catalog_that_came_first(data_dir: Path) -> None:
-    ArrowSegmentStore(data_dir).claim("one")
-    ArrowSegmentStore(data_dir).claim("one")
+def test_a_directory_says_whose_it_is(data_dir: Path) -> None:
+    store = ArrowSegmentStore(data_dir)
+    assert store.owner() is None
+    for owner in (Owner("one", "here"), Owner("two", "there")):
+        store.join(owner)
+        assert ArrowSegmentStore(data_dir).owner() == owner
+
+
+@pytest.mark.parametrize("content", ["", "one\n", "\xff\n"])
+def test_a_directory_that_does_not_say_all_names_no_directory(data_dir: Path, content: str) -> None:
+    store = ArrowSegmentStore(data_dir)
+    (data_dir / "catalog-id").write_text(content, encoding="latin-1")
+    owner = store.owner()
+    assert owner is not None
+    assert owner.directory == ""
+
+
+def test_a_name_half_written_before_a_crash_is_not_in_the_way(data_dir: Path) -> None:
+    store = ArrowSegmentStore(data_dir)
+    (data_dir / "catalog-id.tmp").write_text("")
+    store.join(Owner("one", "here"))
+    assert store.owner() == Owner("one", "here")
+    assert not (data_dir / "catalog-id.tmp").exists()
+
+
+def test_a_name_that_cannot_be_written_leaves_the_one_before(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ArrowSegmentStore(data_dir)
+    store.join(Owner("one", "here"))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(AssayError) as refused:
-        ArrowSegmentStore(data_dir).claim("two")
-    assert refused.value.reason is Reason.STORAGE_FAILED
-    ArrowSegmentStore(data_dir).claim("one")
+        store.join(Owner("two", "there"))
+    assert refused.value.reason is Reason.STORAGE_FULL
+    assert store.owner() == Owner("one", "here")

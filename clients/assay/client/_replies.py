@@ -131,6 +131,7 @@ def _backbone(message: models_pb2.BackboneInfo) -> results.BackboneInfo:
         size_bytes=message.size_bytes,
         sha256=message.sha256,
         data_files=tuple(file.name for file in message.data_files),
+        embedding_space=message.embedding_space,
     )
 
 

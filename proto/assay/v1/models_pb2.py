@@ -28,55 +28,55 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssay/v1/models.proto\x12\x08\x61ssay.v1\x1a\x14\x61ssay/v1/types.proto\x1a#google/longrunning/operations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"I\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x05\x64type\x18\x02 \x01(\x0e\x32\x0f.assay.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\x03\",\n\x08\x44\x61taFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\x8f\x02\n\x0c\x42\x61\x63kboneInfo\x12$\n\x06inputs\x18\x01 \x03(\x0b\x32\x14.assay.v1.TensorSpec\x12\x18\n\x10\x65mbedding_output\x18\x02 \x01(\t\x12\x15\n\rlogits_output\x18\x03 \x01(\t\x12\"\n\x07pooling\x18\x04 \x01(\x0e\x32\x11.assay.v1.Pooling\x12\x12\n\nmask_input\x18\x05 \x01(\t\x12\x11\n\tnormalize\x18\x06 \x01(\x08\x12\x11\n\tdimension\x18\x07 \x01(\x05\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12\x0e\n\x06sha256\x18\t \x01(\t\x12&\n\ndata_files\x18\n \x03(\x0b\x32\x12.assay.v1.DataFile\"\x9c\x01\n\x0bHeadMetrics\x12\x15\n\x08\x61\x63\x63uracy\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08log_loss\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11\x63\x61libration_error\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x0f\n\x07samples\x18\x04 \x01(\x03\x42\x0b\n\t_accuracyB\x0b\n\t_log_lossB\x14\n\x12_calibration_error\"\xc3\x01\n\x08HeadInfo\x12\x17\n\x0f\x65mbedding_space\x18\x01 \x01(\t\x12\x14\n\x0c\x63lasses_seen\x18\x02 \x01(\x05\x12\x0f\n\x07members\x18\x03 \x01(\x05\x12\x0e\n\x06labels\x18\x04 \x01(\x03\x12\n\n\x02l2\x18\x05 \x01(\x01\x12\x13\n\x0btemperature\x18\x06 \x01(\x01\x12&\n\x07metrics\x18\x07 \x01(\x0b\x32\x15.assay.v1.HeadMetrics\x12\x10\n\x08\x62\x61lanced\x18\x08 \x01(\x08\x12\x0c\n\x04seed\x18\t \x01(\x04\"\xea\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.assay.v1.ModelKind\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x08\x62\x61\x63kbone\x18\x06 \x01(\x0b\x32\x16.assay.v1.BackboneInfoH\x00\x12\"\n\x04head\x18\x07 \x01(\x0b\x32\x12.assay.v1.HeadInfoH\x00\x42\t\n\x07\x64\x65tails\"\xa8\x02\n\x14UploadBackboneHeader\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x18\n\x10\x65mbedding_output\x18\x04 \x01(\t\x12\x15\n\rlogits_output\x18\x05 \x01(\t\x12\"\n\x07pooling\x18\x06 \x01(\x0e\x32\x11.assay.v1.Pooling\x12\x12\n\nmask_input\x18\x07 \x01(\t\x12\x11\n\tnormalize\x18\x08 \x01(\x08\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12\x0e\n\x06sha256\x18\n \x01(\t\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x12&\n\ndata_files\x18\x0c \x03(\x0b\x32\x12.assay.v1.DataFile\"b\n\x15UploadBackboneRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.assay.v1.UploadBackboneHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"k\n\x11ListModelsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.assay.v1.ModelKind\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"N\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x12\x44\x65leteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"8\n\x14\x41\x63tivateModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"[\n\x14RollbackModelRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.assay.v1.ModelKind\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xd4\x01\n\x10TrainHeadRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0f\n\x02l2\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x62\x61lanced\x18\x04 \x01(\x08\x12\x14\n\x07members\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\x05\x66olds\x18\x06 \x01(\x05H\x02\x88\x01\x01\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12\x10\n\x08\x61\x63tivate\x18\x08 \x01(\x08\x12\x12\n\nrequest_id\x18\t \x01(\tB\x05\n\x03_l2B\n\n\x08_membersB\x08\n\x06_folds\"\xaf\x02\n\x0ePredictRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x35\n\x07samples\x18\x02 \x01(\x0b\x32\".assay.v1.PredictRequest.SampleIdsH\x00\x12&\n\nembeddings\x18\x03 \x01(\x0b\x32\x10.assay.v1.MatrixH\x00\x12\x31\n\x06inputs\x18\x04 \x01(\x0b\x32\x1f.assay.v1.PredictRequest.InputsH\x00\x12\x0c\n\x04head\x18\x05 \x01(\t\x12\x1a\n\x12include_embeddings\x18\x06 \x01(\x08\x1a\x18\n\tSampleIds\x12\x0b\n\x03ids\x18\x01 \x03(\t\x1a\x30\n\x06Inputs\x12&\n\x07tensors\x18\x01 \x03(\x0b\x32\x15.assay.v1.NamedTensorB\x07\n\x05query\"\xdf\x01\n\x0fPredictResponse\x12\'\n\rprobabilities\x18\x01 \x01(\x0b\x32\x10.assay.v1.Matrix\x12\x13\n\x0b\x63lass_names\x18\x02 \x03(\t\x12$\n\nembeddings\x18\x03 \x01(\x0b\x32\x10.assay.v1.Matrix\x12\x0c\n\x04head\x18\x04 \x01(\t\x12\x19\n\x11prediction_source\x18\x05 \x01(\t\x12\x17\n\x0f\x65mbedding_space\x18\x06 \x01(\t\x12&\n\x07timings\x18\x07 \x03(\x0b\x32\x15.assay.v1.StageTiming*U\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_KIND_BACKBONE\x10\x01\x12\x13\n\x0fMODEL_KIND_HEAD\x10\x02*q\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOLING_NONE\x10\x01\x12\x10\n\x0cPOOLING_MEAN\x10\x02\x12\x0f\n\x0bPOOLING_CLS\x10\x03\x12\x18\n\x14POOLING_SPATIAL_MEAN\x10\x04\x32\xbc\x04\n\x06Models\x12\x44\n\x0eUploadBackbone\x12\x1f.assay.v1.UploadBackboneRequest\x1a\x0f.assay.v1.Model(\x01\x12\x36\n\x08GetModel\x12\x19.assay.v1.GetModelRequest\x1a\x0f.assay.v1.Model\x12G\n\nListModels\x12\x1b.assay.v1.ListModelsRequest\x1a\x1c.assay.v1.ListModelsResponse\x12\x43\n\x0b\x44\x65leteModel\x12\x1c.assay.v1.DeleteModelRequest\x1a\x16.google.protobuf.Empty\x12N\n\rActivateModel\x12\x1e.assay.v1.ActivateModelRequest\x1a\x1d.google.longrunning.Operation\x12N\n\rRollbackModel\x12\x1e.assay.v1.RollbackModelRequest\x1a\x1d.google.longrunning.Operation\x12\x46\n\tTrainHead\x12\x1a.assay.v1.TrainHeadRequest\x1a\x1d.google.longrunning.Operation\x12>\n\x07Predict\x12\x18.assay.v1.PredictRequest\x1a\x19.assay.v1.PredictResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssay/v1/models.proto\x12\x08\x61ssay.v1\x1a\x14\x61ssay/v1/types.proto\x1a#google/longrunning/operations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"I\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x05\x64type\x18\x02 \x01(\x0e\x32\x0f.assay.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\x03\",\n\x08\x44\x61taFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\xa8\x02\n\x0c\x42\x61\x63kboneInfo\x12$\n\x06inputs\x18\x01 \x03(\x0b\x32\x14.assay.v1.TensorSpec\x12\x18\n\x10\x65mbedding_output\x18\x02 \x01(\t\x12\x15\n\rlogits_output\x18\x03 \x01(\t\x12\"\n\x07pooling\x18\x04 \x01(\x0e\x32\x11.assay.v1.Pooling\x12\x12\n\nmask_input\x18\x05 \x01(\t\x12\x11\n\tnormalize\x18\x06 \x01(\x08\x12\x11\n\tdimension\x18\x07 \x01(\x05\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12\x0e\n\x06sha256\x18\t \x01(\t\x12&\n\ndata_files\x18\n \x03(\x0b\x32\x12.assay.v1.DataFile\x12\x17\n\x0f\x65mbedding_space\x18\x0b \x01(\t\"\x9c\x01\n\x0bHeadMetrics\x12\x15\n\x08\x61\x63\x63uracy\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08log_loss\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11\x63\x61libration_error\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x0f\n\x07samples\x18\x04 \x01(\x03\x42\x0b\n\t_accuracyB\x0b\n\t_log_lossB\x14\n\x12_calibration_error\"\xc3\x01\n\x08HeadInfo\x12\x17\n\x0f\x65mbedding_space\x18\x01 \x01(\t\x12\x14\n\x0c\x63lasses_seen\x18\x02 \x01(\x05\x12\x0f\n\x07members\x18\x03 \x01(\x05\x12\x0e\n\x06labels\x18\x04 \x01(\x03\x12\n\n\x02l2\x18\x05 \x01(\x01\x12\x13\n\x0btemperature\x18\x06 \x01(\x01\x12&\n\x07metrics\x18\x07 \x01(\x0b\x32\x15.assay.v1.HeadMetrics\x12\x10\n\x08\x62\x61lanced\x18\x08 \x01(\x08\x12\x0c\n\x04seed\x18\t \x01(\x04\"\xea\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.assay.v1.ModelKind\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x08\x62\x61\x63kbone\x18\x06 \x01(\x0b\x32\x16.assay.v1.BackboneInfoH\x00\x12\"\n\x04head\x18\x07 \x01(\x0b\x32\x12.assay.v1.HeadInfoH\x00\x42\t\n\x07\x64\x65tails\"\xa8\x02\n\x14UploadBackboneHeader\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x18\n\x10\x65mbedding_output\x18\x04 \x01(\t\x12\x15\n\rlogits_output\x18\x05 \x01(\t\x12\"\n\x07pooling\x18\x06 \x01(\x0e\x32\x11.assay.v1.Pooling\x12\x12\n\nmask_input\x18\x07 \x01(\t\x12\x11\n\tnormalize\x18\x08 \x01(\x08\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12\x0e\n\x06sha256\x18\n \x01(\t\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x12&\n\ndata_files\x18\x0c \x03(\x0b\x32\x12.assay.v1.DataFile\"b\n\x15UploadBackboneRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.assay.v1.UploadBackboneHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"k\n\x11ListModelsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.assay.v1.ModelKind\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"N\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x12\x44\x65leteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"8\n\x14\x41\x63tivateModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"[\n\x14RollbackModelRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.assay.v1.ModelKind\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xd4\x01\n\x10TrainHeadRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0f\n\x02l2\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x62\x61lanced\x18\x04 \x01(\x08\x12\x14\n\x07members\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\x05\x66olds\x18\x06 \x01(\x05H\x02\x88\x01\x01\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12\x10\n\x08\x61\x63tivate\x18\x08 \x01(\x08\x12\x12\n\nrequest_id\x18\t \x01(\tB\x05\n\x03_l2B\n\n\x08_membersB\x08\n\x06_folds\"\xaf\x02\n\x0ePredictRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x35\n\x07samples\x18\x02 \x01(\x0b\x32\".assay.v1.PredictRequest.SampleIdsH\x00\x12&\n\nembeddings\x18\x03 \x01(\x0b\x32\x10.assay.v1.MatrixH\x00\x12\x31\n\x06inputs\x18\x04 \x01(\x0b\x32\x1f.assay.v1.PredictRequest.InputsH\x00\x12\x0c\n\x04head\x18\x05 \x01(\t\x12\x1a\n\x12include_embeddings\x18\x06 \x01(\x08\x1a\x18\n\tSampleIds\x12\x0b\n\x03ids\x18\x01 \x03(\t\x1a\x30\n\x06Inputs\x12&\n\x07tensors\x18\x01 \x03(\x0b\x32\x15.assay.v1.NamedTensorB\x07\n\x05query\"\xdf\x01\n\x0fPredictResponse\x12\'\n\rprobabilities\x18\x01 \x01(\x0b\x32\x10.assay.v1.Matrix\x12\x13\n\x0b\x63lass_names\x18\x02 \x03(\t\x12$\n\nembeddings\x18\x03 \x01(\x0b\x32\x10.assay.v1.Matrix\x12\x0c\n\x04head\x18\x04 \x01(\t\x12\x19\n\x11prediction_source\x18\x05 \x01(\t\x12\x17\n\x0f\x65mbedding_space\x18\x06 \x01(\t\x12&\n\x07timings\x18\x07 \x03(\x0b\x32\x15.assay.v1.StageTiming*U\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_KIND_BACKBONE\x10\x01\x12\x13\n\x0fMODEL_KIND_HEAD\x10\x02*q\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOLING_NONE\x10\x01\x12\x10\n\x0cPOOLING_MEAN\x10\x02\x12\x0f\n\x0bPOOLING_CLS\x10\x03\x12\x18\n\x14POOLING_SPATIAL_MEAN\x10\x04\x32\xbc\x04\n\x06Models\x12\x44\n\x0eUploadBackbone\x12\x1f.assay.v1.UploadBackboneRequest\x1a\x0f.assay.v1.Model(\x01\x12\x36\n\x08GetModel\x12\x19.assay.v1.GetModelRequest\x1a\x0f.assay.v1.Model\x12G\n\nListModels\x12\x1b.assay.v1.ListModelsRequest\x1a\x1c.assay.v1.ListModelsResponse\x12\x43\n\x0b\x44\x65leteModel\x12\x1c.assay.v1.DeleteModelRequest\x1a\x16.google.protobuf.Empty\x12N\n\rActivateModel\x12\x1e.assay.v1.ActivateModelRequest\x1a\x1d.google.longrunning.Operation\x12N\n\rRollbackModel\x12\x1e.assay.v1.RollbackModelRequest\x1a\x1d.google.longrunning.Operation\x12\x46\n\tTrainHead\x12\x1a.assay.v1.TrainHeadRequest\x1a\x1d.google.longrunning.Operation\x12>\n\x07Predict\x12\x18.assay.v1.PredictRequest\x1a\x19.assay.v1.PredictResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assay.v1.models_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELKIND']._serialized_start=2720
-  _globals['_MODELKIND']._serialized_end=2805
-  _globals['_POOLING']._serialized_start=2807
-  _globals['_POOLING']._serialized_end=2920
+  _globals['_MODELKIND']._serialized_start=2745
+  _globals['_MODELKIND']._serialized_end=2830
+  _globals['_POOLING']._serialized_start=2832
+  _globals['_POOLING']._serialized_end=2945
   _globals['_TENSORSPEC']._serialized_start=156
   _globals['_TENSORSPEC']._serialized_end=229
   _globals['_DATAFILE']._serialized_start=231
   _globals['_DATAFILE']._serialized_end=275
   _globals['_BACKBONEINFO']._serialized_start=278
-  _globals['_BACKBONEINFO']._serialized_end=549
-  _globals['_HEADMETRICS']._serialized_start=552
-  _globals['_HEADMETRICS']._serialized_end=708
-  _globals['_HEADINFO']._serialized_start=711
-  _globals['_HEADINFO']._serialized_end=906
-  _globals['_MODEL']._serialized_start=909
-  _globals['_MODEL']._serialized_end=1143
-  _globals['_UPLOADBACKBONEHEADER']._serialized_start=1146
-  _globals['_UPLOADBACKBONEHEADER']._serialized_end=1442
-  _globals['_UPLOADBACKBONEREQUEST']._serialized_start=1444
-  _globals['_UPLOADBACKBONEREQUEST']._serialized_end=1542
-  _globals['_GETMODELREQUEST']._serialized_start=1544
-  _globals['_GETMODELREQUEST']._serialized_end=1575
-  _globals['_LISTMODELSREQUEST']._serialized_start=1577
-  _globals['_LISTMODELSREQUEST']._serialized_end=1684
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1686
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1764
-  _globals['_DELETEMODELREQUEST']._serialized_start=1766
-  _globals['_DELETEMODELREQUEST']._serialized_end=1820
-  _globals['_ACTIVATEMODELREQUEST']._serialized_start=1822
-  _globals['_ACTIVATEMODELREQUEST']._serialized_end=1878
-  _globals['_ROLLBACKMODELREQUEST']._serialized_start=1880
-  _globals['_ROLLBACKMODELREQUEST']._serialized_end=1971
-  _globals['_TRAINHEADREQUEST']._serialized_start=1974
-  _globals['_TRAINHEADREQUEST']._serialized_end=2186
-  _globals['_PREDICTREQUEST']._serialized_start=2189
-  _globals['_PREDICTREQUEST']._serialized_end=2492
-  _globals['_PREDICTREQUEST_SAMPLEIDS']._serialized_start=2409
-  _globals['_PREDICTREQUEST_SAMPLEIDS']._serialized_end=2433
-  _globals['_PREDICTREQUEST_INPUTS']._serialized_start=2435
-  _globals['_PREDICTREQUEST_INPUTS']._serialized_end=2483
-  _globals['_PREDICTRESPONSE']._serialized_start=2495
-  _globals['_PREDICTRESPONSE']._serialized_end=2718
-  _globals['_MODELS']._serialized_start=2923
-  _globals['_MODELS']._serialized_end=3495
+  _globals['_BACKBONEINFO']._serialized_end=574
+  _globals['_HEADMETRICS']._serialized_start=577
+  _globals['_HEADMETRICS']._serialized_end=733
+  _globals['_HEADINFO']._serialized_start=736
+  _globals['_HEADINFO']._serialized_end=931
+  _globals['_MODEL']._serialized_start=934
+  _globals['_MODEL']._serialized_end=1168
+  _globals['_UPLOADBACKBONEHEADER']._serialized_start=1171
+  _globals['_UPLOADBACKBONEHEADER']._serialized_end=1467
+  _globals['_UPLOADBACKBONEREQUEST']._serialized_start=1469
+  _globals['_UPLOADBACKBONEREQUEST']._serialized_end=1567
+  _globals['_GETMODELREQUEST']._serialized_start=1569
+  _globals['_GETMODELREQUEST']._serialized_end=1600
+  _globals['_LISTMODELSREQUEST']._serialized_start=1602
+  _globals['_LISTMODELSREQUEST']._serialized_end=1709
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1711
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1789
+  _globals['_DELETEMODELREQUEST']._serialized_start=1791
+  _globals['_DELETEMODELREQUEST']._serialized_end=1845
+  _globals['_ACTIVATEMODELREQUEST']._serialized_start=1847
+  _globals['_ACTIVATEMODELREQUEST']._serialized_end=1903
+  _globals['_ROLLBACKMODELREQUEST']._serialized_start=1905
+  _globals['_ROLLBACKMODELREQUEST']._serialized_end=1996
+  _globals['_TRAINHEADREQUEST']._serialized_start=1999
+  _globals['_TRAINHEADREQUEST']._serialized_end=2211
+  _globals['_PREDICTREQUEST']._serialized_start=2214
+  _globals['_PREDICTREQUEST']._serialized_end=2517
+  _globals['_PREDICTREQUEST_SAMPLEIDS']._serialized_start=2434
+  _globals['_PREDICTREQUEST_SAMPLEIDS']._serialized_end=2458
+  _globals['_PREDICTREQUEST_INPUTS']._serialized_start=2460
+  _globals['_PREDICTREQUEST_INPUTS']._serialized_end=2508
+  _globals['_PREDICTRESPONSE']._serialized_start=2520
+  _globals['_PREDICTRESPONSE']._serialized_end=2743
+  _globals['_MODELS']._serialized_start=2948
+  _globals['_MODELS']._serialized_end=3520
 # @@protoc_insertion_point(module_scope)

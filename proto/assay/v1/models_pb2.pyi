@@ -153,6 +153,7 @@ class BackboneInfo(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     DATA_FILES_FIELD_NUMBER: _builtins.int
+    EMBEDDING_SPACE_FIELD_NUMBER: _builtins.int
     embedding_output: _builtins.str
     """Output that gives the embedding."""
     logits_output: _builtins.str
@@ -169,6 +170,8 @@ class BackboneInfo(_message.Message):
     """Size in bytes, data files included."""
     sha256: _builtins.str
     """SHA-256 of the ONNX file followed by its data files, hexadecimal."""
+    embedding_space: _builtins.str
+    """Id of the embedding space that it embeds into, its own: heads trained there serve with it."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorSpec]:
         """Its inputs, read from the file."""
@@ -190,10 +193,11 @@ class BackboneInfo(_message.Message):
         size_bytes: _builtins.int = ...,
         sha256: _builtins.str = ...,
         data_files: _abc.Iterable[Global___DataFile] | None = ...,
+        embedding_space: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_files", b"data_files", "dimension", b"dimension", "embedding_output", b"embedding_output", "inputs", b"inputs", "logits_output", b"logits_output", "mask_input", b"mask_input", "normalize", b"normalize", "pooling", b"pooling", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_files", b"data_files", "dimension", b"dimension", "embedding_output", b"embedding_output", "embedding_space", b"embedding_space", "inputs", b"inputs", "logits_output", b"logits_output", "mask_input", b"mask_input", "normalize", b"normalize", "pooling", b"pooling", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -262,7 +266,7 @@ class HeadInfo(_message.Message):
     BALANCED_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     embedding_space: _builtins.str
-    """Embedding space that it was trained in; it serves only there."""
+    """Id of the embedding space that it was trained in, such as "space-2"; it serves only there."""
     classes_seen: _builtins.int
     """Classes that had labels; the others get probability 0 or nearly."""
     members: _builtins.int

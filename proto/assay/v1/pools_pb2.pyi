@@ -287,7 +287,9 @@ class Pool(_message.Message):
     dimension: _builtins.int
     """Length of the embeddings in the active space; 0 until the first samples arrive or a backbone is activated."""
     embedding_space: _builtins.str
-    """Id of the active embedding space; empty until there is one."""
+    """Id of the active embedding space, such as "space-2"; empty until there is one. Pushed embeddings are in "space-1"
+    until a backbone is activated; each backbone has a space of its own.
+    """
     keep_inputs: _builtins.bool
     """Whether named model inputs are kept, so that a new backbone can embed the pool again."""
     state: Global___PoolState.ValueType
@@ -376,7 +378,9 @@ class CreatePoolRequest(_message.Message):
     discard_inputs: _builtins.bool
     """Do not keep named model inputs after they were embedded."""
     request_id: _builtins.str
-    """Idempotency key, up to 128 characters; a repeated request with it gets the first reply."""
+    """Idempotency key, up to 128 characters; a repeated request with it gets the first reply while the pool that it made
+    is there.
+    """
     @_builtins.property
     def class_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Up to 10,000 distinct class names of 1 to 256 bytes. May be empty for a pool without labels. Fixed."""
@@ -486,7 +490,9 @@ class DeletePoolRequest(_message.Message):
     name: _builtins.str
     """Resource name "pools/{pool}"."""
     request_id: _builtins.str
-    """Idempotency key."""
+    """Idempotency key. A repeated request gets the first reply while there is no pool of the name; where a new one was
+    created since, it is refused (REQUEST_ID_REUSED) for an hour, and a new request after that.
+    """
     def __init__(
         self,
         *,

@@ -173,6 +173,7 @@ def model_details(model: Model) -> RenderableType:
     if model.backbone is not None:
         backbone = model.backbone
         pairs += [
+            ("space", backbone.embedding_space),
             ("inputs", [f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in backbone.inputs]),
             ("embedding output", backbone.embedding_output),
             ("logits output", backbone.logits_output or None),
@@ -187,6 +188,7 @@ def model_details(model: Model) -> RenderableType:
     if model.head is not None:
         head = model.head
         pairs += [
+            ("space", head.embedding_space),
             ("labels", head.labels),
             ("classes seen", head.classes_seen),
             ("members", head.members),

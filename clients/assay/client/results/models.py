@@ -31,6 +31,7 @@ class BackboneInfo:
     dimension: int
     size_bytes: int
     sha256: str
+    embedding_space: str
     data_files: tuple[str, ...] = ()
 
 

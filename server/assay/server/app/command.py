@@ -26,6 +26,9 @@ def serve(
     metrics: Annotated[str | None, typer.Option(help="HOST:PORT of Prometheus metrics, on loopback.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     log_format: Annotated[str | None, typer.Option(help="json or console.")] = None,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Once, after a restore: take this catalog and data directory for a pair.")
+    ] = False,
 ) -> None:
     """Start a server. Settings come from flags, ASSAY_* variables and a TOML file, in this precedence."""
     flags = {
@@ -40,12 +43,12 @@ def serve(
         "log_level": log_level,
         "log_format": log_format,
     }
-    code = _serve(flags, config, port_file)
+    code = _serve(flags, config, port_file, adopt=adopt)
     if code:
         raise typer.Exit(code)
 
 
-def _serve(flags: dict[str, Any], file: Path | None, port_file: Path | None) -> int:
+def _serve(flags: dict[str, Any], file: Path | None, port_file: Path | None, *, adopt: bool) -> int:
     """Runs a server to its end and returns the exit code."""
     # Read by OpenMP when torch and FAISS load it: threads that wait must sleep, or they starve the requests.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -59,7 +62,7 @@ def _serve(flags: dict[str, Any], file: Path | None, port_file: Path | None) -> 
         from assay.server.app.deadline import leave
         from assay.server.app.server import run
 
-        run(config, port_file)
+        run(config, port_file, adopt=adopt)
         leave()
     except ConfigError as error:
         return _failed(str(error), EXIT_CONFIG)

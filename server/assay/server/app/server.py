@@ -65,8 +65,8 @@ def edge_settings(config: Config, environment: Mapping[str, str] = os.environ) -
     )
 
 
-def run(config: Config, port_file: Path | None = None) -> None:
-    """Serves until SIGTERM or SIGINT, then drains.
+def run(config: Config, port_file: Path | None = None, *, adopt: bool = False) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. adopt: see Assay.open.
 
     Raises:
         ConfigError: for keys, certificates or an address that cannot be used.
@@ -76,13 +76,13 @@ def run(config: Config, port_file: Path | None = None) -> None:
     settings = edge_settings(config)
     os.umask(0o077)  # whatever this process writes, libraries' files too, is its owner's alone
     with DirectoryLock(config.data_dir):
-        asyncio.run(_run(config, settings, port_file))
+        asyncio.run(_run(config, settings, port_file, adopt=adopt))
 
 
-async def _run(config: Config, settings: EdgeSettings, port_file: Path | None) -> None:
+async def _run(config: Config, settings: EdgeSettings, port_file: Path | None, *, adopt: bool) -> None:
     stop = _stop_on_signals()
     disk = _Disk(stop)
-    async with serving(config, settings, disk.failed) as server:
+    async with serving(config, settings, disk.failed, adopt=adopt) as server:
         with _port_file(port_file, server.address):
             await stop.wait()
             log.info("draining", seconds=config.drain_seconds)
@@ -118,14 +118,16 @@ class _Disk:
 
 
 @asynccontextmanager
-async def serving(config: Config, settings: EdgeSettings, alarm: Alarm) -> AsyncIterator[Serving]:
+async def serving(
+    config: Config, settings: EdgeSettings, alarm: Alarm, *, adopt: bool = False
+) -> AsyncIterator[Serving]:
     """A server on a data directory that this process has locked; drained and closed at the end. The alarm is told when
     the disk loses what was written."""
     executors = open_executors(config.compute_threads, config.compute_queue)
     rpc = RpcServer(settings, executors, parquet_chunks)
     address = await _start(rpc, settings)
     try:
-        core = await asyncio.to_thread(open_core, config, alarm)
+        core = await asyncio.to_thread(open_core, config, alarm, adopt=adopt)
     except BaseException:
         await rpc.drain(0)
         await executors.close()

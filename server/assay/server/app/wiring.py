@@ -42,18 +42,20 @@ def ports(config: Config, alarm: Alarm) -> Ports:
     )
 
 
-def open_core(config: Config, alarm: Alarm) -> Assay:
+def open_core(config: Config, alarm: Alarm, *, adopt: bool = False) -> Assay:
     """The core, with all its pools open. The data directory must be locked by this process.
 
     Args:
+        config: the settings.
         alarm: told when the disk loses what was written: the process must end then.
+        adopt: see Assay.open.
 
     Raises:
         AssayError: STORAGE_FAILED, DATA_DIRECTORY_LOCKED or INVALID_ARGUMENT where the catalog cannot be opened.
     """
     used = ports(config, alarm)
     try:
-        core = Assay.open(used, limits(config))
+        core = Assay.open(used, limits(config), adopt=adopt)
     except BaseException:
         used.catalog.close()
         raise

@@ -41,6 +41,7 @@ class Assay:
         opener = Opener(
             ports.catalog,
             ports.segments,
+            ports.indexes,
             activation,
             {
                 PredictionCache: lambda: PredictionCache(ports.heads, ports.scratch),
@@ -69,6 +70,7 @@ class Assay:
             directory,
             ports.catalog,
             ports.segments,
+            ports.indexes,
             ports.backbones,
             ports.heads,
             activation,
@@ -93,17 +95,26 @@ class Assay:
         )
 
     @classmethod
-    def open(cls, ports: Ports, limits: Limits, registry: Registry = assay.strategies) -> "Assay":
+    def open(
+        cls, ports: Ports, limits: Limits, registry: Registry = assay.strategies, *, adopt: bool = False
+    ) -> "Assay":
         """Opens all pools of the catalog.
 
+        Args:
+            ports: the adapters.
+            limits: bounds on what callers may ask.
+            registry: strategies by name.
+            adopt: take catalog and data directory for a pair although they do not say so, as after a restore.
+
         Raises:
-            AssayError: STORAGE_FAILED and the like, where the catalog cannot be read.
+            AssayError: STORAGE_FAILED and the like, where the catalog cannot be read or is not the directory's own.
         """
         opened = cls(ports, limits, registry)
+        pools = opened._opener.open_all(adopt=adopt)
         opened.operations.recover()
         with ports.catalog.transaction() as tx:
             tx.forget_requests(ports.clock.now() - limits.request_memory_s)
-        for pool in opened._opener.open_all():
+        for pool in pools:
             opened._directory.put(pool)
         opened.tick()
         return opened

@@ -68,7 +68,7 @@ def unary(
     return decorate
 
 
-def request_key(method: str, pool_id: str, request: Message, encode: Callable[[Any], Message]) -> RequestKey:
+def request_key(method: str, request: Message, encode: Callable[[Any], Message]) -> RequestKey:
     """Idempotency of a request with a request_id field; its other fields make the fingerprint.
 
     Raises:
@@ -77,7 +77,7 @@ def request_key(method: str, pool_id: str, request: Message, encode: Callable[[A
     key = request_id(getattr(request, "request_id"))  # noqa: B009 - every mutation has the field, Message does not
     return RequestKey(
         request_id=key,
-        scope=f"{method}/{pool_id}",
+        method=method,
         fingerprint=_fingerprint(request) if key else "",
         encode=lambda result: encode(result).SerializeToString(),
     )

@@ -81,7 +81,7 @@ class LabelingServicer(BaseServicer, labeling_pb2_grpc.LabelingServicer):
         self, request: labeling_pb2.NextBatchRequest, attempt: Attempt
     ) -> labeling_pb2.NextBatchResponse | None:
         pool_id = names.parse_pool(request.pool)
-        key = request_key("NextBatch", pool_id, request, bind(batch_message, pool_id))
+        key = request_key("NextBatch", request, bind(batch_message, pool_id))
         result = self.core.labeling.attempt_batch(pool_id, to_batch_spec(request), key, attempt)
         return None if result is None else batch_message(pool_id, result)
 
@@ -106,7 +106,7 @@ class LabelingServicer(BaseServicer, labeling_pb2_grpc.LabelingServicer):
     @unary("io", labeling_pb2.Lease)
     def RenewLease(self, request: labeling_pb2.RenewLeaseRequest) -> labeling_pb2.Lease:
         pool_id, lease_id = names.parse_lease(request.name)
-        key = request_key("RenewLease", pool_id, request, bind(lease_message, pool_id))
+        key = request_key("RenewLease", request, bind(lease_message, pool_id))
         view = self.core.labeling.renew(pool_id, lease_id, request.fencing_token, to_ttl(request), key)
         return lease_message(pool_id, view)
 
@@ -120,27 +120,27 @@ class LabelingServicer(BaseServicer, labeling_pb2_grpc.LabelingServicer):
             list(request.sample_ids),
             to_release_reason(request),
             request.exclude,
-            request_key("ReleaseLease", pool_id, request, bind(lease_message, pool_id)),
+            request_key("ReleaseLease", request, bind(lease_message, pool_id)),
         )
         return lease_message(pool_id, view)
 
     @unary("io", labeling_pb2.ExcludeSamplesResponse)
     def ExcludeSamples(self, request: labeling_pb2.ExcludeSamplesRequest) -> labeling_pb2.ExcludeSamplesResponse:
         pool_id = names.parse_pool(request.pool)
-        key = request_key("ExcludeSamples", pool_id, request, excluded_message)
+        key = request_key("ExcludeSamples", request, excluded_message)
         ids = list(request.sample_ids)
         return excluded_message(self.core.labeling.exclude(pool_id, ids, request.worker, request.reason, key))
 
     @unary("io", labeling_pb2.IncludeSamplesResponse)
     def IncludeSamples(self, request: labeling_pb2.IncludeSamplesRequest) -> labeling_pb2.IncludeSamplesResponse:
         pool_id = names.parse_pool(request.pool)
-        key = request_key("IncludeSamples", pool_id, request, included_message)
+        key = request_key("IncludeSamples", request, included_message)
         return included_message(self.core.labeling.include(pool_id, list(request.sample_ids), key))
 
     @unary("io", labeling_pb2.SubmitLabelsResponse)
     def SubmitLabels(self, request: labeling_pb2.SubmitLabelsRequest) -> labeling_pb2.SubmitLabelsResponse:
         pool_id = names.parse_pool(request.pool)
-        key = request_key("SubmitLabels", pool_id, request, submit_message)
+        key = request_key("SubmitLabels", request, submit_message)
         return submit_message(self.core.labeling.submit(pool_id, to_submit_spec(pool_id, request), key))
 
     @unary("io", labeling_pb2.ListLabelsResponse)

@@ -40,5 +40,5 @@ class MiningServicer(BaseServicer, mining_pb2_grpc.MiningServicer):
     @unary("compute", mining_pb2.MineResponse)
     def Mine(self, request: mining_pb2.MineRequest) -> mining_pb2.MineResponse:
         pool_id = names.parse_pool(request.pool)
-        key = request_key("Mine", pool_id, request, bind(mine_message, pool_id))
+        key = request_key("Mine", request, bind(mine_message, pool_id))
         return mine_message(pool_id, self.core.mining.mine(pool_id, to_mine_spec(request), key))

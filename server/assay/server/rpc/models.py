@@ -59,7 +59,7 @@ class ModelsServicer(BaseServicer, models_pb2_grpc.ModelsServicer):
 
     def _receive(self, header: models_pb2.UploadBackboneHeader) -> BackboneUpload:
         pool_id = names.parse_pool(header.pool)
-        key = request_key("UploadBackbone", pool_id, header, bind(model_message, pool_id))
+        key = request_key("UploadBackbone", header, bind(model_message, pool_id))
         return self.core.models.receive(pool_id, to_backbone_spec(header), key)
 
     async def _abandon(self, upload: BackboneUpload) -> None:
@@ -87,27 +87,27 @@ class ModelsServicer(BaseServicer, models_pb2_grpc.ModelsServicer):
     @unary("io", empty_pb2.Empty)
     def DeleteModel(self, request: models_pb2.DeleteModelRequest) -> empty_pb2.Empty:
         pool_id, model_id = names.parse_model(request.name)
-        key = request_key("DeleteModel", pool_id, request, lambda _: empty_pb2.Empty())
+        key = request_key("DeleteModel", request, lambda _: empty_pb2.Empty())
         self.core.models.delete(pool_id, model_id, key)
         return empty_pb2.Empty()
 
     @unary("io", operations_pb2.Operation)
     def ActivateModel(self, request: models_pb2.ActivateModelRequest) -> operations_pb2.Operation:
         pool_id, model_id = names.parse_model(request.name)
-        key = request_key("ActivateModel", pool_id, request, operation_message)
+        key = request_key("ActivateModel", request, operation_message)
         return operation_message(self.core.models.activate(pool_id, model_id, key, _result_encoder(pool_id)))
 
     @unary("io", operations_pb2.Operation)
     def RollbackModel(self, request: models_pb2.RollbackModelRequest) -> operations_pb2.Operation:
         pool_id = names.parse_pool(request.pool)
         kind = to_model_kind(request.kind)
-        key = request_key("RollbackModel", pool_id, request, operation_message)
+        key = request_key("RollbackModel", request, operation_message)
         return operation_message(self.core.models.rollback(pool_id, kind, key, _result_encoder(pool_id)))
 
     @unary("io", operations_pb2.Operation)
     def TrainHead(self, request: models_pb2.TrainHeadRequest) -> operations_pb2.Operation:
         pool_id = names.parse_pool(request.pool)
-        key = request_key("TrainHead", pool_id, request, operation_message)
+        key = request_key("TrainHead", request, operation_message)
         view = self.core.models.train(pool_id, to_train_spec(request), key, _result_encoder(pool_id))
         return operation_message(view)
 

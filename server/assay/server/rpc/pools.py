@@ -43,7 +43,7 @@ class _Stream:
         """Idempotency of one batch: the stream's, and the batch's place in it."""
         return RequestKey(
             request_id=f"{self.request_id}/{index}" if self.request_id else "",
-            scope=f"AddSamples/{self.pool_id}",
+            method="AddSamples",
             fingerprint=digest(self.header, batch) if self.request_id else "",
             encode=lambda result: add_message(result).SerializeToString(),
         )
@@ -82,7 +82,7 @@ class PoolsServicer(BaseServicer, pools_pb2_grpc.PoolsServicer):
 
     @unary("io", pools_pb2.Pool)
     def CreatePool(self, request: pools_pb2.CreatePoolRequest) -> pools_pb2.Pool:
-        key = request_key("CreatePool", "", request, pool_message)
+        key = request_key("CreatePool", request, pool_message)
         return pool_message(self.core.pools.create(to_pool_spec(request), key))
 
     @unary("io", pools_pb2.Pool)
@@ -101,7 +101,7 @@ class PoolsServicer(BaseServicer, pools_pb2_grpc.PoolsServicer):
     @unary("io", empty_pb2.Empty)
     def DeletePool(self, request: pools_pb2.DeletePoolRequest) -> empty_pb2.Empty:
         pool_id = names.parse_pool(request.name)
-        self.core.pools.delete(pool_id, request_key("DeletePool", pool_id, request, lambda _: empty_pb2.Empty()))
+        self.core.pools.delete(pool_id, request_key("DeletePool", request, lambda _: empty_pb2.Empty()))
         return empty_pb2.Empty()
 
     async def AddSamples(
@@ -167,7 +167,7 @@ class PoolsServicer(BaseServicer, pools_pb2_grpc.PoolsServicer):
     @unary("io", pools_pb2.DeleteSamplesResponse)
     def DeleteSamples(self, request: pools_pb2.DeleteSamplesRequest) -> pools_pb2.DeleteSamplesResponse:
         pool_id = names.parse_pool(request.pool)
-        key = request_key("DeleteSamples", pool_id, request, delete_message)
+        key = request_key("DeleteSamples", request, delete_message)
         ids = to_deleted_ids(request)
         return delete_message(self.core.samples.delete(pool_id, ids, request.allow_missing, key))
 

@@ -18,6 +18,9 @@ from assay.strategies import checkpoint
 _CHUNK = 1 << 20
 _READ_CHUNK = 4 << 20
 
+# Ends the name of a file that is being written.
+TEMPORARY = ".tmp"
+
 # A folder that another thread has made is not yet one that survives a crash.
 _making = threading.Lock()
 
@@ -79,11 +82,13 @@ def new_file(path: Path, digest: Hash, alarm: Alarm, needed: int = 0) -> Iterato
     Raises AssayError(STORAGE_FULL | STORAGE_FAILED), after the alarm if the disk lost something; `needed` is the
     expected size for its message.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(path.name + TEMPORARY)
+    made: Path | None = None
     written = 0
     try:
         make_folder(path.parent)
         with open(temporary, "xb", buffering=0) as stream:
+            made = temporary
             sink = HashingSink(stream.fileno(), digest)
             try:
                 yield sink
@@ -91,11 +96,12 @@ def new_file(path: Path, digest: Hash, alarm: Alarm, needed: int = 0) -> Iterato
                 written = sink.size
             _sync(stream.fileno())
         os.rename(temporary, path)
+        made = path
         sync_folder(path.parent)
     except BaseException as error:
-        for left_over in (temporary, path):
+        if made is not None:
             with suppress(OSError):
-                left_over.unlink()
+                made.unlink()
         if isinstance(error, LostWrite):
             alarm(f"{path.name} could not be synced to disk ({error.strerror}).")
         if isinstance(error, OSError):

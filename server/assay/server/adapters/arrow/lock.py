@@ -1,11 +1,11 @@
-"""One server a data directory: an advisory lock that the system drops when its process dies, however it dies."""
+"""One server a data directory."""
 
-import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from assay.server.adapters import file_lock
 from assay.server.core.errors import AssayError, Reason
 
 LOCK_NAME = ".lock"
@@ -14,8 +14,7 @@ PRIVATE = 0o700
 
 
 class DirectoryLock:
-    """Exclusive use of a data directory, from acquire() to release(). The lock file holds the owner's process id and
-    stays behind: deleting it would let two processes lock two files of one name."""
+    """Exclusive use of a data directory, from acquire() to release()."""
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / LOCK_NAME
@@ -28,21 +27,11 @@ class DirectoryLock:
             self._path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             # One made by hand, or by an older assay, may be open to others.
             self._path.parent.chmod(PRIVATE)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._descriptor = file_lock.take(self._path)
+        except file_lock.Held as held:
+            raise _held(self._path.parent, held.pid) from None
         except OSError as error:
             raise _unusable(self._path.parent, error) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        except BlockingIOError:
-            pid = os.pread(descriptor, 20, 0).decode(errors="replace") or "unknown"
-            os.close(descriptor)
-            raise _held(self._path.parent, pid) from None
-        except OSError as error:
-            os.close(descriptor)
-            raise _unusable(self._path.parent, error) from error
-        self._descriptor = descriptor
 
     def release(self) -> None:
         """Gives the lock back; does nothing if it is not held."""

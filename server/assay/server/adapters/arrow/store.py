@@ -12,22 +12,21 @@ import xxhash
 from assay.server.adapters.arrow import header as headers
 from assay.server.adapters.arrow import layout, merge
 from assay.server.adapters.arrow.errors import damaged, storage_error, unread
-from assay.server.adapters.arrow.files import checksum_of, make_folder, new_file
+from assay.server.adapters.arrow.files import TEMPORARY, checksum_of, make_folder, new_file
 from assay.server.adapters.arrow.header import Header
 from assay.server.adapters.arrow.ids import HashedIds, HashIds, hash_ids
 from assay.server.adapters.arrow.incoming import ArrowIncomingModel
 from assay.server.adapters.arrow.ipc import read_batch, write_batch
 from assay.server.adapters.arrow.samples import ArrowSampleSegment, sample_batch
 from assay.server.adapters.arrow.vectors import ArrowVectorSegment, vector_batch
-from assay.server.core.errors import AssayError, Reason
 from assay.server.core.ports.machine import Alarm, unheard
-from assay.server.core.ports.segments import SampleSegment, Swept, VectorSegment
+from assay.server.core.ports.segments import Owner, SampleSegment, Swept, VectorSegment
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.samples import SampleColumns, SegmentFile
 
 _T = TypeVar("_T")
 
-# Names the catalog that the directory belongs to.
+# Names the catalog that the directory belongs to, and the directory.
 OWNER_FILE = "catalog-id"
 
 # What opening bytes that are not a segment can raise: Arrow's own errors are among them.
@@ -147,22 +146,28 @@ class ArrowSegmentStore:
         for file in files:
             _delete(layout.locate(self._data_dir, file))
 
-    def claim(self, identity: str) -> None:
-        """Ties the data directory to a catalog, for good. Raises AssayError(STORAGE_FAILED) if it is tied to
-        another."""
+    def owner(self) -> Owner | None:
+        """What the data directory says of itself; None if it does not."""
         path = self._data_dir / OWNER_FILE
-        if path.exists():
-            owner = path.read_text(encoding="ascii", errors="replace").strip()
-            if owner != identity:
-                raise AssayError(
-                    Reason.STORAGE_FAILED,
-                    f"The data directory {self._data_dir} belongs to another catalog ({owner}, this is {identity}). "
-                    f"Check "
-                    "the catalog's URL, restore the catalog, or use another data directory: nothing was changed.",
-                )
-            return
+        try:
+            lines = path.read_text(encoding="ascii", errors="replace").split()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise storage_error(error, path, 0) from error
+        return Owner(*[*lines, "", ""][:2])
+
+    def join(self, owner: Owner) -> None:
+        """Writes whose directory it is, in place of what it said before."""
+        path = self._data_dir / OWNER_FILE
+        # What a crash left over would be in the way.
+        _delete(path.with_name(path.name + TEMPORARY))
         with new_file(path, xxhash.xxh3_128(), self._alarm) as sink:
-            sink.write(identity.encode() + b"\n")
+            sink.write(f"{owner.catalog}\n{owner.directory}\n".encode())
+
+    def files(self) -> set[str]:
+        """All files of the store."""
+        return {file for file, _ in layout.stored_files(self._data_dir)}
 
     def sweep(self, keep: set[str]) -> Swept:
         """Deletes all files of the store that are not named, and folders left empty; moves them to the folder "swept"

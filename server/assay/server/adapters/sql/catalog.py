@@ -1,13 +1,14 @@
 """The catalog: transactions over one of the two databases."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from assay.server.adapters.sql.dialects import POSTGRES, SQLITE, Dialect
+from assay.server.adapters.sql.directory import DirectoryPart
 from assay.server.adapters.sql.failures import translated
 from assay.server.adapters.sql.groups import Group, again
 from assay.server.adapters.sql.journal import JournalPart
@@ -28,7 +29,7 @@ from assay.server.core.ports.machine import Alarm, unheard
 SHARED_REFUSAL_S = 1.0
 
 
-class SqlTx(PoolPart, RowPart, LeasePart, ModelPart, JournalPart):
+class SqlTx(DirectoryPart, PoolPart, RowPart, LeasePart, ModelPart, JournalPart):
     """One transaction of the catalog (the port CatalogTx)."""
 
 
@@ -39,12 +40,21 @@ class SqlCatalog:
     finds others waiting leaves the commit to them, and waits for it.
     """
 
-    def __init__(self, writer: Engine, reader: Engine, dialect: Dialect, outcomes: Outcomes, identity: str) -> None:
+    def __init__(
+        self,
+        writer: Engine,
+        reader: Engine,
+        dialect: Dialect,
+        outcomes: Outcomes,
+        identity: str,
+        unlock: Callable[[], None],
+    ) -> None:
         self.identity = identity
         self._writer = writer
         self._reader = reader
         self._dialect = dialect
         self._outcomes = outcomes
+        self._unlock = unlock
         self._turn = Turn()
         # What follows belongs to whose turn it is.
         self._group: Group | None = None
@@ -81,11 +91,14 @@ class SqlCatalog:
         """Closes connections, after a running transaction."""
         self._turn.take()
         try:
+            if self._closed:
+                return
             if self._group is not None:
                 self._end(self._group)
             self._closed = True
             self._writer.dispose()
             self._reader.dispose()
+            self._unlock()
         finally:
             self._turn.give()
 
@@ -136,9 +149,10 @@ def open_catalog(url: str, alarm: Alarm = unheard) -> SqlCatalog:
 
     alarm is told when the disk lost what SQLite had given it to keep.
 
-    Raises AssayError(INVALID_ARGUMENT) for another URL, (DATA_DIRECTORY_LOCKED) if another server has the PostgreSQL
-    database open, (STORAGE_FAILED) if the database cannot be opened or is of a newer assay."""
-    writer, reader, dialect, outcomes = _engines(_parse(url), alarm)
+    Raises AssayError(INVALID_ARGUMENT) for another URL, (DATA_DIRECTORY_LOCKED) if another server has the database
+    open, (STORAGE_FAILED) if the database cannot be opened or is of a newer assay."""
+    with translated():
+        writer, reader, dialect, outcomes, unlock = _engines(_parse(url), alarm)
     try:
         with translated():
             outcomes.open(writer)
@@ -147,8 +161,9 @@ def open_catalog(url: str, alarm: Alarm = unheard) -> SqlCatalog:
                 catalog_id = identity(connection)
     except BaseException:
         writer.dispose()
+        unlock()
         raise
-    return SqlCatalog(writer, reader, dialect, outcomes, catalog_id)
+    return SqlCatalog(writer, reader, dialect, outcomes, catalog_id, unlock)
 
 
 def _parse(url: str) -> URL:
@@ -158,12 +173,14 @@ def _parse(url: str) -> URL:
         raise _wrong_url() from error
 
 
-def _engines(url: URL, alarm: Alarm) -> tuple[Engine, Engine, Dialect, Outcomes]:
+def _engines(url: URL, alarm: Alarm) -> tuple[Engine, Engine, Dialect, Outcomes, Callable[[], None]]:
     match url.drivername:
         case "sqlite" | "sqlite+pysqlite":
-            return *open_sqlite(url, alarm), SQLITE, SqliteOutcomes()
+            writer, reader, unlock = open_sqlite(url, alarm)
+            return writer, reader, SQLITE, SqliteOutcomes(), unlock
         case "postgresql" | "postgres" | "postgresql+psycopg":
-            return *open_postgres(url), POSTGRES, PostgresOutcomes()
+            # Its lock is on the writing connection, and ends with it.
+            return *open_postgres(url), POSTGRES, PostgresOutcomes(), lambda: None
         case _:
             raise _wrong_url()
 

@@ -59,7 +59,6 @@ def _backbone_from_json(value: Json) -> BackboneInfo:
 def _head_to_json(info: HeadInfo) -> Json:
     metrics = info.metrics
     return {
-        "space": info.space,
         "classes_seen": info.classes_seen,
         "members": info.members,
         "labels": info.labels,

@@ -1,18 +1,23 @@
 """Long-running operations, and the answers that requests got."""
 
-from functools import cache
 from typing import Any
 
-from sqlalchemy import Executable, Integer, Row, bindparam, delete, insert, select, tuple_
+from sqlalchemy import Integer, Row, bindparam, delete, insert, select, tuple_, update
 
-from assay.server.adapters.sql.dialects import Dialect
 from assay.server.adapters.sql.schema import operations, requests
 from assay.server.adapters.sql.session import Session
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.operations import OperationRecord
-from assay.server.core.records.requests import RequestKey
+from assay.server.core.records.requests import Remembered, RequestKey
 
 _OPERATION = select(operations).where(operations.c.operation_id == bindparam("of_operation"))
+_ADD_OPERATION = insert(operations)
+_ENDS = ("done", "response", "error_reason", "error_message")
+_END_OPERATION = (
+    update(operations)
+    .where(operations.c.operation_id == bindparam("of_operation"))
+    .values({name: bindparam(name) for name in _ENDS})
+)
 _DELETE_OPERATION = delete(operations).where(operations.c.operation_id == bindparam("of_operation"))
 _OPERATIONS = (
     select(operations)
@@ -23,9 +28,13 @@ _OPERATIONS_AFTER = _OPERATIONS.where(
     tuple_(operations.c.create_time, operations.c.operation_id) > tuple_(bindparam("after_time"), bindparam("after_id"))
 )
 
-_RECALL = select(requests.c.fingerprint, requests.c.response).where(
-    requests.c.scope == bindparam("scope"), requests.c.request_id == bindparam("request_id")
+_THIS_REQUEST = (
+    (requests.c.pool_uid == bindparam("of_pool"))
+    & (requests.c.method == bindparam("of_method"))
+    & (requests.c.request_id == bindparam("of_request"))
 )
+_RECALL = select(requests.c.fingerprint, requests.c.response, requests.c.create_time).where(_THIS_REQUEST)
+_FORGET_ONE = delete(requests).where(_THIS_REQUEST)
 _REMEMBER = insert(requests)
 _FORGET = delete(requests).where(requests.c.create_time < bindparam("before"))
 
@@ -33,9 +42,14 @@ _FORGET = delete(requests).where(requests.c.create_time < bindparam("before"))
 class JournalPart(Session):
     """The part of a transaction that keeps operations and requests."""
 
-    def put_operation(self, operation: OperationRecord) -> None:
-        """Stores or replaces an operation."""
-        self._run(_put_operation(self._dialect), _operation_values(operation))
+    def add_operation(self, operation: OperationRecord) -> None:
+        """Stores a new operation."""
+        self._run(_ADD_OPERATION, _operation_values(operation))
+
+    def end_operation(self, operation: OperationRecord) -> None:
+        """Stores how an operation ended; does nothing if it went with its pool."""
+        values = _operation_values(operation)
+        self._run(_END_OPERATION, {"of_operation": operation.operation_id} | {name: values[name] for name in _ENDS})
 
     def operation(self, operation_id: str) -> OperationRecord | None:
         """An operation."""
@@ -54,11 +68,11 @@ class JournalPart(Session):
         """Forgets an operation."""
         self._run(_DELETE_OPERATION, {"of_operation": operation_id})
 
-    def recall(self, key: RequestKey) -> bytes | None:
-        """The response remembered under a key. Raises AssayError(REQUEST_ID_REUSED)."""
+    def recall(self, pool_uid: int, key: RequestKey) -> Remembered | None:
+        """What is remembered under a key. Raises AssayError(REQUEST_ID_REUSED)."""
         if not key.request_id:
             return None
-        row = self._run(_RECALL, {"scope": key.scope, "request_id": key.request_id}).first()
+        row = self._run(_RECALL, _of_key(pool_uid, key)).first()
         if row is None:
             return None
         if row.fingerprint != key.fingerprint:
@@ -67,28 +81,26 @@ class JournalPart(Session):
                 f"Request id {key.request_id!r} was used for another request. Choose a new one.",
                 request_id=key.request_id,
             )
-        return bytes(row.response)
+        return Remembered(bytes(row.response), row.create_time)
 
-    def remember(self, key: RequestKey, response: bytes, now: float) -> None:
+    def remember(self, pool_uid: int, key: RequestKey, response: bytes, now: float) -> None:
         """Remembers a response. Raises AssayError(CONFLICT) if there is one."""
         if key.request_id:
-            self._run(_REMEMBER, _request_values(key, response, now))
+            self._run(_REMEMBER, _request_values(pool_uid, key, response, now))
+
+    def forget_request(self, pool_uid: int, key: RequestKey) -> None:
+        """Drops what is remembered under a key."""
+        self._run(_FORGET_ONE, _of_key(pool_uid, key))
 
     def forget_requests(self, before: float) -> None:
         """Drops responses remembered before a time."""
         self._run(_FORGET, {"before": before})
 
 
-@cache
-def _put_operation(dialect: Dialect) -> Executable:
-    statement = dialect.insert(operations)
-    new = {column.name: statement.excluded[column.name] for column in operations.c if not column.primary_key}
-    return statement.on_conflict_do_update(index_elements=["operation_id"], set_=new)
-
-
 def _operation_values(operation: OperationRecord) -> dict[str, object]:
     return {
         "operation_id": operation.operation_id,
+        "pool_uid": operation.pool_uid,
         "kind": operation.kind,
         "pool_id": operation.pool_id,
         "create_time": operation.create_time,
@@ -103,9 +115,14 @@ def _operation_record(row: Row[Any]) -> OperationRecord:
     return OperationRecord(**row._asdict())
 
 
-def _request_values(key: RequestKey, response: bytes, now: float) -> dict[str, object]:
+def _of_key(pool_uid: int, key: RequestKey) -> dict[str, object]:
+    return {"of_pool": pool_uid, "of_method": key.method, "of_request": key.request_id}
+
+
+def _request_values(pool_uid: int, key: RequestKey, response: bytes, now: float) -> dict[str, object]:
     return {
-        "scope": key.scope,
+        "pool_uid": pool_uid,
+        "method": key.method,
         "request_id": key.request_id,
         "fingerprint": key.fingerprint,
         "response": response,

@@ -13,6 +13,7 @@ from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.models import ModelKind, ModelRecord
 
 _MODELS = select(models).where(models.c.pool_uid == bindparam("pool_uid")).order_by(models.c.number)
+_MODEL = select(models).where(models.c.pool_uid == bindparam("of_pool"), models.c.model_id == bindparam("of_model"))
 _DELETE_MODEL = delete(models).where(
     models.c.pool_uid == bindparam("of_pool"), models.c.model_id == bindparam("of_model")
 )
@@ -42,6 +43,11 @@ class ModelPart(Session):
     def models(self, pool_uid: int) -> list[ModelRecord]:
         """All model versions, oldest first."""
         return [_model_record(row) for row in self._run(_MODELS, {"pool_uid": pool_uid})]
+
+    def model(self, pool_uid: int, model_id: str) -> ModelRecord | None:
+        """A model version."""
+        row = self._run(_MODEL, {"of_pool": pool_uid, "of_model": model_id}).first()
+        return None if row is None else _model_record(row)
 
     def delete_model(self, pool_uid: int, model_id: str) -> None:
         """Forgets a model version and its activations."""
@@ -74,6 +80,7 @@ def _model_values(pool_uid: int, model: ModelRecord) -> dict[str, object]:
         "display_name": model.display_name,
         "create_time": model.create_time,
         "file": model.file,
+        "space": model.space,
         "info": info_to_json(model.info),
     }
 
@@ -86,5 +93,6 @@ def _model_record(row: Row[Any]) -> ModelRecord:
         display_name=row.display_name,
         create_time=row.create_time,
         file=row.file,
+        space=row.space,
         info=info_from_json(kind, row.info),
     )

@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy import Executable, Row, bindparam, delete, insert, select, union_all, update
 
 from assay.server.adapters.sql.dialects import Dialect
-from assay.server.adapters.sql.schema import attributes, models, operations, pools, segments
+from assay.server.adapters.sql.schema import attributes, models, pools, requests, segments
 from assay.server.adapters.sql.session import Session
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.pools import Metric, PoolRecord
 from assay.server.core.records.samples import SegmentFile
 
-NUMBERS = {"dimension", "next_fencing_token", "next_row"}
-NAMES = {"space", "backbone", "head"}
+NUMBERS = {"dimension", "next_fencing_token", "next_row", "next_space"}
+NAMES = {"space", "backbone", "head", "search_index"}
 
 _POOLS = select(pools).order_by(pools.c.pool_id)
 _POOL = select(pools).where(pools.c.uid == bindparam("pool_uid"))
@@ -23,8 +23,7 @@ _ADVANCE = (
     .where(pools.c.uid == bindparam("of_pool"), pools.c.epoch == bindparam("from_epoch"))
     .values(epoch=bindparam("to_epoch"))
 )
-_POOL_ID = select(pools.c.pool_id).where(pools.c.uid == bindparam("pool_uid")).scalar_subquery()
-_DELETE_OPERATIONS = delete(operations).where(operations.c.pool_id == _POOL_ID)
+_DELETE_REQUESTS = delete(requests).where(requests.c.pool_uid == bindparam("pool_uid"))
 _DELETE_POOL = delete(pools).where(pools.c.uid == bindparam("pool_uid"))
 
 _ATTRIBUTES = select(attributes.c.name, attributes.c.kind).where(attributes.c.pool_uid == bindparam("pool_uid"))
@@ -70,8 +69,8 @@ class PoolPart(Session):
         return self._run(_ADVANCE, params).rowcount == 1
 
     def delete_pool(self, pool_uid: int) -> None:
-        """Deletes a pool; foreign keys take its tables along."""
-        self._run(_DELETE_OPERATIONS, {"pool_uid": pool_uid})
+        """Deletes a pool; foreign keys take its tables along, and its requests go with it."""
+        self._run(_DELETE_REQUESTS, {"pool_uid": pool_uid})
         self._run(_DELETE_POOL, {"pool_uid": pool_uid})
 
     def update_pool(self, pool_uid: int, **changes: Any) -> None:
@@ -136,8 +135,10 @@ def _pool_values(pool: PoolRecord) -> dict[str, object]:
         "space": pool.space,
         "backbone": pool.backbone,
         "head": pool.head,
+        "search_index": pool.search_index,
         "next_fencing_token": pool.next_fencing_token,
         "next_row": pool.next_row,
+        "next_space": pool.next_space,
     }
 
 

@@ -53,7 +53,14 @@ def _pool(*, key: bool = True) -> Column[Any]:
     return Column("pool_uid", BigInteger, owner, primary_key=key, nullable=False)
 
 
-schema_version = Table("schema_version", metadata, _given("version", Integer()), _given("catalog_id", String))
+# catalog_id is made with the catalog; directory_id is that of its data directory, "" before it has one.
+schema_version = Table(
+    "schema_version",
+    metadata,
+    _given("version", Integer()),
+    _given("catalog_id", String),
+    _given("directory_id", String),
+)
 
 pools = Table(
     "pools",
@@ -69,8 +76,10 @@ pools = Table(
     _given("space", String),
     _given("backbone", String),
     _given("head", String),
+    _given("search_index", String),
     _given("next_fencing_token", BigInteger()),
     _given("next_row", BigInteger()),
+    _given("next_space", BigInteger()),
     sqlite_autoincrement=True,
 )
 
@@ -181,6 +190,7 @@ models = Table(
     _given("display_name", String),
     _given("create_time", Double()),
     _given("file", String),
+    _given("space", String),
     _given("info", JSON()),
     UniqueConstraint("pool_uid", "model_id"),
     sqlite_autoincrement=True,
@@ -203,6 +213,7 @@ operations = Table(
     "operations",
     metadata,
     _key("operation_id", String),
+    _pool(key=False),
     _given("kind", String),
     _given("pool_id", String),
     _given("create_time", Double()),
@@ -211,14 +222,16 @@ operations = Table(
     _given("error_reason", String),
     _given("error_message", String),
     Index("operations_by_time", "create_time", "operation_id"),
-    Index("operations_of_pool", "pool_id"),
+    Index("operations_of_pool", "pool_uid"),
     sqlite_with_rowid=False,
 )
 
+# A pool's requests go with it. Those that outlive a pool, its deletion, are of no pool: pool_uid 0.
 requests = Table(
     "requests",
     metadata,
-    _key("scope", String),
+    _key("pool_uid", BigInteger()),
+    _key("method", String),
     _key("request_id", String),
     _given("fingerprint", String),
     _given("response", LargeBinary()),

@@ -1,11 +1,15 @@
 """Connections to SQLite: one that writes and a pool that reads beside it (WAL)."""
 
+import os
 import sqlite3
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.pool import QueuePool
 
+from assay.server.adapters import file_lock
 from assay.server.adapters.sql.failures import is_sync_error
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.ports.machine import Alarm
@@ -25,9 +29,13 @@ PRAGMAS = (
 )
 
 
-def open_sqlite(url: URL, alarm: Alarm) -> tuple[Engine, Engine]:
-    """Engines for writing and for reading; alarm is told when the disk loses what was written. Raises
-    AssayError(INVALID_ARGUMENT) for a database in memory."""
+LOCK_SUFFIX = ".lock"
+
+
+def open_sqlite(url: URL, alarm: Alarm) -> tuple[Engine, Engine, Callable[[], None]]:
+    """Engines for writing and for reading, and what gives the lock on the database back; alarm is told when the disk
+    loses what was written. Raises AssayError(INVALID_ARGUMENT) for a database in memory, (DATA_DIRECTORY_LOCKED) for
+    one that another server has open."""
     if not url.database or url.database == ":memory:" or "mode" in url.query:
         raise AssayError(Reason.INVALID_ARGUMENT, "A catalog in memory would be lost. Give the path of a file.")
     writer = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0)
@@ -43,7 +51,36 @@ def open_sqlite(url: URL, alarm: Alarm) -> tuple[Engine, Engine]:
             alarm(f"The catalog could not be synced to disk ({context.original_exception}).")
 
     event.listen(writer, "handle_error", notice)
-    return writer, reader
+    try:
+        descriptor = _lock(writer)
+    except BaseException:
+        writer.dispose()
+        raise
+    return writer, reader, lambda: os.close(descriptor)
+
+
+def _lock(writer: Engine) -> int:
+    """Locks a file beside the database, under the name that SQLite itself finds it by: one database is one, however
+    its path is written. The database's own file is left alone, for closing it would drop SQLite's locks on it."""
+    connection = writer.raw_connection()
+    try:
+        (found,) = connection.cursor().execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchall()
+    finally:
+        connection.close()
+    database = Path(found[0]).resolve()
+    try:
+        return file_lock.take(database.with_name(database.name + LOCK_SUFFIX))
+    except file_lock.Held as held:
+        raise AssayError(
+            Reason.DATA_DIRECTORY_LOCKED,
+            f"The catalog {database} is in use by process {held.pid}. Stop that server, or give this one a catalog of "
+            "its own.",
+            pid=held.pid,
+        ) from None
+    except OSError as error:
+        raise AssayError(
+            Reason.STORAGE_FAILED, f"The catalog {database} cannot be locked: {error.strerror}. Check its folder."
+        ) from error
 
 
 def _set_up(connection: sqlite3.Connection, _record: Any) -> None:

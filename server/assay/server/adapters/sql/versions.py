@@ -1,23 +1,13 @@
 """The version of the tables: written when they are made, checked whenever they are opened."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, insert, inspect, select, update
 
-from assay.server.adapters.sql.schema import metadata, released_rows, schema_version
+from assay.server.adapters.sql.migrations import MIGRATIONS, Migration
+from assay.server.adapters.sql.schema import metadata, schema_version
 from assay.server.core.errors import AssayError, Reason
-
-Migration = Callable[[Connection], None]
-
-
-# The step at position i leads from version i + 1 to version i + 2. Steps are only ever added, together with the same
-# change to schema.py, which always describes the newest version.
-def _add_released_rows(connection: Connection) -> None:
-    released_rows.create(connection)
-
-
-MIGRATIONS: tuple[Migration, ...] = (_add_released_rows,)
 
 
 def prepare(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:
@@ -27,7 +17,9 @@ def prepare(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS
     found = _found_version(connection)
     if found is None:
         metadata.create_all(connection, checkfirst=False)
-        connection.execute(insert(schema_version).values(version=newest, catalog_id=secrets.token_hex(16)))
+        connection.execute(
+            insert(schema_version).values(version=newest, catalog_id=secrets.token_hex(16), directory_id="")
+        )
     elif found > newest:
         raise AssayError(
             Reason.STORAGE_FAILED,

@@ -43,7 +43,6 @@ class TorchHeads:
         classes_N: npt.NDArray[np.int32],
         class_count: int,
         *,
-        space: str,
         l2: float | None,
         balanced: bool,
         members: int,
@@ -66,7 +65,6 @@ class TorchHeads:
             embeddings_ND: float32 embeddings of the labeled samples, finite.
             classes_N: their classes, 0..class_count-1.
             class_count: classes of the pool; those without a label get a probability below e^-30.
-            space: embedding space, kept in the info.
             l2: strength, or None to choose.
             balanced: whether classes count alike.
             members: heads of the committee; 0 or 1 for none.
@@ -80,7 +78,7 @@ class TorchHeads:
                 large that their squares overflow; CANCELLED.
         """
         seen_S, dense_N = _seen_classes(classes_N)
-        asked = _Asked(space, l2, balanced, max(1, members), folds, seed & ((1 << 64) - 1))
+        asked = _Asked(l2, balanced, max(1, members), folds, seed & ((1 << 64) - 1))
         small = embeddings_ND.size * len(seen_S) <= _SMALL
         with one_thread() if small else nullcontext():
             problem = Problem(make_basis(embeddings_ND), dense_N, balanced)
@@ -108,7 +106,6 @@ class TorchHeads:
 class _Asked:
     """The arguments of `train` that say how."""
 
-    space: str
     l2: float | None
     balanced: bool
     members: int
@@ -132,7 +129,6 @@ def _fit(
         temperature, metrics = _calibrate(validated.held_out)
     fits = serving_fits(problem, strength, start_RC, asked.members, asked.seed, steps)
     info = HeadInfo(
-        space=asked.space,
         classes_seen=problem.class_count,
         members=asked.members,
         labels=len(problem.classes_N),

@@ -44,6 +44,11 @@ class FaissIndex:
         return self.sidecar.kind
 
     @property
+    def version(self) -> str:
+        """Checksum of its file."""
+        return self.sidecar.checksum
+
+    @property
     def indexed_rows(self) -> RowArray:
         """Rows that it holds, ascending."""
         return self._rows_N

@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -76,21 +76,22 @@ class FaissIndexBuilder:
         metric: Metric,
         dimension: int,
         blocks: Blocks,
-        count: int,
+        epoch: int,
         base: SearchIndex | None,
         stop: Callable[[], bool],
     ) -> FaissIndex | None:
-        """Builds an index over all blocks, or extends base by the rows that it lacks, and stores it. None if stopped.
+        """Builds an index over all blocks of an epoch, or extends base by the rows that it lacks, and stores it; None
+        if stopped.
 
         The base is not extended but replaced by a new index if many of its rows are gone, if it was loaded for another
-        space, or if the pool has outgrown it. `count` is not relied on: the blocks say how many rows there are.
+        space, or if the pool has outgrown it.
 
         Raises:
             AssayError: STORAGE_FULL or STORAGE_FAILED; what was stored before is still there.
         """
         present_N = np.sort(np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in blocks())]))
         kind = IVF if len(present_N) >= self._ivf_from else HNSW
-        wanted = Sidecar(space, metric, dimension, kind, len(present_N), len(present_N))
+        wanted = Sidecar(space, metric, dimension, kind, len(present_N), epoch, trained=len(present_N))
         ours = base if isinstance(base, FaissIndex) and _extensible(base, wanted, present_N) else None
         if ours is not None and are_held(present_N, ours.indexed_rows).all():
             return ours
@@ -105,10 +106,16 @@ class FaissIndexBuilder:
                 return None
         return self._store(pool_uid, index, dataclasses.replace(wanted, count=index.ntotal))
 
-    def forget(self, pool_uid: int) -> None:
-        """Deletes the stored indexes of a pool. A build for it must have ended: it would store its index again."""
+    def forget(self, pool_uid: int, space: str = "") -> None:
+        """Deletes the stored index of a space of a pool, or of all of them. A build for it must have ended: it would
+        store its index again."""
         with self._files_lock:
-            self._files.forget(pool_uid)
+            self._files.forget(pool_uid, space)
+
+    def sweep(self, epochs: Mapping[int, int]) -> None:
+        """Deletes stored indexes of pools that are not named, and those built from an epoch beyond the pool's."""
+        with self._files_lock:
+            self._files.sweep(epochs)
 
     def _start(self, wanted: Sidecar, blocks: Blocks, stop: Callable[[], bool]) -> Index | None:
         if wanted.kind == HNSW:

@@ -3,7 +3,7 @@ use."""
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -73,9 +73,18 @@ class IndexFiles:
         path = self._path(pool_uid, sidecar)
         return _read(path, 0) if _intact(path, sidecar) else None
 
-    def forget(self, pool_uid: int) -> None:
-        """Deletes all that is stored for a pool."""
-        rmtree(self._directory / str(pool_uid), ignore_errors=True)
+    def forget(self, pool_uid: int, space: str = "") -> None:
+        """Deletes what is stored for a space of a pool, or for all of them."""
+        rmtree(self._folder(pool_uid, space) if space else self._directory / str(pool_uid), ignore_errors=True)
+
+    def sweep(self, epochs: Mapping[int, int]) -> None:
+        """Deletes what is stored for pools that are not named, or was built from an epoch that a pool has not come
+        to."""
+        for pool_folder in _folders(self._directory):
+            for folder in _folders(pool_folder):
+                sidecar = _read_sidecar(folder)
+                if sidecar is None or sidecar.epoch > epochs.get(int(pool_folder.name), -1):
+                    rmtree(folder, ignore_errors=True)
 
     def _path(self, pool_uid: int, sidecar: Sidecar) -> Path:
         return self._folder(pool_uid, sidecar.space) / sidecar.file
@@ -170,6 +179,10 @@ def _intact(path: Path, sidecar: Sidecar) -> bool:
     except OSError:
         return False
     return found.hexdigest() == sidecar.checksum
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
 
 
 def _clear(folder: Path, keep: set[str]) -> None:

@@ -10,7 +10,7 @@ import xxhash
 from assay.server.adapters.vector_index.library import faiss
 from assay.server.core.records.pools import Metric
 
-FORMAT = 1
+FORMAT = 2
 
 
 def faiss_release() -> str:
@@ -28,6 +28,7 @@ class Sidecar:
         dimension: number of components of a vector.
         kind: "hnsw" or "ivf".
         count: vectors that it holds.
+        epoch: epoch of the pool that it was built from.
         trained: vectors that it held when its lists were laid out ("ivf"), or when it was first built.
         file: name of the index file, in the same folder.
         size: bytes of the index file.
@@ -41,6 +42,7 @@ class Sidecar:
     dimension: int
     kind: str
     count: int
+    epoch: int
     trained: int
     file: str = ""
     size: int = 0

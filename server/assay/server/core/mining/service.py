@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from assay.server.core import checks
-from assay.server.core.errors import AssayError, Reason, RequestReplayed
+from assay.server.core.errors import AssayError, Reason
 from assay.server.core.limits import Limits
 from assay.server.core.mining import description
 from assay.server.core.mining.frontiers import Frontiers
@@ -25,7 +25,7 @@ from assay.server.core.mining.plan.terms import Plan, Shortlist
 from assay.server.core.mining.selection.run import Selection
 from assay.server.core.models.predictions import PredictionCache
 from assay.server.core.pools.directory import PoolDirectory
-from assay.server.core.pools.pool import response_of
+from assay.server.core.pools.pool import Pool, replay, response_of
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.catalog import Catalog
 from assay.server.core.ports.machine import Clock
@@ -116,16 +116,15 @@ class MiningService:
                 snapshot, chosen, predictions, payload=spec.payload, predictions=spec.predictions
             )
         result = MineResult(views, bound.plan, chosen.provenance, None, watch.timings, chosen.quotas)
-        self._remember(key, result)
+        self._remember(pool, key, result)
         return result
 
-    def _remember(self, key: RequestKey, result: MineResult) -> None:
+    def _remember(self, pool: Pool, key: RequestKey, result: MineResult) -> None:
         if key.request_id:
+            uid = pool.snapshot.pool.uid
             with self._catalog.transaction() as tx:
-                response = tx.recall(key)
-                if response is not None:
-                    raise RequestReplayed(response)
-                tx.remember(key, response_of(key, result), self._clock.now())
+                replay(tx, uid, key)
+                tx.remember(uid, key, response_of(key, result), self._clock.now())
 
     def _estimate(self, selection: Selection, size: int) -> MineResult:
         """Checks a plan as far as that needs no computing, and says what it would cost."""

@@ -42,17 +42,17 @@ class Activation:
         """Raises AssayError(MODEL_SPACE_MISMATCH | INPUTS_NOT_KEPT) for a version that cannot be activated now."""
         if record.kind is ModelKind.HEAD:
             self.check_head(snapshot, record)
-        elif snapshot.pool.space != record.model_id:
+        elif snapshot.pool.space != record.space:
             self._check_inputs(snapshot, record)
 
     def check_head(self, snapshot: Snapshot, record: ModelRecord) -> None:
         """Raises AssayError(MODEL_SPACE_MISMATCH | INVALID_ARGUMENT) for a head that cannot serve this snapshot."""
         if not isinstance(record.info, HeadInfo):
             raise AssayError(Reason.INVALID_ARGUMENT, f"Model {record.model_id!r} is a backbone, not a head.")
-        if record.info.space != snapshot.pool.space:
+        if record.space != snapshot.pool.space:
             raise AssayError(
                 Reason.MODEL_SPACE_MISMATCH,
-                f"Head {record.model_id!r} was trained in the embedding space {record.info.space!r}; the pool is in "
+                f"Head {record.model_id!r} was trained in the embedding space {record.space!r}; the pool is in "
                 f"{snapshot.pool.space!r}. Train a new head, or activate the backbone that it belongs to.",
                 model=record.model_id,
             )
@@ -60,7 +60,7 @@ class Activation:
     def _check_inputs(self, snapshot: Snapshot, record: ModelRecord) -> None:
         assert isinstance(record.info, BackboneInfo)
         needed = {spec.name for spec in record.info.inputs}
-        missing = self._uncovered(snapshot, record.model_id)
+        missing = self._uncovered(snapshot, record.space)
         for segment in snapshot.samples:
             wanted = np.isin(segment.rows_N, missing)
             if set(segment.input_names) == needed:
@@ -124,7 +124,7 @@ class Activation:
     def _set_head(self, change: Change, head: ActiveHead | None) -> None:
         pool = change.after.pool
         model_id = head.record.model_id if head else ""
-        space = head.record.info.space if head and isinstance(head.record.info, HeadInfo) else pool.space
+        space = head.record.space if head else pool.space
         change.tx.record_activation(pool.uid, ModelKind.HEAD, model_id, space, self._clock.now())
         change.replace_pool(head=model_id)
         change.replace(head=head)
@@ -133,7 +133,7 @@ class Activation:
 
     def _activate_backbone(self, pool: Pool, record: ModelRecord, task: Task) -> None:
         backbone = self.load_backbone(record)
-        space = record.model_id
+        space = record.space
         # Once for all samples, then for those that came meanwhile: little is left to do while ingests wait.
         for _ in range(ROUNDS if pool.snapshot.pool.space != space else 0):
             self._fill(pool, backbone, task)
@@ -149,7 +149,7 @@ class Activation:
     def _fill(self, pool: Pool, backbone: ActiveBackbone, task: Task) -> None:
         """Embeds the rows that the new space lacks, file by file; each file is durable, so a later try goes on from
         it."""
-        snapshot, space = pool.snapshot, backbone.record.model_id
+        snapshot, space = pool.snapshot, backbone.record.space
         missing = self._uncovered(snapshot, space)
         done = 0
         for segment in snapshot.samples:
@@ -187,7 +187,7 @@ class Activation:
             task.report("embed", done, total)
         return self._segments.write_vectors(
             snapshot.pool.uid,
-            backbone.record.model_id,
+            backbone.record.space,
             segment.rows_N[positions],
             np.concatenate(embeddings),
             np.concatenate(logits) if logits else None,
@@ -208,13 +208,14 @@ class Activation:
 
     def _swap(self, change: Change, backbone: ActiveBackbone) -> None:
         pool, info = change.before.pool, backbone.runtime.info
-        space = backbone.record.model_id
-        change.tx.record_activation(pool.uid, ModelKind.BACKBONE, space, space, self._clock.now())
-        change.replace_pool(backbone=space, space=space, dimension=info.dimension)
+        model_id, space = backbone.record.model_id, backbone.record.space
+        change.tx.record_activation(pool.uid, ModelKind.BACKBONE, model_id, space, self._clock.now())
+        change.replace_pool(backbone=model_id, space=space, dimension=info.dimension)
         change.replace(backbone=backbone)
         if pool.space == space:
             return
         change.replace(vectors=self._open_space(change.before, space), index=None)
+        change.replace_pool(search_index="")
         head = self._last_head(change, space)
         if head is not None or change.before.head is not None:
             self._set_head(change, head)
@@ -235,8 +236,9 @@ def _check_stop(task: Task) -> None:
 
 
 def _require_model(change: Change, record: ModelRecord) -> None:
-    """Raises AssayError(MODEL_NOT_FOUND) if the version was deleted while it was being activated."""
-    if all(model.model_id != record.model_id for model in change.tx.models(change.before.pool.uid)):
+    """Raises AssayError(MODEL_NOT_FOUND) if the version was deleted while it was being activated; another one may have
+    its id by now."""
+    if change.tx.model(change.before.pool.uid, record.model_id) != record:
         raise AssayError(
             Reason.MODEL_NOT_FOUND,
             f"Model {record.model_id!r} was deleted while it was being activated.",

@@ -22,8 +22,10 @@ from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.catalog import Catalog
 from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.models import BackboneLoader, Heads
+from assay.server.core.ports.search import IndexBuilder
 from assay.server.core.ports.segments import SegmentStore
 from assay.server.core.records.models import ModelKind, ModelRecord
+from assay.server.core.records.pools import space_id
 from assay.server.core.records.requests import RequestKey
 
 EncodeModel = Callable[[ModelView], bytes]
@@ -37,6 +39,7 @@ class ModelService:
         pools: PoolDirectory,
         catalog: Catalog,
         segments: SegmentStore,
+        indexes: IndexBuilder,
         backbones: BackboneLoader,
         heads: Heads,
         activation: Activation,
@@ -47,6 +50,7 @@ class ModelService:
         self._pools = pools
         self._catalog = catalog
         self._segments = segments
+        self._indexes = indexes
         self._backbones = backbones
         self._heads = heads
         self._activation = activation
@@ -82,8 +86,11 @@ class ModelService:
             info = self._backbones.examine(self._segments.model_path(file), spec.wishes, sha256, spec.data_files)
             self._refuse_dimension(info.dimension)
             _refuse_classes(pool.snapshot, info.classes)
-            record = ModelRecord(model_id, ModelKind.BACKBONE, spec.display_name, self._clock.now(), file, info)
+            now = self._clock.now()
             with pool.change(key) as change:
+                number = change.before.pool.next_space
+                record = ModelRecord(model_id, ModelKind.BACKBONE, spec.display_name, now, file, space_id(number), info)
+                change.replace_pool(next_space=number + 1)
                 result = ModelView(record, active=False)
                 change.answer(result)
                 change.tx.add_model(pool.snapshot.pool.uid, record)
@@ -104,7 +111,7 @@ class ModelService:
 
     def _refuse_existing(self, snapshot: Snapshot, model_id: str) -> None:
         with self._catalog.reading() as tx:
-            if any(model.model_id == model_id for model in tx.models(snapshot.pool.uid)):
+            if tx.model(snapshot.pool.uid, model_id) is not None:
                 raise AssayError(
                     Reason.MODEL_EXISTS,
                     f"The pool already has a model {model_id!r}. Choose another id.",
@@ -126,29 +133,32 @@ class ModelService:
         return [_view(snapshot, model) for model in newest[start : start + limit]]
 
     def delete(self, pool_id: str, model_id: str, key: RequestKey) -> None:
-        """Deletes a version that is not active, with its embedding space. Raises AssayError(MODEL_NOT_FOUND |
-        MODEL_ACTIVE)."""
+        """Deletes a version that is not active, a backbone with its embedding space. Raises
+        AssayError(MODEL_NOT_FOUND | MODEL_ACTIVE)."""
         pool = self._pools.get(pool_id)
         pool.check_replay(key)
         files: list[str] = []
         with pool.leftovers.of_change(old=files), pool.change(key) as change:
             uid = change.before.pool.uid
             record = self._record(change.before, model_id)
-            if _view(change.before, record).active:
+            backbone = record.kind is ModelKind.BACKBONE
+            if _view(change.before, record).active or (backbone and record.space == change.before.pool.space):
                 raise AssayError(
                     Reason.MODEL_ACTIVE, f"Model {model_id!r} is active. Activate another one first.", model=model_id
                 )
             change.answer(None)
-            vectors = [file.file for file in change.tx.segments(uid) if file.space == model_id]
-            files += [record.file, *vectors]
-            change.tx.remove_segments(uid, vectors)
+            spaces = [file.file for file in change.tx.segments(uid) if backbone and file.space == record.space]
+            files += [record.file, *spaces]
+            change.tx.remove_segments(uid, spaces)
             change.tx.delete_model(uid, model_id)
+        if backbone:
+            self._indexes.forget(uid, record.space)
 
     def _record(self, snapshot: Snapshot, model_id: str) -> ModelRecord:
         with self._catalog.reading() as tx:
-            for model in tx.models(snapshot.pool.uid):
-                if model.model_id == model_id:
-                    return model
+            record = tx.model(snapshot.pool.uid, model_id)
+        if record is not None:
+            return record
         raise AssayError(
             Reason.MODEL_NOT_FOUND,
             f"Pool {snapshot.pool.pool_id!r} has no model {model_id!r}. List its models.",
@@ -196,7 +206,7 @@ class ModelService:
     def _start(self, kind: str, model: ModelKind, pool: Pool, key: RequestKey, work: Work) -> OperationView:
         """Starts an operation. Two on heads of a pool would only undo each other, and two on backbones embed every
         sample twice into one space: so they take turns."""
-        task = self._operations.prepare(kind, pool.snapshot.pool.pool_id, alone=str(model))
+        task = self._operations.prepare(kind, pool.snapshot.pool, alone=str(model))
         try:
             with pool.change(key) as change:
                 change.answer(task.view)
@@ -213,7 +223,6 @@ class ModelService:
             snapshot.gather(rows),
             snapshot.classes.at(rows).astype(np.int32),
             len(snapshot.pool.class_names),
-            space=snapshot.pool.space,
             l2=spec.l2,
             balanced=spec.balanced,
             members=spec.members,
@@ -225,7 +234,8 @@ class ModelService:
         model_id = f"head-{secrets.token_hex(4)}"
         uid = snapshot.pool.uid
         file, _, _ = self._segments.write_model(uid, model_id, [self._heads.encode(weights)])
-        record = ModelRecord(model_id, ModelKind.HEAD, spec.display_name, self._clock.now(), file, info)
+        now, space = self._clock.now(), snapshot.pool.space
+        record = ModelRecord(model_id, ModelKind.HEAD, spec.display_name, now, file, space, info)
         with pool.leftovers.of_change(new=[file]), pool.change(NO_KEY) as change:
             change.tx.add_model(uid, record)
         return record

@@ -16,6 +16,7 @@ from assay.server.core.operations.messages import OperationView, Progress
 from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
 from assay.server.core.records.operations import OperationRecord
+from assay.server.core.records.pools import PoolRecord
 from assay.server.core.stop import Stop
 
 log = logging.getLogger(__name__)
@@ -129,16 +130,17 @@ class OperationService:
             while page := tx.operations(after=after):
                 for record in page:
                     if not record.done:
-                        tx.put_operation(
+                        tx.end_operation(
                             _failed(record, Reason.SHUTTING_DOWN, "The server stopped while it ran; start it again.")
                         )
                 after = (page[-1].create_time, page[-1].operation_id)
 
-    def prepare(self, kind: str, pool_id: str, alone: str) -> Task:
-        """A new operation, to be recorded in a transaction and then launched. Of those of one pool with the same
-        `alone`, one runs at a time."""
+    def prepare(self, kind: str, pool: PoolRecord, alone: str) -> Task:
+        """A new operation on a pool, to be recorded in a transaction and then launched. Of those of one pool with the
+        same `alone`, one runs at a time."""
         operation_id = f"{kind.replace('_', '-')}-{secrets.token_hex(8)}"
-        return Task(OperationRecord(operation_id, kind, pool_id, self._clock.now()), f"{pool_id}/{alone}")
+        record = OperationRecord(operation_id, kind, pool.uid, pool.pool_id, self._clock.now())
+        return Task(record, f"{pool.uid}/{alone}")
 
     def record(self, tx: CatalogTx, task: Task) -> None:
         """Stores a new operation together with the request that starts it. Raises AssayError(BUSY) if too many wait."""
@@ -151,7 +153,7 @@ class OperationService:
                     kind=kind,
                     pool=pool_id,
                 )
-        tx.put_operation(task.record)
+        tx.add_operation(task.record)
 
     def launch(self, task: Task, work: Work) -> OperationView:
         """Runs a recorded operation in the background, in its turn."""
@@ -194,7 +196,7 @@ class OperationService:
 
     def _store_end(self, task: Task) -> None:
         with self._catalog.transaction() as tx:
-            tx.put_operation(task.record)
+            tx.end_operation(task.record)
         with self._lock:
             self._running.pop(task.record.operation_id, None)
 
@@ -215,7 +217,9 @@ class OperationService:
             record = tx.operation(operation_id)
         if record is None:
             raise AssayError(
-                Reason.OPERATION_NOT_FOUND, f"There is no operation {operation_id!r}.", operation=operation_id
+                Reason.OPERATION_NOT_FOUND,
+                f"There is no operation {operation_id!r}; operations of a deleted pool go with it.",
+                operation=operation_id,
             )
         return OperationView(record, Progress())
 
@@ -259,10 +263,10 @@ class OperationService:
         if task is not None:
             self._stop(task)
 
-    def cancel_of(self, pool_id: str) -> None:
+    def cancel_of(self, pool_uid: int) -> None:
         """Asks all operations of a pool to stop."""
         with self._lock:
-            tasks = [task for task in self._running.values() if task.record.pool_id == pool_id]
+            tasks = [task for task in self._running.values() if task.record.pool_uid == pool_uid]
         for task in tasks:
             self._stop(task)
 

@@ -15,16 +15,20 @@ class PoolDirectory:
 
     def get(self, pool_id: str) -> Pool:
         """An open pool. Raises AssayError(POOL_NOT_FOUND)."""
-        with self._lock:
-            pool = self._pools.get(pool_id)
-        if pool is None or pool.closed:
+        pool = self.find(pool_id)
+        if pool is None:
             raise pool_not_found(pool_id)
         return pool
 
-    def mend(self, pool_id: str) -> None:
-        """Reads a pool anew if its snapshot is stale. Raises what the catalog raises."""
+    def find(self, pool_id: str) -> Pool | None:
+        """An open pool, None if there is none."""
         with self._lock:
             pool = self._pools.get(pool_id)
+        return None if pool is None or pool.closed else pool
+
+    def mend(self, pool_id: str) -> None:
+        """Reads a pool anew if its snapshot is stale. Raises what the catalog raises."""
+        pool = self.find(pool_id)
         if pool is not None:
             try:
                 pool.mend()

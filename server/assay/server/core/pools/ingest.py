@@ -18,14 +18,13 @@ from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.segments import SampleSegment, SegmentStore, VectorSegment
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
-from assay.server.core.records.pools import PoolRecord, State
+from assay.server.core.records.pools import PUSHED_SPACE, PoolRecord, State
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import AttributeColumn, OnConflict, SampleColumns, SegmentFile
 from assay.server.core.stopwatch import Stopwatch
 
 T = TypeVar("T")
 
-PUSHED_SPACE = "pushed"
 IMPORT_WORKER = "import"
 
 

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.pools import belonging
 from assay.server.core.pools.columns import RowColumn
 from assay.server.core.pools.derived import Derived, Makers
 from assay.server.core.pools.leftovers import Leftovers
@@ -17,6 +18,7 @@ from assay.server.core.pools.pool import Pool, rows_array
 from assay.server.core.pools.snapshot import ActiveBackbone, ActiveHead, Snapshot
 from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
+from assay.server.core.ports.search import IndexBuilder, SearchIndex
 from assay.server.core.ports.segments import SampleSegment, SegmentStore, VectorSegment
 from assay.server.core.records.arrays import MaskArray
 from assay.server.core.records.models import ModelRecord
@@ -50,6 +52,7 @@ class Opener:
         self,
         catalog: Catalog,
         segments: SegmentStore,
+        indexes: IndexBuilder,
         models: ModelFiles,
         derived: Makers,
         clock: Clock,
@@ -57,6 +60,7 @@ class Opener:
     ) -> None:
         self._catalog = catalog
         self._segments = segments
+        self._indexes = indexes
         self._models = models
         self._derived = derived
         self._clock = clock
@@ -93,15 +97,22 @@ class Opener:
         with self._catalog.transaction() as tx:
             missing = [record.uid for record in tx.pools() if record.uid not in known]
         with self._catalog.reading() as tx:
-            return [self.wrap(self._open(tx, record)) for uid in missing if (record := tx.pool(uid))]
+            pools = [self.wrap(self._open(tx, record)) for uid in missing if (record := tx.pool(uid))]
+        for pool in pools:
+            pool.withdraw_lost_index()
+        return pools
 
-    def open_all(self) -> list[Pool]:
-        """Opens every pool of the catalog, after sweeping what a crash left over."""
-        # An empty catalog names no file: swept by a catalog that is not its own, the directory would be emptied.
-        self._segments.claim(self._catalog.identity)
+    def open_all(self, *, adopt: bool = False) -> list[Pool]:
+        """Opens every pool of the catalog, after sweeping what a crash left over. adopt: see belonging.join."""
+        belonging.join(self._catalog, self._segments, adopt=adopt)
         with self._catalog.reading() as tx:
             self._sweep(tx.all_segment_files())
-            return [self.wrap(self._open(tx, record)) for record in tx.pools()]
+            records = tx.pools()
+            self._indexes.sweep({record.uid: record.epoch for record in records})
+            pools = [self.wrap(self._open(tx, record)) for record in records]
+        for pool in pools:
+            pool.withdraw_lost_index()
+        return pools
 
     def _sweep(self, keep: set[str]) -> None:
         swept = self._segments.sweep(keep)
@@ -158,9 +169,18 @@ class Opener:
                 models, pool.backbone, self._models.load_backbone, damaged, known.backbone if known else None
             ),
             head=self._load(models, pool.head, self._models.load_head, damaged, known.head if known else None),
-            index=known.index if known and known.pool.space == pool.space else None,
+            index=self._load_index(pool, known.index if known else None),
             damaged=tuple(damaged),
         )
+
+    def _load_index(self, pool: PoolRecord, known: SearchIndex | None) -> SearchIndex | None:
+        """The index that was in service, None if it is not there any more."""
+        if not pool.search_index:
+            return None
+        if known is not None and known.version == pool.search_index:
+            return known
+        stored = self._indexes.load(pool.uid, pool.space, pool.metric, pool.dimension)
+        return stored if stored is not None and stored.version == pool.search_index else None
 
     def _open_files(
         self,

@@ -99,7 +99,7 @@ class Change:
         self.tx.update_pool(self.before.pool.uid, **self._pool_changes)
         if self._key.request_id:
             assert self._response is not None, "a change under a request id has an answer"
-            self.tx.remember(self._key, self._response, now)
+            self.tx.remember(self.before.pool.uid, self._key, self._response, now)
         record = dataclasses.replace(self._after.pool, epoch=self.epoch, **self._pool_changes)
         return dataclasses.replace(self._after, pool=record)
 
@@ -164,9 +164,7 @@ class Pool:
     def _check_replay(self, key: RequestKey) -> None:
         if key.request_id:
             with self._catalog.reading() as tx:
-                response = tx.recall(key)
-            if response is not None:
-                raise RequestReplayed(response)
+                replay(tx, self._snapshot.pool.uid, key)
 
     @contextmanager
     def change(self, key: RequestKey = NO_KEY) -> Iterator[Change]:
@@ -214,8 +212,7 @@ class Pool:
 
     def _mend(self) -> bool:
         """As mend, under the lock; returns whether the snapshot is another one now."""
-        if self.closed:
-            raise pool_not_found(self._snapshot.pool.pool_id)
+        self.check_open()
         if not self.stale:
             return False
         known = self._snapshot
@@ -232,6 +229,7 @@ class Pool:
             return False
         log.warning("pool %s was read anew from the catalog", known.pool.pool_id)
         self._snapshot = found
+        self.withdraw_lost_index()
         return True
 
     def _overtaken(self) -> AssayError:
@@ -245,20 +243,45 @@ class Pool:
         self.last_ingest = time.monotonic()
 
     def publish_index(self, space: str, index: SearchIndex) -> None:
-        """Puts an index of a space in service, unless another space became active meanwhile."""
+        """Puts an index of a space in service, unless another space became active meanwhile. It is a change like any
+        other: what an approximate search finds, and what is picked by it, belongs to an epoch."""
         with self._lock:
-            if self._snapshot.pool.space == space:
-                self._snapshot = dataclasses.replace(self._snapshot, index=index)
+            if self._snapshot.pool.space != space or self._snapshot.index is index:
+                return
+            with self.change() as change:
+                change.replace(index=index)
+                change.replace_pool(search_index=index.version)
+
+    def withdraw_lost_index(self) -> None:
+        """Leads a pool whose index is not there any more into an epoch without one: what was found by the index cannot
+        be found again."""
+        with self._lock:
+            if self._snapshot.index is None and self._snapshot.pool.search_index:
+                with self.change() as change:
+                    change.replace_pool(search_index="")
 
     @contextmanager
     def closing(self) -> Iterator[int]:
-        """Keeps writers out while the pool, of this uid and epoch, is deleted, and for good if that succeeds. Raises
-        as change."""
+        """Keeps writers out while the pool, of this epoch, is deleted, and for good if that succeeds. Raises as change,
+        but for a pool that was deleted already: see check_open."""
         with self.ingest_lock, self._lock:
-            self._mend()
+            if not self.closed:
+                self._mend()
             with self._mending_after_trouble():
                 yield self._snapshot.pool.epoch
             self.closed = True
+
+    def check_open(self) -> None:
+        """Raises AssayError(POOL_NOT_FOUND) if the pool was deleted."""
+        if self.closed:
+            raise pool_not_found(self._snapshot.pool.pool_id)
+
+
+def replay(tx: CatalogTx, pool_uid: int, key: RequestKey) -> None:
+    """Raises RequestReplayed if a request to a pool was answered before."""
+    remembered = tx.recall(pool_uid, key)
+    if remembered is not None:
+        raise RequestReplayed(remembered.response)
 
 
 def response_of(key: RequestKey, answer: object) -> bytes:

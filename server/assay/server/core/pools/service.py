@@ -4,21 +4,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from assay.server.core.errors import OutcomeUnknown, RequestReplayed
+from assay.server.core.errors import AssayError, OutcomeUnknown, Reason, RequestReplayed
 from assay.server.core.limits import Limits
 from assay.server.core.operations.service import OperationService
 from assay.server.core.pools import checks as pool_checks
 from assay.server.core.pools.directory import PoolDirectory
 from assay.server.core.pools.messages import PoolSpec, PoolView
 from assay.server.core.pools.opening import Opener, empty_snapshot
-from assay.server.core.pools.pool import Diverged
+from assay.server.core.pools.pool import Diverged, replay
 from assay.server.core.pools.snapshot import Snapshot
-from assay.server.core.ports.catalog import Catalog
+from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.search import IndexBuilder
 from assay.server.core.ports.segments import SegmentStore
 from assay.server.core.records.pools import PoolRecord
-from assay.server.core.records.requests import RequestKey
+from assay.server.core.records.requests import NO_POOL, RequestKey
+
+# No caller repeats a request so long after the first try.
+LATE_S = 3600.0
 
 
 class PoolService:
@@ -43,6 +46,7 @@ class PoolService:
         self._operations = operations
         self._clock = clock
         self._limits = limits
+        self._creating = Lock()
         self._doubtful = False
         self._reconciling = Lock()
 
@@ -59,16 +63,24 @@ class PoolService:
             dimension=spec.dimension,
         )
         self.reconcile()
-        with self._doubting(), self._catalog.transaction() as tx:
-            response = tx.recall(key)
-            if response is not None:
-                raise RequestReplayed(response)
-            pool = self._opener.wrap(empty_snapshot(tx.insert_pool(asked)))
-            result = view(pool.snapshot, building=False)
-            if key.request_id:
-                tx.remember(key, key.encode(result), self._clock.now())
-        self._pools.put(pool)
+        # Until it is in the directory, a repeated request must not hear of it.
+        with self._creating:
+            with self._doubting(), self._catalog.transaction() as tx:
+                self._check_created(tx, spec.pool_id, key)
+                record = tx.insert_pool(asked)
+                pool = self._opener.wrap(empty_snapshot(record))
+                result = view(pool.snapshot, building=False)
+                if key.request_id:
+                    tx.remember(record.uid, key, key.encode(result), self._clock.now())
+            self._pools.put(pool)
         return result
+
+    def _check_created(self, tx: CatalogTx, pool_id: str, key: RequestKey) -> None:
+        """Raises RequestReplayed if the request made the pool that is there now. One that made a pool which was deleted
+        since makes a new one."""
+        there = self._pools.find(pool_id)
+        if there is not None:
+            replay(tx, there.snapshot.pool.uid, key)
 
     @contextmanager
     def _doubting(self) -> Iterator[None]:
@@ -101,26 +113,48 @@ class PoolService:
         return [view(pool.snapshot, building=pool.index_building) for pool in later[:limit]]
 
     def delete(self, pool_id: str, key: RequestKey) -> None:
-        """Deletes a pool with all that belongs to it. Raises AssayError(POOL_NOT_FOUND)."""
+        """Deletes a pool with all that belongs to it. Raises AssayError(POOL_NOT_FOUND), REQUEST_ID_REUSED for a late
+        repetition that would meet another pool of the name."""
+        key = key.by_name(pool_id)
         self.reconcile()
         self._pools.mend(pool_id)
         with self._catalog.reading() as tx:
-            response = tx.recall(key)
-        if response is not None:
-            raise RequestReplayed(response)
+            self._check_deleted(tx, pool_id, key)
         pool = self._pools.get(pool_id)
-        self._operations.cancel_of(pool_id)
         uid = pool.snapshot.pool.uid
+        self._operations.cancel_of(uid)
         files: list[str] = []
         with pool.leftovers.of_change(old=files), pool.closing() as epoch, self._catalog.transaction() as tx:
+            # The same request may have deleted it while this one waited.
+            self._check_deleted(tx, pool_id, key)
+            pool.check_open()
             if not tx.advance_pool(uid, epoch):
                 raise Diverged
             files += [file.file for file in tx.segments(uid)] + [model.file for model in tx.models(uid)]
             tx.delete_pool(uid)
             if key.request_id:
-                tx.remember(key, key.encode(None), self._clock.now())
+                tx.forget_request(NO_POOL, key)
+                tx.remember(NO_POOL, key, key.encode(None), self._clock.now())
         self._pools.remove(pool)
+        # One may have been launched since.
+        self._operations.cancel_of(uid)
         self._indexes.forget(uid)
+
+    def _check_deleted(self, tx: CatalogTx, pool_id: str, key: RequestKey) -> None:
+        """Raises RequestReplayed if the request deleted the last pool of the name. If there is a new one since, the
+        request is a late repetition, which must not touch that pool, or after a while a job that uses one id again."""
+        remembered = tx.recall(NO_POOL, key)
+        if remembered is None:
+            return
+        if self._pools.find(pool_id) is None:
+            raise RequestReplayed(remembered.response)
+        if self._clock.now() < remembered.create_time + LATE_S:
+            raise AssayError(
+                Reason.REQUEST_ID_REUSED,
+                f"Request id {key.request_id!r} deleted an earlier pool {pool_id!r}. The one that has its name now was "
+                "left alone: delete it with a new request id.",
+                request_id=key.request_id,
+            )
 
 
 def view(snapshot: Snapshot, *, building: bool) -> PoolView:

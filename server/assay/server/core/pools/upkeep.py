@@ -190,7 +190,7 @@ class Upkeep:
                     record.metric,
                     record.dimension,
                     lambda: _live_blocks(snapshot),
-                    snapshot.live_count,
+                    record.epoch,
                     snapshot.index,
                     lambda: self._stop.requested() or pool.closed or pool.snapshot.pool.space != record.space,
                 )

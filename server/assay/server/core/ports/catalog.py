@@ -12,12 +12,19 @@ from assay.server.core.records.labels import LabelRecord, LeaseRecord
 from assay.server.core.records.models import ModelKind, ModelRecord
 from assay.server.core.records.operations import OperationRecord
 from assay.server.core.records.pools import PoolRecord
-from assay.server.core.records.requests import RequestKey
+from assay.server.core.records.requests import Remembered, RequestKey
 from assay.server.core.records.samples import SegmentFile
 
 
 class CatalogTx(Protocol):
     """One transaction of the catalog: all its changes become durable together, or none."""
+
+    # the data directory
+    def directory(self) -> str:
+        """Id of the data directory that the catalog belongs to; "" until it has one."""
+
+    def join_directory(self, directory_id: str) -> None:
+        """Ties the catalog to a data directory, in place of the one before."""
 
     # pools
     def insert_pool(self, pool: PoolRecord) -> PoolRecord:
@@ -34,10 +41,11 @@ class CatalogTx(Protocol):
         epoch: whoever asks has another past in mind than the catalog, and must not build on it."""
 
     def delete_pool(self, pool_uid: int) -> None:
-        """Deletes the pool with all that belongs to it, its remembered requests excepted."""
+        """Deletes the pool with all that belongs to it, its operations and remembered requests too."""
 
     def update_pool(self, pool_uid: int, **changes: object) -> None:
-        """Sets fields of PoolRecord by name (dimension, space, backbone, head, next_fencing_token, next_row)."""
+        """Sets fields of PoolRecord by name (dimension, space, backbone, head, search_index, next_fencing_token,
+        next_row, next_space)."""
 
     # attributes
     def attributes(self, pool_uid: int) -> dict[str, str]:
@@ -121,6 +129,9 @@ class CatalogTx(Protocol):
     def add_model(self, pool_uid: int, model: ModelRecord) -> None:
         """Stores a model version. Raises AssayError(MODEL_EXISTS)."""
 
+    def model(self, pool_uid: int, model_id: str) -> ModelRecord | None:
+        """A model version."""
+
     def models(self, pool_uid: int) -> list[ModelRecord]:
         """All model versions of a pool, oldest first."""
 
@@ -134,8 +145,11 @@ class CatalogTx(Protocol):
         """(model_id, space) of all activations, oldest first."""
 
     # operations
-    def put_operation(self, operation: OperationRecord) -> None:
-        """Stores or replaces an operation."""
+    def add_operation(self, operation: OperationRecord) -> None:
+        """Stores a new operation."""
+
+    def end_operation(self, operation: OperationRecord) -> None:
+        """Stores how an operation ended; does nothing if it went with its pool."""
 
     def operation(self, operation_id: str) -> OperationRecord | None:
         """An operation."""
@@ -147,12 +161,15 @@ class CatalogTx(Protocol):
         """Forgets an operation."""
 
     # requests
-    def recall(self, key: RequestKey) -> bytes | None:
-        """The response remembered under a key, None if there is none or request_id is empty. Raises
-        AssayError(REQUEST_ID_REUSED) if it was remembered for another fingerprint."""
+    def recall(self, pool_uid: int, key: RequestKey) -> Remembered | None:
+        """What is remembered under a key in a pool, or under NO_POOL; None if there is nothing or request_id is empty.
+        Raises AssayError(REQUEST_ID_REUSED) if it was remembered for another fingerprint."""
 
-    def remember(self, key: RequestKey, response: bytes, now: float) -> None:
-        """Remembers a response; does nothing if request_id is empty."""
+    def remember(self, pool_uid: int, key: RequestKey, response: bytes, now: float) -> None:
+        """Remembers a response until the pool is deleted; does nothing if request_id is empty."""
+
+    def forget_request(self, pool_uid: int, key: RequestKey) -> None:
+        """Drops what is remembered under a key."""
 
     def forget_requests(self, before: float) -> None:
         """Drops responses remembered before a time."""

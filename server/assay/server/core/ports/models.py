@@ -50,7 +50,6 @@ class Heads(Protocol):
         classes_N: npt.NDArray[np.int32],
         class_count: int,
         *,
-        space: str,
         l2: float | None,
         balanced: bool,
         members: int,

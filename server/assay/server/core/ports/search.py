@@ -1,6 +1,6 @@
 """Nearest neighbours."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from assay.server.core.ports.segments import VectorSegment
@@ -14,6 +14,10 @@ class SearchIndex(Protocol):
     @property
     def kind(self) -> str:
         """ "hnsw" or "ivf"."""
+
+    @property
+    def version(self) -> str:
+        """Tells it from every other index of its space, also after a restart."""
 
     @property
     def indexed_rows(self) -> RowArray:
@@ -40,15 +44,19 @@ class IndexBuilder(Protocol):
         metric: Metric,
         dimension: int,
         blocks: Callable[[], Iterator[tuple[RowArray, FloatArray]]],
-        count: int,
+        epoch: int,
         base: SearchIndex | None,
         stop: Callable[[], bool],
     ) -> SearchIndex | None:
-        """Builds an index over all blocks, or extends base by the rows that it lacks, and stores it. None if
-        stopped."""
+        """Builds an index over all blocks of an epoch, or extends base by the rows that it lacks, and stores it. None
+        if stopped."""
 
-    def forget(self, pool_uid: int) -> None:
-        """Deletes the stored indexes of a pool."""
+    def forget(self, pool_uid: int, space: str = "") -> None:
+        """Deletes the stored index of a space of a pool, or of all of them."""
+
+    def sweep(self, epochs: Mapping[int, int]) -> None:
+        """Deletes stored indexes of pools that are not named by uid, and those built from an epoch beyond the one
+        given: after a restore of the catalog, rows are given out again, to other samples."""
 
 
 class ExactSearch(Protocol):

@@ -87,6 +87,14 @@ class IncomingModel(Protocol):
         """Leaves nothing behind."""
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a data directory is: the id of its catalog, and its own id, "" where it was never given one."""
+
+    catalog: str
+    directory: str
+
+
 class SegmentStore(Protocol):
     """Immutable files below the data directory. A write is complete and on disk when it returns, under its final name,
     but part of no pool until the catalog says so."""
@@ -141,9 +149,14 @@ class SegmentStore(Protocol):
     def discard(self, files: Iterable[str]) -> None:
         """Deletes files; those mapped stay readable until they are closed. Missing files are ignored."""
 
-    def claim(self, identity: str) -> None:
-        """Ties the data directory to a catalog, for good. Raises AssayError(STORAGE_FAILED) if it is tied to
-        another."""
+    def owner(self) -> Owner | None:
+        """What the data directory says of itself; None if it does not."""
+
+    def join(self, owner: Owner) -> None:
+        """Writes whose directory it is, durably, in place of what it said before. Raises as write_samples."""
+
+    def files(self) -> set[str]:
+        """All files of the store, as segments and models name them."""
 
     def sweep(self, keep: set[str]) -> "Swept":
         """Deletes all files of the store that are not named; derived files (the index) excepted. While a file that is

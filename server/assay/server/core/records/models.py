@@ -98,7 +98,6 @@ class HeadMetrics:
 class HeadInfo:
     """What is known of a head."""
 
-    space: str
     classes_seen: int
     members: int
     labels: int
@@ -124,11 +123,22 @@ class HeadWeights:
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """A model version as the catalog keeps it; `file` holds the ONNX graph or the head's weights."""
+    """A model version as the catalog keeps it.
+
+    Attributes:
+        model_id: id that the user chose, or the server; another version may get it once this one is deleted.
+        kind: backbone or head.
+        display_name: the user's text.
+        create_time: seconds since the Unix epoch.
+        file: what holds the ONNX graph or the head's weights.
+        space: id of the embedding space that a backbone embeds into, its own, or that a head was trained in.
+        info: what is known of it.
+    """
 
     model_id: str
     kind: ModelKind
     display_name: str
     create_time: float
     file: str
+    space: str
     info: BackboneInfo | HeadInfo

@@ -10,7 +10,7 @@ class OperationRecord:
     Attributes:
         operation_id: server-made id.
         kind: "train_head" or "activate_model".
-        pool_id: pool that it works on.
+        pool_uid, pool_id: pool that it works on; it goes with the pool.
         done: whether it ended.
         response: encoded result, for a success.
         error_reason, error_message: for a failure.
@@ -18,6 +18,7 @@ class OperationRecord:
 
     operation_id: str
     kind: str
+    pool_uid: int
     pool_id: str
     create_time: float
     done: bool = False

@@ -152,12 +152,12 @@ def model_message(pool_id: str, view: ModelView) -> models_pb2.Model:
         display_name=record.display_name,
         active=view.active,
         create_time=timestamp_message(record.create_time),
-        backbone=_backbone_message(info) if isinstance(info, BackboneInfo) else None,
-        head=_head_message(info) if isinstance(info, HeadInfo) else None,
+        backbone=_backbone_message(info, record.space) if isinstance(info, BackboneInfo) else None,
+        head=_head_message(info, record.space) if isinstance(info, HeadInfo) else None,
     )
 
 
-def _backbone_message(info: BackboneInfo) -> models_pb2.BackboneInfo:
+def _backbone_message(info: BackboneInfo, space: str) -> models_pb2.BackboneInfo:
     return models_pb2.BackboneInfo(
         inputs=[_tensor_message(spec) for spec in info.inputs],
         embedding_output=info.embedding_output,
@@ -169,6 +169,7 @@ def _backbone_message(info: BackboneInfo) -> models_pb2.BackboneInfo:
         size_bytes=info.size_bytes,
         sha256=info.sha256,
         data_files=[models_pb2.DataFile(name=file.name, size_bytes=file.size_bytes) for file in info.data_files],
+        embedding_space=space,
     )
 
 
@@ -176,7 +177,7 @@ def _tensor_message(spec: TensorSpec) -> models_pb2.TensorSpec:
     return models_pb2.TensorSpec(name=spec.name, dtype=dtype_message(spec.dtype), shape=spec.shape)
 
 
-def _head_message(info: HeadInfo) -> models_pb2.HeadInfo:
+def _head_message(info: HeadInfo, space: str) -> models_pb2.HeadInfo:
     metrics = models_pb2.HeadMetrics(
         accuracy=info.metrics.accuracy,
         log_loss=info.metrics.log_loss,
@@ -184,7 +185,7 @@ def _head_message(info: HeadInfo) -> models_pb2.HeadInfo:
         samples=info.metrics.samples,
     )
     return models_pb2.HeadInfo(
-        embedding_space=info.space,
+        embedding_space=space,
         classes_seen=info.classes_seen,
         members=info.members,
         labels=info.labels,

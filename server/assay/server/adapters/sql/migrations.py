@@ -1,0 +1,158 @@
+"""Steps from one version of the tables to the next. A step is written against the tables of its own time and never
+changed again; schema.py always describes the newest version."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Connection, Text, column, select, table, text, update
+
+Migration = Callable[[Connection], None]
+
+
+def releases(connection: Connection) -> None:
+    """Version 2. What a worker gave back is kept."""
+    string = _text(connection)
+    _run(
+        connection,
+        f"""CREATE TABLE released_rows (
+            pool_uid BIGINT NOT NULL REFERENCES pools (uid) ON DELETE CASCADE,
+            worker {string} NOT NULL,
+            "row" BIGINT NOT NULL,
+            PRIMARY KEY (pool_uid, worker, "row")
+        ){_by_key(connection)}""",
+    )
+
+
+def own_identities(connection: Connection) -> None:
+    """Version 3. Embedding spaces get ids of their own in place of "pushed" and of backbones' ids; requests and
+    operations hang on a pool's uid in place of its name; the catalog knows its data directory.
+
+    Remembered requests are dropped: they do not say which life of a pool they belong to. Files keep their names."""
+    _run(
+        connection,
+        f"ALTER TABLE schema_version ADD COLUMN directory_id {_text(connection)} NOT NULL DEFAULT ''",
+        f"ALTER TABLE pools ADD COLUMN search_index {_text(connection)} NOT NULL DEFAULT ''",
+        "ALTER TABLE pools ADD COLUMN next_space BIGINT NOT NULL DEFAULT 2",
+        f"ALTER TABLE models ADD COLUMN space {_text(connection)} NOT NULL DEFAULT ''",
+    )
+    for uid, space in connection.execute(text("SELECT uid, space FROM pools")).all():
+        _number_spaces(connection, uid, space)
+    _hang_operations_on_pools(connection)
+    _renew_requests(connection)
+
+
+_MODELS = table(
+    "models",
+    column("number", BigInteger),
+    column("model_id", Text),
+    column("kind", Text),
+    column("info", JSON),
+    column("space", Text),
+    column("pool_uid", BigInteger),
+)
+
+
+def _number_spaces(connection: Connection, pool_uid: int, active: str) -> None:
+    models = _models_of(connection, pool_uid)
+    spaces = {"pushed": "space-1"}
+    for _, model_id, kind, _ in models:
+        # A backbone may have been called "pushed": its vectors and the pushed ones cannot be told apart any more.
+        if kind == "backbone" and model_id not in spaces:
+            spaces[model_id] = f"space-{len(spaces) + 1}"
+    # Spaces of backbones that were deleted: heads and the history still name them.
+    known = "SELECT space FROM segments WHERE kind = 'vectors' AND pool_uid = :pool UNION "
+    known += "SELECT space FROM activations WHERE pool_uid = :pool UNION SELECT space FROM pools WHERE uid = :pool"
+    named = {space for (space,) in connection.execute(text(known), {"pool": pool_uid})}
+    named |= {info["space"] for _, _, kind, info in models if kind == "head"}
+    for space in sorted(named - spaces.keys() - {""}):
+        spaces[space] = f"space-{len(spaces) + 1}"
+    for old, new in spaces.items():
+        given = {"pool": pool_uid, "old": old, "new": new}
+        for statement in (
+            "UPDATE segments SET space = :new WHERE pool_uid = :pool AND space = :old AND kind = 'vectors'",
+            "UPDATE activations SET space = :new WHERE pool_uid = :pool AND space = :old",
+        ):
+            connection.execute(text(statement), given)
+    for number, model_id, kind, info in models:
+        space = spaces[model_id] if kind == "backbone" else spaces[info.pop("space")]
+        connection.execute(update(_MODELS).where(_MODELS.c.number == number).values(info=info, space=space))
+    connection.execute(
+        text("UPDATE pools SET space = :space, next_space = :next WHERE uid = :pool"),
+        {"pool": pool_uid, "space": spaces.get(active, ""), "next": len(spaces) + 1},
+    )
+
+
+def _models_of(connection: Connection, pool_uid: int) -> list[tuple[int, str, str, dict[str, Any]]]:
+    found = select(_MODELS).where(_MODELS.c.pool_uid == pool_uid).order_by(_MODELS.c.number)
+    return [(row.number, row.model_id, row.kind, row.info) for row in connection.execute(found)]
+
+
+def _hang_operations_on_pools(connection: Connection) -> None:
+    string, blob, double = _text(connection), _blob(connection), _double(connection)
+    _run(
+        connection,
+        "ALTER TABLE operations RENAME TO operations_before",
+        f"""CREATE TABLE operations (
+            operation_id {string} NOT NULL,
+            pool_uid BIGINT NOT NULL REFERENCES pools (uid) ON DELETE CASCADE,
+            kind {string} NOT NULL,
+            pool_id {string} NOT NULL,
+            create_time {double} NOT NULL,
+            done BOOLEAN NOT NULL,
+            response {blob} NOT NULL,
+            error_reason {string} NOT NULL,
+            error_message {string} NOT NULL,
+            CONSTRAINT operations_key PRIMARY KEY (operation_id)
+        ){_by_key(connection)}""",
+        """INSERT INTO operations
+            SELECT operation_id, uid, kind, old.pool_id, old.create_time, done, response, error_reason, error_message
+            FROM operations_before AS old JOIN pools ON pools.pool_id = old.pool_id
+            WHERE old.create_time >= pools.create_time""",
+        "DROP TABLE operations_before",
+        "CREATE INDEX operations_by_time ON operations (create_time, operation_id)",
+        "CREATE INDEX operations_of_pool ON operations (pool_uid)",
+    )
+
+
+def _renew_requests(connection: Connection) -> None:
+    string, blob, double = _text(connection), _blob(connection), _double(connection)
+    _run(
+        connection,
+        "DROP TABLE requests",
+        f"""CREATE TABLE requests (
+            pool_uid BIGINT NOT NULL,
+            method {string} NOT NULL,
+            request_id {string} NOT NULL,
+            fingerprint {string} NOT NULL,
+            response {blob} NOT NULL,
+            create_time {double} NOT NULL,
+            PRIMARY KEY (pool_uid, method, request_id)
+        )""",
+        "CREATE INDEX requests_by_time ON requests (create_time)",
+    )
+
+
+def _run(connection: Connection, *statements: str) -> None:
+    for statement in statements:
+        connection.execute(text(statement))
+
+
+def _text(connection: Connection) -> str:
+    return 'TEXT COLLATE "C"' if connection.dialect.name == "postgresql" else "TEXT"
+
+
+def _blob(connection: Connection) -> str:
+    return "BYTEA" if connection.dialect.name == "postgresql" else "BLOB"
+
+
+def _double(connection: Connection) -> str:
+    return "DOUBLE PRECISION" if connection.dialect.name == "postgresql" else "DOUBLE"
+
+
+def _by_key(connection: Connection) -> str:
+    """How a table is told to lie in the order of its key, where the database needs telling."""
+    return "" if connection.dialect.name == "postgresql" else " WITHOUT ROWID"
+
+
+# The step at position i leads from version i + 1 to version i + 2. Steps are only ever added.
+MIGRATIONS: tuple[Migration, ...] = (releases, own_identities)

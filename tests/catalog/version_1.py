@@ -1,0 +1,213 @@
+"""The tables of version 1 of the catalog, as assay 0.1.0 made them."""
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData()
+
+# Ordered by code point on both databases, as Python orders str.
+String = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+# SQLite counts up only columns declared INTEGER.
+Serial = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _given(name: str, type_: TypeEngine[Any]) -> Column[Any]:
+    return Column(name, type_, nullable=False)
+
+
+def _key(name: str, type_: TypeEngine[Any]) -> Column[Any]:
+    return Column(name, type_, primary_key=True)
+
+
+def _number(name: str) -> Column[Any]:
+    """A primary key that counts up and is never given twice."""
+    return Column(name, Serial, Identity(), primary_key=True)
+
+
+def _pool(*, key: bool = True) -> Column[Any]:
+    owner = ForeignKey("pools.uid", ondelete="CASCADE")
+    return Column("pool_uid", BigInteger, owner, primary_key=key, nullable=False)
+
+
+schema_version = Table("schema_version", metadata, _given("version", Integer()), _given("catalog_id", String))
+
+pools = Table(
+    "pools",
+    metadata,
+    _number("uid"),
+    Column("pool_id", String, nullable=False, unique=True),
+    _given("metric", String),
+    _given("class_names", JSON()),
+    _given("keep_inputs", Boolean()),
+    _given("create_time", Double()),
+    _given("epoch", BigInteger()),
+    _given("dimension", Integer()),
+    _given("space", String),
+    _given("backbone", String),
+    _given("head", String),
+    _given("next_fencing_token", BigInteger()),
+    _given("next_row", BigInteger()),
+    sqlite_autoincrement=True,
+)
+
+attributes = Table(
+    "attributes", metadata, _pool(), _key("name", String), _given("kind", String), sqlite_with_rowid=False
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    _pool(),
+    _key("file", String),
+    _given("kind", String),
+    _given("space", String),
+    _given("first_row", BigInteger()),
+    _given("last_row", BigInteger()),
+    _given("count", BigInteger()),
+    _given("size", BigInteger()),
+    _given("checksum", String),
+    sqlite_with_rowid=False,
+)
+
+deleted_rows = Table("deleted_rows", metadata, _pool(), _key("row", BigInteger()), sqlite_with_rowid=False)
+
+excluded_rows = Table(
+    "excluded_rows",
+    metadata,
+    _pool(),
+    _key("row", BigInteger()),
+    _given("worker", String),
+    _given("reason", String),
+    sqlite_with_rowid=False,
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    _pool(),
+    _key("row", BigInteger()),
+    _given("class_index", Integer()),
+    _given("worker", String),
+    _given("create_time", Double()),
+    _given("lease_id", String),
+    sqlite_with_rowid=False,
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    _pool(),
+    _key("lease_id", String),
+    _given("worker", String),
+    _given("fencing_token", BigInteger()),
+    _given("create_time", Double()),
+    _given("expire_time", Double()),
+    _given("state", String),
+    sqlite_with_rowid=False,
+)
+# Leases that ended stay and pile up; only the live ones are looked for.
+Index(
+    "live_leases",
+    leases.c.pool_uid,
+    leases.c.fencing_token,
+    sqlite_where=text("state = 'live'"),
+    postgresql_where=text("state = 'live'"),
+)
+
+# Rows of live leases. The key is what keeps a row from being in two of them.
+lease_rows = Table(
+    "lease_rows",
+    metadata,
+    _pool(),
+    _key("row", BigInteger()),
+    _given("lease_id", String),
+    ForeignKeyConstraint(["pool_uid", "lease_id"], ["leases.pool_uid", "leases.lease_id"], ondelete="CASCADE"),
+    Index("rows_of_lease", "pool_uid", "lease_id", "row"),
+    sqlite_with_rowid=False,
+)
+
+# Why rows left their leases, for people who ask later.
+lease_releases = Table(
+    "lease_releases",
+    metadata,
+    _pool(),
+    _key("lease_id", String),
+    _key("row", BigInteger()),
+    _given("reason", String),
+    sqlite_with_rowid=False,
+)
+
+models = Table(
+    "models",
+    metadata,
+    _number("number"),
+    _pool(key=False),
+    _given("model_id", String),
+    _given("kind", String),
+    _given("display_name", String),
+    _given("create_time", Double()),
+    _given("file", String),
+    _given("info", JSON()),
+    UniqueConstraint("pool_uid", "model_id"),
+    sqlite_autoincrement=True,
+)
+
+activations = Table(
+    "activations",
+    metadata,
+    _number("number"),
+    _pool(key=False),
+    _given("kind", String),
+    _given("model_id", String),
+    _given("space", String),
+    _given("create_time", Double()),
+    Index("activations_of_pool", "pool_uid", "kind", "number"),
+    sqlite_autoincrement=True,
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    _key("operation_id", String),
+    _given("kind", String),
+    _given("pool_id", String),
+    _given("create_time", Double()),
+    _given("done", Boolean()),
+    _given("response", LargeBinary()),
+    _given("error_reason", String),
+    _given("error_message", String),
+    Index("operations_by_time", "create_time", "operation_id"),
+    Index("operations_of_pool", "pool_id"),
+    sqlite_with_rowid=False,
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    _key("scope", String),
+    _key("request_id", String),
+    _given("fingerprint", String),
+    _given("response", LargeBinary()),
+    _given("create_time", Double()),
+    Index("requests_by_time", "create_time"),
+)
