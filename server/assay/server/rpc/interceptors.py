@@ -112,8 +112,8 @@ async def _abort(context: Context, failure: Failure) -> None:
     try:
         async with asyncio.timeout(ABORT_S):
             await context.abort(failure.code, failure.message, ((STATUS_DETAILS_KEY, details),))
-    except TimeoutError:
-        # The client does not read what was sent before. gRPC goes on trying, and the call is over as far as we care.
+    except (TimeoutError, grpc.aio.InternalError):
+        # The client left, or does not read what was sent before: the call is over as far as we care.
         raise asyncio.CancelledError from None
 
 
