@@ -92,7 +92,7 @@ async def test_a_full_queue_of_a_pool_is_busy_and_others_are_served(server, two_
 async def test_whoever_waits_for_an_operation_takes_no_thread(server, two_pools):
     service, go_on = server.core.operations, asyncio.Event()
     loop = asyncio.get_running_loop()
-    task = service.prepare("train_head", "news", "head")
+    task = service.prepare("train_head", _pool(server, "news").snapshot.pool, "head")
 
     def work(task):
         asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result()
