@@ -12,7 +12,7 @@ from assay.client import AssayError, Client
 from assay.client.testing import ServerProcess
 from tests.fuzz.corpus import CORPUS
 from tests.fuzz.run import Fuzz, environment, keep, memory_kib
-from tests.fuzz.world import FEATURES, World
+from tests.fuzz.world import FEATURES, POOLS, World
 from tests.models.onnx_factory import linear_embedder
 
 CALLS = environment("ASSAY_FUZZ_CALLS", 100_000)
@@ -66,10 +66,10 @@ def _rounds() -> list[range]:
 def tidy(client: Client) -> None:
     """Takes away what the calls made, so that memory is what the server keeps of its own."""
     for pool in list(client.list_pools()):
-        if pool.pool_id not in ("main", "raw", "empty"):
-            client.delete_pool(pool.pool_id)
+        if pool.name not in POOLS:
+            client.delete_pool(pool.name)
             continue
-        for model in list(client.list_models(pool.pool_id)):
+        for model in list(client.list_models(pool.name)):
             if not model.active:
                 with suppress(AssayError):  # it became active, or is gone by now
                     client.delete_model(model.name)
