@@ -61,19 +61,20 @@ def postgres_server(programs: dict[str, str]) -> Iterator[PostgresServer]:
     try:
         if os.geteuid() == 0:
             shutil.chown(folder, "nobody", "nogroup")
-        data, port = folder / "data", _free_port()
-        _run(folder, programs["initdb"], "-D", data, "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")
+        data, port = folder / "data", free_port()
+        run_program(folder, programs["initdb"], "-D", data, "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")
         options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c max_connections=60 -c fsync=off"
-        _run(folder, programs["pg_ctl"], "-D", data, "-l", folder / "log", "-w", "-o", options, "start")
+        run_program(folder, programs["pg_ctl"], "-D", data, "-l", folder / "log", "-w", "-o", options, "start")
         try:
             yield PostgresServer(port)
         finally:
-            _run(folder, programs["pg_ctl"], "-D", data, "-w", "-m", "immediate", "stop")
+            run_program(folder, programs["pg_ctl"], "-D", data, "-w", "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(folder: Path, *command: str | Path) -> None:
+def run_program(folder: Path, *command: str | Path) -> None:
+    """Runs a program of PostgreSQL, as nobody where this is root. Raises AssertionError with what it said."""
     user: Sequence[str] = AS_NOBODY if os.geteuid() == 0 else ()
     with open(folder.with_suffix(".out"), "w+") as output:  # a pipe would stay open in the server that is started
         done = subprocess.run([*user, *command], cwd=folder, stdout=output, stderr=subprocess.STDOUT, check=False)
@@ -83,7 +84,8 @@ def _run(folder: Path, *command: str | Path) -> None:
     assert done.returncode == 0, said
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -11,16 +11,21 @@ import pytest
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Path]:
     """A tmpfs of so many bytes. Skips the test where this user may not mount one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"mounting a small disk needs root: {mounted.stderr.strip()}")
-    try:
+    with mount_small_disk(folder, size) as mounted:
+        if not mounted:
+            pytest.skip("mounting a small disk needs root")
         yield folder
+
+
+@contextmanager
+def mount_small_disk(folder: Path, size: int) -> Iterator[bool]:
+    """A tmpfs of so many bytes, or the folder as it is where this user may not mount one; says which."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        yield False
+        return
+    try:
+        yield True
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)

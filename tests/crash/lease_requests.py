@@ -23,6 +23,7 @@ class Next(Request):
     plan: str | None = None
     seed: int = 0
     floor: int = 0
+    again: bool = False
 
     def begin(self, ledger: Ledger) -> None:
         self.floor = max((held.lease.fencing_token for held in ledger.leases.values()), default=0)
@@ -36,6 +37,7 @@ class Next(Request):
             where=self.where,
             ttl=self.ttl,
             seed=self.seed,
+            include_released=self.again,
             request_id=self.request_id,
         )
 
@@ -60,10 +62,12 @@ class Next(Request):
         over = fact.expire_time is not None and fact.expire_time <= now()
         taken = [s for s in fact.sample_ids if not over and (s in ledger.labels or s in ledger.excluded)]
         require(not taken, f"{self} got samples that are labeled or set aside: {taken[:5]}")
-        ledger.leases[fact.name] = Held(fact, set(fact.sample_ids), fact.sample_ids)
+        again = set(fact.sample_ids) & ledger.given_back.get(self.worker, set())
+        require(self.again or not again, f"{self} got samples that it gave back: {sorted(again)[:5]}")
+        ledger.leases[fact.name] = Held(fact, set(fact.sample_ids), fact.sample_ids, ledger.granting)
 
     def may_fail(self, ledger: Ledger, error: Exception) -> bool:
-        return isinstance(error, errors.Aborted | errors.ResourceExhausted)
+        return isinstance(error, errors.Aborted | errors.ResourceExhausted | errors.PoolExhausted)
 
 
 @dataclass(kw_only=True)
@@ -178,6 +182,8 @@ class Release(_OfLease):
         self.held(ledger).ids -= set(self.ids)
         if self.exclude:
             ledger.excluded.update(self.ids)
+        else:
+            ledger.given_back.setdefault(self.lease.worker, set()).update(self.ids)
 
     def undo(self, ledger: Ledger) -> None:
         for sample in self.ids:

@@ -1,16 +1,19 @@
 """What the server has acknowledged, and what was asked of it without an answer."""
 
 import threading
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from assay.client import Lease
+from assay.client import Batch, Lease
 from tests.crash.content import part_of
 from tests.crash.faults import require
 
 if TYPE_CHECKING:
     from tests.crash.requests import Request
+
+
+NO_ROOM = ("STORAGE_FULL", "STORAGE_FAILED")
 
 
 @dataclass
@@ -21,12 +24,14 @@ class Held:
         lease: its name, token, worker and the times of its beginning and end.
         ids: samples that it still holds.
         picked: samples that it began with.
+        offset: how far the server's wall clock was set when it was given out.
         left: when a request was sent that takes a sample out of it.
     """
 
     lease: Lease
     ids: set[str]
     picked: tuple[str, ...]
+    offset: timedelta = timedelta(0)
     left: dict[str, datetime] = field(default_factory=dict)
 
     @property
@@ -39,7 +44,7 @@ class Held:
     def begins(self) -> datetime:
         """When it was given out."""
         assert self.lease.create_time is not None
-        return self.lease.create_time
+        return self.lease.create_time - self.offset
 
     def holds(self, sample: str) -> tuple[datetime, datetime]:
         """From when to when a sample was in it for sure."""
@@ -70,6 +75,12 @@ class Ledger:
         pending: request in flight by worker.
         answered: requests and their answers, for replays.
         operations: names of the operations that were started.
+        given_back: samples that each worker released: not to be offered to it again.
+        raw_samples, raw_backbone: samples of the second pool, and the name of its active backbone.
+        offset: how far the server's wall clock is set; times of leases are noted in real time.
+        granting: how far it was set when leases were given out that are noted now.
+        half_done: requests that were refused for want of room, after a first part of them was stored perhaps.
+        disk_full: whether requests may be refused for want of room.
     """
 
     samples: dict[str, int] = field(default_factory=dict)
@@ -82,8 +93,23 @@ class Ledger:
     pending: dict[str, "Request"] = field(default_factory=dict)
     answered: list[tuple["Request", Any]] = field(default_factory=list)
     operations: list[str] = field(default_factory=list)
+    raw_samples: set[str] = field(default_factory=set)
+    raw_backbone: str | None = None
+    given_back: dict[str, set[str]] = field(default_factory=dict)
+    offset: timedelta = timedelta(0)
+    granting: timedelta = timedelta(0)
+    half_done: list["Request"] = field(default_factory=list)
+    disk_full: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _number: int = 0
+
+    def real(self, reply: Any) -> Any:
+        """A reply, with the ends of leases in real time."""
+        if isinstance(reply, Batch):
+            return replace(reply, lease=self.real(reply.lease))
+        if isinstance(reply, Lease) and reply.expire_time is not None:
+            return replace(reply, expire_time=reply.expire_time - self.offset)
+        return reply
 
     def fresh_number(self) -> int:
         """A number that no sample has."""
@@ -101,14 +127,23 @@ class Ledger:
         """Notes a request that was answered well."""
         with self.lock:
             request.apply(self, request.fact(reply))
+            self.note_answer(worker, request, reply)
+
+    def note_answer(self, worker: str, request: "Request", reply: Any) -> None:
+        """Notes the answer to a request whose effect is noted already."""
+        with self.lock:
             self.answered.append((request, reply))
             self.pending.pop(worker, None)
 
     def refuse(self, worker: str, request: "Request", error: Exception) -> None:
         """Notes a request that was refused, and so changed nothing."""
         with self.lock:
-            require(request.may_fail(self, error), f"{request} was refused: {error}")
-            request.undo(self)
+            allowed = self.disk_full and getattr(error, "reason", "") in NO_ROOM
+            require(allowed or request.may_fail(self, error), f"{request} was refused: {error}")
+            if allowed and request.may_be_half_done:
+                self.half_done.append(request)
+            else:
+                request.undo(self)
             self.pending.pop(worker, None)
 
     def phases(self) -> set[str]:

@@ -32,6 +32,7 @@ class Head:
 class LongRequest(Request):
     """A request whose work goes on as an operation; its name is known once the request was answered."""
 
+    may_be_half_done = True
     operation: str = ""
 
     def may_fail(self, ledger: Ledger, error: Exception) -> bool:

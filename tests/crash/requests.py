@@ -13,6 +13,7 @@ from tests.crash.ledger import GivenLabel, Ledger
 from tests.crash.seen import Seen
 
 POOL = "mine"
+RAW = "raw"
 
 
 def now() -> datetime:
@@ -29,6 +30,8 @@ class Request(ABC):
     """
 
     phase: ClassVar[str]
+    # Whether a refusal may come when a first part is stored for good.
+    may_be_half_done: ClassVar[bool] = False
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def begin(self, ledger: Ledger) -> None:
@@ -68,6 +71,7 @@ class Add(Request):
     """New samples in one stream of several batches. Fact: number of batches stored."""
 
     phase = "ingest"
+    may_be_half_done = True
     contents: list[Content]
     batch_size: int
     labeled: int = 0

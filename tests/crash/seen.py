@@ -1,8 +1,8 @@
 """What a server shows of a pool, all of it, read through its public calls."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from assay.client import Client, Label, Lease, Model, Pool, Sample
@@ -27,6 +27,8 @@ class Seen:
     labels: dict[str, Label]
     models: dict[str, Model]
     pool: Pool
+    raw_samples: set[str]
+    raw_pool: Pool
     ended: datetime
 
     def version(self, sample: str) -> object:
@@ -34,18 +36,26 @@ class Seen:
         return self.samples[sample].attributes[VERSION] if sample in self.samples else None
 
 
-def look(client: Client, pool: str) -> Seen:
-    """Reads all of a pool. Raises BrokenPromise for what is listed twice."""
+def look(client: Client, pool: str, raw: str, offset: timedelta = timedelta(0)) -> Seen:
+    """Reads all of a pool, and of that of raw samples; the ends of leases are told in real time, the server's clock
+    being set by an offset. Raises BrokenPromise for what is listed twice."""
     began = datetime.now(UTC)
     return Seen(
         began=began,
-        leases=_by(client.list_leases(pool), lambda lease: lease.name),
+        leases=_by((_real(lease, offset) for lease in client.list_leases(pool)), lambda lease: lease.name),
         samples=_by(client.list_samples(pool), lambda sample: sample.id),
         labels=_by(client.list_labels(pool), lambda label: label.sample_id),
         models=_by(client.list_models(pool), lambda model: model.name),
         pool=client.get_pool(pool),
+        raw_samples=set(_by(client.list_samples(raw), lambda sample: sample.id)),
+        raw_pool=client.get_pool(raw),
         ended=datetime.now(UTC),
     )
+
+
+def _real(lease: Lease, offset: timedelta) -> Lease:
+    assert lease.expire_time is not None
+    return replace(lease, expire_time=lease.expire_time - offset)
 
 
 def _by(items: Iterable[T], key: Callable[[T], str]) -> dict[str, T]:

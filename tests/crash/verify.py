@@ -49,7 +49,7 @@ def leases_are_there(ledger: Ledger, seen: Seen) -> None:
         held = ledger.leases[name]
         require(held.expires > seen.began, f"lease {name} ended at {held.expires} and is listed as live")
         found = (lease.fencing_token, lease.worker, lease.create_time, lease.expire_time, lease.state)
-        expected = (held.lease.fencing_token, held.lease.worker, held.begins, held.expires, "live")
+        expected = (held.lease.fencing_token, held.lease.worker, held.lease.create_time, held.expires, "live")
         require(found == expected, f"lease {name} is {found}, not {expected}")
         require(set(lease.sample_ids) == held.ids, f"lease {name} holds other samples than {sorted(held.ids)[:5]}")
 
@@ -110,6 +110,15 @@ def pool_is_whole(ledger: Ledger, seen: Seen) -> None:
     require(found == expected, f"the pool counts {found}, not {expected}")
 
 
+def raw_pool_is_whole(ledger: Ledger, seen: Seen) -> None:
+    """Every acknowledged raw sample is there, no other, and the right backbone is active."""
+    pool = seen.raw_pool
+    require_same(seen.raw_samples, ledger.raw_samples, "raw samples")
+    require(pool.active_backbone == ledger.raw_backbone, f"{pool.active_backbone} is active, not {ledger.raw_backbone}")
+    require(pool.state == "open" and not pool.damaged_segments, f"{pool.name} is {pool.state}")
+    require(pool.counts.total == len(ledger.raw_samples), f"{pool.name} counts {pool.counts.total} samples")
+
+
 Promise = Callable[[Ledger, Seen], None]
 PROMISES: tuple[Promise, ...] = (
     samples_are_there,
@@ -120,6 +129,7 @@ PROMISES: tuple[Promise, ...] = (
     states_are_right,
     models_are_there,
     pool_is_whole,
+    raw_pool_is_whole,
 )
 
 

@@ -4,6 +4,7 @@ import threading
 from abc import ABC, abstractmethod
 from itertools import count
 from random import Random
+from time import monotonic
 from typing import Any
 
 from assay.client import Client, attr, errors
@@ -11,12 +12,17 @@ from tests.crash.content import CHURN, CLASSES, PART, STOCK, Content, sample_id
 from tests.crash.lease_requests import Correct, Next, Release, Renew, Submit
 from tests.crash.ledger import Held, Ledger
 from tests.crash.model_requests import Activate, DeleteModel, Train, Upload
+from tests.crash.raw import ActivateBackbone, AddRaw, other_backbone
 from tests.crash.requests import Add, Delete, Replace, Request, now
 
 IN_STOCK = attr(PART) == STOCK
 SHORT_TTLS, LONG_TTLS = (1.0, 2.0, 4.0), (30.0, 120.0, 900.0)
 PLANS = (None, "random", "margin", "entropy")
 HELD_AT_ONCE = 6
+# The server lives, and says so: it does not know whether a request was stored, or cannot reach its database.
+UNSURE = ("OUTCOME_UNKNOWN", "STORAGE_UNAVAILABLE")
+PATIENCE_SECONDS = 60.0
+LOOK_AGAIN_SECONDS = 0.1
 HEADS_KEPT = 8
 BACKBONES_KEPT = 3
 CHURN_KEPT = 200
@@ -50,19 +56,36 @@ class Worker(threading.Thread, ABC):
 
     def ask(self, request: Request) -> Any | None:
         """Sends a request and notes how it ended; None where it was refused."""
-        return ask(self.client, self.ledger, self.name, request)
+        return ask(self.client, self.ledger, self.name, request, self._dying)
 
 
-def ask(client: Client, ledger: Ledger, worker: str, request: Request) -> Any | None:
-    """Sends a request and notes how it ended; None where it was refused. Without an answer it stays pending."""
+def ask(
+    client: Client, ledger: Ledger, worker: str, request: Request, dying: threading.Event | None = None
+) -> Any | None:
+    """Sends a request and notes how it ended; None where it was refused. Without an answer it stays pending.
+
+    A server that says that it does not know how the request ended, or that its database is away, is asked again under
+    the same request id until it does, or until it is killed.
+    """
     ledger.begin(worker, request)
     try:
-        reply = request.send(client)
-    except errors.RequestError as error:
+        reply = ledger.real(_answer(client, request, dying))
+    except (errors.RequestError, errors.ServerError) as error:
         ledger.refuse(worker, request, error)
         return None
     ledger.acknowledge(worker, request, reply)
     return reply
+
+
+def _answer(client: Client, request: Request, dying: threading.Event | None) -> Any:
+    end = monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return request.send(client)
+        except (errors.Unavailable, errors.Aborted) as error:
+            unsure = error.reason in UNSURE or (isinstance(error, errors.Aborted) and not isinstance(request, Next))
+            if not unsure or dying is None or monotonic() > end or dying.wait(LOOK_AGAIN_SECONDS):
+                raise
 
 
 class Ingester(Worker):
@@ -175,6 +198,17 @@ class Trainer(Worker):
             )
 
 
+class Embedder(Worker):
+    """Adds raw samples, and swaps the backbone that embeds them."""
+
+    def step(self) -> None:
+        if self.rng.random() < 0.8:
+            count = self.rng.randint(1, 30)
+            self.ask(AddRaw(ids=[f"raw-{self.ledger.fresh_number():07d}" for _ in range(count)]))
+        else:
+            self.ask(ActivateBackbone(model=other_backbone(self.ledger.raw_backbone)))
+
+
 def fresh(ledger: Ledger, part: str, size: int) -> list[Content]:
     """Samples that were never sent."""
     return [Content(sample_id(part, ledger.fresh_number()), 1) for _ in range(size)]
@@ -182,7 +216,7 @@ def fresh(ledger: Ledger, part: str, size: int) -> list[Content]:
 
 def crew(client: Client, ledger: Ledger, rng: Random, dying: threading.Event) -> list[Worker]:
     """All that work on a pool at once."""
-    kinds = [Ingester] * 2 + [Churner] + [Labeler] * 4 + [Trainer, Uploader]
+    kinds = [Ingester] * 2 + [Churner] + [Labeler] * 4 + [Trainer, Uploader, Embedder]
     return [
         kind(f"{kind.__name__.lower()} {number}", client, ledger, Random(rng.random()), dying)
         for number, kind in enumerate(kinds)
