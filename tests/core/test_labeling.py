@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from assay.server.core.assay import Assay
-from assay.server.core.errors import Reason, RequestReplayed
+from assay.server.core.errors import AssayError, Reason, RequestReplayed
 from assay.server.core.labeling.messages import BatchResult, BatchSpec, SubmitResult
 from assay.server.core.mining.messages import MineSpec
 from assay.server.core.mining.plan.terms import Plan
-from assay.server.core.pools.pool import MAX_RESPONSE, NO_KEY
+from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.filters import HasId
 from assay.server.core.records.pools import State
 from assay.server.core.records.requests import RequestKey
@@ -360,10 +360,15 @@ def test_batches_carry_predictions_when_asked(core: Assay) -> None:
 def test_a_reply_that_no_caller_could_receive_leases_nothing(core: Assay) -> None:
     fill(core, 3)
     before = standing(core)
-    large = RequestKey("r1", "test", "", lambda result: bytes(MAX_RESPONSE + 1))
-    refused(Reason.TOO_LARGE, lambda: next_batch(core, 3, request=large))
-    refused(Reason.TOO_LARGE, lambda: core.mining.mine(POOL, MineSpec(3, RANDOM), large))
-    assert standing(core) == before
+
+    def too_large(_result: object) -> bytes:
+        raise AssayError(Reason.TOO_LARGE, "Too large.")
+
+    for request_id in ("r1", ""):
+        large = RequestKey(request_id, "test", "", too_large)
+        refused(Reason.TOO_LARGE, lambda large=large: next_batch(core, 3, request=large))
+        refused(Reason.TOO_LARGE, lambda large=large: core.mining.mine(POOL, MineSpec(3, RANDOM), large))
+        assert standing(core) == before
     assert len(next_batch(core, 3, request=key("r1")).picks) == 3
 
 

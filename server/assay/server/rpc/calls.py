@@ -4,16 +4,14 @@ import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any, Concatenate, Literal, TypeVar
 
-import xxhash
 from google.protobuf.message import Message
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import RequestReplayed
-from assay.server.core.records.requests import RequestKey
-from assay.server.rpc.convert.scalars import request_id
 from assay.server.rpc.current import Context, current_call
 from assay.server.rpc.execution import Executor, Executors
 from assay.server.rpc.gate import Gate
+from assay.server.rpc.replies import Reply, fingerprint, id_of, unpack
 from assay.server.rpc.streams import Pulled
 
 ExecutorName = Literal["compute", "batch", "io", "stream", "ingest", "upload"]
@@ -47,11 +45,43 @@ class BaseServicer:
         call = current_call()
         return await chosen.run(work, pool=call.pool, stop=call.stop, bounded=bounded)
 
+    def reply(
+        self,
+        method: str,
+        request: Message,
+        build: Callable[[Any], Response],
+        small: Callable[[Any], Any] = lambda result: result,
+        extra: Callable[[Any], bytes] = lambda _: b"",
+    ) -> Reply[Response]:
+        """The reply to come of a mutation; see Reply. Raises AssayError(INVALID_ARGUMENT) for a request id that is too
+        long."""
+        request_id = id_of(request)
+        return Reply(
+            method, request_id, fingerprint(request) if request_id else "", build, self.reply_bytes, small, extra
+        )
+
+    async def again(
+        self, replay: RequestReplayed, kind: type[Response], request: Any, restore: "Restore | None" = None
+    ) -> Response:
+        """The reply that a request got before."""
+
+        def rebuilt() -> Response:
+            message, extra = unpack(replay.response, kind)
+            if restore is not None:
+                restore(self.core, request, message, extra)
+            return message
+
+        return await self.run("io", rebuilt)
+
+
+Restore = Callable[[Assay, Any, Any, bytes], None]
+
 
 def unary(
-    executor: ExecutorName, response_type: type[Response]
+    executor: ExecutorName, response_type: type[Response], restore: Restore | None = None
 ) -> Callable[[Callable[[S, Request], Response]], Callable[[S, Request, Context], Coroutine[Any, Any, Response]]]:
-    """Makes a blocking method an RPC: it runs in an executor, and a remembered response is given again."""
+    """Makes a blocking method an RPC: it runs in an executor, and what is remembered of a reply is given again, the
+    rest put back by `restore`."""
 
     def decorate(
         method: Callable[[S, Request], Response],
@@ -61,43 +91,11 @@ def unary(
             try:
                 return await self.run(executor, lambda: method(self, request))
             except RequestReplayed as replay:
-                return response_type.FromString(replay.response)
+                return await self.again(replay, response_type, request, restore)
 
         return rpc
 
     return decorate
-
-
-def request_key(method: str, request: Message, encode: Callable[[Any], Message]) -> RequestKey:
-    """Idempotency of a request with a request_id field; its other fields make the fingerprint.
-
-    Raises:
-        AssayError: INVALID_ARGUMENT for a request id that is too long.
-    """
-    key = request_id(getattr(request, "request_id"))  # noqa: B009 - every mutation has the field, Message does not
-    return RequestKey(
-        request_id=key,
-        method=method,
-        fingerprint=_fingerprint(request) if key else "",
-        encode=lambda result: encode(result).SerializeToString(),
-    )
-
-
-def _fingerprint(request: Message) -> str:
-    rest = type(request)()
-    rest.CopyFrom(request)
-    rest.ClearField("request_id")
-    return digest(rest)
-
-
-def digest(*messages: Message) -> str:
-    """XXH3-128 of messages, hexadecimal: it tells bodies apart, and guards against nobody but the caller himself."""
-    hasher = xxhash.xxh3_128()
-    for message in messages:
-        body = message.SerializeToString(deterministic=True)
-        hasher.update(len(body).to_bytes(8, "little"))
-        hasher.update(body)
-    return hasher.hexdigest()
 
 
 def bind(function: Callable[Concatenate[str, ...], Response], pool_id: str) -> Callable[[Any], Response]:

@@ -6,7 +6,7 @@ from functools import partial
 from assay.server.core.errors import RequestReplayed
 from assay.server.core.labeling.messages import Attempt, LabelView
 from assay.server.rpc.auth import Role
-from assay.server.rpc.calls import BaseServicer, ExecutorName, bind, request_key, streamed, unary
+from assay.server.rpc.calls import BaseServicer, ExecutorName, bind, streamed, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.labeling import (
     batch_message,
@@ -25,6 +25,7 @@ from assay.server.rpc.convert.scalars import choice
 from assay.server.rpc.current import Context, current_caller
 from assay.server.rpc.execution import Executors
 from assay.server.rpc.gate import Gate
+from assay.server.rpc.remembering import lease_rows, small_batch, small_lease, whole_batch, whole_lease
 from assay.v1 import labeling_pb2, labeling_pb2_grpc
 
 Export = Callable[[Iterable[Sequence[LabelView]]], Iterator[bytes]]
@@ -67,7 +68,7 @@ class LabelingServicer(BaseServicer, labeling_pb2_grpc.LabelingServicer):
         try:
             return await self._next_batch(request)
         except RequestReplayed as replay:
-            return labeling_pb2.NextBatchResponse.FromString(replay.response)
+            return await self.again(replay, labeling_pb2.NextBatchResponse, request, whole_batch)
 
     async def _next_batch(self, request: labeling_pb2.NextBatchRequest) -> labeling_pb2.NextBatchResponse:
         # Batches of a pool take turns, as long as they are quick; a longer one only if it lost to another.
@@ -81,9 +82,9 @@ class LabelingServicer(BaseServicer, labeling_pb2_grpc.LabelingServicer):
         self, request: labeling_pb2.NextBatchRequest, attempt: Attempt
     ) -> labeling_pb2.NextBatchResponse | None:
         pool_id = names.parse_pool(request.pool)
-        key = request_key("NextBatch", request, bind(batch_message, pool_id))
-        result = self.core.labeling.attempt_batch(pool_id, to_batch_spec(request), key, attempt)
-        return None if result is None else batch_message(pool_id, result)
+        reply = self.reply("NextBatch", request, bind(batch_message, pool_id), small_batch)
+        result = self.core.labeling.attempt_batch(pool_id, to_batch_spec(request), reply.key, attempt)
+        return None if result is None else reply.message
 
     @unary("io", labeling_pb2.Lease)
     def GetLease(self, request: labeling_pb2.GetLeaseRequest) -> labeling_pb2.Lease:
@@ -103,45 +104,49 @@ class LabelingServicer(BaseServicer, labeling_pb2_grpc.LabelingServicer):
         )
         return labeling_pb2.ListLeasesResponse(leases=messages, next_page_token=token)
 
-    @unary("io", labeling_pb2.Lease)
+    @unary("io", labeling_pb2.Lease, whole_lease)
     def RenewLease(self, request: labeling_pb2.RenewLeaseRequest) -> labeling_pb2.Lease:
         pool_id, lease_id = names.parse_lease(request.name)
-        key = request_key("RenewLease", request, bind(lease_message, pool_id))
-        view = self.core.labeling.renew(pool_id, lease_id, request.fencing_token, to_ttl(request), key)
-        return lease_message(pool_id, view)
+        reply = self.reply("RenewLease", request, bind(lease_message, pool_id), small_lease, lease_rows)
+        self.core.labeling.renew(pool_id, lease_id, request.fencing_token, to_ttl(request), reply.key)
+        return reply.message
 
-    @unary("io", labeling_pb2.Lease)
+    @unary("io", labeling_pb2.Lease, whole_lease)
     def ReleaseLease(self, request: labeling_pb2.ReleaseLeaseRequest) -> labeling_pb2.Lease:
         pool_id, lease_id = names.parse_lease(request.name)
-        view = self.core.labeling.release(
+        reply = self.reply("ReleaseLease", request, bind(lease_message, pool_id), small_lease, lease_rows)
+        self.core.labeling.release(
             pool_id,
             lease_id,
             request.fencing_token,
             list(request.sample_ids),
             to_release_reason(request),
             request.exclude,
-            request_key("ReleaseLease", request, bind(lease_message, pool_id)),
+            reply.key,
         )
-        return lease_message(pool_id, view)
+        return reply.message
 
     @unary("io", labeling_pb2.ExcludeSamplesResponse)
     def ExcludeSamples(self, request: labeling_pb2.ExcludeSamplesRequest) -> labeling_pb2.ExcludeSamplesResponse:
         pool_id = names.parse_pool(request.pool)
-        key = request_key("ExcludeSamples", request, excluded_message)
+        reply = self.reply("ExcludeSamples", request, excluded_message)
         ids = list(request.sample_ids)
-        return excluded_message(self.core.labeling.exclude(pool_id, ids, request.worker, request.reason, key))
+        self.core.labeling.exclude(pool_id, ids, request.worker, request.reason, reply.key)
+        return reply.message
 
     @unary("io", labeling_pb2.IncludeSamplesResponse)
     def IncludeSamples(self, request: labeling_pb2.IncludeSamplesRequest) -> labeling_pb2.IncludeSamplesResponse:
         pool_id = names.parse_pool(request.pool)
-        key = request_key("IncludeSamples", request, included_message)
-        return included_message(self.core.labeling.include(pool_id, list(request.sample_ids), key))
+        reply = self.reply("IncludeSamples", request, included_message)
+        self.core.labeling.include(pool_id, list(request.sample_ids), reply.key)
+        return reply.message
 
     @unary("io", labeling_pb2.SubmitLabelsResponse)
     def SubmitLabels(self, request: labeling_pb2.SubmitLabelsRequest) -> labeling_pb2.SubmitLabelsResponse:
         pool_id = names.parse_pool(request.pool)
-        key = request_key("SubmitLabels", request, submit_message)
-        return submit_message(self.core.labeling.submit(pool_id, to_submit_spec(pool_id, request), key))
+        reply = self.reply("SubmitLabels", request, submit_message)
+        self.core.labeling.submit(pool_id, to_submit_spec(pool_id, request), reply.key)
+        return reply.message
 
     @unary("io", labeling_pb2.ListLabelsResponse)
     def ListLabels(self, request: labeling_pb2.ListLabelsRequest) -> labeling_pb2.ListLabelsResponse:

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 
-from assay.server.rpc.calls import BaseServicer, bind, request_key, streamed, unary
+from assay.server.rpc.calls import BaseServicer, bind, streamed, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.mining import (
     mine_message,
@@ -12,6 +12,7 @@ from assay.server.rpc.convert.mining import (
     to_mine_spec,
     to_score_spec,
 )
+from assay.server.rpc.remembering import small_mining, whole_mining
 from assay.v1 import mining_pb2, mining_pb2_grpc
 
 
@@ -37,8 +38,9 @@ class MiningServicer(BaseServicer, mining_pb2_grpc.MiningServicer):
         for index, (ids, scores_N) in enumerate(stream.chunks):
             yield score_message(pool_id, ids, scores_N, None if index else stream.provenance)
 
-    @unary("compute", mining_pb2.MineResponse)
+    @unary("compute", mining_pb2.MineResponse, whole_mining)
     def Mine(self, request: mining_pb2.MineRequest) -> mining_pb2.MineResponse:
         pool_id = names.parse_pool(request.pool)
-        key = request_key("Mine", request, bind(mine_message, pool_id))
-        return mine_message(pool_id, self.core.mining.mine(pool_id, to_mine_spec(request), key))
+        reply = self.reply("Mine", request, bind(mine_message, pool_id), small_mining)
+        self.core.mining.mine(pool_id, to_mine_spec(request), reply.key)
+        return reply.message

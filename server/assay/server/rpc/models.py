@@ -9,7 +9,8 @@ from google.protobuf import empty_pb2
 from assay.server.core.errors import AssayError, RequestReplayed
 from assay.server.core.models.messages import ModelView
 from assay.server.core.models.uploading import BackboneUpload
-from assay.server.rpc.calls import BaseServicer, bind, request_key, unary
+from assay.server.core.records.requests import RequestKey
+from assay.server.rpc.calls import BaseServicer, bind, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.models import (
     model_message,
@@ -44,23 +45,22 @@ class ModelsServicer(BaseServicer, models_pb2_grpc.ModelsServicer):
             with self._uploads.slot():
                 arrival = Arrival(messages, Pace(), self.gate)
                 header = await arrival.header()
-                upload = await self.run("io", lambda: self._receive(header))
+                reply = self.reply("UploadBackbone", header, bind(model_message, names.parse_pool(header.pool)))
+                upload = await self.run("io", lambda: self._receive(header, reply.key))
                 try:
                     await arrival.chunks(lambda chunk: self.run("io", lambda: upload.write(chunk), bounded=False))
-                    view = await self.run("upload", upload.finish)
+                    await self.run("upload", upload.finish)
                 except BaseException:
                     await self._abandon(upload)
                     raise
-            return model_message(names.parse_pool(header.pool), view)
+            return reply.message
         except RequestReplayed as replay:
-            return models_pb2.Model.FromString(replay.response)
+            return await self.again(replay, models_pb2.Model, header)
         finally:
             messages.close()
 
-    def _receive(self, header: models_pb2.UploadBackboneHeader) -> BackboneUpload:
-        pool_id = names.parse_pool(header.pool)
-        key = request_key("UploadBackbone", header, bind(model_message, pool_id))
-        return self.core.models.receive(pool_id, to_backbone_spec(header), key)
+    def _receive(self, header: models_pb2.UploadBackboneHeader, key: RequestKey) -> BackboneUpload:
+        return self.core.models.receive(names.parse_pool(header.pool), to_backbone_spec(header), key)
 
     async def _abandon(self, upload: BackboneUpload) -> None:
         """Drops what arrived, though the call itself is over."""
@@ -87,29 +87,31 @@ class ModelsServicer(BaseServicer, models_pb2_grpc.ModelsServicer):
     @unary("io", empty_pb2.Empty)
     def DeleteModel(self, request: models_pb2.DeleteModelRequest) -> empty_pb2.Empty:
         pool_id, model_id = names.parse_model(request.name)
-        key = request_key("DeleteModel", request, lambda _: empty_pb2.Empty())
-        self.core.models.delete(pool_id, model_id, key)
-        return empty_pb2.Empty()
+        reply = self.reply("DeleteModel", request, lambda _: empty_pb2.Empty())
+        self.core.models.delete(pool_id, model_id, reply.key)
+        return reply.message
 
     @unary("io", operations_pb2.Operation)
     def ActivateModel(self, request: models_pb2.ActivateModelRequest) -> operations_pb2.Operation:
         pool_id, model_id = names.parse_model(request.name)
-        key = request_key("ActivateModel", request, operation_message)
-        return operation_message(self.core.models.activate(pool_id, model_id, key, _result_encoder(pool_id)))
+        reply = self.reply("ActivateModel", request, operation_message)
+        self.core.models.activate(pool_id, model_id, reply.key, _result_encoder(pool_id))
+        return reply.message
 
     @unary("io", operations_pb2.Operation)
     def RollbackModel(self, request: models_pb2.RollbackModelRequest) -> operations_pb2.Operation:
         pool_id = names.parse_pool(request.pool)
         kind = to_model_kind(request.kind)
-        key = request_key("RollbackModel", request, operation_message)
-        return operation_message(self.core.models.rollback(pool_id, kind, key, _result_encoder(pool_id)))
+        reply = self.reply("RollbackModel", request, operation_message)
+        self.core.models.rollback(pool_id, kind, reply.key, _result_encoder(pool_id))
+        return reply.message
 
     @unary("io", operations_pb2.Operation)
     def TrainHead(self, request: models_pb2.TrainHeadRequest) -> operations_pb2.Operation:
         pool_id = names.parse_pool(request.pool)
-        key = request_key("TrainHead", request, operation_message)
-        view = self.core.models.train(pool_id, to_train_spec(request), key, _result_encoder(pool_id))
-        return operation_message(view)
+        reply = self.reply("TrainHead", request, operation_message)
+        self.core.models.train(pool_id, to_train_spec(request), reply.key, _result_encoder(pool_id))
+        return reply.message
 
     @unary("compute", models_pb2.PredictResponse)
     def Predict(self, request: models_pb2.PredictRequest) -> models_pb2.PredictResponse:

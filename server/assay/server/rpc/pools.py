@@ -7,9 +7,8 @@ from google.protobuf import empty_pb2
 
 from assay.server.core.errors import AssayError, Reason, RequestReplayed, SampleError
 from assay.server.core.pools.messages import PoolView
-from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import OnConflict
-from assay.server.rpc.calls import BaseServicer, digest, request_key, unary
+from assay.server.rpc.calls import BaseServicer, unary
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.pools import (
     add_message,
@@ -26,6 +25,8 @@ from assay.server.rpc.convert.scalars import request_id
 from assay.server.rpc.convert.types import sample_message, states, to_filter
 from assay.server.rpc.current import Context, current_caller
 from assay.server.rpc.errors import Annotated
+from assay.server.rpc.remembering import small_pool, whole_pool
+from assay.server.rpc.replies import Reply, digest
 from assay.server.rpc.streams import Incoming
 from assay.v1 import pools_pb2, pools_pb2_grpc, types_pb2
 
@@ -39,13 +40,14 @@ class _Stream:
     request_id: str
     header: pools_pb2.AddSamplesHeader
 
-    def key(self, index: int, batch: pools_pb2.SampleBatch) -> RequestKey:
-        """Idempotency of one batch: the stream's, and the batch's place in it."""
-        return RequestKey(
-            request_id=f"{self.request_id}/{index}" if self.request_id else "",
-            method="AddSamples",
-            fingerprint=digest(self.header, batch) if self.request_id else "",
-            encode=lambda result: add_message(result).SerializeToString(),
+    def reply(self, index: int, batch: pools_pb2.SampleBatch, most_bytes: int) -> Reply[pools_pb2.AddSamplesResponse]:
+        """The reply to one batch, under the stream's id and the batch's place in it."""
+        return Reply(
+            "AddSamples",
+            f"{self.request_id}/{index}" if self.request_id else "",
+            digest(self.header, batch) if self.request_id else "",
+            add_message,
+            most_bytes,
         )
 
 
@@ -80,10 +82,11 @@ class _Tally:
 class PoolsServicer(BaseServicer, pools_pb2_grpc.PoolsServicer):
     """Translates between the wire and the core's pools and samples."""
 
-    @unary("io", pools_pb2.Pool)
+    @unary("io", pools_pb2.Pool, whole_pool)
     def CreatePool(self, request: pools_pb2.CreatePoolRequest) -> pools_pb2.Pool:
-        key = request_key("CreatePool", request, pool_message)
-        return pool_message(self.core.pools.create(to_pool_spec(request), key))
+        reply = self.reply("CreatePool", request, pool_message, small_pool)
+        self.core.pools.create(to_pool_spec(request), reply.key)
+        return reply.message
 
     @unary("io", pools_pb2.Pool)
     def GetPool(self, request: pools_pb2.GetPoolRequest) -> pools_pb2.Pool:
@@ -101,8 +104,9 @@ class PoolsServicer(BaseServicer, pools_pb2_grpc.PoolsServicer):
     @unary("io", empty_pb2.Empty)
     def DeletePool(self, request: pools_pb2.DeletePoolRequest) -> empty_pb2.Empty:
         pool_id = names.parse_pool(request.name)
-        self.core.pools.delete(pool_id, request_key("DeletePool", request, lambda _: empty_pb2.Empty()))
-        return empty_pb2.Empty()
+        reply = self.reply("DeletePool", request, lambda _: empty_pb2.Empty())
+        self.core.pools.delete(pool_id, reply.key)
+        return reply.message
 
     async def AddSamples(
         self, request_iterator: AsyncIterator[pools_pb2.AddSamplesRequest], context: Context
@@ -136,13 +140,14 @@ class PoolsServicer(BaseServicer, pools_pb2_grpc.PoolsServicer):
         try:
             return await self.run("ingest", lambda: self._store_now(stream, index, batch))
         except RequestReplayed as replay:
-            return pools_pb2.AddSamplesResponse.FromString(replay.response)
+            return await self.again(replay, pools_pb2.AddSamplesResponse, stream.header)
         except SampleError as error:
             raise error.among(batch.ids, first) from error
 
     def _store_now(self, stream: _Stream, index: int, batch: pools_pb2.SampleBatch) -> pools_pb2.AddSamplesResponse:
-        key = stream.key(index, batch)
-        return add_message(self.core.samples.add(stream.pool_id, to_batch(batch), stream.on_conflict, key))
+        reply = stream.reply(index, batch, self.reply_bytes)
+        self.core.samples.add(stream.pool_id, to_batch(batch), stream.on_conflict, reply.key)
+        return reply.message
 
     @unary("io", types_pb2.Sample)
     def GetSample(self, request: pools_pb2.GetSampleRequest) -> types_pb2.Sample:
@@ -167,9 +172,9 @@ class PoolsServicer(BaseServicer, pools_pb2_grpc.PoolsServicer):
     @unary("io", pools_pb2.DeleteSamplesResponse)
     def DeleteSamples(self, request: pools_pb2.DeleteSamplesRequest) -> pools_pb2.DeleteSamplesResponse:
         pool_id = names.parse_pool(request.pool)
-        key = request_key("DeleteSamples", request, delete_message)
-        ids = to_deleted_ids(request)
-        return delete_message(self.core.samples.delete(pool_id, ids, request.allow_missing, key))
+        reply = self.reply("DeleteSamples", request, delete_message)
+        self.core.samples.delete(pool_id, to_deleted_ids(request), request.allow_missing, reply.key)
+        return reply.message
 
     @unary("compute", pools_pb2.SearchSamplesResponse)
     def SearchSamples(self, request: pools_pb2.SearchSamplesRequest) -> pools_pb2.SearchSamplesResponse:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +25,6 @@ from assay.server.core.labeling.submission import Submission
 from assay.server.core.limits import MAX_IDS, MAX_REASON_BYTES, Limits
 from assay.server.core.mining import description
 from assay.server.core.mining.frontiers import Frontiers
-from assay.server.core.mining.messages import PickView
 from assay.server.core.mining.plan import binding
 from assay.server.core.mining.plan import checks as plan_checks
 from assay.server.core.mining.plan.binding import BoundPlan
@@ -77,7 +77,7 @@ class LabelingService:
     def attempt_batch(self, pool_id: str, spec: BatchSpec, key: RequestKey, attempt: Attempt) -> BatchResult | None:
         """As next_batch, one attempt of a kind; None if the next kind is to be tried. Who schedules them has each run
         where it is in nobody's way."""
-        pool = self._pools.get(pool_id)
+        pool = self._pools.begin(pool_id, key)
         checks.worker(spec.worker)
         checks.size(spec.size, self._limits.max_batch_picks)
         checks.ttl(spec.ttl)
@@ -87,7 +87,7 @@ class LabelingService:
         except OutcomeUnknown:
             raise
         except (AssayError, StrategyError):
-            # The same request may have been answered before the pool became what it is now.
+            # The same request may have been answered while this one was choosing, and the pool be what that made it.
             pool.check_replay(key)
             raise
 
@@ -126,22 +126,23 @@ class LabelingService:
                 snapshot, chosen, predictions, payload=spec.payload, predictions=spec.predictions
             )
         try:
-            with watch.stage("reserve"), pool.change(key) as change:
-                result = self._reserve(change, spec, chosen, views, bound, watch)
+            with ExitStack() as changing:
+                with watch.stage("reserve"):
+                    change = changing.enter_context(pool.change(key))
+                    lease = self._reserve(change, spec, chosen)
+                by_row = {pick.sample.row: pick.sample.record.id for pick in views}
+                ids = tuple(by_row[row] for row in lease.rows)
+                held = LeaseView(lease, ids, self._clock.shown(lease.expire_time))
+                result = BatchResult(held, views, bound.plan, chosen.provenance, watch.timings, chosen.quotas)
+                change.answer(result)
+                change.tx.add_lease(snapshot.pool.uid, lease)
         except _Taken:
             return None
-        return replace(result, timings=watch.timings)
+        return result
 
-    def _reserve(
-        self,
-        change: Change,
-        spec: BatchSpec,
-        chosen: Picks,
-        views: tuple[PickView, ...],
-        bound: BoundPlan,
-        watch: Stopwatch,
-    ) -> BatchResult:
-        before, uid = change.before, change.before.pool.uid
+    def _reserve(self, change: Change, spec: BatchSpec, chosen: Picks) -> LeaseRecord:
+        """Leases picks in the snapshot to come. Raises _Taken where somebody else was faster."""
+        before = change.before
         if (before.states.at(chosen.rows) != State.UNLABELED).any():
             raise _Taken
         now, rows = self._clock.steady(), np.sort(chosen.rows)
@@ -158,19 +159,7 @@ class LabelingService:
         change.mark(rows, State.LEASED)
         add(change, lease, now)
         change.replace_pool(next_fencing_token=token + 1)
-        by_row = {pick.sample.row: pick.sample.record.id for pick in views}
-        ids = tuple(by_row[row] for row in lease.rows)
-        result = BatchResult(
-            LeaseView(lease, ids, self._clock.shown(lease.expire_time)),
-            views,
-            bound.plan,
-            chosen.provenance,
-            watch.timings,
-            chosen.quotas,
-        )
-        change.answer(result)
-        change.tx.add_lease(uid, lease)
-        return result
+        return lease
 
     def lease(self, pool_id: str, lease_id: str) -> LeaseView:
         """A lease, live or ended. Raises AssayError(LEASE_NOT_FOUND)."""
@@ -200,9 +189,8 @@ class LabelingService:
     def renew(self, pool_id: str, lease_id: str, fencing_token: int, ttl: float, key: RequestKey) -> LeaseView:
         """Moves the end of a live lease to ttl seconds from now. Raises AssayError(LEASE_NOT_FOUND | LEASE_FOREIGN |
         LEASE_EXPIRED | LEASE_DONE)."""
-        pool = self._pools.get(pool_id)
+        pool = self._pools.begin(pool_id, key)
         checks.ttl(ttl)
-        pool.mend()
         with pool.change(key) as change:
             now = self._clock.steady()
             lease = replace(self._held(change, lease_id, fencing_token), expire_time=now + ttl)
@@ -225,12 +213,11 @@ class LabelingService:
         """Gives samples of a lease back (all, if none is named), or sets them aside. What a worker gave back is not
         offered to it again, unless it asks for that. Raises as renew, and AssayError(SAMPLE_NOT_FOUND | LEASE_FOREIGN)
         for samples that it does not hold."""
-        pool = self._pools.get(pool_id)
+        pool = self._pools.begin(pool_id, key)
         checks.text(reason, "reason", MAX_REASON_BYTES)
         if sample_ids:
             checks.ids(sample_ids, MAX_IDS)
             sample_ids = pool.prepare_ids(sample_ids)
-        pool.mend()
         with pool.change(key) as change:
             lease = self._held(change, lease_id, fencing_token)
             uid = change.before.pool.uid
@@ -252,7 +239,7 @@ class LabelingService:
         self, pool_id: str, sample_ids: Sequence[str], worker: str, reason: str, key: RequestKey
     ) -> AsideResult:
         """Sets samples aside, all or none; see aside.exclude."""
-        pool = self._pools.get(pool_id)
+        pool = self._pools.begin(pool_id, key)
         checks.worker(worker)
         checks.text(reason, "reason", MAX_REASON_BYTES)
         checks.ids(sample_ids, MAX_IDS)
@@ -266,7 +253,7 @@ class LabelingService:
 
     def include(self, pool_id: str, sample_ids: Sequence[str], key: RequestKey) -> AsideResult:
         """Takes samples back that were set aside, all or none; see aside.include."""
-        pool = self._pools.get(pool_id)
+        pool = self._pools.begin(pool_id, key)
         checks.ids(sample_ids, MAX_IDS)
         ids = pool.prepare_ids(sample_ids)
         with pool.change(key) as change:
@@ -277,7 +264,7 @@ class LabelingService:
 
     def submit(self, pool_id: str, spec: SubmitSpec, key: RequestKey) -> SubmitResult:
         """Stores labels, all or none; see Submission."""
-        pool = self._pools.get(pool_id)
+        pool = self._pools.begin(pool_id, key)
         checks.worker(spec.worker)
         ids: Sequence[str] = [sample_id for sample_id, _ in spec.labels]
         checks.ids(ids, MAX_IDS)

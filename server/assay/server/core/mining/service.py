@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from assay.server.core import checks
+from assay.server.core.answers import Answer
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.limits import Limits
 from assay.server.core.mining import description
@@ -20,16 +21,17 @@ from assay.server.core.mining.messages import (
 )
 from assay.server.core.mining.plan import binding, presets
 from assay.server.core.mining.plan import checks as plan_checks
+from assay.server.core.mining.plan.binding import BoundPlan
 from assay.server.core.mining.plan.presets import Registry
 from assay.server.core.mining.plan.terms import Plan, Shortlist
 from assay.server.core.mining.selection.run import Selection
 from assay.server.core.models.predictions import PredictionCache
 from assay.server.core.pools.directory import PoolDirectory
-from assay.server.core.pools.pool import Pool, replay, response_of
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.catalog import Catalog
 from assay.server.core.ports.machine import Clock
 from assay.server.core.records.arrays import FloatArray, MaskArray
+from assay.server.core.records.filters import Filter
 from assay.server.core.records.pools import State
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.stopwatch import Stopwatch
@@ -59,6 +61,10 @@ class MiningService:
         views = [view for name in self._registry.names() for view in self._view(name)]
         return views, presets.listed(self._registry)
 
+    def bound(self, plan: Plan | None, condition: Filter | None) -> BoundPlan:
+        """A plan as it would be run, with its defaults filled in. Raises AssayError(INVALID_PLAN), StrategyError."""
+        return binding.bind(plan or DEFAULT_PLAN, condition, self._registry)
+
     def _view(self, name: str) -> Iterator[StrategyView]:
         try:
             strategy = self._registry.get(name)
@@ -81,7 +87,7 @@ class MiningService:
         pool = self._pools.get(pool_id)
         snapshot = pool.snapshot
         checks.chunk_size(spec.chunk)
-        bound = binding.bind(spec.plan or DEFAULT_PLAN, spec.filter, self._registry)
+        bound = self.bound(spec.plan, spec.filter)
         if not bound.scores:
             raise AssayError(Reason.INVALID_PLAN, "The plan has no scores. Name at least one scorer.")
         plan_checks.fits(bound.plan, snapshot)
@@ -98,33 +104,27 @@ class MiningService:
     def mine(self, pool_id: str, spec: MineSpec, key: RequestKey) -> MineResult:
         """Picks by a plan. Raises AssayError(POOL_EXHAUSTED | INVALID_PLAN | NEED_MISSING | ...), StrategyError,
         RequestReplayed."""
-        pool = self._pools.get(pool_id)
-        pool.check_replay(key)
+        pool = self._pools.begin(pool_id, key)
         checks.size(spec.size, self._limits.max_picks)
         watch = Stopwatch()
         with watch.stage("snapshot"):
             snapshot = pool.snapshot
-            bound = binding.bind(spec.plan or DEFAULT_PLAN, spec.filter, self._registry)
+            bound = self.bound(spec.plan, spec.filter)
             plan_checks.fits(bound.plan, snapshot)
         predictions, frontiers = pool.derived.get(PredictionCache), pool.derived.get(Frontiers)
         selection = Selection(snapshot, bound, spec.seed, predictions, frontiers, self._limits, watch)
         if spec.validate_only:
-            return self._estimate(selection, spec.size)
+            estimate = self._estimate(selection, spec.size)
+            Answer(key).give(estimate)
+            return estimate
         chosen = selection.run(spec.size)
         with watch.stage("describe"):
             views = description.describe(
                 snapshot, chosen, predictions, payload=spec.payload, predictions=spec.predictions
             )
         result = MineResult(views, bound.plan, chosen.provenance, None, watch.timings, chosen.quotas)
-        self._remember(pool, key, result)
+        pool.remember(key, result)
         return result
-
-    def _remember(self, pool: Pool, key: RequestKey, result: MineResult) -> None:
-        if key.request_id:
-            uid = pool.snapshot.pool.uid
-            with self._catalog.transaction() as tx:
-                replay(tx, uid, key)
-                tx.remember(uid, key, response_of(key, result), self._clock.now())
 
     def _estimate(self, selection: Selection, size: int) -> MineResult:
         """Checks a plan as far as that needs no computing, and says what it would cost."""

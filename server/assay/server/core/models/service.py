@@ -68,8 +68,7 @@ class ModelService:
             AssayError: MODEL_EXISTS, TOO_LARGE, INVALID_NAME, STORAGE_FULL.
             RequestReplayed: it was accepted before under the same key.
         """
-        pool = self._pools.get(pool_id)
-        pool.check_replay(key)
+        pool = self._pools.begin(pool_id, key)
         model_id = checks.name(spec.model_id or f"backbone-{secrets.token_hex(4)}", "model")
         checks.text(spec.display_name, "display_name", MAX_ID_BYTES)
         self._refuse_size(spec.total_bytes)
@@ -135,8 +134,7 @@ class ModelService:
     def delete(self, pool_id: str, model_id: str, key: RequestKey) -> None:
         """Deletes a version that is not active, a backbone with its embedding space. Raises
         AssayError(MODEL_NOT_FOUND | MODEL_ACTIVE)."""
-        pool = self._pools.get(pool_id)
-        pool.check_replay(key)
+        pool = self._pools.begin(pool_id, key)
         files: list[str] = []
         with pool.leftovers.of_change(old=files), pool.change(key) as change:
             uid = change.before.pool.uid
@@ -170,8 +168,7 @@ class ModelService:
     def activate(self, pool_id: str, model_id: str, key: RequestKey, encode: EncodeModel) -> OperationView:
         """Starts making a version the active one. Raises AssayError(MODEL_NOT_FOUND | MODEL_SPACE_MISMATCH |
         INPUTS_NOT_KEPT | BUSY)."""
-        pool = self._pools.get(pool_id)
-        pool.check_replay(key)
+        pool = self._pools.begin(pool_id, key)
         record = self._record(pool.snapshot, model_id)
         self._activation.check(pool.snapshot, record)
 
@@ -184,14 +181,12 @@ class ModelService:
     def rollback(self, pool_id: str, kind: ModelKind, key: RequestKey, encode: EncodeModel) -> OperationView:
         """Starts activating the version that was active before. Raises AssayError(NOTHING_TO_ROLL_BACK |
         BUSY)."""
-        pool = self._pools.get(pool_id)
-        pool.check_replay(key)
+        pool = self._pools.begin(pool_id, key)
         return self.activate(pool_id, self._activation.previous(pool.snapshot, kind), key, encode)
 
     def train(self, pool_id: str, spec: TrainSpec, key: RequestKey, encode: EncodeModel) -> OperationView:
         """Starts training a head on the labels. Raises AssayError(INVALID_ARGUMENT | TOO_FEW_CLASSES | BUSY)."""
-        pool = self._pools.get(pool_id)
-        pool.check_replay(key)
+        pool = self._pools.begin(pool_id, key)
         _check_train_spec(spec)
         _require_two_classes(pool.snapshot)
 

@@ -4,6 +4,7 @@ import threading
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.pools.pool import Pool, pool_not_found
+from assay.server.core.records.requests import RequestKey
 
 
 class PoolDirectory:
@@ -18,6 +19,13 @@ class PoolDirectory:
         pool = self.find(pool_id)
         if pool is None:
             raise pool_not_found(pool_id)
+        return pool
+
+    def begin(self, pool_id: str, key: RequestKey) -> Pool:
+        """An open pool to change for a request: whatever a mutation does comes after this. Raises
+        AssayError(POOL_NOT_FOUND), and RequestReplayed if the request was answered before."""
+        pool = self.get(pool_id)
+        pool.check_replay(key)
         return pool
 
     def find(self, pool_id: str) -> Pool | None:

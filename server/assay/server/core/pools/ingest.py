@@ -68,7 +68,6 @@ class Ingest:
             AssayError: what is wrong with the batch; SAMPLE_EXISTS, SAMPLE_LEASED; NO_BACKBONE; STORAGE_FULL.
             RequestReplayed: the batch was stored before under the same key.
         """
-        pool.check_replay(key)
         watch = Stopwatch()
         with watch.stage("check"):
             snapshot = pool.snapshot

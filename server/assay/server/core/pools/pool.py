@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from assay.server.core.errors import AssayError, OutcomeUnknown, Reason, RequestReplayed
+from assay.server.core.answers import Answer, replay, replay_within
+from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
 from assay.server.core.pools.derived import Derived
 from assay.server.core.pools.leftovers import Leftovers
 from assay.server.core.pools.snapshot import Snapshot
@@ -27,8 +28,6 @@ from assay.server.core.turns import Turn
 
 log = logging.getLogger(__name__)
 
-# Bytes of a response; half of what a gRPC message may hold unless configured otherwise.
-MAX_RESPONSE = 32 << 20
 NO_KEY = RequestKey("", "", "", lambda _: b"")
 
 
@@ -45,14 +44,13 @@ class Change:
 
     def __init__(self, begin: Callable[[], CatalogTx], before: Snapshot, key: RequestKey) -> None:
         self._begin = begin
-        self._key = key
+        self._answer = Answer(key)
         self._tx: CatalogTx | None = None
         self._agreed = False
         self.before = before
         self.epoch = before.pool.epoch + 1
         self._after = before
         self._pool_changes: dict[str, Any] = {}
-        self._response: bytes | None = None
 
     @property
     def tx(self) -> CatalogTx:
@@ -90,16 +88,14 @@ class Change:
         return self._after
 
     def answer(self, result: object) -> None:
-        """Sets the result that the request's id is remembered with. Raises AssayError(TOO_LARGE)."""
-        if self._key.request_id:
-            self._response = response_of(self._key, result)
+        """Makes the reply, which is remembered with the request's id. Raises AssayError(TOO_LARGE) if it could not be
+        sent: then nothing is changed."""
+        self._answer.give(result)
 
     def finish(self, now: float) -> Snapshot:
         """Writes what every change writes, and returns the snapshot to publish."""
         self.tx.update_pool(self.before.pool.uid, **self._pool_changes)
-        if self._key.request_id:
-            assert self._response is not None, "a change under a request id has an answer"
-            self.tx.remember(self.before.pool.uid, self._key, self._response, now)
+        self._answer.remember(self.tx, self.before.pool.uid, now)
         record = dataclasses.replace(self._after.pool, epoch=self.epoch, **self._pool_changes)
         return dataclasses.replace(self._after, pool=record)
 
@@ -159,12 +155,17 @@ class Pool:
         """Raises RequestReplayed if the request was answered before; called ahead of costly work."""
         # An answer that is given again must hold: the snapshot has to know what it speaks of.
         self.mend()
-        self._check_replay(key)
+        replay(self._catalog, self._snapshot.pool.uid, key)
 
-    def _check_replay(self, key: RequestKey) -> None:
+    def remember(self, key: RequestKey, result: object) -> None:
+        """Remembers the answer to a request that changes nothing. Raises RequestReplayed if it was answered meanwhile,
+        AssayError(TOO_LARGE) for a reply that could not be sent."""
+        answer, uid = Answer(key), self._snapshot.pool.uid
+        answer.give(result)
         if key.request_id:
-            with self._catalog.reading() as tx:
-                replay(tx, self._snapshot.pool.uid, key)
+            with self._catalog.transaction() as tx:
+                replay_within(tx, uid, key)
+                answer.remember(tx, uid, self._clock.now())
 
     @contextmanager
     def change(self, key: RequestKey = NO_KEY) -> Iterator[Change]:
@@ -178,7 +179,7 @@ class Pool:
         """
         with self._lock:
             mended = self._mend()
-            self._check_replay(key)
+            replay(self._catalog, self._snapshot.pool.uid, key)
             if mended:
                 raise self._overtaken()
             with self._mending_after_trouble(), ExitStack() as transaction:
@@ -275,27 +276,6 @@ class Pool:
         """Raises AssayError(POOL_NOT_FOUND) if the pool was deleted."""
         if self.closed:
             raise pool_not_found(self._snapshot.pool.pool_id)
-
-
-def replay(tx: CatalogTx, pool_uid: int, key: RequestKey) -> None:
-    """Raises RequestReplayed if a request to a pool was answered before."""
-    remembered = tx.recall(pool_uid, key)
-    if remembered is not None:
-        raise RequestReplayed(remembered.response)
-
-
-def response_of(key: RequestKey, answer: object) -> bytes:
-    """The response to remember. Raises AssayError(TOO_LARGE), which undoes the request, for one that no caller could
-    receive and that would swell the catalog."""
-    response = key.encode(answer)
-    if len(response) > MAX_RESPONSE:
-        raise AssayError(
-            Reason.TOO_LARGE,
-            f"The reply has {len(response):,} bytes; at most {MAX_RESPONSE:,} are sent and remembered. Ask for fewer "
-            "samples, or leave their payloads out.",
-            bytes=len(response),
-        )
-    return response
 
 
 def pool_not_found(pool_id: str) -> AssayError:

@@ -14,7 +14,7 @@ from assay.server.core.ports.search import ExactSearch
 from assay.server.core.records.filters import Filter
 from assay.server.core.records.pools import LIVE_STATES, State
 from assay.server.core.records.requests import RequestKey
-from assay.server.core.records.samples import OnConflict
+from assay.server.core.records.samples import OnConflict, SampleRecord
 
 
 class SampleService:
@@ -28,13 +28,20 @@ class SampleService:
 
     def add(self, pool_id: str, batch: IngestBatch, on_conflict: OnConflict, key: RequestKey) -> AddResult:
         """Stores a batch whole or not at all; see Ingest.add."""
-        return self._ingest.add(self._pools.get(pool_id), batch, on_conflict, key)
+        return self._ingest.add(self._pools.begin(pool_id, key), batch, on_conflict, key)
 
     def get(self, pool_id: str, sample_id: str) -> SampleView:
         """A sample. Raises AssayError(SAMPLE_NOT_FOUND | SEGMENT_DAMAGED)."""
         snapshot = self._pools.get(pool_id).snapshot
         checks.ids([sample_id], 1)
         return snapshot.describe(snapshot.require([sample_id]), payload=True)[0]
+
+    def contents(self, pool_id: str, rows: Sequence[int], *, payload: bool) -> dict[int, SampleRecord]:
+        """What files hold of samples, by row, of those that were not deleted or damaged since."""
+        snapshot = self._pools.get(pool_id).snapshot
+        asked = np.array(rows, np.int64)
+        here = asked[np.isin(snapshot.states.at(asked), LIVE_STATES)]
+        return {view.row: view.record for view in snapshot.describe(here, payload=payload)}
 
     def list(
         self,
@@ -56,7 +63,7 @@ class SampleService:
 
     def delete(self, pool_id: str, ids: Sequence[str], allow_missing: bool, key: RequestKey) -> DeleteResult:
         """Deletes samples, all or none. Raises AssayError(SAMPLE_NOT_FOUND | SAMPLE_LEASED)."""
-        pool = self._pools.get(pool_id)
+        pool = self._pools.begin(pool_id, key)
         checks.ids(ids, MAX_IDS)
         ids = pool.prepare_ids(ids)
         pool.mend()

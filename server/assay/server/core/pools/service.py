@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from assay.server.core.errors import AssayError, OutcomeUnknown, Reason, RequestReplayed
+from assay.server.core.answers import Answer, again, replay_within
+from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
 from assay.server.core.limits import Limits
 from assay.server.core.operations.service import OperationService
 from assay.server.core.pools import checks as pool_checks
 from assay.server.core.pools.directory import PoolDirectory
 from assay.server.core.pools.messages import PoolSpec, PoolView
 from assay.server.core.pools.opening import Opener, empty_snapshot
-from assay.server.core.pools.pool import Diverged, replay
+from assay.server.core.pools.pool import Diverged
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
@@ -52,6 +53,10 @@ class PoolService:
 
     def create(self, spec: PoolSpec, key: RequestKey) -> PoolView:
         """Creates an empty pool. Raises AssayError(POOL_EXISTS | INVALID_NAME | INVALID_ARGUMENT | TOO_LARGE)."""
+        self.reconcile()
+        there = self._pools.find(spec.pool_id)
+        if there is not None:
+            there.check_replay(key)
         pool_checks.pool_spec(spec, self._limits)
         asked = PoolRecord(
             uid=0,
@@ -62,7 +67,7 @@ class PoolService:
             create_time=self._clock.now(),
             dimension=spec.dimension,
         )
-        self.reconcile()
+        answer = Answer(key)
         # Until it is in the directory, a repeated request must not hear of it.
         with self._creating:
             with self._doubting(), self._catalog.transaction() as tx:
@@ -70,8 +75,8 @@ class PoolService:
                 record = tx.insert_pool(asked)
                 pool = self._opener.wrap(empty_snapshot(record))
                 result = view(pool.snapshot, building=False)
-                if key.request_id:
-                    tx.remember(record.uid, key, key.encode(result), self._clock.now())
+                answer.give(result)
+                answer.remember(tx, record.uid, self._clock.now())
             self._pools.put(pool)
         return result
 
@@ -80,7 +85,7 @@ class PoolService:
         since makes a new one."""
         there = self._pools.find(pool_id)
         if there is not None:
-            replay(tx, there.snapshot.pool.uid, key)
+            replay_within(tx, there.snapshot.pool.uid, key)
 
     @contextmanager
     def _doubting(self) -> Iterator[None]:
@@ -123,6 +128,8 @@ class PoolService:
         pool = self._pools.get(pool_id)
         uid = pool.snapshot.pool.uid
         self._operations.cancel_of(uid)
+        answer = Answer(key)
+        answer.give(None)
         files: list[str] = []
         with pool.leftovers.of_change(old=files), pool.closing() as epoch, self._catalog.transaction() as tx:
             # The same request may have deleted it while this one waited.
@@ -134,7 +141,7 @@ class PoolService:
             tx.delete_pool(uid)
             if key.request_id:
                 tx.forget_request(NO_POOL, key)
-                tx.remember(NO_POOL, key, key.encode(None), self._clock.now())
+            answer.remember(tx, NO_POOL, self._clock.now())
         self._pools.remove(pool)
         # One may have been launched since.
         self._operations.cancel_of(uid)
@@ -147,7 +154,7 @@ class PoolService:
         if remembered is None:
             return
         if self._pools.find(pool_id) is None:
-            raise RequestReplayed(remembered.response)
+            again(remembered)
         if self._clock.now() < remembered.create_time + LATE_S:
             raise AssayError(
                 Reason.REQUEST_ID_REUSED,

@@ -17,7 +17,9 @@ class RequestKey:
         request_id: the caller's key; empty means that the request is not remembered.
         method: what the key is unique within, together with the pool's uid.
         fingerprint: digest of the request body; another body under the same key is refused.
-        encode: turns the domain's result into the response to remember.
+        encode: makes the reply of the domain's result, and gives what to remember of it: little, for what the server
+            knows anyway is put back when the request is repeated. Raises AssayError(TOO_LARGE) for a reply that could
+            not be sent.
     """
 
     request_id: str

@@ -10,6 +10,7 @@ from assay.server.core.pools.messages import SampleView
 from assay.server.core.records.arrays import Scalar
 from assay.server.core.records.filters import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf
 from assay.server.core.records.pools import State
+from assay.server.core.records.samples import SampleRecord
 from assay.server.core.stopwatch import Timings
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.scalars import choice, duration_message
@@ -163,17 +164,23 @@ def scalar_message(value: Scalar) -> types_pb2.AttributeValue:
 
 def sample_message(view: SampleView) -> types_pb2.Sample:
     """A sample for the wire."""
-    record = view.record
-    return types_pb2.Sample(
-        id=record.id,
-        uri=record.uri,
-        payload=record.payload,
-        payload_media_type=record.payload_media_type,
-        attributes={name: scalar_message(value) for name, value in record.attributes.items()},
+    message = types_pb2.Sample(
+        id=view.record.id,
         state=_WIRE_STATES.get(view.state, types_pb2.SAMPLE_STATE_UNSPECIFIED),
         label=view.label,
         row=view.row,
     )
+    fill_content(message, view.record)
+    return message
+
+
+def fill_content(message: types_pb2.Sample, record: SampleRecord) -> None:
+    """Gives a sample what its file holds of it."""
+    message.uri = record.uri
+    message.payload = record.payload
+    message.payload_media_type = record.payload_media_type
+    for name, value in record.attributes.items():
+        message.attributes[name].CopyFrom(scalar_message(value))
 
 
 def pick_message(view: PickView) -> types_pb2.Pick:
