@@ -114,6 +114,19 @@ def test_errors_of_a_stream_of_batches_count_over_all_of_them(client, pool):
     assert (caught.value.row, caught.value.metadata["id"], caught.value.stored) == (22, "0-3", 21)
 
 
+def test_what_is_wrong_with_a_whole_batch_of_a_stream_names_its_first_sample(client, pool):
+    client.create_pool(pool)
+    first = SampleBatch(["a", "b"], vectors(2), attributes={"n": [1, 2]})
+    for wrong, reason in (
+        (SampleBatch(["c", "d"], vectors(2)[:, :1]), "DIMENSION_MISMATCH"),
+        (SampleBatch(["c", "d"], vectors(2), attributes={"n": ["x", "y"]}), "ATTRIBUTE_TYPE_MISMATCH"),
+    ):
+        with pytest.raises(InvalidArgument) as caught:
+            client.add_batches(pool, [first, wrong], on_conflict="skip")
+        error = caught.value
+        assert (error.reason, error.row, error.metadata["id"], error.stored) == (reason, 2, "c", 2)
+
+
 def test_what_replacing_drops_is_told(client, pool):
     client.create_pool(pool, class_names=["a"])
     ids = ["x", "y"]

@@ -217,14 +217,39 @@ async def test_keys_are_read_again_when_their_file_changes(secured, keys_file):
     assert await _code(stubs, "root") is grpc.StatusCode.OK
 
 
+async def test_what_was_in_the_way_of_new_keys_may_leave_without_a_trace(secured, keys_file):
+    """As an owner does that is set right later: the file looks as it did when it could not be used."""
+    server, stubs = secured
+    reloader = Reloader(load({"api_key_file": str(keys_file)}, {}), server.rpc, {})
+    keys_file.write_text(KEYS["root"] + "\nshort\n")
+    stamp = keys_file.stat()
+    reloader.look()
+    assert await _code(stubs, "reader") is grpc.StatusCode.OK
+    keys_file.write_text(KEYS["root"] + "\n#fine\n")
+    os.utime(keys_file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert (keys_file.stat().st_size, keys_file.stat().st_mtime_ns) == (stamp.st_size, stamp.st_mtime_ns)
+    reloader.look()
+    assert await _code(stubs, "reader") is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_byte_order_mark_is_no_part_of_the_first_key(secured, keys_file):
+    server, stubs = secured
+    reloader = Reloader(load({"api_key_file": str(keys_file)}, {}), server.rpc, {})
+    keys_file.write_text(KEYS["root"].replace("\n", "\r\n") + "\r\n", encoding="utf-8-sig")
+    reloader.look()
+    assert await _code(stubs, "root") is grpc.StatusCode.OK
+    assert await _code(stubs, "reader") is grpc.StatusCode.UNAUTHENTICATED
+
+
 async def test_a_file_of_keys_that_cannot_be_used_leaves_the_old_in_service(secured, keys_file):
     server, stubs = secured
     reloader = Reloader(load({"api_key_file": str(keys_file)}, {}), server.rpc, {})
-    for content in ("", "# none\n", "short\n", KEYS["root"] + " role=king\n", None):
+    unreadable = (b"\xe4" * 32 + b"\n", (KEYS["root"] + "\n").encode("utf-16"))
+    for content in ("", "# none\n", "short\n", KEYS["root"] + " role=king\n", *unreadable, None):
         if content is None:
             keys_file.unlink()
         else:
-            keys_file.write_text(content)
+            keys_file.write_bytes(content if isinstance(content, bytes) else content.encode())
         reloader.look()
         assert await _code(stubs, "reader") is grpc.StatusCode.OK
     keys_file.write_text(KEYS["root"] + "\n")

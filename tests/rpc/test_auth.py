@@ -82,7 +82,9 @@ def test_an_unlisted_rpc_is_denied(caller):
 @pytest.mark.parametrize(
     "metadata", [{"authorization": f"Bearer {KEY}"}, {"authorization": f"bearer {KEY}"}, {"x-api-key": KEY}]
 )
-@pytest.mark.parametrize("line", [KEY, "sha256:" + hashlib.sha256(KEY.encode()).hexdigest()])
+@pytest.mark.parametrize(
+    "line", [KEY, *(word + hashlib.sha256(KEY.encode()).hexdigest() for word in ("sha256:", "SHA256:"))]
+)
 def test_a_key_opens(metadata, line):
     caller = identify(metadata, ApiKeys(["# ours", "", f"{line} name=ann role=read", "o" * 20]))
     assert (caller.name, caller.role, caller.pools) == ("ann", Role.READ, None)
@@ -150,6 +152,7 @@ def test_keys_are_not_kept_as_they_are():
     [
         ("secret", "fewer than 16"),
         ("sha256:abcdefabcdef", "64 hexadecimal"),
+        ("Sha256:abcdefabcdef", "64 hexadecimal"),
         (f"{KEY} role=root", "role is one of"),
         (f"{KEY} role=", "role=, pools= and name="),
         (f"{KEY} admin", "role=, pools= and name="),

@@ -5,12 +5,14 @@ import asyncio
 import pytest
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.rpc.convert.models import to_data_files
 from assay.server.rpc.gate import Gate
 from assay.server.rpc.streams import Incoming
 from assay.server.rpc.upload import MAX_CHUNK_BYTES, Arrival, Pace, Slots
 from assay.v1 import models_pb2
 
 QUICK = Pace(grace_seconds=0.05, bytes_per_second=1000)
+UNHURRIED = Pace()
 
 
 def chunk(data):
@@ -22,7 +24,7 @@ async def stream(*chunks):
         yield chunk(data)
 
 
-async def stored(messages, pace=QUICK):
+async def stored(messages, pace=UNHURRIED):
     """All that is stored of a stream's chunks."""
     kept = []
 
@@ -95,7 +97,7 @@ async def test_a_client_that_sends_nothing_is_given_up():
         await asyncio.Event().wait()
 
     with pytest.raises(AssayError, match="too slow: 1 bytes") as caught:
-        await stored(messages())
+        await stored(messages(), QUICK)
     assert caught.value.reason is Reason.DEADLINE_EXCEEDED
 
 
@@ -108,7 +110,7 @@ async def test_a_client_that_trickles_is_given_up():
             yield chunk(b"a")
 
     with pytest.raises(AssayError) as caught:
-        await asyncio.wait_for(stored(messages()), 10)
+        await asyncio.wait_for(stored(messages(), QUICK), 10)
     assert caught.value.reason is Reason.DEADLINE_EXCEEDED
 
 
@@ -126,3 +128,15 @@ async def test_slots_are_given_back():
     assert caught.value.reason is Reason.BUSY
     with slots.slot(), slots.slot():
         pass
+
+
+def test_data_files_are_named_as_the_tensors_name_them():
+    def announced(*names):
+        files = [models_pb2.DataFile(name=name, size_bytes=4) for name in names]
+        return [file.name for file in to_data_files(models_pb2.UploadBackboneHeader(data_files=files))]
+
+    assert announced("./w.bin", "sub/b.bin") == ["w.bin", "sub/b.bin"]
+    for names in (["./w.bin", "w.bin"], ["./"]):
+        with pytest.raises(AssayError) as caught:
+            announced(*names)
+        assert caught.value.reason is Reason.INVALID_ARGUMENT

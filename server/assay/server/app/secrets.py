@@ -41,7 +41,7 @@ def read_keys(config: Config, environment: Mapping[str, str] = os.environ) -> Ap
         if not config.api_key_file:
             return extra
         source = f"api_key_file {config.api_key_file!r}"
-        text = _read(config.api_key_file, "api_key_file").decode("utf-8", "replace")
+        text = _text(_read(config.api_key_file, "api_key_file"))
         # The file first, so that the numbers of its lines are those of an editor.
         keys = ApiKeys(text.splitlines() + lines)
     except ValueError as error:
@@ -49,6 +49,15 @@ def read_keys(config: Config, environment: Mapping[str, str] = os.environ) -> Ap
     if len(keys) == len(extra):
         raise ConfigError(f"{source} holds no key")
     return keys
+
+
+def _text(content: bytes) -> str:
+    """A file of keys as text. A byte order mark is no part of the first key. Raises ValueError."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # Replacing what cannot be read would make one key of several.
+        raise ValueError(f"byte {error.start} is no UTF-8: save the file as UTF-8") from None
 
 
 def _read(path: str, name: str) -> bytes:
@@ -59,7 +68,9 @@ def _read(path: str, name: str) -> bytes:
 
 
 class Reloader:
-    """Puts changed keys and certificates into service. What cannot be used is logged, and the old stays in service."""
+    """Puts changed keys and certificates into service. What cannot be used is logged, and the old stays in service; it
+    is tried again at each look, for what was in the way (a permission, half of a pair of files) leaves no trace in the
+    stamps."""
 
     def __init__(self, config: Config, rpc: RpcServer, environment: Mapping[str, str] = os.environ) -> None:
         self._config = config
@@ -69,6 +80,7 @@ class Reloader:
             "API keys": ((config.api_key_file,), self._load_keys),
             "TLS": ((config.tls_cert, config.tls_key, config.tls_client_ca), self._load_tls),
         }
+        self._problems: dict[str, str] = {}
         self._seen = {what: _stamps(paths) for what, (paths, _) in self._watched.items()}
 
     @contextmanager
@@ -89,16 +101,20 @@ class Reloader:
         """Loads what has changed since the last look."""
         for what, (paths, load) in self._watched.items():
             stamps = _stamps(paths)
-            if stamps != self._seen[what]:
+            if stamps != self._seen[what] or what in self._problems:
                 self._seen[what] = stamps
                 self._load(what, load)
 
     def _load(self, what: str, load: Callable[[], int]) -> None:
         try:
             count = load()
-        except (ConfigError, ValueError) as error:
-            log.error("reload failed; the old stays in service", what=what, problem=str(error))
+        except (ConfigError, ValueError, OSError) as error:
+            problem = str(error)
+            if self._problems.get(what) != problem:
+                log.error("reload failed; the old stays in service", what=what, problem=problem)
+            self._problems[what] = problem
         else:
+            self._problems.pop(what, None)
             log.info("reloaded", what=what, count=count)
 
     def _load_keys(self) -> int:

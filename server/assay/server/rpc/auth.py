@@ -17,7 +17,7 @@ BEARER = "bearer "
 MIN_KEY_LENGTH = 16
 MAX_NAME_LENGTH = 64
 FINGERPRINT_DIGITS = 12
-_HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})")
+_HASHED = re.compile(r"sha256:([0-9a-fA-F]{64})", re.IGNORECASE)
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._@-]{{0,{MAX_NAME_LENGTH - 1}}}")
 _POOL = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
@@ -106,6 +106,12 @@ class Caller:
 
     def require(self, pool_id: str) -> None:
         """Raises EdgeError(POOL_DENIED) for a pool that is not the caller's, whether it exists or not."""
+        if not pool_id and self.pools is not None:
+            raise EdgeError(
+                EdgeReason.POOL_DENIED,
+                f"The request names no pool, and {self.described()} is bound to some. Name one, as pools/{{pool}}.",
+                pool="",
+            )
         if not self.sees(pool_id):
             raise EdgeError(
                 EdgeReason.POOL_DENIED,
@@ -200,7 +206,7 @@ def _digest_of(word: str, number: int) -> bytes:
         return bytes.fromhex(hashed[1])
     if len(word) < MIN_KEY_LENGTH:
         raise ValueError(f"line {number}: an API key has fewer than {MIN_KEY_LENGTH} characters")
-    if word.startswith("sha256:"):
+    if word.lower().startswith("sha256:"):
         raise ValueError(f"line {number}: sha256: is followed by 64 hexadecimal digits")
     return _digest(word)
 

@@ -143,6 +143,10 @@ class PoolsServicer(BaseServicer, pools_pb2_grpc.PoolsServicer):
             return await self.again(replay, pools_pb2.AddSamplesResponse, stream.header)
         except SampleError as error:
             raise error.among(batch.ids, first) from error
+        except AssayError as error:
+            if error.reason not in _OF_ALL_ROWS:
+                raise
+            raise SampleError(error.reason, 0, error.message, **error.metadata).among(batch.ids, first) from error
 
     def _store_now(self, stream: _Stream, index: int, batch: pools_pb2.SampleBatch) -> pools_pb2.AddSamplesResponse:
         reply = stream.reply(index, batch, self.reply_bytes)
@@ -180,6 +184,10 @@ class PoolsServicer(BaseServicer, pools_pb2_grpc.PoolsServicer):
     def SearchSamples(self, request: pools_pb2.SearchSamplesRequest) -> pools_pb2.SearchSamplesResponse:
         pool_id = names.parse_pool(request.pool)
         return search_message(self.core.samples.search(pool_id, to_search_spec(request)))
+
+
+# What is wrong with every sample of a message alike: told of its first, for a caller of a stream does not see messages.
+_OF_ALL_ROWS = frozenset({Reason.DIMENSION_MISMATCH, Reason.ATTRIBUTE_TYPE_MISMATCH})
 
 
 def _pool_id(view: PoolView) -> str:

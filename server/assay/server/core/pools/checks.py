@@ -125,9 +125,9 @@ def _payloads(values: Sequence[bytes], most: int) -> None:
 
 
 def _is_json(media_type: str) -> bool:
-    """Whether payloads of this media type are JSON documents (RFC 6839, section 3.1)."""
+    """Whether payloads of this media type are JSON documents (RFC 6839, section 3.1; WHATWG MIME Sniffing, 4.6)."""
     essence = media_type.partition(";")[0].strip().lower()
-    return essence == "application/json" or essence.endswith("+json")
+    return essence in ("application/json", "text/json") or essence.endswith("+json")
 
 
 def _json(payloads: Sequence[bytes]) -> None:

@@ -76,15 +76,16 @@ def to_wishes(header: models_pb2.UploadBackboneHeader) -> BackboneWishes:
 
 def to_data_files(header: models_pb2.UploadBackboneHeader) -> tuple[DataFile, ...]:
     """The data files that an upload announces. Raises AssayError(INVALID_ARGUMENT) for too many, a bad name or size."""
-    names = [file.name for file in header.data_files]
+    # As the file's tensors name them, which exporters write with or without the "./".
+    names = [file.name.removeprefix("./") for file in header.data_files]
     if len(names) > MAX_DATA_FILES or len(set(names)) < len(names):
         raise _bad_data_files(f"must be at most {MAX_DATA_FILES:,} files, each under a name of its own.")
-    for file in header.data_files:
-        if not 1 <= len(file.name.encode()) <= MAX_DATA_NAME:
+    for name, file in zip(names, header.data_files, strict=True):
+        if not 1 <= len(name.encode()) <= MAX_DATA_NAME:
             raise _bad_data_files(f"have names of 1 to {MAX_DATA_NAME} bytes.")
         if file.size_bytes < 1:
             raise _bad_data_files(f"have 1 byte or more; {file.name!r} has {file.size_bytes}.")
-    return tuple(DataFile(file.name, file.size_bytes) for file in header.data_files)
+    return tuple(DataFile(name, file.size_bytes) for name, file in zip(names, header.data_files, strict=True))
 
 
 def _bad_data_files(problem: str) -> AssayError:
