@@ -148,7 +148,8 @@ def test_a_plan_is_a_name_or_json() -> None:
 
 def records_batch(records: list[dict[str, Any]]) -> SampleBatch:
     """The samples of JSON records."""
-    return table_batch(Table.of_records(records), NAMES)
+    attributes = [name for name in NAMES.attributes if any(name in record for record in records)]
+    return table_batch(Table.of_records(records), replace(NAMES, attributes=attributes))
 
 
 def test_records_become_columns() -> None:
@@ -205,11 +206,11 @@ def test_files_of_embeddings_and_inputs_go_with_records(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     path.write_text('{"id": "a"}\n')
     np.savez(tmp_path / "tokens.npz", input_ids=np.ones((1, 3), np.int64))
-    batch = read_batch(path, NAMES, None, tmp_path / "tokens.npz")
+    batch = read_batch(path, FieldNames(), None, tmp_path / "tokens.npz")
     assert batch.inputs is not None
     assert batch.inputs["input_ids"].shape == (1, 3)
     np.save(tmp_path / "e.npy", np.zeros((1, 2), np.float32))
-    assert isinstance(read_batch(path, NAMES, tmp_path / "e.npy", None).embeddings, np.memmap)
+    assert isinstance(read_batch(path, FieldNames(), tmp_path / "e.npy", None).embeddings, np.memmap)
 
 
 def test_arrays_of_unknown_names_are_refused(tmp_path: Path) -> None:

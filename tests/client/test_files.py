@@ -182,10 +182,14 @@ def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path, monkeypatch:
         (["true", "false", None], [True, False, None]),
         (["007", "8"], ["007", "8"]),
         (["1", "x"], ["1", "x"]),
-        (["nan", "1"], ["nan", "1"]),
+        (["nan", "1", "NaN"], [None, 1, None]),
+        (["nan", "Smith"], ["nan", "Smith"]),
+        (["nan"], ["nan"]),
         (["1" * 30], [float("1" * 30)]),
         ([None, None], [None, None]),
-        (["True"], ["True"]),
+        (["True", "False"], [True, False]),
+        (["TRUE", "FALSE"], [True, False]),
+        (["yes"], ["yes"]),
         (["1e3"], [1000.0]),
     ],
 )
@@ -200,3 +204,43 @@ def test_an_export_under_a_name_of_another_format_is_refused(
     assert main(["export", "p", "--out", str(tmp_path / out)]) == 2
     assert "written as jsonl, csv or parquet" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def table_of(tmp_path: Path, text: str, names: FieldNames | None = None) -> Any:
+    """The batch of a CSV file with this text."""
+    path = tmp_path / "records.csv"
+    path.write_text(text)
+    return read_batch(path, names or FieldNames(), None, None)
+
+
+def test_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
+    batch = table_of(tmp_path, ",id, label ,embedding,,\n0,a,x,1 2,,\n1,b,,3 4,,\n")
+    assert (batch.ids, batch.labels) == (["a", "b"], ["x", None])
+
+
+@pytest.mark.parametrize("text", ["1,5 2,5", "1,5; 2,5", "1 2,3"])
+def test_a_decimal_comma_makes_no_other_vector(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r"embedding\[0\] \(id 'a'\).*write a vector as"):
+        table_of(tmp_path, f'id\tembedding\na\t"{text}"\n')
+
+
+def test_attributes_that_are_no_json_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"attributes\[1\] \(id 'b'\) is '{n:1}', which is no JSON"):
+        table_of(tmp_path, "id;embedding;attributes\na;1 2;{}\nb;1 2;{n:1}\n")
+
+
+@pytest.mark.parametrize("names", [FieldNames(label="class"), FieldNames(attributes=["class"])])
+def test_a_field_that_is_named_must_be_there(tmp_path: Path, names: FieldNames) -> None:
+    with pytest.raises(ValueError, match="no record has a field 'class'; there are: id, label, embedding"):
+        table_of(tmp_path, "id,label,embedding\na,x,1 2\n", names)
+
+
+@pytest.mark.parametrize("content", [b"junk", b"", b"PK\x03\x04junk", b"one array"])
+def test_what_are_no_arrays_is_said_with_the_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "samples.npz"
+    path.write_bytes(content)
+    if content == b"one array":
+        with path.open("wb") as file:
+            np.save(file, np.ones(3))
+    with pytest.raises(ValueError, match=r"samples\.npz (is no file of numpy arrays|holds one array)"):
+        read_batch(path, FieldNames(), None, None)

@@ -26,7 +26,7 @@ from assay.client._attributes import attribute_column
 from assay.client._ingest import add_batches, add_samples
 from assay.client._labeling import next_batch, release_lease, submit_labels
 from assay.client._mining import mine
-from assay.client._models import train_head
+from assay.client._models import train_head, upload_backbone
 from assay.client._payloads import is_json
 from assay.client._pools import create_pool, delete_samples, get_sample, search
 from assay.client._values import Place, column, json_value, optional_texts, texts, whole
@@ -501,3 +501,87 @@ def test_the_base_client_imports_none_of_these_libraries() -> None:
     code = f"import sys, assay.client; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("tensor", "error"),
+    [
+        (torch.ones(2, 2, device="meta"), "meta device"),
+        (torch.nested.nested_tensor([torch.ones(2), torch.ones(2)]), "to_padded_tensor"),
+        (torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged), "to_padded_tensor"),
+    ],
+)
+def test_tensors_without_rows_of_numbers_are_refused(tensor: Any, error: str) -> None:
+    with pytest.raises(TypeError, match=error):
+        float_rows(tensor, "embeddings")
+
+
+def test_views_of_tensors_and_of_mappings_are_vectors() -> None:
+    negative = torch._neg_view(torch.ones(2, 2))
+    assert float_rows(negative, "embeddings").tolist() == [[-1, -1], [-1, -1]]
+    by_id = {"a": VECTORS_ND[0], "b": VECTORS_ND[1]}
+    assert np.array_equal(float_rows(by_id.values(), "embeddings"), VECTORS_ND[:2])
+
+
+def test_tables_of_arrow_are_read_by_position_and_refused_by_id() -> None:
+    twice = pa.table([pa.array([1.0, 2.0]), pa.array([3.0, 4.0])], names=["x", "x"])
+    assert float_rows(twice, "embeddings").tolist() == [[1, 3], [2, 4]]
+    with pytest.raises(ValueError, match="two columns of the name 'x'"):
+        message(ids=["a", "b"], embeddings=twice, attributes=twice)
+    gap = pa.table({"x": [1.0, None]})
+    with pytest.raises(ValueError, match=r"embeddings 'x'\[1\] \(id 'b'\) is missing"):
+        float_rows(gap, "embeddings", ["a", "b"])
+
+
+def test_a_lazy_frame_is_refused_with_what_reads_it() -> None:
+    with pytest.raises(TypeError, match=r"give embeddings\.collect\(\)"):
+        float_rows(pl.DataFrame({"x": [1.0]}).lazy(), "embeddings")
+
+
+def _endless() -> dict[str, Any]:
+    loop: dict[str, Any] = {}
+    loop["in"] = loop
+    return loop
+
+
+def _deep() -> Any:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    return deep
+
+
+@pytest.mark.parametrize("payload", [_endless(), _deep()], ids=["endless", "deep"])
+def test_payloads_that_are_nested_without_end_are_named(payload: Any) -> None:
+    with pytest.raises(ValueError, match=r"payloads\[1\] \(id 'b'\) is nested too deeply"):
+        message(ids=["a", "b"], embeddings=VECTORS_ND[:2], payloads=[{}, payload])
+
+
+def test_text_json_is_json_too() -> None:
+    assert is_json("text/json; charset=utf-8")
+    with pytest.raises(ValueError, match="NaN is no value of JSON"):
+        message(ids=["a"], embeddings=VECTORS_ND[:1], payloads=["NaN"], media_type="text/json")
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: next_batch("p", "ann", 1, ttl=1e300), "ttl is 1e\\+300 seconds"),
+        (lambda: next_batch("p", "ann", 1, seed=-1), "seed is from 0"),
+        (lambda: mine("p", 1, seed=2**70), "seed is from 0"),
+        (lambda: next_batch("p", "ann", 2**40), "size is from"),
+        (lambda: next_batch("p", "ann", True), "size is a whole number, not True"),
+        (lambda: next_batch("p", "ann", 1, plan={}), "Plan.from_dict"),  # type: ignore[arg-type]
+        (lambda: next_batch("p", "ann", 1, plan=0), "a plan is .* not 0, an int"),  # type: ignore[arg-type]
+        (lambda: search("p", vectors=[1.0], where=False), "where is a filter"),  # type: ignore[arg-type]
+        (lambda: release_lease("pools/p/leases/l"), "fencing_token"),  # type: ignore[arg-type]
+        (lambda: submit_labels("p", {"a": "b"}, "ann", lease="x"), "fencing_token"),  # type: ignore[arg-type]
+        (lambda: get_sample(None, "a"), "pool is missing"),  # type: ignore[arg-type]
+        (lambda: create_pool(0.5), "pool_id is 0.5, a float"),  # type: ignore[arg-type]
+        (lambda: add_samples("p", ["a"], inputs=[VECTORS_ND]), "inputs are arrays by"),  # type: ignore[arg-type]
+        (lambda: upload_backbone("p", b"x", data_files=[b"y"]), "data_files are files by"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_named(call: Callable[[], Any], error: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=error):
+        call()

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.client._tables import array_of
-from assay.client._values import Place
+from assay.client._values import Place, kind_of
 from assay.v1 import types_pb2 as pb
 
 _WIRE_TYPES: Final[dict[np.dtype[Any], pb.DType.ValueType]] = {
@@ -59,8 +59,10 @@ def named_arrays(inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
 
     Raises:
         ValueError: none, an input without a sample axis, or of another type.
-        TypeError: sparse, or nothing that numpy can read.
+        TypeError: no mapping; sparse, or nothing that numpy can read.
     """
+    if not hasattr(inputs, "items"):
+        raise TypeError(f"inputs are arrays by the names that the model has for them, not {kind_of(inputs)}")
     if not inputs:
         raise ValueError("inputs is empty: give one array for each input of the model")
     arrays = {name: array_of(values, Place(f"input {name!r}")) for name, values in inputs.items()}

@@ -1,6 +1,7 @@
 """Attributes: scalars by name, as columns of one type each."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -35,7 +36,7 @@ def attribute_columns(attributes: Any, ids: Sequence[str], first: int = 0) -> li
 
     Raises:
         TypeError: neither a mapping nor a table, a name that is no text, or a value that no attribute can have.
-        ValueError: a column of mixed types, or a number out of range.
+        ValueError: two columns of one name, a column of mixed types, or a number out of range.
     """
     if attributes is None:
         return []
@@ -49,7 +50,8 @@ def _named(attributes: Any) -> list[tuple[str, Any]]:
     if isinstance(attributes, Mapping) or hasattr(attributes, "items"):
         named = list(attributes.items())
     elif hasattr(attributes, "column_names"):  # a table of Arrow
-        named = [(name, attributes.column(name)) for name in attributes.column_names]
+        # By position: two columns may bear one name, which the check below refuses.
+        named = [(name, attributes.column(at)) for at, name in enumerate(attributes.column_names)]
     elif hasattr(attributes, "get_columns"):  # a data frame of polars
         named = [(each.name, each) for each in attributes.get_columns()]
     else:
@@ -57,6 +59,9 @@ def _named(attributes: Any) -> list[tuple[str, Any]]:
     for name, _values in named:
         if not isinstance(name, str):
             raise TypeError(f"attributes has the name {shown(name)}, {kind_of(name)}; names are text")
+    twice = next((name for name, count in Counter(name for name, _ in named).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"attributes has two columns of the name {twice!r}: rename one, or leave it out")
     return named
 
 

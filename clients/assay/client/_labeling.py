@@ -15,7 +15,7 @@ from google.protobuf import duration_pb2
 from assay.client import _replies, results
 from assay.client._names import Named, fresh_request_id, id_list, pool_name, resource_name
 from assay.client._pools import filter_message
-from assay.client._values import Place, given_text, kind_of, number, plain, text, texts, whole
+from assay.client._values import Place, given_text, kind_of, number, plain, seed_number, shown, text, texts, whole
 from assay.client._wire import Download, Pages, Unary, pages, unary
 from assay.client.filters import Filter
 from assay.client.plans import PlanLike, plan_to_proto
@@ -73,7 +73,7 @@ def next_batch(
         plan=plan_to_proto(plan),
         filter=filter_message(where),
         ttl=_duration(ttl),
-        seed=whole(seed, "seed"),
+        seed=seed_number(seed),
         request_id=fresh_request_id(request_id),
         omit_payload=not include_payload,
         predictions=whole(predictions, "predictions"),
@@ -104,6 +104,7 @@ def renew_lease(lease: Lease, ttl: timedelta | float = 900, *, request_id: str |
     Raises:
         LeaseExpired: it is too late.
     """
+    _check_lease(lease)
     request = labeling_pb2.RenewLeaseRequest(
         name=lease.name,
         fencing_token=lease.fencing_token,
@@ -129,6 +130,7 @@ def release_lease(
     Raises:
         ValueError: an empty list of samples, which the wire would take for all.
     """
+    _check_lease(lease)
     given = [] if sample_ids is None else id_list(sample_ids, "sample_ids")
     if sample_ids is not None and not given:
         raise ValueError("sample_ids is empty: None releases all that the lease still holds")
@@ -204,6 +206,8 @@ def submit_labels(
         LeaseForeign: the lease does not hold a sample, or the token is another's.
         TypeError, ValueError: an id or a label that is missing, empty or of another type.
     """
+    if lease is not None:
+        _check_lease(lease)
     request = labeling_pb2.SubmitLabelsRequest(
         pool=pool_name(pool),
         worker=text(worker, "worker"),
@@ -256,6 +260,10 @@ def export_labels(pool: str, target: str | PathLike[str] | BinaryIO, format: Exp
     )
 
 
+# The head of a file without labels: there is no record to take it from.
+_EXPORT_COLUMNS = ("sample_id", "class_name", "class_index", "worker", "create_time", "uri")
+
+
 class _AsItIs:
     """The chunks of an export as the server sends them."""
 
@@ -279,7 +287,9 @@ class _CsvLines:
 
     def end(self) -> bytes:
         last, self._rest = self._rest, b""
-        return self._line(last) if last else b""
+        if last:
+            return self._line(last)
+        return b"" if self._columns else self._written([_EXPORT_COLUMNS])
 
     def _line(self, line: bytes) -> bytes:
         record = json.loads(line)
@@ -288,6 +298,10 @@ class _CsvLines:
             self._columns = list(record)
             rows.append(self._columns)
         rows.append(record[name] for name in self._columns)
+        return self._written(rows)
+
+    @staticmethod
+    def _written(rows: Iterable[Iterable[Any]]) -> bytes:
         written = io.StringIO(newline="")
         csv.writer(written, lineterminator="\n").writerows(rows)
         return written.getvalue().encode()
@@ -335,6 +349,14 @@ class _FileExport(_Export):
         self._partial.unlink(missing_ok=True)
 
 
+def _check_lease(lease: Lease) -> None:
+    """Raises TypeError for what is no lease: a name alone does not say its fencing token."""
+    if not (hasattr(lease, "name") and hasattr(lease, "fencing_token")):
+        raise TypeError(
+            f"lease is a Lease, as in batch.lease or Lease(name, fencing_token), not {shown(lease)}, {kind_of(lease)}"
+        )
+
+
 def _label_inputs(labels: Any) -> list[labeling_pb2.LabelInput]:
     if not hasattr(labels, "items") or len(getattr(labels, "shape", (0,))) != 1:
         raise TypeError(f"labels is a mapping from sample id to class name, not {kind_of(labels)}")
@@ -352,7 +374,11 @@ def _duration(ttl: timedelta | float) -> duration_pb2.Duration:
     if isinstance(value, np.timedelta64):
         value = value.item()
     if not isinstance(value, timedelta):
-        value = timedelta(seconds=number(value, "ttl"))
+        seconds = number(value, "ttl")
+        try:
+            value = timedelta(seconds=seconds)
+        except OverflowError:
+            raise ValueError(f"ttl is {seconds:g} seconds, longer than time can be counted") from None
     duration = duration_pb2.Duration()
     duration.FromTimedelta(value)
     return duration

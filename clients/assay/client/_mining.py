@@ -9,7 +9,7 @@ from assay.client import _replies, results
 from assay.client._arrays import from_matrix
 from assay.client._names import pool_name
 from assay.client._pools import SampleState, filter_message, state_values
-from assay.client._values import given_text, whole
+from assay.client._values import given_text, seed_number, whole
 from assay.client._wire import Download, Unary, unary
 from assay.client.filters import Filter
 from assay.client.plans import PlanLike, plan_to_proto
@@ -107,7 +107,7 @@ def mine(
         plan=plan_to_proto(plan),
         size=whole(size, "size"),
         filter=filter_message(where),
-        seed=whole(seed, "seed"),
+        seed=seed_number(seed),
         request_id=given_text(request_id, "request_id"),
         validate_only=validate_only,
         include_payload=include_payload,

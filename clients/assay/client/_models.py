@@ -14,7 +14,7 @@ from assay.client import _replies, results
 from assay.client._arrays import float_rows, matrix, named_arrays, named_tensor
 from assay.client._names import Named, enum_value, fresh_request_id, pool_name, resource_name
 from assay.client._onnx import find_data_files
-from assay.client._values import Place, given_text, number, texts, whole
+from assay.client._values import Place, given_text, kind_of, number, seed_number, texts, whole
 from assay.client._wire import Pages, Unary, Upload, nothing, pages, unary
 from assay.v1 import models_pb2
 
@@ -113,6 +113,8 @@ class _Parts:
     ) -> None:
         if data_files is None:
             data_files = {} if isinstance(source, bytes) else find_data_files(Path(source))
+        if not hasattr(data_files, "items"):
+            raise TypeError(f"data_files are files by the names that the model has for them, not {kind_of(data_files)}")
         self.model = _Source.of(source)
         self.data_files = {name: _Source.of(file) for name, file in data_files.items()}
         self.size = self.model.size + sum(file.size for file in self.data_files.values())
@@ -209,7 +211,7 @@ def train_head(
         balanced=balanced,
         members=whole(members, "members"),
         folds=whole(folds, "folds"),
-        seed=whole(seed, "seed"),
+        seed=seed_number(seed),
         activate=activate,
         request_id=fresh_request_id(request_id),
     )

@@ -13,9 +13,10 @@ def pool_name(pool: str) -> str:
     """The resource name of a pool given by id or by name.
 
     Raises:
+        TypeError: no text.
         ValueError: neither an id nor "pools/{id}".
     """
-    pool_id = pool.removeprefix("pools/")
+    pool_id = text(pool, "pool").removeprefix("pools/")
     if not pool_id or "/" in pool_id:
         raise ValueError(f"{pool!r} is no pool: give an id such as 'news' or a name such as 'pools/news'")
     return f"pools/{pool_id}"
@@ -30,8 +31,13 @@ class Named(Protocol):
 
 
 def resource_name(resource: "str | Named") -> str:
-    """The resource name of something, or the name itself."""
-    return resource if isinstance(resource, str) else resource.name
+    """The resource name of something, or the name itself.
+
+    Raises:
+        TypeError: neither a text nor anything with a name.
+        ValueError: an empty name.
+    """
+    return text(getattr(resource, "name", resource), "a resource's name")
 
 
 def fresh_request_id(request_id: str | None) -> str:

@@ -8,6 +8,8 @@ from assay.client._values import Place, column, json_value, kind_of, shown
 
 _TEXT: Final = "text/plain"
 _JSON: Final = "application/json"
+_LEGACY_JSON: Final = "text/json"
+_TOO_DEEP: Final = "is nested too deeply for JSON, or holds itself"
 _BYTES: Final = "application/octet-stream"
 
 
@@ -35,9 +37,9 @@ def payload_column(values: Any, media_type: str | None, place: Place) -> tuple[S
 
 
 def is_json(media_type: str) -> bool:
-    """Whether payloads of this media type are JSON documents (RFC 6839, section 3.1)."""
+    """Whether payloads of this media type are JSON documents (RFC 6839, section 3.1; WHATWG MIME Sniffing, 4.6)."""
     essence = media_type.partition(";")[0].strip().lower()
-    return essence == _JSON or essence.endswith("+json")
+    return essence in (_JSON, _LEGACY_JSON) or essence.endswith("+json")
 
 
 def _kind(payload: Any, place: Place, row: int) -> str:
@@ -65,10 +67,15 @@ def _encoded(payload: Any, place: Place, row: int) -> bytes:
 def _json_text(payload: Any, place: Place, row: int) -> str:
     try:
         return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except RecursionError:
+        raise ValueError(f"{place.at(row)} {_TOO_DEEP}") from None
     except (TypeError, ValueError):
         # Scalars and arrays of other libraries; or what is wrong, and where.
-        told = json_value(payload, place.at(row))
-        return json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        try:
+            told = json_value(payload, place.at(row))
+            return json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        except RecursionError:
+            raise ValueError(f"{place.at(row)} {_TOO_DEEP}") from None
 
 
 def _utf8(text: str, place: Place, row: int) -> bytes:

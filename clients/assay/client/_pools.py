@@ -10,7 +10,7 @@ from assay.client import _replies, results
 from assay.client._arrays import float_rows, matrix
 from assay.client._names import enum_value, fresh_request_id, id_list, pool_name
 from assay.client._tables import array_of
-from assay.client._values import Place, text, texts, whole
+from assay.client._values import Place, kind_of, shown, text, texts, whole
 from assay.client._wire import Pages, Unary, nothing, pages, unary
 from assay.client.filters import Filter
 from assay.v1 import pools_pb2, types_pb2
@@ -46,7 +46,7 @@ def create_pool(
         AlreadyExists: the pool is there.
     """
     request = pools_pb2.CreatePoolRequest(
-        pool_id=pool_id,
+        pool_id=text(pool_id, "pool_id"),
         class_names=texts(class_names, Place("class_names")),
         metric=enum_value(pools_pb2.Metric, metric),
         dimension=whole(dimension, "dimension"),
@@ -166,8 +166,16 @@ def _queries(vectors: Any) -> NDArray[Any]:
 
 
 def filter_message(where: Filter | None) -> types_pb2.Filter | None:
-    """The message of a filter; None stays unset and matches every sample."""
-    return None if where is None else where.to_proto()
+    """The message of a filter; None stays unset and matches every sample.
+
+    Raises:
+        TypeError: no filter.
+    """
+    if where is None:
+        return None
+    if not hasattr(where, "to_proto"):
+        raise TypeError(f"where is a filter, such as attribute('lang') == 'en', not {shown(where)}, {kind_of(where)}")
+    return where.to_proto()
 
 
 def state_values(states: Sequence[SampleState]) -> list[types_pb2.SampleState.ValueType]:

@@ -1,6 +1,7 @@
 """What people keep vectors in, as numpy arrays: frames, columns of lists, tensors, masked arrays."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, ValuesView
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,10 @@ def _of_tensor(tensor: Any, what: str) -> NDArray[Any]:
 def _of_arrow(values: Any, place: Place) -> NDArray[Any]:
     """Arrow: a table's columns side by side, or a column whose entries are vectors."""
     if hasattr(values, "column_names"):
-        columns = [array_of(values.column(name), Place(f"{place.what} {name!r}")) for name in values.column_names]
+        columns = [
+            array_of(values.column(position), replace(place, what=f"{place.what} {name!r}"))
+            for position, name in enumerate(values.column_names)
+        ]
         return np.column_stack(columns) if columns else np.empty((values.num_rows, 0))
     if hasattr(values, "combine_chunks"):
         values = values.combine_chunks()
@@ -97,7 +101,7 @@ def _of_frame(values: Any, place: Place) -> NDArray[Any]:
 
 
 def _read(values: Any, place: Place) -> NDArray[Any]:
-    if isinstance(values, Iterable) and not hasattr(values, "__len__"):
+    if isinstance(values, Iterable) and (not hasattr(values, "__len__") or isinstance(values, ValuesView)):
         values = list(values)
     if isinstance(values, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in values):
         return _stacked(values, place)
@@ -111,7 +115,8 @@ def _read(values: Any, place: Place) -> NDArray[Any]:
     if array.dtype.kind in "US" and isinstance(values, list | tuple):
         return _stacked(values, place)  # which says where the text is
     if array.ndim == 0 and array.dtype.kind == _OBJECTS:
-        raise TypeError(f"{place.what} takes an array, not {shown(values)}, {kind_of(values)}")
+        hint = f": give {place.what}.collect()" if hasattr(values, "collect") else ""
+        raise TypeError(f"{place.what}{place.sample} takes an array, not {shown(values)}, {kind_of(values)}{hint}")
     return array
 
 

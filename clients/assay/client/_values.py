@@ -146,11 +146,15 @@ def dense_tensor(tensor: Any, what: str) -> Any:
     """A torch tensor in ordinary memory, cut off from its graph.
 
     Raises:
-        TypeError: a sparse one.
+        TypeError: a sparse or nested one, or one without data.
     """
+    if getattr(tensor, "is_nested", False):
+        raise TypeError(f"{what} is a nested tensor: give {what}.to_padded_tensor(0.0), or list(tensor.unbind())")
     if str(getattr(tensor, "layout", "torch.strided")) != "torch.strided":
         raise TypeError(f"{what} is a sparse tensor: give {what}.to_dense()")
-    held = tensor.detach().cpu()
+    if getattr(tensor, "is_meta", False):
+        raise TypeError(f"{what} is a tensor on the meta device, which has a shape and no data")
+    held = tensor.detach().cpu().resolve_conj().resolve_neg()
     return held.dequantize() if getattr(held, "is_quantized", False) else held
 
 
@@ -246,22 +250,30 @@ def check_unicode(values: Sequence[str | None], place: Place) -> None:
 # --- numbers and JSON ------------------------------------------------------------------------------------------------
 
 
-def whole(value: Any, what: str) -> int:
-    """A whole number; numpy's will do, and so will a float without a fraction.
+def whole(value: Any, what: str, least: int = -(1 << 31), most: int = (1 << 31) - 1) -> int:
+    """A whole number that the wire has room for; numpy's will do, and so will a float without a fraction.
 
     Raises:
-        TypeError: no number.
-        ValueError: a fraction.
+        TypeError: no number, a truth value.
+        ValueError: a fraction, or beyond the range.
     """
     number = plain(value)
-    if isinstance(number, float) and number.is_integer():
-        return int(number)
-    if isinstance(number, float):
+    if isinstance(number, bool):
+        raise TypeError(f"{what} is a whole number, not {number}, a bool")
+    if isinstance(number, float) and not number.is_integer():
         raise ValueError(f"{what} is a whole number, not {number}")
     try:
-        return index(number)
+        given = int(number) if isinstance(number, float) else index(number)
     except TypeError:
         raise TypeError(f"{what} is a whole number, not {shown(value)}, {kind_of(value)}") from None
+    if not least <= given <= most:
+        raise ValueError(f"{what} is from {least:,} to {most:,}, not {shown(value)}")
+    return given
+
+
+def seed_number(value: Any) -> int:
+    """A seed: a whole number of 64 bits from 0. See `whole` for what is raised."""
+    return whole(value, "seed", 0, (1 << 64) - 1)
 
 
 def number(value: Any, what: str) -> float:

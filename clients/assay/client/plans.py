@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 from google.protobuf import json_format, struct_pb2
 
 from assay.client._names import WireEnum, enum_value, enum_word, id_list
-from assay.client._values import json_value, number
+from assay.client._values import json_value, kind_of, number, shown
 from assay.client.filters import AttributeScalar, Filter, attribute_scalar, attribute_value
 from assay.v1 import types_pb2 as pb
 
@@ -185,11 +185,18 @@ _ORDERS = {
 
 
 def plan_to_proto(plan: PlanLike | None) -> pb.Plan | None:
-    """The message of a plan; a string is the name of a preset; None stays unset."""
+    """The message of a plan; a string is the name of a preset; None stays unset.
+
+    Raises:
+        TypeError: neither.
+    """
     if plan is None:
         return None
     if isinstance(plan, str):
         return pb.Plan(preset=plan)
+    if not isinstance(plan, Plan):
+        hint = ": Plan.from_dict reads a mapping" if isinstance(plan, Mapping) else ""
+        raise TypeError(f"a plan is a Plan or the name of a preset, not {shown(plan)}, {kind_of(plan)}{hint}")
     return _plan_message(plan)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from assay.client import AddResult, SampleBatch
 from assay.client._arrays import float_rows
 from assay.client._values import Place, column, shown, texts
-from assay.client.cli.arguments import FormatOption, JsonOption, PoolArgument, connect, read_matrix
+from assay.client.cli.arguments import FormatOption, JsonOption, PoolArgument, connect, read_arrays, read_matrix
 from assay.client.cli.files import Table, located, read_table
 from assay.client.cli.output import fields, show
 from assay.client.cli.progress import counting
@@ -24,13 +24,21 @@ from assay.client.cli.progress import counting
 class FieldNames:
     """Which field of a record is what."""
 
-    id: str
-    text: str
-    payload: str
-    label: str
-    uri: str
-    embedding: str
-    attributes: Sequence[str]
+    id: str = "id"
+    text: str = "text"
+    payload: str = "payload"
+    label: str = "label"
+    uri: str = "uri"
+    embedding: str = "embedding"
+    attributes: Sequence[str] = ()
+
+    @property
+    def single(self) -> tuple[str, ...]:
+        """All fields but the attributes."""
+        return (self.id, self.text, self.payload, self.label, self.uri, self.embedding)
+
+
+_USUAL: Final = FieldNames()
 
 
 def add(
@@ -49,12 +57,14 @@ def add(
     inputs: Annotated[
         Path | None, typer.Option(help=".npz file with the model's inputs by name, one row per record.")
     ] = None,
-    id_field: Annotated[str, typer.Option(help="Field of the id.")] = "id",
-    text_field: Annotated[str, typer.Option(help="Field of the text to label.")] = "text",
-    payload_field: Annotated[str, typer.Option(help="Field of a JSON payload, where there is no text.")] = "payload",
-    label_field: Annotated[str, typer.Option(help="Field of a known label.")] = "label",
-    uri_field: Annotated[str, typer.Option(help="Field of the uri.")] = "uri",
-    embedding_field: Annotated[str, typer.Option(help="Field of the embedding.")] = "embedding",
+    id_field: Annotated[str, typer.Option(help="Field of the id.")] = _USUAL.id,
+    text_field: Annotated[str, typer.Option(help="Field of the text to label.")] = _USUAL.text,
+    payload_field: Annotated[
+        str, typer.Option(help="Field of a JSON payload, where there is no text.")
+    ] = _USUAL.payload,
+    label_field: Annotated[str, typer.Option(help="Field of a known label.")] = _USUAL.label,
+    uri_field: Annotated[str, typer.Option(help="Field of the uri.")] = _USUAL.uri,
+    embedding_field: Annotated[str, typer.Option(help="Field of the embedding.")] = _USUAL.embedding,
     attribute: Annotated[
         list[str] | None, typer.Option("--attribute", "-a", help="Field to keep as an attribute, for filters.")
     ] = None,
@@ -72,7 +82,8 @@ def add(
 
     A record is an object, or a row under a head: {"id": "a1", "text": "...", "label": "sport", "embedding": [...],
     "attributes": {...}}. Only the id is needed, with an embedding there or in a file, or model inputs in a file. In CSV
-    an empty field is missing, and a column of attributes is numbers or true/false where all of it is.
+    an empty field is missing, columns without a name are passed over, and a column of attributes is numbers or
+    true/false where all of it is; nan among numbers is missing.
     """
     names = FieldNames(id_field, text_field, payload_field, label_field, uri_field, embedding_field, attribute or ())
     batch = read_batch(source, names, embeddings, inputs, format)
@@ -121,7 +132,7 @@ def read_batch(
     return SampleBatch(
         ids=batch.ids,
         embeddings=read_matrix(embeddings) if embeddings else batch.embeddings,
-        inputs=dict(np.load(inputs, allow_pickle=False)) if inputs else None,
+        inputs=read_arrays(inputs) if inputs else None,
         uris=batch.uris,
         payloads=batch.payloads,
         attributes=batch.attributes,
@@ -137,7 +148,7 @@ def arrays_batch(path: Path) -> SampleBatch:
         ValueError: no ids, or an array of another name.
         OSError: the file cannot be read.
     """
-    arrays = dict(np.load(path, allow_pickle=False))
+    arrays = read_arrays(path)
     known = {"ids", "embeddings", "uris", "texts", "labels", "predictions"}
     if "ids" not in arrays or arrays.keys() - known:
         raise ValueError(
@@ -159,12 +170,15 @@ def _filled(texts_N: NDArray[Any] | None) -> list[Any] | None:
 
 
 def table_batch(table: Table, names: FieldNames) -> SampleBatch:
-    """The samples of a table; a column that no record has is left out.
+    """The samples of a table; a column that no record has is left out, unless its field was named.
 
     Raises:
-        ValueError: no column of ids, or a value that its column cannot take.
+        ValueError: no column of ids, or of a field that was named; or a value that its column cannot take.
         TypeError: a value of a type that its column cannot take.
     """
+    for given, usual in zip(names.single, _USUAL.single, strict=True):
+        if given != usual:
+            table.required(given)
     ids = texts(table.required(names.id, *_OTHER_ID), Place(names.id))
     return SampleBatch(
         ids=ids,
@@ -202,7 +216,10 @@ def _vector(text: str, place: Place, row: int) -> Any:
     """A vector in a field of CSV: a JSON array, or numbers with spaces or commas between them."""
     try:
         numbers = (
-            json.loads(text) if text.lstrip().startswith("[") else list(map(float, text.replace(",", " ").split()))
+            json.loads(text)
+            if text.lstrip().startswith("[")
+            # One or the other: 1,5 2,5 may be two numbers with decimal commas.
+            else list(map(float, text.split("," if "," in text else None)))
         )
     except ValueError:
         raise ValueError(f"{place.at(row)} is {text[:40]!r}: write a vector as [0.1, 0.2]") from None
@@ -213,11 +230,11 @@ def _attributes(table: Table, picked: Sequence[str], ids: Sequence[str]) -> dict
     """The picked fields, and those of the objects in the field "attributes"."""
     columns: dict[str, list[Any]] = {}
     for name in picked:
-        values = column(table.columns[name], name) if name in table.columns else [None] * table.rows
+        values = column(table.required(name), name)
         columns[name] = typed(values) if table.untyped else values
     nested = table.columns.get("attributes")
     for row, given in enumerate([] if nested is None else column(nested, "attributes")):
-        fields = json.loads(given) if table.untyped and given is not None else given
+        fields = _object(given, Place("attributes", ids), row) if table.untyped and given is not None else given
         if fields is None:
             continue
         if not isinstance(fields, dict):
@@ -227,18 +244,29 @@ def _attributes(table: Table, picked: Sequence[str], ids: Sequence[str]) -> dict
     return columns
 
 
+def _object(text: str, place: Place, row: int) -> Any:
+    """An object in a field of CSV."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{place.at(row)} is {shown(text)}, which is no JSON: {error}") from None
+
+
 def typed(values: Sequence[str | None]) -> list[Any]:
-    """A column of text as what all of it stands for: truth values, whole numbers or numbers; text where it would not be
-    written the same again, such as 007."""
-    given = [value for value in values if value is not None]
+    """A column of text as what all of it stands for: truth values, whole numbers or numbers, "nan" beside them being
+    none; text where it would not be written the same again, such as 007."""
+    given = [value for value in values if value not in (None, *_NO_NUMBER)]
     for pattern, read in _TYPES:
         if given and all(pattern.fullmatch(value) for value in given):
-            return [None if value is None else read(value) for value in values]
+            return [None if value in (None, *_NO_NUMBER) else read(value) for value in values]
     return list(values)
 
 
+# What numpy and pandas write for a number that is missing.
+_NO_NUMBER: Final = ("nan", "NaN")
 _TYPES: Final = (
-    (re.compile("true|false"), lambda text: text == "true"),
+    # As JSON, Python and spreadsheets write them.
+    (re.compile("true|false|True|False|TRUE|FALSE"), lambda text: text.lower() == "true"),
     (re.compile(r"-?(0|[1-9]\d{0,17})"), int),
     (re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?"), float),
 )

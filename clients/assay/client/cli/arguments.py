@@ -7,6 +7,7 @@ from functools import reduce
 from operator import and_
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 import typer
@@ -101,7 +102,30 @@ def read_matrix(path: Path) -> NDArray[Any]:
         ValueError: no such file.
         OSError: it cannot be read.
     """
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = _loaded(path)
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{path} holds several arrays; a .npy file with one is needed")
     return array
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a .npz file by name.
+
+    Raises:
+        ValueError: no such file.
+        OSError: it cannot be read.
+    """
+    arrays = _loaded(path)
+    if isinstance(arrays, np.ndarray):
+        raise ValueError(f"{path} holds one array without a name; a .npz file is needed, as numpy.savez writes it")
+    try:
+        return dict(arrays)
+    except (ValueError, BadZipFile) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path} is no file of numpy arrays, or one of Python objects: {error}") from None

@@ -213,12 +213,13 @@ def _tab_separated(data: bytes) -> Table:
 
 
 def _separated(text: str, delimiter: str) -> Table:
-    """Rows under a head; an empty field is missing."""
+    """Rows under a head; an empty field is missing. Columns without a name, as spreadsheets leave them at the end and
+    pandas puts one before the others, are passed over."""
     csv.field_size_limit(_LONGEST_FIELD)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        names = next(rows, [])
-        if len(set(names)) < len(names):
+        names = [name.strip() for name in next(rows, [])]
+        if len(set(filter(None, names))) < len(list(filter(None, names))):
             raise ValueError(f"the head names a column twice: {', '.join(names)}")
         records = [_fields(names, row, rows.line_num) for row in rows if row]
     except csv.Error as error:
@@ -229,7 +230,7 @@ def _separated(text: str, delimiter: str) -> Table:
 def _fields(names: Sequence[str], row: Sequence[str], line: int) -> dict[str, str | None]:
     if len(row) != len(names):
         raise ValueError(f"line {line} has {len(row)} fields, and the head {len(names)}")
-    return {name: None if value == "" else value for name, value in zip(names, row, strict=True)}
+    return {name: None if value == "" else value for name, value in zip(names, row, strict=True) if name}
 
 
 # --- Parquet and Arrow -----------------------------------------------------------------------------------------------
