@@ -6,7 +6,7 @@ STAMP := $(VENV)/.complete
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types contracts proto proto-check bench overload bench-stopping bench-strategies bench-commits bench-learning strategy-pages serve crash fuzz clean
+.PHONY: help setup demo test test-slow lint types contracts proto proto-check bench overload bench-stopping bench-heads bench-strategies bench-commits bench-learning strategy-pages serve crash fuzz clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
@@ -56,6 +56,9 @@ bench-stopping: setup  ## Measure how long work goes on after its caller left (m
 
 bench-commits: setup  ## Count commits a second, of one worker and of 64 (half a minute)
 	$(BIN)/python benchmarks/commits.py
+
+bench-heads: setup  ## Time the training of heads; AGAINST=a checkout to compare with
+	$(BIN)/python benchmarks/heads.py --gaps $(if $(AGAINST),--against $(AGAINST))
 
 bench-learning: setup  ## Simulate labeling with every strategy on real data (half an hour)
 	$(BIN)/python -m benchmarks.learning

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from assay.server.adapters.torch_head.calibration import (
-    cross_fitted_probs,
+    Guesses,
+    cross_fitted,
     expected_calibration_error,
     fit_temperature,
     log_loss,
@@ -16,25 +17,23 @@ from assay.strategies.kernels.lbfgs import minimise
 
 
 def even(count: int) -> torch.Tensor:
-    return torch.full((count,), 1.0 / count)
+    return torch.full((count,), 1.0 / count, dtype=torch.float64)
 
 
 def test_calibration_error_by_hand() -> None:
     """Two in the bin of 0.8 (one right), two in the bin of 0.95 (both right)."""
-    probs_NC = np.array([[0.79, 0.21], [0.79, 0.21], [0.05, 0.95], [0.05, 0.95]], np.float32)
-    error = expected_calibration_error(probs_NC, np.array([0, 1, 1, 1]))
+    error = expected_calibration_error(np.array([0.79, 0.79, 0.95, 0.95]), np.array([True, False, True, True]))
     assert error == pytest.approx(0.5 * (0.79 - 0.5) + 0.5 * (1 - 0.95), abs=1e-6)
 
 
 def test_calibration_error_of_certainty() -> None:
-    probs_NC = np.eye(3, dtype=np.float32)
-    assert expected_calibration_error(probs_NC, np.array([0, 1, 2])) == 0.0
-    assert expected_calibration_error(probs_NC, np.array([1, 2, 0])) == 1.0
+    assert expected_calibration_error(np.ones(3), np.ones(3, bool)) == 0.0
+    assert expected_calibration_error(np.ones(3), np.zeros(3, bool)) == 1.0
 
 
 def test_metrics_by_hand() -> None:
-    probs_NC = np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1], [1.0, 0.0, 0.0]], np.float32)
-    metrics = measure(probs_NC, np.array([1, 1, 1]))
+    """Probabilities (0.5, 0.25, 0.25), (0.1, 0.8, 0.1) and (1, 0, 0), all of class 1."""
+    metrics = measure(Guesses(np.array([0.5, 0.8, 1.0]), np.array([False, True, False]), np.array([0.25, 0.8, 0.0])))
     assert metrics.accuracy == pytest.approx(1 / 3)
     assert metrics.log_loss == pytest.approx(-(np.log(0.25) + np.log(0.8) + np.log(1e-12)) / 3, rel=1e-6)
     assert metrics.samples == 3
@@ -54,7 +53,7 @@ def test_temperature_is_the_best_on_a_grid() -> None:
     classes_N = torch.from_numpy(np.where(rng.random(300) < 0.5, logits_NC.numpy().argmax(1), rng.integers(0, 4, 300)))
 
     def loss(temperature: float) -> float:
-        return log_loss(logits_NC / temperature, classes_N, even(300)) + np.log(temperature) ** 2 / 600
+        return log_loss(logits_NC, classes_N, even(300), temperature) + np.log(temperature) ** 2 / 600
 
     best = min(np.geomspace(0.2, 5, 300), key=loss)
     assert fit_temperature(logits_NC, classes_N, even(300)) == pytest.approx(best, rel=0.02)
@@ -73,9 +72,12 @@ def test_cross_fitted_temperature_is_of_the_other_fold() -> None:
     logits_NC = torch.tensor([[4.0, 0.0]] * 40)
     classes_N = torch.tensor([0] * 20 + [1] * 20)
     fold_N = np.array([0] * 20 + [1] * 20)
-    probs_NC = cross_fitted_probs(logits_NC, classes_N, even(40), fold_N)
-    plain = torch.softmax(logits_NC[0], dim=0)[0]
-    assert probs_NC[0, 0] < plain < probs_NC[-1, 0]
+    guesses = cross_fitted(logits_NC, classes_N, even(40), fold_N)
+    plain = float(torch.softmax(logits_NC[0], dim=0)[0])
+    assert guesses.confidence_N[0] < plain < guesses.confidence_N[-1]
+    assert guesses.right_N.tolist() == [True] * 20 + [False] * 20
+    np.testing.assert_allclose(guesses.chosen_N[:20], guesses.confidence_N[:20])
+    np.testing.assert_allclose(guesses.chosen_N[20:], 1 - guesses.confidence_N[20:])
 
 
 @pytest.mark.parametrize("folds", [2, 5, 100])

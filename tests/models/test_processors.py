@@ -122,7 +122,7 @@ def test_ten_labels_see_no_rounding(seed: int) -> None:
     np.testing.assert_allclose(turned_KNC, probs_KNC, atol=1e-4)
 
 
-@pytest.mark.parametrize("l2", [None, 1e-3, 1.0])
+@pytest.mark.parametrize("l2", [None, 1e-6, 1e-3, 1.0])
 def test_order_of_the_dimensions_changes_nothing(l2: float | None) -> None:
     embeddings_ND, classes_N = POOLS["fewer_than_dimensions"]
     probs_KNC, _ = train((embeddings_ND, classes_N), l2=l2)

@@ -1,8 +1,8 @@
 """Limited-memory BFGS for a smooth convex function.
 
 Neither torch's nor scipy's: the first step of torch.optim.LBFGS imports torch's compiler, which takes seconds and tens
-of megabytes, and scipy's L-BFGS-B holds the interpreter's lock through each of its steps, which at 10,000 classes takes
-tenths of a second in which no request is answered.
+of megabytes, and scipy's L-BFGS-B (1.17) holds the interpreter's lock through each of its steps: at 10,000 classes and
+129 features they took 0.2 s of processor time each, in which another thread that wakes every millisecond never ran.
 """
 
 from collections import deque

@@ -1,7 +1,7 @@
 """The port `Heads`: from labels to a served head."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -11,12 +11,11 @@ import torch
 
 from assay.server.adapters.torch_head import inference, storage
 from assay.server.adapters.torch_head.basis import Basis, make_basis
-from assay.server.adapters.torch_head.calibration import NO_METRICS, cross_fitted_probs, fit_temperature, measure
+from assay.server.adapters.torch_head.calibration import NO_METRICS
 from assay.server.adapters.torch_head.folds import NEVER, stratified_folds
 from assay.server.adapters.torch_head.tensors import one_thread
 from assay.server.adapters.torch_head.training import (
     DEFAULT_STRENGTH,
-    HeldOut,
     Problem,
     Progress,
     cross_validate,
@@ -26,7 +25,8 @@ from assay.server.adapters.torch_head.training import (
 )
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.arrays import FloatArray
-from assay.server.core.records.models import HeadInfo, HeadMetrics, HeadWeights
+from assay.server.core.records.models import HeadInfo, HeadWeights
+from assay.strategies import Interrupted, interruptible
 
 # Logits of the classes with labels have mean 0, so their largest is at least 0: this is a probability below e^-30.
 UNSEEN_LOGIT = -30.0
@@ -71,7 +71,7 @@ class TorchHeads:
             folds: parts of the cross-validation; fewer where there are fewer samples to hold out.
             seed: of folds and bootstraps.
             progress: told (fits done, fits in all).
-            stop: asked at every step whether to give up.
+            stop: asked before every block of work whether to give up.
 
         Raises:
             AssayError: TOO_FEW_CLASSES if fewer than two classes have a label; NOT_FINITE if the embeddings are so
@@ -80,9 +80,9 @@ class TorchHeads:
         seen_S, dense_N = _seen_classes(classes_N)
         asked = _Asked(l2, balanced, max(1, members), folds, seed & ((1 << 64) - 1))
         small = embeddings_ND.size * len(seen_S) <= _SMALL
-        with one_thread() if small else nullcontext():
+        with _stopped_by(stop), one_thread() if small else nullcontext():
             problem = Problem(make_basis(embeddings_ND), dense_N, balanced)
-            fits, info = _fit(problem, asked, progress, stop)
+            fits, info = _fit(problem, asked, progress)
             return _serve(problem.basis, fits, info.temperature, seen_S, class_count), info
 
     def encode(self, weights: HeadWeights) -> bytes:
@@ -113,20 +113,31 @@ class _Asked:
     seed: int
 
 
-def _fit(
-    problem: Problem, asked: _Asked, progress: Callable[[int, int], None], stop: Callable[[], bool]
-) -> tuple[list[torch.Tensor], HeadInfo]:
+@contextmanager
+def _stopped_by(stop: Callable[[], bool]) -> Iterator[None]:
+    """Ends the block with AssayError(CANCELLED) once stop() is true."""
+    try:
+        with interruptible(stop):
+            yield
+    except Interrupted:
+        if not stop():
+            raise
+        raise AssayError(Reason.CANCELLED, "The training was cancelled. Nothing was changed.") from None
+
+
+def _fit(problem: Problem, asked: _Asked, progress: Callable[[int, int], None]) -> tuple[list[torch.Tensor], HeadInfo]:
     """Chooses what is left open, and fits what will serve."""
     fold_N = stratified_folds(problem.classes_N, asked.folds, asked.seed)
     spread = problem.basis.spread
     strengths = strengths_for(len(problem.classes_N)) if asked.l2 is None else (asked.l2 / spread,)
-    steps = Progress(fits_in_all(len(strengths), int(fold_N.max()) + 1, asked.members), progress, stop)
+    steps = Progress(fits_in_all(len(strengths), int(fold_N.max()) + 1, asked.members), progress)
     strength, start_RC = DEFAULT_STRENGTH if asked.l2 is None else strengths[0], problem.zeros
     temperature, metrics = 1.0, NO_METRICS
     if fold_N.max() > NEVER:
         validated = cross_validate(problem, strengths, fold_N, steps)
         strength, start_RC = validated.l2, validated.start_RC
-        temperature, metrics = _calibrate(validated.held_out)
+        temperature = validated.held_out.temperature()
+        metrics = validated.held_out.metrics(temperature)
     fits = serving_fits(problem, strength, start_RC, asked.members, asked.seed, steps)
     info = HeadInfo(
         classes_seen=problem.class_count,
@@ -153,13 +164,6 @@ def _seen_classes(classes_N: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int6
             classes_seen=len(seen_S),
         )
     return seen_S, dense_N.astype(np.int64)
-
-
-def _calibrate(held_out: HeldOut) -> tuple[float, HeadMetrics]:
-    """Temperature from all held-out samples; metrics from temperatures that did not see the sample."""
-    temperature = fit_temperature(held_out.logits_MC, held_out.classes_M, held_out.shares_M)
-    probs_MC = cross_fitted_probs(held_out.logits_MC, held_out.classes_M, held_out.shares_M, held_out.fold_M)
-    return temperature, measure(probs_MC.numpy(), held_out.classes_M.numpy())
 
 
 def _serve(
