@@ -70,7 +70,6 @@ def train(data: Data, **changes: Any) -> tuple[npt.NDArray[np.float32], HeadInfo
     weights, info = heads.train(
         *data,
         int(data[1].max()) + 1,
-        space="s",
         folds=5,
         progress=lambda done, total: None,
         stop=lambda: False,
@@ -107,7 +106,7 @@ def test_heads_are_those_of_another_processor(
             np.testing.assert_allclose(there[name], values, rtol=1e-9 if name.endswith("l2") else 0, atol=1e-4)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_ten_labels_see_no_rounding(seed: int) -> None:
     """Other axes, and embeddings that differ by what another processor's backbone rounds: strength and head stay."""
     rng = np.random.default_rng(seed)
