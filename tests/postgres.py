@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,8 +17,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-PROGRAMS = ("initdb", "pg_ctl", "postgres")
-HOW_TO_INSTALL = "PostgreSQL's initdb and pg_ctl are not found: install it (Debian: apt-get install postgresql)"
+PROGRAMS = ("initdb", "pg_ctl", "postgres", "pg_basebackup")
+HOW_TO_INSTALL = (
+    "PostgreSQL's initdb, pg_ctl and pg_basebackup are not found: install it (Debian: apt-get install postgresql)"
+)
 # PostgreSQL refuses to run as root.
 AS_NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 
@@ -25,8 +28,9 @@ AS_NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 class PostgresServer:
     """A running server; its superuser is postgres, trusted on loopback."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, programs: dict[str, str]) -> None:
         self._port = port
+        self._programs = programs
 
     def url(self, database: str = "postgres") -> str:
         """URL of a database of the server."""
@@ -36,6 +40,15 @@ class PostgresServer:
         """Runs one statement outside transactions."""
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             connection.execute(statement.encode())
+
+    @contextmanager
+    def standby(self) -> Iterator["Standby"]:
+        """A server that follows this one, stopped and deleted at the end."""
+        with _folder() as folder:
+            data, port = folder / "data", free_port()
+            run_program(folder, self._programs["pg_basebackup"], "-D", data, "-d", self.url(), "-R", "-c", "fast")
+            with _running(folder, self._programs, port):
+                yield Standby(port, self._programs, folder, self.url())
 
     @contextmanager
     def database(self) -> Iterator[str]:
@@ -48,6 +61,27 @@ class PostgresServer:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+class Standby(PostgresServer):
+    """A server that follows another one until it takes its place."""
+
+    def __init__(self, port: int, programs: dict[str, str], folder: Path, primary: str) -> None:
+        super().__init__(port, programs)
+        self._folder = folder
+        self._primary = primary
+
+    def catch_up(self) -> None:
+        """Waits until it has all that the other one has committed."""
+        with psycopg.connect(self._primary, autocommit=True) as primary:
+            done = primary.execute("SELECT pg_current_wal_lsn()").fetchone()
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            while connection.execute("SELECT pg_last_wal_replay_lsn() < %s::pg_lsn", done).fetchone() == (True,):
+                time.sleep(0.01)
+
+    def promote(self) -> None:
+        """Makes it a server of its own, from where it got to."""
+        run_program(self._folder, self._programs["pg_ctl"], "-D", self._folder / "data", "-w", "promote")
+
+
 def find_program(name: str) -> str | None:
     """Path of a program of PostgreSQL: on the PATH, or where Debian puts it."""
     places = [os.environ.get("PATH", ""), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))]
@@ -57,20 +91,34 @@ def find_program(name: str) -> str | None:
 @contextmanager
 def postgres_server(programs: dict[str, str]) -> Iterator[PostgresServer]:
     """A server in a new directory, stopped and deleted at the end."""
+    with _folder() as folder:
+        data, port = folder / "data", free_port()
+        run_program(folder, programs["initdb"], "-D", data, "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")
+        with _running(folder, programs, port):
+            yield PostgresServer(port, programs)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="assay-postgres-"))
     try:
         if os.geteuid() == 0:
             shutil.chown(folder, "nobody", "nogroup")
-        data, port = folder / "data", free_port()
-        run_program(folder, programs["initdb"], "-D", data, "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8")
-        options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c max_connections=60 -c fsync=off"
-        run_program(folder, programs["pg_ctl"], "-D", data, "-l", folder / "log", "-w", "-o", options, "start")
-        try:
-            yield PostgresServer(port)
-        finally:
-            run_program(folder, programs["pg_ctl"], "-D", data, "-w", "-m", "immediate", "stop")
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _running(folder: Path, programs: dict[str, str], port: int) -> Iterator[None]:
+    """The server whose data lie in a folder."""
+    data = folder / "data"
+    options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c max_connections=60 -c fsync=off"
+    run_program(folder, programs["pg_ctl"], "-D", data, "-l", folder / "log", "-w", "-o", options, "start")
+    try:
+        yield
+    finally:
+        run_program(folder, programs["pg_ctl"], "-D", data, "-w", "-m", "immediate", "stop")
 
 
 def run_program(folder: Path, *command: str | Path) -> None:

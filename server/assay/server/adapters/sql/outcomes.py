@@ -7,6 +7,7 @@ the log and only their being on disk is in doubt. Whoever takes such an error fo
 import sqlite3
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, text
@@ -19,10 +20,23 @@ from assay.server.core.errors import AssayError, Reason
 PATIENCE_S = 2.0
 PAUSE_S = 0.05
 
-_CURRENT = text("SELECT txid_current_if_assigned()")
-_STATUS = text("SELECT txid_status(:transaction)")
+# The row of schema_version says which transaction wrote it last, and so whether a transaction of ours took place: the
+# number of one does not, since a standby that takes over gives numbers anew that were lost with the server before.
+_MARK = text(
+    "UPDATE schema_version SET version = version WHERE txid_current_if_assigned() IS NOT NULL "
+    "RETURNING xmin::text, (SELECT before.xmin::text FROM schema_version AS before)"
+)
+_WRITTEN_BY = text("SELECT xmin::text FROM schema_version")
 # A page that is written again where the lost transaction's pages are: after this, they are no transaction any more.
 _OVERWRITE = text("UPDATE schema_version SET version = version")
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A transaction, and the one that wrote before it."""
+
+    transaction: str
+    before: str
 
 
 class Outcomes(Protocol):
@@ -31,10 +45,11 @@ class Outcomes(Protocol):
     def open(self, engine: Engine) -> None:
         """Before anything is read: makes sure that what is read will stay."""
 
-    def name(self, connection: Connection) -> int | None:
-        """What to ask for later; taken just before COMMIT."""
+    def name(self, connection: Connection) -> Name | None:
+        """What to ask for later; taken just before COMMIT. None if the transaction wrote nothing, or need not be
+        named."""
 
-    def happened(self, engine: Engine, name: int | None, error: BaseException, alive: bool) -> bool | None:
+    def happened(self, engine: Engine, name: Name | None, error: BaseException, alive: bool) -> bool | None:
         """Whether a transaction took place whose COMMIT raised an error; None where that cannot be told now. Its
         connection is given up by then; alive: it still stood after the error."""
 
@@ -61,10 +76,10 @@ class SqliteOutcomes:
         finally:
             driver.close()
 
-    def name(self, connection: Connection) -> int | None:
+    def name(self, connection: Connection) -> Name | None:
         return None
 
-    def happened(self, engine: Engine, name: int | None, error: BaseException, alive: bool) -> bool | None:
+    def happened(self, engine: Engine, name: Name | None, error: BaseException, alive: bool) -> bool | None:
         if is_unwritten(error):
             return False
         self._unsettled = True
@@ -85,17 +100,17 @@ class SqliteOutcomes:
 
 
 class PostgresOutcomes:
-    """PostgreSQL remembers what became of a transaction by its number. A new connection of the writer has the lock of
-    the one before, whose transaction has therefore ended."""
+    """PostgreSQL tells what became of a transaction by a row that each writes. A new connection of the writer has the
+    lock of the one before, whose transaction has therefore ended; or it is to a server that took over."""
 
     def open(self, engine: Engine) -> None:
         """Nothing to do: PostgreSQL stops by itself rather than trust the page cache."""
 
-    def name(self, connection: Connection) -> int | None:
-        found: int | None = connection.execute(_CURRENT).scalar()
-        return found
+    def name(self, connection: Connection) -> Name | None:
+        found = connection.execute(_MARK).one_or_none()
+        return None if found is None else Name(*found)
 
-    def happened(self, engine: Engine, name: int | None, error: BaseException, alive: bool) -> bool | None:
+    def happened(self, engine: Engine, name: Name | None, error: BaseException, alive: bool) -> bool | None:
         said = getattr(getattr(error, "orig", None), "sqlstate", None)
         if name is None or (alive and said is not None):
             return False  # It wrote nothing, or the server itself said that it failed.
@@ -109,10 +124,11 @@ class PostgresOutcomes:
             time.sleep(PAUSE_S)
 
     @staticmethod
-    def _status(engine: Engine, name: int) -> bool | None:
+    def _status(engine: Engine, name: Name) -> bool | None:
+        """None where the row is of neither: an older standby, or another cluster altogether, has taken over."""
         with engine.begin() as connection:
-            status: Any = connection.execute(_STATUS, {"transaction": name}).scalar()
-        return {"committed": True, "aborted": False}.get(status)
+            written_by: Any = connection.execute(_WRITTEN_BY).scalar()
+        return {name.before: False, name.transaction: True}.get(written_by)
 
     def settle(self, engine: Engine) -> None:
         """Nothing to do: see the class."""
