@@ -1,5 +1,6 @@
 """What was there before a restart is there after it; what is damaged is named, and the rest served."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,50 @@ def test_leftovers_of_a_crash_are_swept(house: House, core: Assay) -> None:
     core = house.open()
     assert house.files() == kept
     assert counts(core) == {"UNLABELED": 4}
+
+
+@pytest.mark.parametrize("later", ["batch", "pool"])
+def test_an_older_catalog_loses_no_files_of_what_came_later(
+    house: House, core: Assay, later: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(core, 4)
+    core.close()
+    older = (house.root / "catalog.db").read_bytes()
+    core = house.open()
+    if later == "batch":
+        for start in (4, 8):
+            add(core, names(start, start + 4))
+    else:
+        make_pool(core, "new")
+        add(core, names(0, 4), pool="new")
+    written = {file: (house.root / file).read_bytes() for file in house.files()}
+    house.close()
+    newer = (house.root / "catalog.db").read_bytes()
+    (house.root / "catalog.db").write_bytes(older)
+    core = house.open()
+    assert "the catalog is older than the data directory" in caplog.text
+    assert counts(core) == {"UNLABELED": 4}
+    house.close()
+    # The way back that the operator is told.
+    shutil.copytree(house.root / "swept" / "pools", house.root / "pools", dirs_exist_ok=True)
+    (house.root / "catalog.db").write_bytes(newer)
+    core = house.open()
+    assert {file: (house.root / file).read_bytes() for file in house.files()} == written
+    assert counts(core, "new" if later == "pool" else POOL) == {"UNLABELED": 4 if later == "pool" else 12}
+
+
+def test_a_deletion_that_a_crash_cut_off_is_swept(house: House, core: Assay) -> None:
+    make_pool(core, "new")
+    add(core, names(0, 4), pool="new")
+    left = {file: (house.root / file).read_bytes() for file in house.files()}
+    core.pools.delete("new", NO_KEY)
+    house.close()
+    for file, content in left.items():
+        (house.root / file).parent.mkdir(parents=True, exist_ok=True)
+        (house.root / file).write_bytes(content)
+    house.open()
+    assert house.files() == set()
+    assert not (house.root / "swept").exists()
 
 
 @pytest.mark.parametrize("kind", ["samples", "vectors"])

@@ -157,6 +157,16 @@ def test_a_sweep_moves_instead_of_deleting_while_a_named_file_is_missing(
     assert files_below(data_dir) == {kept, *(f"swept/{file}" for file in unnamed)}
 
 
+def test_files_that_are_newer_than_the_catalog_are_told(store: ArrowSegmentStore) -> None:
+    known, cut_off, later = (samples(store, row, SampleColumns(["x"])).file.file for row in (0, 1, 2))
+    new_pool = store.write_model(8, "m", [b"x"])[0]
+    uid = int(known.split("/")[1])
+    assert store.ahead({uid: 1, 5: 0}, 7) == sorted([later, new_pool])
+    assert store.ahead({uid: 2}, 8) == []
+    assert store.ahead({}, 8) == []
+    assert store.sweep({known, cut_off}, aside=True).moved_to
+
+
 def test_a_sweep_does_not_follow_links(store: ArrowSegmentStore, data_dir: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -1,6 +1,7 @@
 """Where files live below the data directory: pools/UID/{samples,vectors/SPACE,models}/NAME."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,11 @@ from pathlib import Path
 from assay.server.adapters.arrow.errors import damaged
 
 POOLS = "pools"
-# Files that the catalog does not name, while others that it names are missing.
+# Files that the catalog does not name, where it may be the one that is wrong.
 SWEPT = "swept"
+
+_POOL = re.compile(rf"{POOLS}/(\d+)/")
+_FIRST_ROW = re.compile(r"/(?:samples|vectors)-(\d+)-[^/]*$")
 
 
 def samples_path(pool_uid: int, first_row: int) -> str:
@@ -38,6 +42,18 @@ def locate(data_dir: Path, file: str) -> Path:
 def swept_path(data_dir: Path, file: str) -> Path:
     """Where a file is put aside: names are never given twice."""
     return data_dir / SWEPT / file
+
+
+def pool_of(file: str) -> int | None:
+    """Uid of the pool that a file is of; None for one that is not ours."""
+    found = _POOL.match(file)
+    return int(found[1]) if found else None
+
+
+def first_row_of(file: str) -> int | None:
+    """First row of a samples or vectors file by its name, also of one that is not complete; None for other files."""
+    found = _FIRST_ROW.search(file)
+    return int(found[1]) if found else None
 
 
 def stored_files(data_dir: Path) -> Iterator[tuple[str, Path]]:

@@ -1,7 +1,7 @@
 """The segment store: immutable files below one data directory."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -169,20 +169,25 @@ class ArrowSegmentStore:
         """All files of the store."""
         return {file for file, _ in layout.stored_files(self._data_dir)}
 
-    def sweep(self, keep: set[str]) -> Swept:
+    def ahead(self, next_rows: Mapping[int, int], last_pool: int) -> list[str]:
+        """Files that a catalog with these pools cannot know of yet. One that begins with the next row of its pool is
+        not among them: it may be of a batch that a crash cut off."""
+        return sorted(file for file, _ in layout.stored_files(self._data_dir) if _is_ahead(file, next_rows, last_pool))
+
+    def sweep(self, keep: set[str], *, aside: bool = False) -> Swept:
         """Deletes all files of the store that are not named, and folders left empty; moves them to the folder "swept"
-        while a file that is named is missing."""
+        if asked to, and while a file that is named is missing."""
         found = dict(layout.stored_files(self._data_dir))
         missing = sorted(keep - found.keys())
         unwanted = sorted(found.keys() - keep)
         for file in unwanted:
-            if missing:
+            if aside or missing:
                 _move(found[file], layout.swept_path(self._data_dir, file))
             else:
                 _delete(found[file])
         for folder in list(layout.stored_folders(self._data_dir)):
             _delete_if_empty(folder)
-        return Swept(unwanted, missing, str(self._data_dir / layout.SWEPT) if missing and unwanted else "")
+        return Swept(unwanted, missing, str(self._data_dir / layout.SWEPT) if (aside or missing) and unwanted else "")
 
     def _put_samples(self, pool_uid: int, rows_N: RowArray, batch: pa.RecordBatch) -> SegmentFile:
         return self._put(layout.samples_path(pool_uid, int(rows_N[0])), "samples", "", rows_N, batch)
@@ -220,6 +225,15 @@ class ArrowSegmentStore:
     def _verify_all(self, segments: Sequence[SampleSegment] | Sequence[VectorSegment]) -> None:
         for segment in segments:
             self.verify(segment.file)
+
+
+def _is_ahead(file: str, next_rows: Mapping[int, int], last_pool: int) -> bool:
+    pool_uid, first_row = layout.pool_of(file), layout.first_row_of(file)
+    if pool_uid is None:
+        return False
+    if pool_uid not in next_rows:
+        return pool_uid > last_pool
+    return first_row is not None and first_row > next_rows[pool_uid]
 
 
 def _trying(file: SegmentFile, read: Callable[[], _T]) -> _T:

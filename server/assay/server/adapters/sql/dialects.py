@@ -18,10 +18,12 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    TextClause,
     any_,
     bindparam,
     func,
     select,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -33,6 +35,7 @@ class Dialect(ABC):
 
     given_rows: Select[int]
     given_labels: FromClause  # columns row and class_index
+    last_pool_uid: TextClause  # the last uid that was given to a pool, or none
 
     @abstractmethod
     def insert(self, table: Table) -> Upsert:
@@ -53,6 +56,8 @@ class Dialect(ABC):
 
 class SqliteDialect(Dialect):
     """Arrays travel as JSON."""
+
+    last_pool_uid = text("SELECT seq FROM sqlite_sequence WHERE name = 'pools'")
 
     def __init__(self) -> None:
         rows = func.json_each(bindparam("rows", type_=Text())).table_valued("value", name="given_rows")
@@ -78,6 +83,8 @@ class SqliteDialect(Dialect):
 
 class PostgresDialect(Dialect):
     """Arrays travel as arrays."""
+
+    last_pool_uid = text("SELECT pg_sequence_last_value(pg_get_serial_sequence('pools', 'uid')::regclass)")
 
     def __init__(self) -> None:
         many = ARRAY(BigInteger)

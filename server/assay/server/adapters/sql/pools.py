@@ -58,6 +58,10 @@ class PoolPart(Session):
         """All pools, ordered by pool_id."""
         return [_pool_record(row) for row in self._run(_POOLS)]
 
+    def last_pool_uid(self) -> int:
+        """The last uid that was given to a pool, whether it is still there or not; 0 before there was any."""
+        return int(self._run(self._dialect.last_pool_uid).scalar() or 0)
+
     def pool(self, pool_uid: int) -> PoolRecord | None:
         """A pool."""
         row = self._run(_POOL, {"pool_uid": pool_uid}).first()

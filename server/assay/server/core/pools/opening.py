@@ -106,22 +106,32 @@ class Opener:
         """Opens every pool of the catalog, after sweeping what a crash left over. adopt: see belonging.join."""
         belonging.join(self._catalog, self._segments, adopt=adopt)
         with self._catalog.reading() as tx:
-            self._sweep(tx.all_segment_files())
             records = tx.pools()
+            next_rows = {record.uid: record.next_row for record in records}
+            self._sweep(tx.all_segment_files(), self._segments.ahead(next_rows, tx.last_pool_uid()))
             self._indexes.sweep({record.uid: record.epoch for record in records})
             pools = [self.wrap(self._open(tx, record)) for record in records]
         for pool in pools:
             pool.withdraw_lost_index()
         return pools
 
-    def _sweep(self, keep: set[str]) -> None:
-        swept = self._segments.sweep(keep)
+    def _sweep(self, keep: set[str], ahead: Sequence[str]) -> None:
+        swept = self._segments.sweep(keep, aside=bool(ahead))
+        if ahead:
+            log.error(
+                "the catalog is older than the data directory: it knows nothing of %d files that were written later, "
+                "the first is %s. It was restored from an older backup, or its log was damaged; what it does not know "
+                "of is not served",
+                len(ahead),
+                ahead[0],
+            )
         if swept.missing:
             log.error(
-                "the catalog names %d files that are not there, the first is %s: %d files that it does not name were "
-                "moved to %s instead of deleted",
-                len(swept.missing),
-                swept.missing[0],
+                "the catalog names %d files that are not there, the first is %s", len(swept.missing), swept.missing[0]
+            )
+        if swept.moved_to:
+            log.error(
+                "%d files that the catalog does not name were moved to %s instead of deleted",
                 len(swept.files),
                 swept.moved_to,
             )

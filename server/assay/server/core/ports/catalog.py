@@ -33,6 +33,9 @@ class CatalogTx(Protocol):
     def pools(self) -> list[PoolRecord]:
         """All pools, ordered by pool_id."""
 
+    def last_pool_uid(self) -> int:
+        """The last uid that was given to a pool, whether it is still there or not; 0 before there was any."""
+
     def pool(self, pool_uid: int) -> PoolRecord | None:
         """A pool, None if there is none."""
 

@@ -158,9 +158,19 @@ class SegmentStore(Protocol):
     def files(self) -> set[str]:
         """All files of the store, as segments and models name them."""
 
-    def sweep(self, keep: set[str]) -> "Swept":
-        """Deletes all files of the store that are not named; derived files (the index) excepted. While a file that is
-        named is missing they are moved aside instead: the catalog may be the wrong one, or of another moment."""
+    def ahead(self, next_rows: Mapping[int, int], last_pool: int) -> list[str]:
+        """Files that were written later than a catalog of this state knows, sorted: of rows that a pool has not given
+        out, or of pools newer than all it has.
+
+        Args:
+            next_rows: the next row that each pool gives out, by the pool's uid.
+            last_pool: the last uid that was given to a pool.
+        """
+
+    def sweep(self, keep: set[str], *, aside: bool = False) -> "Swept":
+        """Deletes all files of the store that are not named; derived files (the index) excepted. They are moved aside
+        instead if asked to, and while a file that is named is missing: the catalog may be the wrong one, or of another
+        moment."""
 
 
 @dataclass(frozen=True, slots=True)
