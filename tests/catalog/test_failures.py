@@ -1,6 +1,7 @@
 """What a caller is told when the database cannot."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from assay.server.adapters.sql.versions import MIGRATIONS, prepare
 from assay.server.core.errors import AssayError, Reason
 from tests.catalog.records import direct, label, pool_record, put_labels, rows_of
 from tests.postgres import PostgresServer
+from tests.small_disk import small_disk
 
 KILL_OTHERS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -47,6 +49,15 @@ def test_sqlite_file_that_is_no_database(tmp_path: Path) -> None:
     error = refusal(f"sqlite:///{tmp_path}/catalog.db")
     assert error.reason is Reason.STORAGE_FAILED
     assert "not a database" in error.message
+
+
+def test_sqlite_is_opened_on_a_disk_without_any_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1 << 20) as disk:
+        open_catalog(f"sqlite:///{disk}/catalog.db").close()
+        with suppress(OSError), open(disk / "ballast", "wb", buffering=0) as ballast:
+            while True:
+                ballast.write(bytes(4096))
+        assert refusal(f"sqlite:///{disk}/catalog.db").reason is Reason.STORAGE_FULL
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from assay.server.core.errors import AssayError, Reason
 POSTGRES_DISK_FULL = "53100"
 # SQLSTATE classes and codes of a server that goes, is not up yet, or was lost on the way.
 POSTGRES_AWAY = ("08", "57P01", "57P02", "57P03")
+# Without room for the index of the log, which is the first thing that a full disk refuses.
+NO_ROOM = (sqlite3.SQLITE_IOERR_SHMSIZE,)
 SYNC_ERRORS = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 
 # What SQLite says before the last page of a transaction is in its log: without that page it is none.
@@ -52,7 +54,9 @@ def translated() -> Iterator[None]:
 
 
 def _is_full(cause: BaseException) -> bool:
-    return _sqlite_code(cause) == sqlite3.SQLITE_FULL or getattr(cause, "sqlstate", None) == POSTGRES_DISK_FULL
+    if _sqlite_code(cause) == sqlite3.SQLITE_FULL or getattr(cause, "sqlite_errorcode", None) in NO_ROOM:
+        return True
+    return getattr(cause, "sqlstate", None) == POSTGRES_DISK_FULL
 
 
 def is_sync_error(error: BaseException) -> bool:
