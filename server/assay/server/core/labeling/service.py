@@ -148,7 +148,8 @@ class LabelingService:
         now, rows = self._clock.steady(), np.sort(chosen.rows)
         token = before.pool.next_fencing_token
         lease = LeaseRecord(
-            lease_id=f"{token:x}-{secrets.token_hex(8)}",
+            # Says nothing of the token, which is for the holder alone: who may read may see the ids of leases.
+            lease_id=secrets.token_hex(10),
             worker=spec.worker,
             fencing_token=token,
             create_time=self._clock.now(),
