@@ -119,7 +119,7 @@ def test_the_table_of_settings_is_that_of_the_server():
         field.name: str(field.default) for field in fields(Config)
     }
     documented = {flag.strip("`") for _, flag, _ in rows.values() if flag}
-    assert flags == documented | {"--config", "--port-file"}
+    assert flags == documented | {"--adopt", "--config", "--port-file"}
 
 
 def test_the_settings_shown_as_toml_are_settings():

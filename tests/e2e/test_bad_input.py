@@ -394,7 +394,7 @@ REQUEST_IDS = [
         "a pool",
         INVALID,
         "REQUEST_ID_REUSED",
-        lambda w: w.stubs.pools.CreatePool(pools_pb2.CreatePoolRequest(pool_id="bad-input-2", request_id="made")),
+        lambda w: w.stubs.pools.CreatePool(pools_pb2.CreatePoolRequest(pool_id="bad-input", request_id="made")),
     ),
     Case("too long", INVALID, "INVALID_ARGUMENT", lambda w: w.next(request_id="r" * 129)),
 ]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.crash.faults import BrokenPromise
 from tests.crash.ledger import Held, Ledger
-from tests.crash.requests import POOL
+from tests.crash.requests import POOL, RAW
 from tests.crash.run import CrashRun
 from tests.crash.seen import Seen, look
 from tests.crash.verify import verify
@@ -30,14 +30,14 @@ class Survivor:
 
 @pytest.fixture(scope="module")
 def survivor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survivor]:
-    run = CrashRun(tmp_path_factory.mktemp("durability"), SEED)
+    run = CrashRun(tmp_path_factory.mktemp("durability"), SEED, database=None, clock=None, small=False)
     try:
         run.begin()
         for target in TARGETS:
             run.kill(target)
             run.restart()
         with run.client() as client:
-            seen = look(client, POOL)
+            seen = look(client, POOL, RAW)
         run.end()
         yield Survivor(run, seen)
     finally:

@@ -19,6 +19,8 @@ from assay.v1 import (
     types_pb2,
 )
 
+CHUNK_BYTES = 1 << 20
+
 
 class Stubs:
     """One stub per service over one channel."""
@@ -37,10 +39,12 @@ class Stubs:
         return self.pools.AddSamples(iter([first, pools_pb2.AddSamplesRequest(batch=batch)]))
 
     def upload(self, pool, data, **header):
-        """UploadBackbone with the whole file in one chunk."""
+        """UploadBackbone with the file in chunks."""
         header = {"size_bytes": len(data), **header}
         first = models_pb2.UploadBackboneRequest(header=models_pb2.UploadBackboneHeader(pool=pool, **header))
-        return self.models.UploadBackbone(iter([first, models_pb2.UploadBackboneRequest(chunk=data)]))
+        parts = [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
+        chunks = [models_pb2.UploadBackboneRequest(chunk=part) for part in parts]
+        return self.models.UploadBackbone(iter([first, *chunks]))
 
     def state(self, pool):
         """Everything that a refused request must leave as it was."""

@@ -95,4 +95,5 @@ def test_labeled_classes_are_whole_numbers_from_0(classes: Any) -> None:
     with pytest.raises(StrategyError, match="labeled_classes") as caught:
         pick(classes)
     assert caught.value.reason == "INVALID_ARRAY"
+    assert len(pick([0, -1]).indices) == 2, "in somebody's hands"
     assert pick([0.0, 1.0]).indices.tolist() == pick(np.array([0, 1], np.uint8)).indices.tolist()

@@ -84,7 +84,7 @@ def _split(arrays_and_params: Mapping[str, Any]) -> tuple[dict[Need, AnyArray], 
 
 def _array(need: Need, value: Any) -> AnyArray:
     """An array of the need's type. Raises StrategyError INVALID_ARRAY where a value would change: no number, or a
-    fraction or a negative number of a class."""
+    fraction or a number that no class has."""
     dtype = SPECS[need].dtype
     try:
         given = np.asarray(value)
@@ -97,8 +97,11 @@ def _array(need: Need, value: Any) -> AnyArray:
     whole = given.dtype.kind in "iub" or not np.issubdtype(dtype, np.integer) or bool(np.all(given == array))
     if not whole:
         raise StrategyError("INVALID_ARRAY", f"{need.value} takes whole numbers, and some of these have a fraction")
-    if need is Need.LABELED_CLASSES and array.size and array.min() < 0:
-        raise StrategyError("INVALID_ARRAY", f"labeled_classes are numbers of classes from 0, not {array.min()}")
+    if need is Need.LABELED_CLASSES and array.size and array.min() < -1:
+        raise StrategyError(
+            "INVALID_ARRAY",
+            f"labeled_classes are numbers of classes from 0, or -1 for a sample that somebody is labeling, not {array.min()}",
+        )
     return array
 
 

@@ -149,7 +149,7 @@ class LabelingService:
         token = before.pool.next_fencing_token
         lease = LeaseRecord(
             # Says nothing of the token, which is for the holder alone: who may read may see the ids of leases.
-            lease_id=secrets.token_hex(10),
+            lease_id=f"l-{secrets.token_hex(10)}",
             worker=spec.worker,
             fencing_token=token,
             create_time=self._clock.now(),
