@@ -199,5 +199,10 @@ def test_senders_that_stall_own_nothing(server, client, pool, tmp_path):
 def test_chunks_are_bounded(server, client, pool):
     client.create_pool(pool)
     with grpc.insecure_channel(server.target) as channel:
-        told = refusal(lambda: Stubs(channel).upload(f"pools/{pool}", bytes(5 * MIB)))
+        header = models_pb2.UploadBackboneHeader(pool=f"pools/{pool}", size_bytes=5 * MIB)
+        messages = [
+            models_pb2.UploadBackboneRequest(header=header),
+            models_pb2.UploadBackboneRequest(chunk=bytes(5 * MIB)),
+        ]
+        told = refusal(lambda: Stubs(channel).models.UploadBackbone(iter(messages)))
     assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "TOO_LARGE")

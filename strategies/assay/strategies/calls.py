@@ -100,7 +100,7 @@ def _array(need: Need, value: Any) -> AnyArray:
     if need is Need.LABELED_CLASSES and array.size and array.min() < -1:
         raise StrategyError(
             "INVALID_ARRAY",
-            f"labeled_classes are numbers of classes from 0, or -1 for a sample that somebody is labeling, not {array.min()}",
+            f"labeled_classes are numbers of classes from 0 (-1: somebody is labeling it), not {array.min()}",
         )
     return array
 
