@@ -12,7 +12,7 @@ from tests.crash.content import CLASSES, STOCK, Content, embeddings_ND, part_of
 from tests.crash.faults import require
 from tests.crash.lease_requests import Next, Release, Renew, Submit
 from tests.crash.ledger import Ledger
-from tests.crash.model_requests import SHUTTING_DOWN, LongRequest
+from tests.crash.model_requests import CUT_OFF, LongRequest
 from tests.crash.requests import POOL, Add, Request
 from tests.crash.seen import Seen
 from tests.crash.verify import long_lived
@@ -92,7 +92,7 @@ def unanswered_requests_take_effect_once(client: Client, ledger: Ledger, facts: 
 
 
 def _cut_off(request: Request, error: errors.AssayError) -> bool:
-    return error.reason == SHUTTING_DOWN and isinstance(request, LongRequest)
+    return error.reason in CUT_OFF and isinstance(request, LongRequest)
 
 
 def _same_fact(request: Request, fact: Any, reply: Any) -> None:

@@ -140,7 +140,7 @@ class Ledger:
         with self.lock:
             allowed = self.disk_full and getattr(error, "reason", "") in NO_ROOM
             require(allowed or request.may_fail(self, error), f"{request} was refused: {error}")
-            if allowed and request.may_be_half_done:
+            if request.may_be_half_done:
                 self.half_done.append(request)
             else:
                 request.undo(self)

@@ -11,11 +11,11 @@ from assay.client import Client, errors
 from tests.crash.content import DIMENSION
 from tests.crash.faults import require
 from tests.crash.ledger import Ledger
-from tests.crash.requests import POOL, Request
+from tests.crash.requests import POOL, UNSURE, Request
 from tests.crash.seen import Seen
 
 OPERATION_SECONDS = 60.0
-SHUTTING_DOWN = "SHUTTING_DOWN"
+CUT_OFF = ("SHUTTING_DOWN", *UNSURE)
 # A backbone of a megabyte, so that writing it takes a while.
 BACKBONE_WIDTH = 4_096
 
@@ -34,10 +34,11 @@ class LongRequest(Request):
 
     may_be_half_done = True
     operation: str = ""
+    started: bool = False
 
     def may_fail(self, ledger: Ledger, error: Exception) -> bool:
-        # An operation that a crash cut off says so, and is not started again.
-        return isinstance(error, errors.AssayError) and error.reason == SHUTTING_DOWN
+        # An operation that a crash, or a database that went away, cut off says so, and is not started again.
+        return isinstance(error, errors.AssayError) and error.reason in CUT_OFF
 
     def apply(self, ledger: Ledger, fact: Any) -> None:
         if self.operation and self.operation not in ledger.operations:
@@ -46,6 +47,7 @@ class LongRequest(Request):
     def _finish(self, operation: Any) -> Any:
         require(self.operation in ("", operation.name), f"{self} was started again as {operation.name}")
         self.operation = operation.name
+        self.started = True
         return operation.result(OPERATION_SECONDS)
 
 

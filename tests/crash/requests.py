@@ -14,6 +14,8 @@ from tests.crash.seen import Seen
 
 POOL = "mine"
 RAW = "raw"
+# The server lives, and says so: it does not know whether a request was stored, or cannot reach its database.
+UNSURE = ("OUTCOME_UNKNOWN", "STORAGE_UNAVAILABLE")
 
 
 def now() -> datetime:

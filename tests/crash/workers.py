@@ -11,16 +11,14 @@ from assay.client import Client, attr, errors
 from tests.crash.content import CHURN, CLASSES, PART, STOCK, Content, sample_id
 from tests.crash.lease_requests import Correct, Next, Release, Renew, Submit
 from tests.crash.ledger import Held, Ledger
-from tests.crash.model_requests import Activate, DeleteModel, Train, Upload
+from tests.crash.model_requests import CUT_OFF, Activate, DeleteModel, LongRequest, Train, Upload
 from tests.crash.raw import ActivateBackbone, AddRaw, other_backbone
-from tests.crash.requests import Add, Delete, Replace, Request, now
+from tests.crash.requests import UNSURE, Add, Delete, Replace, Request, now
 
 IN_STOCK = attr(PART) == STOCK
 SHORT_TTLS, LONG_TTLS = (1.0, 2.0, 4.0), (30.0, 120.0, 900.0)
 PLANS = (None, "random", "margin", "entropy")
 HELD_AT_ONCE = 6
-# The server lives, and says so: it does not know whether a request was stored, or cannot reach its database.
-UNSURE = ("OUTCOME_UNKNOWN", "STORAGE_UNAVAILABLE")
 PATIENCE_SECONDS = 60.0
 LOOK_AGAIN_SECONDS = 0.1
 HEADS_KEPT = 8
@@ -73,8 +71,18 @@ def ask(
     except (errors.RequestError, errors.ServerError) as error:
         ledger.refuse(worker, request, error)
         return None
+    except errors.Unavailable as error:
+        if not _ended(request, error):
+            raise
+        ledger.refuse(worker, request, error)
+        return None
     ledger.acknowledge(worker, request, reply)
     return reply
+
+
+def _ended(request: Request, error: errors.AssayError) -> bool:
+    """Whether it is an operation that has ended so: asked again, it would say the same."""
+    return isinstance(request, LongRequest) and request.started and error.reason in CUT_OFF
 
 
 def _answer(client: Client, request: Request, dying: threading.Event | None) -> Any:
@@ -83,6 +91,8 @@ def _answer(client: Client, request: Request, dying: threading.Event | None) -> 
         try:
             return request.send(client)
         except (errors.Unavailable, errors.Aborted) as error:
+            if _ended(request, error):
+                raise
             unsure = error.reason in UNSURE or (isinstance(error, errors.Aborted) and not isinstance(request, Next))
             if not unsure or dying is None or monotonic() > end or dying.wait(LOOK_AGAIN_SECONDS):
                 raise
