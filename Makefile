@@ -22,8 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup  ## Mine and label real text against a live server (writes demo-out/)
 	$(BIN)/python demo/run.py
 
-test: setup  ## Run the tests
-	$(BIN)/python -m pytest
+test: setup  ## Run the tests, on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup  ## Run the tests that take minutes (a published table, the demo)
 	$(BIN)/python -m pytest -m slow -s
