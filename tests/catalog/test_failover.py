@@ -13,7 +13,10 @@ from assay.server.adapters.sql.postgres import open_postgres
 from tests.postgres import PostgresServer, Standby
 
 LOST = ConnectionError("the server is gone")
-CHANGE = text("INSERT INTO requests VALUES (1, 'm', 'r', 'f', '', 1.0)")
+CHANGE = text(
+    "INSERT INTO requests (pool_uid, method, request_id, fingerprint, response, create_time) "
+    "VALUES (1, 'm', 'r', 'f', '', 1.0)"
+)
 
 
 @pytest.fixture

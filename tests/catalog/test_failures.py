@@ -1,7 +1,9 @@
 """What a caller is told when the database cannot."""
 
+import itertools
+import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from assay.server.adapters.sql import SqlCatalog, open_catalog
 from assay.server.adapters.sql.schema import metadata
 from assay.server.adapters.sql.versions import MIGRATIONS, prepare
 from assay.server.core.errors import AssayError, Reason
-from tests.catalog.records import direct, label, pool_record, put_labels, rows_of
+from tests.catalog.records import direct, label, pool_record, put_labels, request_key, rows_of
 from tests.postgres import PostgresServer
 from tests.small_disk import small_disk
 
@@ -223,3 +225,45 @@ def test_migrations_run_from_the_version_found(url: str) -> None:
     assert "not_run" not in metadata.tables["labels"].c
     with pytest.raises(Exception, match="not_run"):
         rows_of(url, "SELECT labels.not_run FROM labels")
+
+
+def test_a_catalog_that_could_not_shrink_is_compacted_once(tmp_path: Path) -> None:
+    """A database of SQLite that was made before catalogs gave room back."""
+    path = tmp_path / "catalog.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE bulk (content BLOB)")
+        for _ in range(100):
+            connection.execute("INSERT INTO bulk VALUES (?)", (bytes(100_000),))
+        connection.execute("DROP TABLE bulk")
+    before = path.stat().st_size
+    for _ in range(2):
+        catalog = open_catalog(f"sqlite:///{path}")
+        assert path.stat().st_size < before / 10
+        assert not catalog.shrink(1000)
+        catalog.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+
+
+def test_free_pages_are_given_back_a_few_at_a_time(url: str) -> None:
+    catalog = open_catalog(url)
+    with catalog.transaction() as tx:
+        pool = tx.insert_pool(pool_record("news"))
+        for number in range(500):
+            tx.remember(pool.uid, request_key(f"r{number}"), bytes(8000), 1.0)
+    with catalog.transaction() as tx:
+        tx.delete_pool(pool.uid)
+    if url.startswith("postgresql"):
+        assert not catalog.shrink(100)  # it looks after that by itself
+    else:
+        file = Path(url.removeprefix("sqlite:///"))
+        sizes = [file.stat().st_size]
+        while catalog.shrink(100):
+            sizes.append(file.stat().st_size)
+        assert len(sizes) > 5
+        assert all(larger - smaller <= 100 * 4096 for larger, smaller in itertools.pairwise(sizes[1:]))
+        assert sizes[-1] < sizes[1] / 5
+        with catalog.transaction() as tx:
+            tx.insert_pool(pool_record("again"))
+    catalog.close()

@@ -105,13 +105,46 @@ def test_first_answer_stays(catalog: SqlCatalog, pool: PoolRecord) -> None:
         assert tx.recall(pool.uid, request_key("r")) == Remembered(b"first", 1.0)
 
 
-def test_requests_are_forgotten_by_age_and_one_by_one(catalog: SqlCatalog, pool: PoolRecord) -> None:
+def test_requests_are_forgotten_by_age_by_number_and_one_by_one(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    def known() -> list[int]:
+        with catalog.reading() as tx:
+            return [at for at in range(10) if tx.recall(pool.uid, request_key(f"r{at}")) is not None]
+
     with catalog.transaction() as tx:
-        for at in range(4):
+        for at in range(10):
             tx.remember(pool.uid, request_key(f"r{at}"), b"x", float(at))
-        tx.forget_requests(2.0)
-        tx.forget_request(pool.uid, request_key("r3"))
+    with catalog.transaction() as tx:
+        assert tx.forget_requests(4.0, 100, 3) == 3
+        assert tx.forget_requests(4.0, 100, 3) == 1
+        assert tx.forget_requests(4.0, 100, 3) == 0
+    assert known() == [4, 5, 6, 7, 8, 9]
+    with catalog.transaction() as tx:
+        assert tx.forget_requests(0.0, 3, 100) == 3
+        tx.forget_request(pool.uid, request_key("r9"))
         tx.forget_request(pool.uid, request_key("never"))
-    with catalog.reading() as tx:
-        found = [tx.recall(pool.uid, request_key(f"r{at}")) for at in range(4)]
-    assert found == [None, None, Remembered(b"x", 2.0), None]
+    assert known() == [7, 8]
+
+
+def test_operations_that_ended_long_ago_are_forgotten(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    with catalog.transaction() as tx:
+        for at in range(5):
+            tx.add_operation(operation(pool, str(at), float(at)))
+        for at in (0, 1, 3, 4):
+            tx.end_operation(replace(operation(pool, str(at), float(at)), done=True))
+    with catalog.transaction() as tx:
+        assert tx.forget_operations(4.0, 2) == 2
+        assert tx.forget_operations(4.0, 2) == 1
+        assert tx.forget_operations(4.0, 2) == 0
+        assert [found.operation_id for found in tx.operations()] == ["2", "4"]
+
+
+def test_operations_that_were_cut_off_are_ended(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    with catalog.transaction() as tx:
+        for name in ("a", "b", "c"):
+            tx.add_operation(operation(pool, name))
+        tx.end_operation(replace(operation(pool, "b"), done=True, response=b"x"))
+    with catalog.transaction() as tx:
+        assert tx.fail_running("SHUTTING_DOWN", "The server stopped.") == 2
+        found = {record.operation_id: (record.done, record.error_reason) for record in tx.operations()}
+        assert found == {"a": (True, "SHUTTING_DOWN"), "b": (True, ""), "c": (True, "SHUTTING_DOWN")}
+        assert tx.fail_running("SHUTTING_DOWN", "The server stopped.") == 0

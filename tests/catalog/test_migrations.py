@@ -120,7 +120,7 @@ def test_spaces_are_numbered_and_files_stay_where_they_are(upgraded: SqlCatalog)
         assert {record.model_id: record.space for record in tx.models(news.uid)} == {
             "h0": "space-1", "one": "space-2", "two": "space-3", "h2": "space-3", "orphan": "space-4",
         }  # fmt: skip
-        assert [record.info for record in tx.models(news.uid)] == [HEAD, BACKBONE, BACKBONE, HEAD, HEAD]
+        assert [record.info for record in tx.models(news.uid)] == [HEAD, HEAD, BACKBONE, BACKBONE, HEAD]
         assert tx.activations(news.uid, ModelKind.HEAD) == [("h0", "space-1"), ("h2", "space-3")]
         assert tx.activations(news.uid, ModelKind.BACKBONE) == [("two", "space-3")]
         assert [file.space for file in tx.segments(mail.uid)] == ["", "space-1"]

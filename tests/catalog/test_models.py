@@ -12,7 +12,7 @@ from assay.server.core.records.pools import PoolRecord
 from tests.catalog.records import HEAD, model, pool_record
 
 
-def test_models_come_back_oldest_first(catalog: SqlCatalog, pool: PoolRecord) -> None:
+def test_models_come_back_newest_first_in_pages(catalog: SqlCatalog, pool: PoolRecord) -> None:
     given = [model("z"), model("b", kind=ModelKind.BACKBONE), model("a")]
     with catalog.transaction() as tx:
         other = tx.insert_pool(pool_record("other"))
@@ -20,8 +20,17 @@ def test_models_come_back_oldest_first(catalog: SqlCatalog, pool: PoolRecord) ->
         for one in given:
             tx.add_model(pool.uid, one)
     with catalog.reading() as tx:
-        assert tx.models(pool.uid) == given
+        found = tx.models(pool.uid)
+        assert found == given[::-1]
+        assert [record.number for record in found] == sorted({record.number for record in found}, reverse=True)
         assert tx.models(other.uid) == [model("z")]
+        assert tx.models(pool.uid, limit=2) == found[:2]
+        assert tx.models(pool.uid, below=found[1].number) == found[2:]
+        assert tx.models(pool.uid, kind=ModelKind.HEAD) == [model("a"), model("z")]
+        assert tx.models(pool.uid, kind=ModelKind.HEAD, below=found[0].number) == [model("z")]
+        assert tx.models(pool.uid, kind=ModelKind.HEAD, beyond=1) == [model("z")]
+        assert tx.models(pool.uid, kind=ModelKind.HEAD, beyond=2) == []
+        assert sorted(tx.model_files(pool.uid)) == sorted(record.file for record in given)
 
 
 def test_numbers_outside_json_survive(catalog: SqlCatalog, pool: PoolRecord) -> None:
@@ -85,3 +94,21 @@ def test_delete_forgets_the_model_and_its_activations(catalog: SqlCatalog, pool:
         assert tx.activations(pool.uid, ModelKind.HEAD) == [("b", "pushed")]
         assert len(tx.models(other.uid)) == 2
         assert len(tx.activations(other.uid, ModelKind.HEAD)) == 3
+
+
+def test_old_activations_are_forgotten_but_not_the_last_of_a_space(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    history = [("a", "space-1"), ("b", "space-1"), ("c", "space-2"), *((f"h{n}", "space-3") for n in range(10))]
+    with catalog.transaction() as tx:
+        other = tx.insert_pool(pool_record("other"))
+        for uid in (pool.uid, other.uid):
+            for model_id, space in history:
+                tx.record_activation(uid, ModelKind.HEAD, model_id, space, 1.0)
+        tx.record_activation(pool.uid, ModelKind.BACKBONE, "one", "space-3", 1.0)
+    with catalog.transaction() as tx:
+        assert tx.forget_activations(pool.uid, ModelKind.HEAD, 3, 4) == 4
+        assert tx.forget_activations(pool.uid, ModelKind.HEAD, 3, 100) == 4
+        assert tx.forget_activations(pool.uid, ModelKind.HEAD, 3, 100) == 0
+        assert tx.forget_activations(pool.uid, ModelKind.BACKBONE, 3, 100) == 0
+    with catalog.reading() as tx:
+        assert tx.activations(pool.uid, ModelKind.HEAD) == [("b", "space-1"), ("c", "space-2"), *history[-3:]]
+        assert tx.activations(other.uid, ModelKind.HEAD) == history

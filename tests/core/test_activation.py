@@ -14,7 +14,7 @@ from assay.server.core.models import predictions
 from assay.server.core.models.messages import PredictSpec, TrainSpec
 from assay.server.core.operations.service import Task
 from assay.server.core.pools.pool import NO_KEY
-from assay.server.core.records.models import ModelKind
+from assay.server.core.records.models import NEWEST, ModelKind
 from assay.server.core.records.operations import OperationRecord
 from assay.server.core.records.samples import OnConflict
 from tests.core.kit import (
@@ -117,12 +117,15 @@ def test_heads_are_swapped_and_rolled_back(house: House, core: Assay) -> None:
     before = core.mining.mine(POOL, MineSpec(5), NO_KEY).picks
     submit(core, {f"s{i}": "cow" for i in range(10, 20)})
     second = train(core)
-    assert [(view.record.model_id, view.active) for view in core.models.list(POOL, None, "", 10)] == [
+    assert [(view.record.model_id, view.active) for view in core.models.list(POOL, None, NEWEST, 10)] == [
         (second, True),
         (first, False),
     ]
-    assert [view.record.model_id for view in core.models.list(POOL, ModelKind.HEAD, second, 10)] == [first]
-    assert core.models.list(POOL, ModelKind.BACKBONE, "", 10) == []
+    assert [
+        view.record.model_id
+        for view in core.models.list(POOL, ModelKind.HEAD, core.models.get(POOL, second).record.number, 10)
+    ] == [first]
+    assert core.models.list(POOL, ModelKind.BACKBONE, NEWEST, 10) == []
     done(core, core.models.rollback(POOL, ModelKind.HEAD, NO_KEY, model_id_of))
     assert core.pools.get(POOL).record.head == first
     still = [pick for pick in before if pick.sample.row >= 20]
@@ -248,7 +251,7 @@ def test_logits_of_other_classes_are_refused_at_upload(house: House, core: Assay
     error = refused(Reason.MODEL_INVALID, lambda: upload(core, path, "five", logits_output="logits"))
     assert "5 classes" in error.message
     assert house.files() == files
-    assert core.models.list(POOL, None, "", 10) == []
+    assert core.models.list(POOL, None, NEWEST, 10) == []
 
 
 def test_a_model_id_is_taken_once(house: House, core: Assay, graphs: dict[str, str]) -> None:

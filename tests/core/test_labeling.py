@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+import assay.strategies
 from assay.server.core.assay import Assay
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
 from assay.server.core.labeling.messages import BatchResult, BatchSpec, SubmitResult
@@ -15,6 +16,7 @@ from assay.server.core.records.filters import HasId
 from assay.server.core.records.pools import State
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import OnConflict
+from assay.strategies import Strategy
 from tests.core.kit import (
     POOL,
     House,
@@ -24,6 +26,7 @@ from tests.core.kit import (
     fill,
     in_threads,
     key,
+    make_pool,
     names,
     next_batch,
     pool_of,
@@ -471,3 +474,59 @@ def test_setting_aside_is_remembered_by_request(core: Assay) -> None:
         core.labeling.exclude(POOL, ["s1"], "ann", "", key("once"))
     assert again.value.response == repr(first).encode()
     assert counts(core) == {"UNLABELED": 3}
+
+
+class Asked:
+    """The shipped strategies, and how often they were asked for one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def names(self) -> tuple[str, ...]:
+        return assay.strategies.names()
+
+    def get(self, name: str) -> Strategy:
+        self.count += 1
+        return assay.strategies.get(name)
+
+
+def test_a_repeated_request_computes_nothing(house: House) -> None:
+    house.registry = asked = Asked()
+    core = house.open()
+    make_pool(core)
+    fill(core, 40)
+    plan = Plan(preset="k_center", near_duplicate_radius=0.01)
+    for mutation in (
+        lambda: next_batch(core, 5, request=key("batch"), plan=plan),
+        lambda: core.mining.mine(POOL, MineSpec(5, plan), key("mine")),
+    ):
+        mutation()
+        before = asked.count
+        assert before > 0
+        with pytest.raises(RequestReplayed):
+            mutation()
+        assert asked.count == before
+
+
+def test_a_repeated_request_is_answered_whatever_the_pool_is_by_then(core: Assay) -> None:
+    """Also where it would be refused by now."""
+    fill(core, 3)
+    taken = next_batch(core, 3, request=key("batch"))
+    lease = taken.lease.record
+    calls = [
+        lambda: next_batch(core, 3, request=key("batch")),
+        lambda: core.labeling.renew(POOL, lease.lease_id, lease.fencing_token, 60.0, key("renew")),
+        lambda: submit(core, {"s0": "ant"}, taken, request=key("submit")),
+        lambda: core.labeling.release(
+            POOL, lease.lease_id, lease.fencing_token, ["s1"], "", False, key("release")
+        ),
+        lambda: core.labeling.exclude(POOL, ["s1"], "ada", "", key("exclude")),
+        lambda: core.labeling.include(POOL, ["s1"], key("include")),
+        lambda: core.samples.delete(POOL, ["s1"], False, key("delete")),
+    ]  # fmt: skip
+    for call in calls[1:]:
+        call()
+    submit(core, {"s2": "ant"}, taken)
+    for call in calls:
+        with pytest.raises(RequestReplayed):
+            call()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from assay.server.core.assay import Assay
-from assay.server.core.errors import Reason
+from assay.server.core.errors import Reason, RequestReplayed
 from assay.server.core.mining.messages import MineSpec
 from assay.server.core.mining.plan.terms import Plan
 from assay.server.core.models.messages import PredictSpec
@@ -342,8 +342,13 @@ def test_requests_are_remembered_for_a_time(house: House, core: Assay) -> None:
     from tests.core.kit import key
 
     add(core, ["a"], request=key("r1"))
-    house.clock.advance(house.limits.request_memory_s + 1)
+    house.clock.advance(house.limits.keep_requests_s - 1)
     core = house.open()
+    assert not core.retention.forget()
+    with pytest.raises(RequestReplayed):
+        add(core, ["a"], request=key("r1"))
+    house.clock.advance(2)
+    assert core.retention.forget()
     refused(Reason.SAMPLE_EXISTS, lambda: add(core, ["a"], request=key("r1")))
 
 

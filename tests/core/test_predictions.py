@@ -10,7 +10,7 @@ from assay.server.core.models.messages import PredictSpec
 from assay.server.core.models.predictions import PredictionCache
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.filters import Compare
-from assay.server.core.records.models import ModelKind
+from assay.server.core.records.models import NEWEST, ModelKind
 from assay.server.core.records.samples import OnConflict
 from tests.core.kit import (
     POOL,
@@ -170,7 +170,7 @@ def test_heads_that_are_scored_beside_it_do_not_push_the_serving_one_out(core: A
         train(core, activate=False)
     cache, snapshot = pool_of(core).derived.get(PredictionCache), pool_of(core).snapshot
     serving = cache.of(snapshot)
-    others = [model.record for model in core.models.list(POOL, ModelKind.HEAD, "", 10) if not model.active]
+    others = [model.record for model in core.models.list(POOL, ModelKind.HEAD, NEWEST, 10) if not model.active]
     for record in others:
         head = core.models._activation.load_head(record)
         assert cache.of(snapshot, head) is cache.of(snapshot, head)

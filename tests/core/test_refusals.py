@@ -24,7 +24,7 @@ from assay.server.core.models.messages import PredictSpec, TrainSpec
 from assay.server.core.pools.messages import IngestBatch, PoolSpec, SearchMode, SearchSpec
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.filters import AllOf, AnyOf, Compare, Filter, Not, OneOf
-from assay.server.core.records.models import ModelKind
+from assay.server.core.records.models import NEWEST, ModelKind
 from assay.server.core.records.pools import Metric
 from assay.server.core.records.samples import AttributeColumn, OnConflict, SampleColumns
 from tests.core.kit import (
@@ -413,7 +413,7 @@ def test_an_unknown_pool(core: Assay) -> None:
         lambda: core.samples.search("none", SearchSpec(ids=("a",))),
         lambda: receive(core, b"x", "m", pool="none"),
         lambda: core.models.get("none", "m"),
-        lambda: core.models.list("none", None, "", 1),
+        lambda: core.models.list("none", None, NEWEST, 1),
         lambda: core.models.delete("none", "m", NO_KEY),
         lambda: core.models.activate("none", "m", NO_KEY, model_id_of),
         lambda: core.models.rollback("none", ModelKind.HEAD, NO_KEY, model_id_of),
@@ -465,11 +465,14 @@ def test_one_request_id_for_two_bodies(core: Assay) -> None:
     train(core)
     used = key("used", "one body")
     core.mining.mine(POOL, MineSpec(1), used)
+    for pool_id in ("new", "gone"):
+        core.pools.create(PoolSpec(pool_id), used)
+    core.pools.delete("gone", used)
     before = standing(core)
     other = key("used", "another body")
     calls: tuple[Callable[[], Any], ...] = (
         lambda: core.pools.create(PoolSpec("new"), other),
-        lambda: core.pools.delete(POOL, other),
+        lambda: core.pools.delete("gone", other),
         lambda: add(core, ["a"], request=other),
         lambda: core.samples.delete(POOL, ["s1"], False, other),
         lambda: receive(core, b"x", "m", key=other),
@@ -500,7 +503,7 @@ def test_models_that_are_none(house: House, core: Assay) -> None:
     refused(Reason.INVALID_NAME, lambda: upload(b"content", model_id="../m"))
     refused(Reason.TOO_LARGE, lambda: upload(b""))
     assert (standing(core), house.files()) == (before, files)
-    assert core.models.list(POOL, None, "", 10) == []
+    assert core.models.list(POOL, None, NEWEST, 10) == []
 
 
 def test_the_error_says_what_and_where(core: Assay) -> None:

@@ -22,6 +22,7 @@ from assay.server.core.labeling.leases import expire_due
 from assay.server.core.models.messages import TrainSpec
 from assay.server.core.pools.messages import PoolSpec
 from assay.server.core.pools.quarantine import quarantine
+from assay.server.core.records.models import NEWEST
 from assay.server.core.records.pools import Metric
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import OnConflict
@@ -156,12 +157,12 @@ def _deleted(house: House, core: Assay, _: Any) -> None:
 
 
 def _uploaded(house: House, core: Assay, _: Any) -> None:
-    assert [model.record.model_id for model in core.models.list(POOL, None, "", 10)] == ["new"]
+    assert [model.record.model_id for model in core.models.list(POOL, None, NEWEST, 10)] == ["new"]
     activate(core, "new")
 
 
 def _model_deleted(house: House, core: Assay, _: Any) -> None:
-    assert [model.record.model_id for model in core.models.list(POOL, None, "", 10)] == ["one"]
+    assert [model.record.model_id for model in core.models.list(POOL, None, NEWEST, 10)] == ["one"]
 
 
 def _created(house: House, core: Assay, _: Any) -> None:

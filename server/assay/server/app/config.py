@@ -63,6 +63,12 @@ class Config:
         scratch_memory_bytes: derived arrays up to this size are kept in memory, larger ones in nameless files.
         verify_bytes: bytes read against their checksums before serving; the rest is read afterwards.
         quiet_seconds: merging and indexing wait, within bounds, until no batch has come for so long.
+        keep_requests_seconds: a repeated request id gets its first reply for so long.
+        keep_requests: request ids remembered at most, of all pools.
+        keep_leases_seconds: leases that ended can be looked up for so long after they began.
+        keep_operations_seconds: operations that ended can be looked up for so long after they began.
+        keep_heads: heads kept of a pool, the newest, beside those that serve or that a rollback may need.
+        keep_activations: activations kept of a pool, of each kind: how far back rollbacks go.
     """
 
     data_dir: Path = Path("assay-data")
@@ -97,6 +103,12 @@ class Config:
     scratch_memory_bytes: int = 256 * MIB
     verify_bytes: int = 8192 * MIB
     quiet_seconds: float = 1.0
+    keep_requests_seconds: float = 86_400.0
+    keep_requests: int = 500_000
+    keep_leases_seconds: float = 2_592_000.0
+    keep_operations_seconds: float = 2_592_000.0
+    keep_heads: int = 100
+    keep_activations: int = 1000
 
     @property
     def catalog(self) -> str:
@@ -282,4 +294,10 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "scratch_memory_bytes": (0, 1 << 60),
     "verify_bytes": (0, 1 << 60),
     "quiet_seconds": (0, 3600),
+    "keep_requests_seconds": (600, 10 * 365 * 86_400),
+    "keep_requests": (1000, 1 << 40),
+    "keep_leases_seconds": (0, 10 * 365 * 86_400),
+    "keep_operations_seconds": (0, 10 * 365 * 86_400),
+    "keep_heads": (0, 1 << 40),
+    "keep_activations": (10, 1 << 40),
 }

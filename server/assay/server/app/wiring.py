@@ -20,6 +20,12 @@ def limits(config: Config) -> Limits:
         max_reply_bytes=config.max_message_bytes,
         verify_bytes=config.verify_bytes,
         quiet_seconds=config.quiet_seconds,
+        keep_requests_s=config.keep_requests_seconds,
+        keep_requests=config.keep_requests,
+        keep_leases_s=config.keep_leases_seconds,
+        keep_operations_s=config.keep_operations_seconds,
+        keep_heads=config.keep_heads,
+        keep_activations=config.keep_activations,
     )
 
 

@@ -22,6 +22,7 @@ from assay.server.core.pools.service import PoolService
 from assay.server.core.pools.upkeep import Upkeep
 from assay.server.core.pools.verification import Verification
 from assay.server.core.ports.bundle import Ports
+from assay.server.core.retention import Retention
 
 __all__ = ["Assay", "Limits", "Ports"]
 
@@ -32,6 +33,7 @@ class Assay:
     Attributes:
         pools, samples, models, mining, labeling, operations: the services. Their methods block and compute: call them
             from worker threads.
+        retention: forgets what is old.
         limits: bounds on what callers may ask.
     """
 
@@ -80,6 +82,7 @@ class Assay:
         )
         self.mining = MiningService(directory, ports.catalog, ports.clock, limits, registry)
         self.labeling = LabelingService(directory, ports.catalog, ports.clock, limits, registry)
+        self.retention = Retention(ports.catalog, directory, ports.clock, limits)
         low_priority = LowPriorityExecutor(2)
         self._upkeep = Upkeep(
             directory,
@@ -91,6 +94,7 @@ class Assay:
             lambda pool: expire_due(pool, ports.clock.steady()) > 0,
             self.settle,
             Verification(directory, ports.segments, low_priority.run, opener.unverified),
+            self.retention.step,
             ports.clock,
         )
 
@@ -112,8 +116,6 @@ class Assay:
         opened = cls(ports, limits, registry)
         pools = opened._opener.open_all(adopt=adopt)
         opened.operations.recover()
-        with ports.catalog.transaction() as tx:
-            tx.forget_requests(ports.clock.now() - limits.request_memory_s)
         for pool in pools:
             opened._directory.put(pool)
         opened.tick()

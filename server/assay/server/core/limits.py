@@ -49,7 +49,11 @@ class Limits:
             are read in the background afterwards.
         segment_bytes: size up to which small files are merged.
         quiet_seconds: a pool is at rest so long after its last batch; background work waits for that, within bounds.
-        request_memory_s: how long responses are remembered by request id.
+        keep_requests_s, keep_requests: how long responses are remembered by request id, and how many of all pools.
+        keep_leases_s: how long leases that ended are kept.
+        keep_operations_s: how long operations that ended are kept.
+        keep_heads: heads of a pool that are kept, the newest, beside those that serve or may be gone back to.
+        keep_activations: activations of a pool that are kept of each kind, the newest, and the last in each space.
     """
 
     max_batch_rows: int = 65_536
@@ -65,4 +69,9 @@ class Limits:
     verify_bytes: int = 8192 * MIB
     segment_bytes: int = 256 * MIB
     quiet_seconds: float = 1.0
-    request_memory_s: float = 7 * 86_400.0
+    keep_requests_s: float = 86_400.0
+    keep_requests: int = 500_000
+    keep_leases_s: float = 30 * 86_400.0
+    keep_operations_s: float = 30 * 86_400.0
+    keep_heads: int = 100
+    keep_activations: int = 1000

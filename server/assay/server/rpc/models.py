@@ -9,6 +9,7 @@ from google.protobuf import empty_pb2
 from assay.server.core.errors import AssayError, RequestReplayed
 from assay.server.core.models.messages import ModelView
 from assay.server.core.models.uploading import BackboneUpload
+from assay.server.core.records.models import NEWEST
 from assay.server.core.records.requests import RequestKey
 from assay.server.rpc.calls import BaseServicer, bind, unary
 from assay.server.rpc.convert import names, paging
@@ -77,10 +78,10 @@ class ModelsServicer(BaseServicer, models_pb2_grpc.ModelsServicer):
     @unary("io", models_pb2.ListModelsResponse)
     def ListModels(self, request: models_pb2.ListModelsRequest) -> models_pb2.ListModelsResponse:
         pool_id = names.parse_pool(request.pool)
-        page = paging.page(request, "")
+        page = paging.page(request, NEWEST)
         found = self.core.models.list(pool_id, to_kind_filter(request.kind), page.after, page.fetch)
         messages, token = page.fill(
-            found, lambda view: view.record.model_id, lambda view: model_message(pool_id, view), self.reply_bytes
+            found, lambda view: view.record.number, lambda view: model_message(pool_id, view), self.reply_bytes
         )
         return models_pb2.ListModelsResponse(models=messages, next_page_token=token)
 

@@ -17,8 +17,9 @@ from assay.server.adapters.sql.models import ModelPart
 from assay.server.adapters.sql.outcomes import Outcomes, PostgresOutcomes, SqliteOutcomes
 from assay.server.adapters.sql.pools import PoolPart
 from assay.server.adapters.sql.postgres import open_postgres
+from assay.server.adapters.sql.room import RoomPart
 from assay.server.adapters.sql.rows import RowPart
-from assay.server.adapters.sql.sqlite import open_sqlite
+from assay.server.adapters.sql.sqlite import checkpoint, compact, open_sqlite
 from assay.server.adapters.sql.turns import Turn
 from assay.server.adapters.sql.versions import identity, prepare
 from assay.server.core.errors import AssayError, Reason
@@ -29,7 +30,7 @@ from assay.server.core.ports.machine import Alarm, unheard
 SHARED_REFUSAL_S = 1.0
 
 
-class SqlTx(DirectoryPart, PoolPart, RowPart, LeasePart, ModelPart, JournalPart):
+class SqlTx(RoomPart, DirectoryPart, PoolPart, RowPart, LeasePart, ModelPart, JournalPart):
     """One transaction of the catalog (the port CatalogTx)."""
 
 
@@ -86,6 +87,15 @@ class SqlCatalog:
         self._refuse_if_closed()
         with translated(), self._reader.begin() as connection:
             yield SqlTx(connection, self._dialect)
+
+    def shrink(self, pages: int) -> bool:
+        """Gives at most so many free pages of SQLite back to the file system."""
+        with self.transaction() as tx:
+            assert isinstance(tx, SqlTx)
+            shrunk = tx.shrink(pages)
+        if shrunk:
+            checkpoint(self._reader)
+        return shrunk
 
     def close(self) -> None:
         """Closes connections, after a running transaction."""
@@ -159,6 +169,8 @@ def open_catalog(url: str, alarm: Alarm = unheard) -> SqlCatalog:
             with writer.begin() as connection:
                 prepare(connection)
                 catalog_id = identity(connection)
+            if dialect is SQLITE:
+                compact(writer)
     except BaseException:
         writer.dispose()
         unlock()

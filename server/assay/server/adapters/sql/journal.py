@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Integer, Row, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import Integer, Row, bindparam, delete, func, insert, select, text, tuple_, update
 
 from assay.server.adapters.sql.schema import operations, requests
 from assay.server.adapters.sql.session import Session
@@ -36,7 +36,25 @@ _THIS_REQUEST = (
 _RECALL = select(requests.c.fingerprint, requests.c.response, requests.c.create_time).where(_THIS_REQUEST)
 _FORGET_ONE = delete(requests).where(_THIS_REQUEST)
 _REMEMBER = insert(requests)
-_FORGET = delete(requests).where(requests.c.create_time < bindparam("before"))
+_NEWEST = select(func.max(requests.c.number))
+_OLDEST = select(requests.c.number).order_by(requests.c.number).limit(bindparam("limit", type_=Integer))
+_FORGET = delete(requests).where(
+    requests.c.number.in_(_OLDEST),
+    (requests.c.create_time < bindparam("before")) | (requests.c.number <= bindparam("last")),
+)
+_ENDED_LONG_AGO = (
+    select(operations.c.operation_id)
+    .where(operations.c.create_time < bindparam("before"), operations.c.done)
+    .order_by(operations.c.create_time)
+    .limit(bindparam("limit", type_=Integer))
+)
+_FORGET_OPERATIONS = delete(operations).where(operations.c.operation_id.in_(_ENDED_LONG_AGO))
+# Spelled out: the partial index is used only for the same words.
+_FAIL_RUNNING = (
+    update(operations)
+    .where(text("NOT done"))
+    .values(done=True, error_reason=bindparam("reason"), error_message=bindparam("message"))
+)
 
 
 class JournalPart(Session):
@@ -92,9 +110,18 @@ class JournalPart(Session):
         """Drops what is remembered under a key."""
         self._run(_FORGET_ONE, _of_key(pool_uid, key))
 
-    def forget_requests(self, before: float) -> None:
-        """Drops responses remembered before a time."""
-        self._run(_FORGET, {"before": before})
+    def forget_requests(self, before: float, keep: int, limit: int) -> int:
+        """Drops the oldest responses: those remembered before a time, and those beyond so many."""
+        newest = self._run(_NEWEST).scalar() or 0
+        return self._run(_FORGET, {"before": before, "last": newest - keep, "limit": limit}).rowcount
+
+    def forget_operations(self, before: float, limit: int) -> int:
+        """Drops operations that began before a time and have ended."""
+        return self._run(_FORGET_OPERATIONS, {"before": before, "limit": limit}).rowcount
+
+    def fail_running(self, reason: str, message: str) -> int:
+        """Ends all operations that are not done."""
+        return self._run(_FAIL_RUNNING, {"reason": reason, "message": message}).rowcount
 
 
 def _operation_values(operation: OperationRecord) -> dict[str, object]:

@@ -5,7 +5,20 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Executable, Text, bindparam, delete, exists, insert, literal_column, select, update
+from sqlalchemy import (
+    BigInteger,
+    Executable,
+    Integer,
+    Text,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    literal_column,
+    select,
+    tuple_,
+    update,
+)
 
 from assay.server.adapters.sql.dialects import Dialect
 from assay.server.adapters.sql.schema import lease_releases, lease_rows, leases
@@ -40,6 +53,19 @@ _RENEW = update(leases).where(_THIS, _LIVE).values(expire_time=bindparam("until"
 _EXPIRE = update(leases).where(_THIS, _LIVE).values(state="expired")
 _FREE_ALL = delete(lease_rows).where(_ITS_ROWS)
 _DONE_IF_EMPTY = update(leases).where(_THIS, _LIVE, ~exists().where(_ITS_ROWS)).values(state="done")
+
+
+_ENDED_LONG_AGO = (
+    select(leases.c.pool_uid, leases.c.lease_id)
+    # Spelled out, as above.
+    .where(leases.c.state != literal_column("'live'"), leases.c.create_time < bindparam("before"))
+    .order_by(leases.c.create_time, leases.c.pool_uid, leases.c.lease_id)
+    .limit(bindparam("limit", type_=Integer))
+)
+_FORGET_RELEASES = delete(lease_releases).where(
+    tuple_(lease_releases.c.pool_uid, lease_releases.c.lease_id).in_(_ENDED_LONG_AGO)
+)
+_FORGET_LEASES = delete(leases).where(tuple_(leases.c.pool_uid, leases.c.lease_id).in_(_ENDED_LONG_AGO))
 
 
 class LeasePart(Session):
@@ -92,6 +118,12 @@ class LeasePart(Session):
         params = {"of_pool": pool_uid, "of_lease": lease_id}
         self._run(_EXPIRE, params)
         self._run(_FREE_ALL, params)
+
+    def forget_leases(self, before: float, limit: int) -> int:
+        """Drops leases that were made before a time and have ended, with the reasons why rows left them."""
+        params = {"before": before, "limit": limit}
+        self._run(_FORGET_RELEASES, params)
+        return self._run(_FORGET_LEASES, params).rowcount
 
     def _given(self, pool_uid: int, lease_id: str, rows: Sequence[int]) -> dict[str, Any]:
         return {"of_pool": pool_uid, "of_lease": lease_id, **self._dialect.rows(rows)}

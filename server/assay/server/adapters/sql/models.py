@@ -3,16 +3,23 @@
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Executable, Row, bindparam, delete, insert, select
+from sqlalchemy import Executable, Integer, Row, bindparam, delete, exists, insert, select
 
 from assay.server.adapters.sql.codec import info_from_json, info_to_json
 from assay.server.adapters.sql.dialects import Dialect
 from assay.server.adapters.sql.schema import activations, models
 from assay.server.adapters.sql.session import Session
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.records.models import ModelKind, ModelRecord
+from assay.server.core.records.models import NEWEST, ModelKind, ModelRecord
 
-_MODELS = select(models).where(models.c.pool_uid == bindparam("pool_uid")).order_by(models.c.number)
+_MODELS = (
+    select(models)
+    .where(models.c.pool_uid == bindparam("of_pool"), models.c.number < bindparam("below"))
+    .order_by(models.c.number.desc())
+    .limit(bindparam("limit", type_=Integer))
+)
+_MODELS_OF_KIND = _MODELS.where(models.c.kind == bindparam("of_kind")).offset(bindparam("beyond", type_=Integer))
+_MODEL_FILES = select(models.c.file).where(models.c.pool_uid == bindparam("of_pool"))
 _MODEL = select(models).where(models.c.pool_uid == bindparam("of_pool"), models.c.model_id == bindparam("of_model"))
 _DELETE_MODEL = delete(models).where(
     models.c.pool_uid == bindparam("of_pool"), models.c.model_id == bindparam("of_model")
@@ -26,6 +33,32 @@ _ACTIVATIONS = (
     .where(activations.c.pool_uid == bindparam("pool_uid"), activations.c.kind == bindparam("kind"))
     .order_by(activations.c.number)
 )
+_later = activations.alias("later")
+_BEYOND = (
+    select(activations.c.number)
+    .where(activations.c.pool_uid == bindparam("of_pool"), activations.c.kind == bindparam("of_kind"))
+    .order_by(activations.c.number.desc())
+    .offset(bindparam("beyond", type_=Integer))
+    .limit(1)
+    .scalar_subquery()
+)
+_OLD_ACTIVATIONS = (
+    select(activations.c.number)
+    .where(
+        activations.c.pool_uid == bindparam("of_pool"),
+        activations.c.kind == bindparam("of_kind"),
+        activations.c.number <= _BEYOND,
+        exists().where(
+            _later.c.pool_uid == activations.c.pool_uid,
+            _later.c.kind == activations.c.kind,
+            _later.c.space == activations.c.space,
+            _later.c.number > activations.c.number,
+        ),
+    )
+    .order_by(activations.c.number)
+    .limit(bindparam("limit", type_=Integer))
+)
+_FORGET_ACTIVATIONS = delete(activations).where(activations.c.number.in_(_OLD_ACTIVATIONS))
 
 
 class ModelPart(Session):
@@ -40,9 +73,20 @@ class ModelPart(Session):
                 model=model.model_id,
             )
 
-    def models(self, pool_uid: int) -> list[ModelRecord]:
-        """All model versions, oldest first."""
-        return [_model_record(row) for row in self._run(_MODELS, {"pool_uid": pool_uid})]
+    def models(
+        self, pool_uid: int, *, kind: ModelKind | None = None, below: int = NEWEST, beyond: int = 0, limit: int = 1000
+    ) -> list[ModelRecord]:
+        """Model versions, newest first, of those below a number the ones beyond so many."""
+        params: dict[str, object] = {"of_pool": pool_uid, "below": below, "limit": limit}
+        if kind is None:
+            assert not beyond
+            return [_model_record(row) for row in self._run(_MODELS, params)]
+        params |= {"of_kind": kind.value, "beyond": beyond}
+        return [_model_record(row) for row in self._run(_MODELS_OF_KIND, params)]
+
+    def model_files(self, pool_uid: int) -> list[str]:
+        """Files of all model versions of a pool."""
+        return [file for (file,) in self._tuples(_MODEL_FILES, {"of_pool": pool_uid})]
 
     def model(self, pool_uid: int, model_id: str) -> ModelRecord | None:
         """A model version."""
@@ -64,6 +108,11 @@ class ModelPart(Session):
         """(model_id, space) of all activations, oldest first."""
         rows = self._tuples(_ACTIVATIONS, {"pool_uid": pool_uid, "kind": kind.value})
         return [(model_id, space) for model_id, space in rows]
+
+    def forget_activations(self, pool_uid: int, kind: ModelKind, keep: int, limit: int) -> int:
+        """Drops the oldest activations beyond so many, but for the last one in each space."""
+        params = {"of_pool": pool_uid, "of_kind": kind.value, "beyond": keep, "limit": limit}
+        return self._run(_FORGET_ACTIVATIONS, params).rowcount
 
 
 @cache
@@ -94,5 +143,6 @@ def _model_record(row: Row[Any]) -> ModelRecord:
         create_time=row.create_time,
         file=row.file,
         space=row.space,
+        number=row.number,
         info=info_from_json(kind, row.info),
     )

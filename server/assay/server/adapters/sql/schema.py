@@ -156,6 +156,12 @@ Index(
     sqlite_where=text("state = 'live'"),
     postgresql_where=text("state = 'live'"),
 )
+Index(
+    "ended_leases",
+    leases.c.create_time,
+    sqlite_where=text("state <> 'live'"),
+    postgresql_where=text("state <> 'live'"),
+)
 
 # Rows of live leases. The key is what keeps a row from being in two of them.
 lease_rows = Table(
@@ -193,6 +199,7 @@ models = Table(
     _given("space", String),
     _given("info", JSON()),
     UniqueConstraint("pool_uid", "model_id"),
+    Index("models_of_pool", "pool_uid", "number"),
     sqlite_autoincrement=True,
 )
 
@@ -225,16 +232,20 @@ operations = Table(
     Index("operations_of_pool", "pool_uid"),
     sqlite_with_rowid=False,
 )
+Index("running_operations", operations.c.operation_id, sqlite_where=text("NOT done"), postgresql_where=text("NOT done"))
 
-# A pool's requests go with it. Those that outlive a pool, its deletion, are of no pool: pool_uid 0.
+# A pool's requests go with it. Those that outlive a pool, its deletion, are of no pool: pool_uid 0. Numbers grow with
+# time: the oldest are forgotten by them.
 requests = Table(
     "requests",
     metadata,
-    _key("pool_uid", BigInteger()),
-    _key("method", String),
-    _key("request_id", String),
+    _number("number"),
+    _given("pool_uid", BigInteger()),
+    _given("method", String),
+    _given("request_id", String),
     _given("fingerprint", String),
     _given("response", LargeBinary()),
     _given("create_time", Double()),
-    Index("requests_by_time", "create_time"),
+    UniqueConstraint("pool_uid", "method", "request_id"),
+    sqlite_autoincrement=True,
 )

@@ -1,5 +1,6 @@
 """Connections to SQLite: one that writes and a pool that reads beside it (WAL)."""
 
+import logging
 import os
 import sqlite3
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine,
 from sqlalchemy.pool import QueuePool
 
 from assay.server.adapters import file_lock
-from assay.server.adapters.sql.failures import is_sync_error
+from assay.server.adapters.sql.failures import is_sync_error, translated
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.ports.machine import Alarm
 
@@ -30,6 +31,9 @@ PRAGMAS = (
 
 
 LOCK_SUFFIX = ".lock"
+INCREMENTAL = 2  # SQLite's number of that mode
+
+log = logging.getLogger(__name__)
 
 
 def open_sqlite(url: URL, alarm: Alarm) -> tuple[Engine, Engine, Callable[[], None]]:
@@ -40,6 +44,7 @@ def open_sqlite(url: URL, alarm: Alarm) -> tuple[Engine, Engine, Callable[[], No
         raise AssayError(Reason.INVALID_ARGUMENT, "A catalog in memory would be lost. Give the path of a file.")
     writer = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0)
     reader = create_engine(url, poolclass=QueuePool, pool_size=READERS, max_overflow=MORE_READERS)
+    event.listen(writer, "connect", _make_shrinkable)
     for engine in (writer, reader):
         event.listen(engine, "connect", _set_up)
     event.listen(reader, "connect", _forbid_writing)
@@ -57,6 +62,37 @@ def open_sqlite(url: URL, alarm: Alarm) -> tuple[Engine, Engine, Callable[[], No
         writer.dispose()
         raise
     return writer, reader, lambda: os.close(descriptor)
+
+
+def compact(writer: Engine) -> None:
+    """Lets a database of an older assay give free pages back, and gives them back: once, at start, when nobody waits.
+    One that has no room for that stays as it is. Raises sqlite3.Error where the disk lost something."""
+    connection = writer.raw_connection()
+    try:
+        cursor = connection.cursor()
+        (mode,) = cursor.execute("PRAGMA auto_vacuum").fetchone()
+        if mode != INCREMENTAL:
+            log.info("compacting the catalog, once")
+            cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            cursor.execute("VACUUM")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        if is_sync_error(error):
+            raise
+        log.warning("the catalog could not be compacted, which is tried again at the next start: %s", error)
+    finally:
+        connection.close()
+
+
+def checkpoint(reader: Engine) -> None:
+    """Brings what was committed from the log into the file, as far as no reader is in the way: only then is the file
+    shorter."""
+    with translated():
+        connection = reader.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        finally:
+            connection.close()
 
 
 def _lock(writer: Engine) -> int:
@@ -81,6 +117,12 @@ def _lock(writer: Engine) -> int:
         raise AssayError(
             Reason.STORAGE_FAILED, f"The catalog {database} cannot be locked: {error.strerror}. Check its folder."
         ) from error
+
+
+def _make_shrinkable(connection: sqlite3.Connection, _record: Any) -> None:
+    """Has a database that is about to be made give free pages back; one that is there is changed by compact()."""
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
 
 
 def _set_up(connection: sqlite3.Connection, _record: Any) -> None:

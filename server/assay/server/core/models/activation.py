@@ -80,12 +80,10 @@ class Activation:
         AssayError(NOTHING_TO_ROLL_BACK)."""
         current = snapshot.pool.backbone if kind is ModelKind.BACKBONE else snapshot.pool.head
         with self._catalog.reading() as tx:
-            history = tx.activations(snapshot.pool.uid, kind)
-            existing = {model.model_id for model in tx.models(snapshot.pool.uid)}
-        for model_id, space in reversed(history):
-            fits = kind is ModelKind.BACKBONE or space == snapshot.pool.space
-            if model_id != current and model_id in existing and fits:
-                return model_id
+            for model_id, space in reversed(tx.activations(snapshot.pool.uid, kind)):
+                fits = kind is ModelKind.BACKBONE or space == snapshot.pool.space
+                if model_id not in ("", current) and fits and tx.model(snapshot.pool.uid, model_id) is not None:
+                    return model_id
         raise AssayError(
             Reason.NOTHING_TO_ROLL_BACK, f"No other {kind} was active before {current or 'now'!r} in this pool."
         )
@@ -119,13 +117,12 @@ class Activation:
         with pool.change() as change:
             _require_model(change, record)
             self.check_head(change.before, record)
-            self._set_head(change, head)
+            self._set_head(change, head, record.space)
 
-    def _set_head(self, change: Change, head: ActiveHead | None) -> None:
-        pool = change.after.pool
+    def _set_head(self, change: Change, head: ActiveHead | None, space: str) -> None:
+        """Makes a head the active one, None for none, of the space that is active from then on."""
         model_id = head.record.model_id if head else ""
-        space = head.record.space if head else pool.space
-        change.tx.record_activation(pool.uid, ModelKind.HEAD, model_id, space, self._clock.now())
+        change.tx.record_activation(change.before.pool.uid, ModelKind.HEAD, model_id, space, self._clock.now())
         change.replace_pool(head=model_id)
         change.replace(head=head)
 
@@ -218,15 +215,15 @@ class Activation:
         change.replace_pool(search_index="")
         head = self._last_head(change, space)
         if head is not None or change.before.head is not None:
-            self._set_head(change, head)
+            self._set_head(change, head, space)
 
     def _last_head(self, change: Change, space: str) -> ActiveHead | None:
         """The head that served a space when it was last active."""
         uid = change.before.pool.uid
-        models = {model.model_id: model for model in change.tx.models(uid)}
         for model_id, head_space in reversed(change.tx.activations(uid, ModelKind.HEAD)):
-            if head_space == space and model_id in models:
-                return self.load_head(models[model_id])
+            record = change.tx.model(uid, model_id) if model_id and head_space == space else None
+            if record is not None:
+                return self.load_head(record)
         return None
 
 

@@ -122,14 +122,13 @@ class ModelService:
         snapshot = self._pools.get(pool_id).snapshot
         return _view(snapshot, self._record(snapshot, model_id))
 
-    def list(self, pool_id: str, kind: ModelKind | None, after: str, limit: int) -> "list[ModelView]":
-        """Model versions, newest first, those after a model id."""
+    def list(self, pool_id: str, kind: ModelKind | None, below: int, limit: int) -> "list[ModelView]":
+        """Model versions, newest first, those below a number."""
         snapshot = self._pools.get(pool_id).snapshot
         with self._catalog.reading() as tx:
-            newest = [model for model in reversed(tx.models(snapshot.pool.uid)) if kind in (None, model.kind)]
-        ids = [model.model_id for model in newest]
-        start = ids.index(after) + 1 if after in ids else 0
-        return [_view(snapshot, model) for model in newest[start : start + limit]]
+            return [
+                _view(snapshot, model) for model in tx.models(snapshot.pool.uid, kind=kind, below=below, limit=limit)
+            ]
 
     def delete(self, pool_id: str, model_id: str, key: RequestKey) -> None:
         """Deletes a version that is not active, a backbone with its embedding space. Raises

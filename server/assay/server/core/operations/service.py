@@ -126,14 +126,7 @@ class OperationService:
     def recover(self) -> None:
         """Marks operations that a crash cut off."""
         with self._catalog.transaction() as tx:
-            after: tuple[float, str] | None = None
-            while page := tx.operations(after=after):
-                for record in page:
-                    if not record.done:
-                        tx.end_operation(
-                            _failed(record, Reason.SHUTTING_DOWN, "The server stopped while it ran; start it again.")
-                        )
-                after = (page[-1].create_time, page[-1].operation_id)
+            tx.fail_running(str(Reason.SHUTTING_DOWN), "The server stopped while it ran; start it again.")
 
     def prepare(self, kind: str, pool: PoolRecord, alone: str) -> Task:
         """A new operation on a pool, to be recorded in a transaction and then launched. Of those of one pool with the

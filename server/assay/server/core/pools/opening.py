@@ -165,7 +165,7 @@ class Opener:
             # What was said of a row in a damaged file stays in the catalog, for when the file is restored.
             usable = rows if state is State.DELETED else rows[states.at(rows) != State.DAMAGED]
             states = states.with_values(usable[usable < pool.next_row], state)
-        models = {model.model_id: model for model in tx.models(pool.uid)}
+        serving = [tx.model(pool.uid, model_id) for model_id in (pool.backbone, pool.head)]
         return Snapshot(
             pool=pool,
             attributes=tx.attributes(pool.uid),
@@ -175,10 +175,8 @@ class Opener:
             classes=RowColumn.filled(pool.next_row, np.int32(-1)).with_values(labeled, classes),
             leases=leases,
             released=tx.released_rows(pool.uid),
-            backbone=self._load(
-                models, pool.backbone, self._models.load_backbone, damaged, known.backbone if known else None
-            ),
-            head=self._load(models, pool.head, self._models.load_head, damaged, known.head if known else None),
+            backbone=self._load(serving[0], self._models.load_backbone, damaged, known.backbone if known else None),
+            head=self._load(serving[1], self._models.load_head, damaged, known.head if known else None),
             index=self._load_index(pool, known.index if known else None),
             damaged=tuple(damaged),
         )
@@ -224,16 +222,14 @@ class Opener:
 
     def _load(
         self,
-        models: dict[str, ModelRecord],
-        model_id: str,
+        record: ModelRecord | None,
         load: Callable[[ModelRecord], M],
         damaged: list[DamagedFile],
         known: M | None,
     ) -> M | None:
         """An active model; one whose file is damaged is named, and the pool served without it."""
-        if not model_id:
+        if record is None:
             return None
-        record = models[model_id]
         if known is not None and known.record == record:
             return known
         try:

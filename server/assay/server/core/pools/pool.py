@@ -165,7 +165,7 @@ class Pool:
         if key.request_id:
             with self._catalog.transaction() as tx:
                 replay_within(tx, uid, key)
-                answer.remember(tx, uid, self._clock.now())
+                answer.remember(tx, uid, self._clock.steady())
 
     @contextmanager
     def change(self, key: RequestKey = NO_KEY) -> Iterator[Change]:
@@ -185,7 +185,7 @@ class Pool:
             with self._mending_after_trouble(), ExitStack() as transaction:
                 change = Change(lambda: transaction.enter_context(self._catalog.transaction()), self._snapshot, key)
                 yield change
-                after = change.finish(self._clock.now())
+                after = change.finish(self._clock.steady())
             self._snapshot = after
 
     @contextmanager

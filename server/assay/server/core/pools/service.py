@@ -76,7 +76,7 @@ class PoolService:
                 pool = self._opener.wrap(empty_snapshot(record))
                 result = view(pool.snapshot, building=False)
                 answer.give(result)
-                answer.remember(tx, record.uid, self._clock.now())
+                answer.remember(tx, record.uid, self._clock.steady())
             self._pools.put(pool)
         return result
 
@@ -137,11 +137,11 @@ class PoolService:
             pool.check_open()
             if not tx.advance_pool(uid, epoch):
                 raise Diverged
-            files += [file.file for file in tx.segments(uid)] + [model.file for model in tx.models(uid)]
+            files += [file.file for file in tx.segments(uid)] + tx.model_files(uid)
             tx.delete_pool(uid)
             if key.request_id:
                 tx.forget_request(NO_POOL, key)
-            answer.remember(tx, NO_POOL, self._clock.now())
+            answer.remember(tx, NO_POOL, self._clock.steady())
         self._pools.remove(pool)
         # One may have been launched since.
         self._operations.cancel_of(uid)
@@ -155,7 +155,7 @@ class PoolService:
             return
         if self._pools.find(pool_id) is None:
             again(remembered)
-        if self._clock.now() < remembered.create_time + LATE_S:
+        if self._clock.steady() < remembered.create_time + LATE_S:
             raise AssayError(
                 Reason.REQUEST_ID_REUSED,
                 f"Request id {key.request_id!r} deleted an earlier pool {pool_id!r}. The one that has its name now was "

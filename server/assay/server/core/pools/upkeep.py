@@ -1,4 +1,5 @@
-"""Work that nobody waits for: reading files against their checksums, merging, building indexes, expiring leases."""
+"""Work that nobody waits for: reading files against their checksums, merging, building indexes, expiring leases,
+forgetting."""
 
 import logging
 import threading
@@ -48,6 +49,7 @@ class Upkeep:
         expire: Callable[[Pool], bool],
         settle: Callable[[], None],
         verification: Verification,
+        forget: Callable[[], bool],
         clock: Clock,
     ) -> None:
         self._pools = pools
@@ -60,6 +62,8 @@ class Upkeep:
         self._settle = settle
         self._in_doubt = False
         self._verification = verification
+        self._forget = forget
+        self._forget_at = 0.0
         self._clock = clock
         self._verify_at = 0.0
         self._stop, self._stopping = Stop(), threading.Event()
@@ -73,6 +77,7 @@ class Upkeep:
                 ("merging", self.tidy),
                 ("indexing", self.index),
                 ("mending", self.mend),
+                ("forgetting", self.forget),
             )
         ]
 
@@ -108,6 +113,17 @@ class Upkeep:
                 log.warning("what became of a change is not known yet: %s", error)
             self._in_doubt = True
         return False
+
+    def forget(self) -> bool:
+        """Forgets a little of what is old; returns whether there may be more."""
+        if time.monotonic() < self._forget_at:
+            return False
+        try:
+            return self._forget()
+        except Exception as error:
+            log.warning("what is old could not be forgotten: %s", error)
+            self._forget_at = time.monotonic() + FAILED_SECONDS
+            return False
 
     def expire(self) -> bool:
         """Ends the leases whose time ran out; returns whether there were any."""

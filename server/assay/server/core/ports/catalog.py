@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from assay.server.core.records.arrays import RowArray
 from assay.server.core.records.labels import LabelRecord, LeaseRecord
-from assay.server.core.records.models import ModelKind, ModelRecord
+from assay.server.core.records.models import NEWEST, ModelKind, ModelRecord
 from assay.server.core.records.operations import OperationRecord
 from assay.server.core.records.pools import PoolRecord
 from assay.server.core.records.requests import Remembered, RequestKey
@@ -128,6 +128,10 @@ class CatalogTx(Protocol):
     def expire_lease(self, pool_uid: int, lease_id: str) -> None:
         """Ends a lease as "expired"; its rows are free."""
 
+    def forget_leases(self, before: float, limit: int) -> int:
+        """Drops at most `limit` leases that were made before a time and have ended, with the reasons of releases;
+        returns how many."""
+
     # models
     def add_model(self, pool_uid: int, model: ModelRecord) -> None:
         """Stores a model version. Raises AssayError(MODEL_EXISTS)."""
@@ -135,8 +139,14 @@ class CatalogTx(Protocol):
     def model(self, pool_uid: int, model_id: str) -> ModelRecord | None:
         """A model version."""
 
-    def models(self, pool_uid: int) -> list[ModelRecord]:
-        """All model versions of a pool, oldest first."""
+    def models(
+        self, pool_uid: int, *, kind: ModelKind | None = None, below: int = NEWEST, beyond: int = 0, limit: int = 1000
+    ) -> list[ModelRecord]:
+        """Model versions of a pool, newest first: of those below a number, all but the first `beyond`, which needs a
+        kind."""
+
+    def model_files(self, pool_uid: int) -> list[str]:
+        """Files of all model versions of a pool."""
 
     def delete_model(self, pool_uid: int, model_id: str) -> None:
         """Forgets a model version and its activations."""
@@ -146,6 +156,10 @@ class CatalogTx(Protocol):
 
     def activations(self, pool_uid: int, kind: ModelKind) -> list[tuple[str, str]]:
         """(model_id, space) of all activations, oldest first."""
+
+    def forget_activations(self, pool_uid: int, kind: ModelKind, keep: int, limit: int) -> int:
+        """Drops at most `limit` of the oldest activations beyond the last `keep`, but none that is the last in its
+        space; returns how many."""
 
     # operations
     def add_operation(self, operation: OperationRecord) -> None:
@@ -159,6 +173,12 @@ class CatalogTx(Protocol):
 
     def operations(self, *, after: tuple[float, str] | None = None, limit: int = 1000) -> list[OperationRecord]:
         """Operations by (create_time, operation_id)."""
+
+    def fail_running(self, reason: str, message: str) -> int:
+        """Ends all operations that are not done with an error; returns how many."""
+
+    def forget_operations(self, before: float, limit: int) -> int:
+        """Drops at most `limit` operations that began before a time and have ended; returns how many."""
 
     def delete_operation(self, operation_id: str) -> None:
         """Forgets an operation."""
@@ -174,8 +194,9 @@ class CatalogTx(Protocol):
     def forget_request(self, pool_uid: int, key: RequestKey) -> None:
         """Drops what is remembered under a key."""
 
-    def forget_requests(self, before: float) -> None:
-        """Drops responses remembered before a time."""
+    def forget_requests(self, before: float, keep: int, limit: int) -> int:
+        """Drops at most `limit` of the oldest responses: those remembered before a time, and those beyond the last
+        `keep`; returns how many."""
 
 
 class Catalog(Protocol):
@@ -198,6 +219,10 @@ class Catalog(Protocol):
 
     def reading(self) -> AbstractContextManager[CatalogTx]:
         """A reading transaction; does not wait for writers."""
+
+    def shrink(self, pages: int) -> bool:
+        """Gives at most so many free pages back to the file system, but for some to write on; returns whether there
+        were any. For databases that do not look after that by themselves. Raises as transaction."""
 
     def close(self) -> None:
         """Closes connections."""

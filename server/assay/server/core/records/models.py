@@ -1,6 +1,6 @@
 """Model versions: backbones and heads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from assay.server.core.records.arrays import FloatArray
@@ -121,6 +121,10 @@ class HeadWeights:
     bias_KC: FloatArray
 
 
+# Above the number of every version.
+NEWEST = 2**63 - 1
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
     """A model version as the catalog keeps it.
@@ -133,6 +137,7 @@ class ModelRecord:
         file: what holds the ONNX graph or the head's weights.
         space: id of the embedding space that a backbone embeds into, its own, or that a head was trained in.
         info: what is known of it.
+        number: grows with every version that is stored; 0 before.
     """
 
     model_id: str
@@ -142,3 +147,4 @@ class ModelRecord:
     file: str
     space: str
     info: BackboneInfo | HeadInfo
+    number: int = field(default=0, compare=False)

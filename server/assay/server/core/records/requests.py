@@ -34,7 +34,7 @@ class RequestKey:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What is remembered of a request that was answered."""
+    """What is remembered of a request that was answered. create_time: steady seconds."""
 
     response: bytes
     create_time: float
