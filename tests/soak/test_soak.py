@@ -22,7 +22,7 @@ LOOK_SECONDS = 2.0
 MEMORY_GROWTH, CATALOG_GROWTH = 1.05, 1.10
 MIB = 1 << 20
 # Short, so that within the run as much is forgotten as is remembered.
-RETENTION: dict[str, int] = {}
+RETENTION = {"keep_requests": 5_000, "keep_leases_seconds": 60, "keep_operations_seconds": 60, "keep_heads": 5}
 
 
 @dataclass(frozen=True)
