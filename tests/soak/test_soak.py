@@ -80,9 +80,8 @@ def _judge(load: Load, looks: list[Look], begin: float, end: float) -> None:
     middle = (warm + end) / 2
     early, late = [look for look in looks if warm <= look.at < middle], [look for look in looks if look.at >= middle]
     seen = load.seen
-    say(
-        f"\n{seen.requests:,} requests of {WORKERS} workers in {end - begin:,.0f} s; failed: {dict(seen.failed) or 'none'}"
-    )
+    say(f"\n{seen.requests:,} requests of {WORKERS} workers in {end - begin:,.0f} s")
+    say(f"failed: {dict(seen.failed) or 'none'}")
     for kind in sorted(seen.calls):
         first, second = (seen.milliseconds(kind, *span, 0.5) for span in ((warm, middle), (middle, end)))
         first_p99, second_p99 = (seen.milliseconds(kind, *span, 0.99) for span in ((warm, middle), (middle, end)))
