@@ -112,14 +112,20 @@ def test_bombs_leave_the_server_as_it_was(server, client, pool, tmp_path):
 def test_a_caller_that_leaves_takes_the_trial_along(server, client, pool, tmp_path):
     client.create_pool(pool)
     data = Path(factory.endless(tmp_path / "m.onnx")).read_bytes()
+    others, stored = children(server), models(server)
     with grpc.insecure_channel(server.target) as channel:
         header = models_pb2.UploadBackboneHeader(pool=f"pools/{pool}", size_bytes=len(data))
         messages = [models_pb2.UploadBackboneRequest(header=header), models_pb2.UploadBackboneRequest(chunk=data)]
         call = Stubs(channel).models.UploadBackbone.future(iter(messages))
-        until(lambda: children(server))
+        until(lambda: children(server) - others)
         call.cancel()
-        until(lambda: not children(server))
-    until(lambda: not list((server.data_dir / "pools").rglob("*.model*")))
+        until(lambda: not children(server) - others)
+    until(lambda: models(server) <= stored)
+
+
+def models(server) -> set[Path]:
+    """Files of models, half-written ones too."""
+    return set((server.data_dir / "pools").rglob("*.model*"))
 
 
 def children(server) -> set[str]:

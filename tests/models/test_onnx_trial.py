@@ -85,25 +85,28 @@ def test_a_function_that_calls_itself(tmp_path: Path) -> None:
 
 
 def test_a_run_without_end(tmp_path: Path) -> None:
+    before = children()
     with pytest.raises(AssayError, match="run_seconds") as caught:
         trial(factory.endless(tmp_path / "m.onnx"), OnnxBackboneLoader(threads=1, run_seconds=0.1))
     assert caught.value.metadata["problem"] == "too_slow"
-    assert not children()
+    assert children() <= before
 
 
 def test_a_trial_without_end(tmp_path: Path) -> None:
+    before = children()
     with pytest.raises(AssayError, match="trial_seconds") as caught:
         trial(factory.endless(tmp_path / "m.onnx"), OnnxBackboneLoader(threads=1, trial_seconds=0.1))
     assert caught.value.metadata["problem"] == "too_slow"
-    assert not children()
+    assert children() <= before
 
 
 def test_a_caller_that_leaves_ends_the_trial(tmp_path: Path) -> None:
+    before = children()
     path = factory.endless(tmp_path / "m.onnx")
     with pytest.raises(AssayError) as caught, Stop.after(0.3).scope():
         trial(path, OnnxBackboneLoader(threads=1))
     assert caught.value.reason is Reason.DEADLINE_EXCEEDED
-    assert not children()
+    assert children() <= before
 
 
 def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
