@@ -11,6 +11,13 @@ MAX_ID_BYTES = 256
 MAX_URI_BYTES = 2048
 MAX_TEXT_BYTES = 4096
 MAX_REASON_BYTES = 1024
+# One value of an annotation: bytes encoded, boxes or spans, attributes of a box, and how deep JSON is nested.
+MAX_VALUE_BYTES = MIB
+MAX_OBJECTS = 10_000
+MAX_OBJECT_ATTRIBUTES = 64
+MAX_JSON_DEPTH = 64
+# Numbers that a regression asks for.
+MAX_TARGETS = 64
 # Numbers in one vector.
 MAX_DIMENSION = 65_536
 # Things in one request.

@@ -2,7 +2,6 @@
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from assay.server.core.limits import MAX_ID_BYTES, MAX_TEXT_BYTES, MAX_URI_BYTES
 from assay.server.core.pools.messages import IngestBatch, PoolSpec
 from assay.server.core.records.pools import PoolRecord
 from assay.server.core.records.samples import AttributeColumn, SampleColumns
+from assay.server.core.tasks.classes import near_class
 
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -81,23 +81,9 @@ def unknown_class(class_name: str, pool: PoolRecord) -> AssayError:
     return AssayError(
         Reason.UNKNOWN_CLASS,
         f"{class_name!r} is no class of pool {pool.pool_id!r}; its classes are: {known or 'none'}."
-        + _near_class(class_name, pool.class_names),
+        + near_class(class_name, pool.class_names),
         class_name=class_name,
     )
-
-
-def _near_class(class_name: str, known: Sequence[str]) -> str:
-    """What to say where a class differs in nothing that is easily seen: composed letters, case, space around it."""
-    composed = unicodedata.normalize("NFC", class_name)
-    for candidate in known:
-        if unicodedata.normalize("NFC", candidate) == composed:
-            return (
-                f" It looks like {candidate!r}, whose letters are composed otherwise (Unicode NFC and NFD): write both "
-                "in one form."
-            )
-        if unicodedata.normalize("NFC", candidate).strip().casefold() == composed.strip().casefold():
-            return f" Is {candidate!r} meant?"
-    return ""
 
 
 def _same_count(what: str, got: int, expected: int) -> None:

@@ -62,10 +62,13 @@ class TaskOptions:
     Attributes:
         disjoint_spans: spans: two spans of one sample may not share a character.
         match_iou: boxes, spans: least intersection over union at which two annotators mean one object, in (0, 1].
+        number_tolerance: regression: largest distance at which two annotators mean one number, as a share of the
+            target's range, or of the larger number where the range is open; in (0, 1].
     """
 
     disjoint_spans: bool = False
     match_iou: float = 0.5
+    number_tolerance: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
