@@ -1,13 +1,16 @@
 """Group commit: changes of many threads become durable by one commit, and none harms another."""
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from assay.server.adapters.sql import SqlCatalog, groups
-from assay.server.core.errors import AssayError, Reason
+from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
 from assay.server.core.ports.catalog import CatalogTx
 from assay.server.core.records.pools import PoolRecord
 from assay.server.core.records.requests import NO_POOL, Remembered
@@ -128,3 +131,69 @@ def test_a_pool_advances_from_the_epoch_that_it_is_at_only(catalog: SqlCatalog, 
         assert tx.advance_pool(pool.uid, 1)
     with catalog.reading() as tx:
         assert [found.epoch for found in tx.pools()] == [2]
+
+
+def broken(*_: object) -> None:
+    raise OperationalError("RELEASE", None, sqlite3.OperationalError("the disk failed"))
+
+
+def test_a_change_that_may_not_be_undone_takes_its_group_with_it(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    """Its savepoint was neither kept nor rolled back: what its caller takes for a failure must not be stored."""
+    event.listen(catalog._writer, "release_savepoint", broken)
+    with pytest.raises(AssayError, match="Nothing was stored"):
+        all_at_once(catalog, [lambda tx: put_labels(tx, pool.uid, [label(2)])])
+    event.remove(catalog._writer, "release_savepoint", broken)
+    with catalog.reading() as tx:
+        assert tx.labels(pool.uid) == []
+    write(catalog, lambda tx: put_labels(tx, pool.uid, [label(1)]))
+    with catalog.reading() as tx:
+        assert [found.row for found in tx.labels(pool.uid)] == [1]
+
+
+def test_an_error_that_nobody_expected_leaves_the_outcome_unknown(
+    catalog: SqlCatalog, pool: PoolRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes it for a failure deletes files that the catalog may name."""
+
+    def out_of_memory(*_: object) -> None:
+        raise MemoryError
+
+    event.listen(catalog._writer, "commit", out_of_memory)
+    monkeypatch.setattr(type(catalog._outcomes), "happened", out_of_memory)
+    with pytest.raises(OutcomeUnknown), catalog.transaction() as tx:
+        put_labels(tx, pool.uid, [label(1)])
+    event.remove(catalog._writer, "commit", out_of_memory)
+    write(catalog, lambda tx: put_labels(tx, pool.uid, [label(2)]))
+    with catalog.reading() as tx:
+        assert [found.row for found in tx.labels(pool.uid)] == [2]
+
+
+def test_a_connection_that_cannot_be_given_back_holds_up_nobody(catalog: SqlCatalog, pool: PoolRecord) -> None:
+
+    def refuses(tx: CatalogTx) -> None:
+        put_labels(tx, pool.uid, [label(1)])
+        raise AssayError(Reason.POOL_EXHAUSTED, "None left.")
+
+    event.listen(catalog._writer, "rollback", broken)
+    with pytest.raises(AssayError) as refused:
+        write(catalog, refuses)
+    event.remove(catalog._writer, "rollback", broken)
+    assert refused.value.reason is Reason.POOL_EXHAUSTED
+    write(catalog, lambda tx: put_labels(tx, pool.uid, [label(2)]))
+    with catalog.reading() as tx:
+        assert [found.row for found in tx.labels(pool.uid)] == [2]
+
+
+def test_nothing_is_written_after_a_statement_that_failed(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    """SQLite may have ended the transaction with it: a statement that came then would be a transaction by itself."""
+
+    def goes_on(tx: CatalogTx) -> None:
+        for row, uid in ((1, pool.uid + 1), (2, pool.uid)):
+            with suppress(AssayError):
+                put_labels(tx, uid, [label(row)])
+
+    with pytest.raises(AssayError) as refused:
+        write(catalog, goes_on)
+    assert refused.value.reason is Reason.CONFLICT
+    with catalog.reading() as tx:
+        assert tx.labels(pool.uid) == []

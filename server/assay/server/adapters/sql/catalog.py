@@ -77,9 +77,12 @@ class SqlCatalog:
                 yield tx
                 tx.check()
         finally:
-            self._leave(group)
-            # Also for a change that was undone: what it saw, and failed for, is only true if the others' are stored.
-            group.wait()
+            try:
+                self._leave(group)
+            finally:
+                # Also for a change that was undone: what it saw, and failed for, is only true if the others' are
+                # stored.
+                group.wait()
 
     @contextmanager
     def reading(self) -> Iterator[CatalogTx]:

@@ -1,5 +1,6 @@
 """Group commit: changes of many threads that become durable by one commit."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from assay.server.adapters.sql.failures import translate, translated
 from assay.server.adapters.sql.outcomes import Outcomes
 from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
+
+log = logging.getLogger(__name__)
 
 # A group is closed by its size or age even if others wait: the first of it must not wait for long.
 MOST = 256
@@ -37,7 +40,7 @@ class Group:
             self._connection = engine.connect()
             try:
                 self._connection.begin()
-            except BaseException:
+            except BaseException:  # The one writing connection goes back whatever happened.
                 self._give_up()
                 raise
 
@@ -59,7 +62,7 @@ class Group:
                 yield self._connection
                 if savepoint is not None:
                     savepoint.commit()
-        except BaseException as error:
+        except BaseException as error:  # The caller's own errors, too: half a change must not stay in the group.
             if self._size:
                 self._undo(savepoint, error)
             raise
@@ -69,28 +72,33 @@ class Group:
 
     def _undo(self, savepoint: NestedTransaction | None, error: BaseException) -> None:
         """Takes back one change. Where the database cannot, or has thrown away the whole transaction, all fail."""
-        try:
-            if savepoint is not None and not self._connection.invalidated:
-                savepoint.rollback()
-                return
-        except SQLAlchemyError:
-            pass  # Told below: the others' changes are gone with this one's.
+        # First of all: whatever else goes wrong, what is not known to be undone is not committed.
         self._failure = AssayError(
             Reason.STORAGE_UNAVAILABLE,
             f"The catalog lost the change, with another one that failed: {error}. Nothing was stored; try again.",
         )
+        # One whose release failed is over for SQLAlchemy, and rolling it back would do nothing.
+        if savepoint is not None and savepoint.is_active and not self._connection.invalidated:
+            with suppress(SQLAlchemyError):
+                savepoint.rollback()
+                self._failure = None
 
     def end(self) -> None:
-        """Commits what the changes did, and tells all who wait."""
+        """Commits what the changes did, and tells all who wait, the caller among them: by `wait`."""
         try:
             if self._failure is None and self._size:
                 self._failure = self._commit()
-        except BaseException:
+        except BaseException as error:
+            # Whatever it was, the COMMIT may have been on its way: nobody may take it for a failure and undo its part.
             self._failure = OutcomeUnknown()
-            raise
+            if not isinstance(error, Exception):
+                raise
+            log.exception("a commit ended in an error that was not expected")
         finally:
-            self._give_up()
-            self._done.set()
+            try:
+                self._give_up()
+            finally:
+                self._done.set()
 
     def wait(self) -> None:
         """Waits for the end. Raises AssayError if nothing was stored, OutcomeUnknown if that is not known."""
@@ -106,7 +114,7 @@ class Group:
         driver: Any = self._connection.connection.dbapi_connection
         try:
             self._connection.commit()
-        except BaseException as error:
+        except BaseException as error:  # Whatever cut it off, its outcome is asked for.
             alive = not getattr(driver, "closed", False)
             if not isinstance(error, SQLAlchemyError):
                 self._connection.invalidate()  # Cut off in the middle: nobody knows what it is about to say.
@@ -119,8 +127,15 @@ class Group:
 
     def _give_up(self) -> None:
         """Returns the connection; what is not committed is rolled back, and a broken connection thrown away."""
-        with suppress(Exception):
+        try:
             self._connection.close()
+        except Exception as error:
+            # Any error: what became of the changes is settled by now, and must not be taken for a failure. There is
+            # one such connection: one that stays in use would hold up every change from now on.
+            log.warning("a connection to the catalog is thrown away, for it could not be given back: %s", error)
+            with suppress(Exception):
+                self._connection.invalidate()
+                self._connection.close()
 
 
 def again(error: AssayError) -> AssayError:

@@ -32,6 +32,8 @@ class Session:
             raise self._failure
 
     def _run(self, statement: Executable, params: Params | Sequence[Params] | None = None) -> CursorResult[Any]:
+        # SQLite may have thrown away the transaction with the statement before: what came then would commit by itself.
+        self.check()
         try:
             return self._connection.execute(statement, params)
         except SQLAlchemyError as error:
