@@ -1,6 +1,7 @@
 """What a caller is told when the database cannot."""
 
 import itertools
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -50,7 +51,21 @@ def test_sqlite_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "catalog.db").write_bytes(b"not a database at all" * 100)
     error = refusal(f"sqlite:///{tmp_path}/catalog.db")
     assert error.reason is Reason.STORAGE_FAILED
-    assert "not a database" in error.message
+    assert "no SQLite database" in error.message
+
+
+@pytest.mark.parametrize("size", [50, 4096, 40_960])
+def test_sqlite_file_that_was_cut_off(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "catalog.db"
+    catalog = open_catalog(f"sqlite:///{path}")
+    with catalog.transaction() as tx:
+        tx.insert_pool(pool_record("news"))
+    catalog.close()
+    os.truncate(path, size)
+    error = refusal(f"sqlite:///{path}")
+    assert error.reason is Reason.STORAGE_FAILED
+    assert "backup" in error.message
+    assert path.stat().st_size == size
 
 
 def test_sqlite_is_opened_on_a_disk_without_any_room(tmp_path: Path) -> None:

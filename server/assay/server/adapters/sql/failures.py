@@ -30,6 +30,17 @@ def translate(error: Exception) -> AssayError:
         return AssayError(Reason.STORAGE_FULL, "The disk of the catalog is full. Free some space and retry.")
     if _is_busy(cause):
         return AssayError(Reason.BUSY, "The catalog is in use by others for too long. Retry in a moment.")
+    if _sqlite_code(cause) == sqlite3.SQLITE_NOTADB:
+        return AssayError(
+            Reason.STORAGE_FAILED,
+            "The catalog's file is no SQLite database, or its beginning is damaged. Give the catalog's own path, or "
+            "restore it from a backup.",
+        )
+    if _sqlite_code(cause) == sqlite3.SQLITE_CORRUPT:
+        return AssayError(
+            Reason.STORAGE_FAILED,
+            f"The catalog's database is damaged: {_text(cause)}. Restore it from a backup, and look at the disk.",
+        )
     if isinstance(error, exc.DataError):
         return AssayError(Reason.INVALID_ARGUMENT, f"The catalog cannot hold a value: {_text(cause)}. Correct it.")
     if _is_away(error, cause):

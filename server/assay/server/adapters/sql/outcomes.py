@@ -4,17 +4,21 @@ A COMMIT that ends in an error has failed, or it has not: the answer may have be
 the log and only their being on disk is in doubt. Whoever takes such an error for a failure builds on sand.
 """
 
+import logging
 import sqlite3
 import time
-from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from assay.server.adapters.sql import wal
 from assay.server.adapters.sql.failures import is_sync_error, is_unwritten
 from assay.server.core.errors import AssayError, Reason
+
+log = logging.getLogger(__name__)
 
 # How long PostgreSQL may take to come back after a crash before the outcome is reported as unknown.
 PATIENCE_S = 2.0
@@ -71,8 +75,12 @@ class SqliteOutcomes:
         log may be whole in the page cache and not on disk. On a full disk it stays where it is."""
         driver: Any = engine.raw_connection()
         try:
-            with suppress(sqlite3.OperationalError):
-                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            _tell_of_losses(driver)
+            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError as error:
+            # What could not be written is still in the log. What could not be synced is neither here nor there.
+            if is_sync_error(error):
+                raise
         finally:
             driver.close()
 
@@ -97,6 +105,32 @@ class SqliteOutcomes:
             with engine.begin() as connection:
                 connection.execute(_OVERWRITE)
             self._unsettled = False
+
+
+def _tell_of_losses(driver: Any) -> None:
+    """Logs what SQLite passes over in the log that a crash left behind."""
+    ((_, _, path),) = [found for found in driver.execute("PRAGMA database_list") if found[1] == "main"]
+    try:
+        found = wal.read(Path(path))
+    except OSError as error:
+        log.warning("the catalog's log could not be looked at: %s", error.strerror)
+        return
+    _, frames, _ = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    lost = found.beyond(frames)
+    if lost > 1 or (lost and not found.whole):
+        log.error(
+            "the catalog's log %s%s is damaged: %d transactions in it, which were acknowledged, are lost, the newest "
+            "labels and leases among them. Stop the server, restore the log or the catalog from a backup where there "
+            "is one, and look at the disk",
+            path,
+            wal.SUFFIX,
+            lost,
+        )
+    elif lost:
+        log.warning(
+            "the last transaction in the catalog's log is not whole and was passed over: the system went down before "
+            "it was acknowledged, or the log is damaged"
+        )
 
 
 class PostgresOutcomes:
