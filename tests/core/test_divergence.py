@@ -14,6 +14,7 @@ from tests.core.kit import (
     add,
     counts,
     fill,
+    make_pool,
     names,
     next_batch,
     pool_of,
@@ -117,3 +118,21 @@ def test_nothing_is_read_anew_while_all_agree(house: House, core: Assay, caplog:
     assert add(core, names(4, 6)).added == 2
     assert pool.snapshot.samples[0] is snapshot.samples[0]
     assert not caplog.records
+
+
+def test_the_next_change_withdraws_an_index_that_is_not_there(house: House) -> None:
+    """Its files may come back, and do not belong to the epochs that were served without them."""
+    house.index_from = 200
+    core = house.open()
+    make_pool(core)
+    fill(core, 200)
+    while core._upkeep.index():
+        pass
+    elsewhere(house, "UPDATE pools SET epoch = epoch + 1, search_index = 'of another server'")
+    refused(Reason.CONFLICT, lambda: submit(core, {"s5": "ant"}))
+    pool = pool_of(core)
+    assert pool.snapshot.index_lost
+    submit(core, {"s5": "ant"})
+    assert (pool.snapshot.index_lost, pool.snapshot.pool.search_index) == (False, "")
+    with house.catalog.reading() as tx:
+        assert tx.pools() == [pool.snapshot.pool]

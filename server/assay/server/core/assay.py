@@ -118,7 +118,7 @@ class Assay:
         opened.operations.recover()
         for pool in pools:
             opened._directory.put(pool)
-        opened.tick()
+        opened._upkeep.expire()
         return opened
 
     def start_background(self) -> None:

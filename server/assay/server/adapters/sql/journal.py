@@ -50,11 +50,7 @@ _ENDED_LONG_AGO = (
 )
 _FORGET_OPERATIONS = delete(operations).where(operations.c.operation_id.in_(_ENDED_LONG_AGO))
 # Spelled out: the partial index is used only for the same words.
-_FAIL_RUNNING = (
-    update(operations)
-    .where(text("NOT done"))
-    .values(done=True, error_reason=bindparam("reason"), error_message=bindparam("message"))
-)
+_RUNNING = select(operations).where(text("NOT done"))
 
 
 class JournalPart(Session):
@@ -119,9 +115,9 @@ class JournalPart(Session):
         """Drops operations that began before a time and have ended."""
         return self._run(_FORGET_OPERATIONS, {"before": before, "limit": limit}).rowcount
 
-    def fail_running(self, reason: str, message: str) -> int:
-        """Ends all operations that are not done."""
-        return self._run(_FAIL_RUNNING, {"reason": reason, "message": message}).rowcount
+    def running_operations(self) -> list[OperationRecord]:
+        """Operations that are not done."""
+        return [_operation_record(row) for row in self._run(_RUNNING)]
 
 
 def _operation_values(operation: OperationRecord) -> dict[str, object]:

@@ -124,9 +124,13 @@ class OperationService:
         self._closed = False
 
     def recover(self) -> None:
-        """Marks operations that a crash cut off."""
-        with self._catalog.transaction() as tx:
-            tx.fail_running(str(Reason.SHUTTING_DOWN), "The server stopped while it ran; start it again.")
+        """Ends the operations that a crash cut off. Where that cannot be stored, as on a full disk, they have ended
+        nevertheless for whoever asks, and it is stored later."""
+        with self._catalog.reading() as tx:
+            cut_off = tx.running_operations()
+        for record in cut_off:
+            message = "The server stopped while it ran; start it again."
+            self._end(Task(record), _failed(record, Reason.SHUTTING_DOWN, message))
 
     def prepare(self, kind: str, pool: PoolRecord, alone: str) -> Task:
         """A new operation on a pool, to be recorded in a transaction and then launched. Of those of one pool with the

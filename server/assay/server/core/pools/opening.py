@@ -98,8 +98,7 @@ class Opener:
             missing = [record.uid for record in tx.pools() if record.uid not in known]
         with self._catalog.reading() as tx:
             pools = [self.wrap(self._open(tx, record)) for uid in missing if (record := tx.pool(uid))]
-        for pool in pools:
-            pool.withdraw_lost_index()
+        _withdraw_lost_indexes(pools)
         return pools
 
     def open_all(self, *, adopt: bool = False) -> list[Pool]:
@@ -111,8 +110,7 @@ class Opener:
             self._sweep(tx.all_segment_files(), self._segments.ahead(next_rows, tx.last_pool_uid()))
             self._indexes.sweep({record.uid: record.epoch for record in records})
             pools = [self.wrap(self._open(tx, record)) for record in records]
-        for pool in pools:
-            pool.withdraw_lost_index()
+        _withdraw_lost_indexes(pools)
         return pools
 
     def _sweep(self, keep: set[str], ahead: Sequence[str]) -> None:
@@ -237,6 +235,16 @@ class Opener:
         except (AssayError, OSError) as error:
             damaged.append(DamagedFile(record.file, 0, str(error)))
             return None
+
+
+def _withdraw_lost_indexes(pools: Sequence[Pool]) -> None:
+    """Withdraws indexes that are not there any more. Where that cannot be stored, their pools are served nevertheless,
+    by exact searches: every change withdraws the index, and upkeep tries again."""
+    for pool in pools:
+        try:
+            pool.withdraw_lost_index()
+        except AssayError as error:
+            log.warning("pool %s lost its search index and is searched exactly: %s", pool.snapshot.pool.pool_id, error)
 
 
 def empty_snapshot(pool: PoolRecord) -> Snapshot:

@@ -50,7 +50,9 @@ class Change:
         self.before = before
         self.epoch = before.pool.epoch + 1
         self._after = before
-        self._pool_changes: dict[str, Any] = {}
+        # What was found by an index that is lost cannot be found again: from this epoch on there is none, even if its
+        # files come back from a backup.
+        self._pool_changes: dict[str, Any] = {"search_index": ""} if before.index_lost else {}
 
     @property
     def tx(self) -> CatalogTx:
@@ -230,7 +232,6 @@ class Pool:
             return False
         log.warning("pool %s was read anew from the catalog", known.pool.pool_id)
         self._snapshot = found
-        self.withdraw_lost_index()
         return True
 
     def _overtaken(self) -> AssayError:
@@ -254,12 +255,12 @@ class Pool:
                 change.replace_pool(search_index=index.version)
 
     def withdraw_lost_index(self) -> None:
-        """Leads a pool whose index is not there any more into an epoch without one: what was found by the index cannot
-        be found again."""
+        """Leads a pool whose index is not there any more into an epoch without one. Until that can be stored, as on a
+        full disk, searches are exact; every other change withdraws the index, too. Raises as change."""
         with self._lock:
-            if self._snapshot.index is None and self._snapshot.pool.search_index:
-                with self.change() as change:
-                    change.replace_pool(search_index="")
+            if self._snapshot.index_lost:
+                with self.change():
+                    pass
 
     @contextmanager
     def closing(self) -> Iterator[int]:

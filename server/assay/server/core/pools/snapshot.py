@@ -90,6 +90,11 @@ class Snapshot:
         return sum(self.counts[state] for state in LIVE_STATES)
 
     @property
+    def index_lost(self) -> bool:
+        """Whether the approximate index that was in service is not there any more, and the catalog still names it."""
+        return self.index is None and bool(self.pool.search_index)
+
+    @property
     def file_names(self) -> set[str]:
         """Files that it serves."""
         return {s.file.file for s in self.samples} | {v.file.file for v in self.vectors}

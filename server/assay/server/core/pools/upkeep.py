@@ -184,6 +184,9 @@ class Upkeep:
 
     def _index(self, pool: Pool) -> bool:
         snapshot = pool.snapshot
+        if snapshot.index_lost:
+            pool.withdraw_lost_index()
+            return True
         if not self._index_due(snapshot):
             return False
         record = snapshot.pool

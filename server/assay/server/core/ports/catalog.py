@@ -174,8 +174,8 @@ class CatalogTx(Protocol):
     def operations(self, *, after: tuple[float, str] | None = None, limit: int = 1000) -> list[OperationRecord]:
         """Operations by (create_time, operation_id)."""
 
-    def fail_running(self, reason: str, message: str) -> int:
-        """Ends all operations that are not done with an error; returns how many."""
+    def running_operations(self) -> list[OperationRecord]:
+        """Operations that are not done."""
 
     def forget_operations(self, before: float, limit: int) -> int:
         """Drops at most `limit` operations that began before a time and have ended; returns how many."""
