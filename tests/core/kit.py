@@ -21,12 +21,12 @@ from assay.server.core.assay import Assay, Limits, Ports
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.labeling.messages import BatchResult, BatchSpec, SubmitSpec
 from assay.server.core.mining.plan.presets import Registry
-from assay.server.core.models.messages import BackboneSpec, ModelView, TrainSpec
+from assay.server.core.models.messages import ModelView, TrainSpec, UploadSpec
 from assay.server.core.operations.messages import OperationView
 from assay.server.core.pools.merging import Merger
 from assay.server.core.pools.messages import AddResult, IngestBatch, PoolSpec
 from assay.server.core.pools.pool import NO_KEY, Pool
-from assay.server.core.records.models import BackboneWishes, DataFile
+from assay.server.core.records.models import BackboneSpec, DataFile
 from assay.server.core.records.pools import Metric, State
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import AttributeColumn, OnConflict, SampleColumns
@@ -319,12 +319,12 @@ def receive(
     data_files: Mapping[str, int] | None = None,
     sha256: str = "",
     key: RequestKey = NO_KEY,
-    **wishes: Any,
+    **declared: Any,
 ) -> ModelView:
     """Uploads the bytes of an ONNX file, and of data files of these sizes after it."""
     files = tuple(DataFile(name, size) for name, size in (data_files or {}).items())
     given = len(content) - sum(file.size_bytes for file in files) if size is None else size
-    spec = BackboneSpec(model_id, "", BackboneWishes(**wishes), given, files, sha256)
+    spec = UploadSpec(model_id, "", BackboneSpec(**declared), given, files, sha256)
     arriving = core.models.receive(pool, spec, key)
     try:
         for start in range(0, len(content), 1000):
@@ -334,10 +334,10 @@ def receive(
         arriving.abandon()
 
 
-def upload(core: Assay, path: str, model_id: str, **wishes: Any) -> None:
+def upload(core: Assay, path: str, model_id: str, **declared: Any) -> None:
     """Uploads a backbone from a file."""
     content = Path(path).read_bytes()
-    receive(core, content, model_id, **wishes)
+    receive(core, content, model_id, **declared)
 
 
 def refused(reason: Reason | str, call: Callable[[], object]) -> AssayError:

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from assay.client import Client, errors
@@ -155,14 +156,19 @@ class Upload(Request):
 
 @cache
 def backbone() -> bytes:
+    """A backbone that is stored and not used."""
+    return product(np.random.default_rng(0).standard_normal((BACKBONE_WIDTH, DIMENSION), dtype=np.float32))
+
+
+def product(weights_FD: NDArray[np.float32]) -> bytes:
     """An ONNX model of one matrix product."""
-    weights = np.random.default_rng(0).standard_normal((BACKBONE_WIDTH, DIMENSION), dtype=np.float32)
+    features, width = weights_FD.shape
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "weights"], ["embedding"])],
         "backbone",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", BACKBONE_WIDTH])],
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", DIMENSION])],
-        [numpy_helper.from_array(weights, "weights")],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", features])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", width])],
+        [numpy_helper.from_array(weights_FD, "weights")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     encoded: bytes = model.SerializeToString()

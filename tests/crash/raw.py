@@ -7,12 +7,11 @@ from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from assay.client import Client
 from tests.crash.faults import require
 from tests.crash.ledger import Ledger
-from tests.crash.model_requests import LongRequest
+from tests.crash.model_requests import LongRequest, product
 from tests.crash.requests import RAW, Request, all_or_none
 from tests.crash.seen import Seen
 
@@ -92,14 +91,5 @@ def weights_FD(name: str) -> NDArray[np.float32]:
 
 
 def raw_backbone(name: str) -> bytes:
-    """An ONNX model of one matrix product."""
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "weights"], ["embedding"])],
-        "raw",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", FEATURES])],
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", WIDTH])],
-        [numpy_helper.from_array(weights_FD(name), "weights")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    encoded: bytes = model.SerializeToString()
-    return encoded
+    """A backbone as an ONNX model."""
+    return product(weights_FD(name))

@@ -10,7 +10,7 @@ from onnx import helper
 
 from assay.server.adapters.onnx_backbone.batching import BatchLimits, by_length
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.records.models import BackboneWishes, Pooling
+from assay.server.core.records.models import BackboneSpec, Pooling
 from tests.models import onnx_factory as factory
 from tests.models.backbones import serve
 from tests.models.onnx_factory import FLOAT
@@ -40,7 +40,7 @@ def pooled_by_hand(path: str, inputs: dict[str, npt.NDArray[np.int64]]) -> npt.N
 
 def test_linear_equals_numpy_over_many_batches(tmp_path: Path) -> None:
     path = factory.linear_embedder(tmp_path / "m.onnx", classes=2)
-    backbone = serve(path, BackboneWishes(logits_output="logits"), limits=BatchLimits(samples=7))
+    backbone = serve(path, BackboneSpec(logits_output="logits"), limits=BatchLimits(samples=7))
     x = features(40)
     weights = factory.weights_of(path)
     embeddings_ND, logits_NC = backbone.embed({"features": x})
@@ -83,7 +83,7 @@ def test_fixed_length_is_not_trimmed(tmp_path: Path) -> None:
 def test_first_token(tmp_path: Path) -> None:
     path = factory.token_embedder(tmp_path / "m.onnx")
     inputs = documents(10, 5)
-    first_ND, _ = serve(path, BackboneWishes(pooling=Pooling.CLS)).embed(inputs)
+    first_ND, _ = serve(path, BackboneSpec(pooling=Pooling.CLS)).embed(inputs)
     table = factory.weights_of(path)["table"]
     for vector, ids, mask in zip(first_ND, inputs["input_ids"], inputs["attention_mask"], strict=True):
         np.testing.assert_allclose(vector, table[ids[0]] + table[ids[mask == 1]].mean(axis=0), rtol=1e-5, atol=1e-5)
@@ -105,7 +105,7 @@ def test_mean_without_a_mask(tmp_path: Path) -> None:
 
 
 def test_normalized_rows_have_length_one_and_zero_stays(tmp_path: Path) -> None:
-    backbone = serve(factory.linear_embedder(tmp_path / "m.onnx"), BackboneWishes(normalize=True))
+    backbone = serve(factory.linear_embedder(tmp_path / "m.onnx"), BackboneSpec(normalize=True))
     x = np.concatenate([features(5), features(5) * 1e25, np.zeros((1, 4), np.float32)])
     norm_N = np.linalg.norm(backbone.embed({"features": x})[0], axis=1)
     np.testing.assert_allclose(norm_N, [1.0] * 10 + [0.0], rtol=1e-5)

@@ -11,18 +11,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from assay.server.adapters.onnx_backbone import OnnxBackboneLoader
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.records.models import BackboneWishes, Pooling
+from assay.server.core.records.models import BackboneSpec, Pooling
 from assay.server.core.stop import Stop
 from tests.models import onnx_factory as factory
-from tests.models.backbones import NO_WISHES, find, serve
+from tests.models.backbones import NOTHING_DECLARED, find, serve
 from tests.models.onnx_factory import FLOAT, INT64
 
 LOADER = OnnxBackboneLoader(threads=1)
 
 
-def refusal(path: str, wishes: BackboneWishes = NO_WISHES) -> AssayError:
+def refusal(path: str, spec: BackboneSpec = NOTHING_DECLARED) -> AssayError:
     with pytest.raises(AssayError) as caught:
-        find(path, wishes)
+        find(path, spec)
     assert caught.value.reason is Reason.MODEL_INVALID
     assert path not in caught.value.message
     assert caught.value.message.endswith(".")
@@ -48,7 +48,7 @@ def test_linear_model_is_discovered(tmp_path: Path) -> None:
 def test_logits_only_where_declared(tmp_path: Path) -> None:
     path = factory.linear_embedder(tmp_path / "m.onnx", classes=5)
     assert find(path).logits_output == ""
-    backbone = serve(path, BackboneWishes(logits_output="logits"))
+    backbone = serve(path, BackboneSpec(logits_output="logits"))
     assert backbone.info.embedding_output == "embedding"
     _, logits_NC = backbone.embed({"features": np.ones((2, 4), np.float32)})
     assert logits_NC is not None
@@ -68,7 +68,7 @@ def test_image_model_is_pooled_over_space(tmp_path: Path, side: int | str) -> No
 
 def test_opened_is_what_was_accepted(tmp_path: Path) -> None:
     path = factory.token_embedder(tmp_path / "m.onnx")
-    info = find(path, BackboneWishes(normalize=True, pooling=Pooling.CLS))
+    info = find(path, BackboneSpec(normalize=True, pooling=Pooling.CLS))
     assert LOADER.open(path, info).info == info
 
 
@@ -194,22 +194,22 @@ def test_input_dtype(tmp_path: Path) -> None:
 
 def test_output_missing_lists_what_is_there(tmp_path: Path) -> None:
     path = factory.linear_embedder(tmp_path / "m.onnx", classes=2)
-    for wishes in (BackboneWishes(embedding_output="nope"), BackboneWishes(logits_output="nope")):
-        error = refusal(path, wishes)
+    for spec in (BackboneSpec(embedding_output="nope"), BackboneSpec(logits_output="nope")):
+        error = refusal(path, spec)
         assert error.metadata["problem"] == "output_missing"
         assert error.metadata["available"] == "embedding,logits"
 
 
 def test_output_not_float(tmp_path: Path) -> None:
     path = factory.one_node(tmp_path / "m.onnx", "Cast", ["batch", 3], output_kind=INT64, to=INT64)
-    assert refusal(path, BackboneWishes(embedding_output="y")).metadata["problem"] == "output_dtype"
+    assert refusal(path, BackboneSpec(embedding_output="y")).metadata["problem"] == "output_dtype"
     assert refusal(path).metadata["problem"] == "no_embedding"
 
 
 def test_embedding_is_not_the_logits(tmp_path: Path) -> None:
     path = factory.linear_embedder(tmp_path / "m.onnx")
-    wishes = BackboneWishes(embedding_output="embedding", logits_output="embedding")
-    assert refusal(path, wishes).metadata["problem"] == "same_output"
+    spec = BackboneSpec(embedding_output="embedding", logits_output="embedding")
+    assert refusal(path, spec).metadata["problem"] == "same_output"
 
 
 def test_several_outputs_without_a_known_name(tmp_path: Path) -> None:
@@ -217,8 +217,8 @@ def test_several_outputs_without_a_known_name(tmp_path: Path) -> None:
     shape = ["batch", 3]
     path = factory.save(tmp_path / "m.onnx", nodes, [("x", FLOAT, shape)], [("a", FLOAT, shape), ("b", FLOAT, shape)])
     assert refusal(path).metadata["problem"] == "no_embedding"
-    assert find(path, BackboneWishes(embedding_output="b")).dimension == 3
-    assert find(path, BackboneWishes(logits_output="b")).embedding_output == "a"
+    assert find(path, BackboneSpec(embedding_output="b")).dimension == 3
+    assert find(path, BackboneSpec(logits_output="b")).embedding_output == "a"
 
 
 @pytest.mark.parametrize("shape", [["batch"], ["batch", 2, 2, 2, 2]])
@@ -228,7 +228,7 @@ def test_embedding_rank(tmp_path: Path, shape: list[int | str]) -> None:
 
 def test_pooling_that_does_not_fit(tmp_path: Path) -> None:
     path = factory.linear_embedder(tmp_path / "m.onnx")
-    assert refusal(path, BackboneWishes(pooling=Pooling.CLS)).metadata["problem"] == "embedding_rank"
+    assert refusal(path, BackboneSpec(pooling=Pooling.CLS)).metadata["problem"] == "embedding_rank"
 
 
 def test_logits_rank(tmp_path: Path) -> None:
@@ -236,14 +236,14 @@ def test_logits_rank(tmp_path: Path) -> None:
     path = factory.save(
         tmp_path / "m.onnx", nodes, [("x", FLOAT, ["batch", 2, 3])], [("e", FLOAT, None), ("l", FLOAT, None)]
     )
-    assert refusal(path, BackboneWishes(logits_output="l")).metadata["problem"] == "logits_rank"
+    assert refusal(path, BackboneSpec(logits_output="l")).metadata["problem"] == "logits_rank"
 
 
 def test_mask_missing_and_mask_of_wrong_rank(tmp_path: Path) -> None:
     path = factory.token_embedder(tmp_path / "m.onnx")
-    assert refusal(path, BackboneWishes(mask_input="nope")).metadata["problem"] == "mask_missing"
+    assert refusal(path, BackboneSpec(mask_input="nope")).metadata["problem"] == "mask_missing"
     cube = factory.one_node(tmp_path / "n.onnx", "Relu", ["batch", 2, 3])
-    assert refusal(cube, BackboneWishes(mask_input="x")).metadata["problem"] == "mask_rank"
+    assert refusal(cube, BackboneSpec(mask_input="x")).metadata["problem"] == "mask_rank"
 
 
 def test_mask_of_another_length_than_the_output(tmp_path: Path) -> None:
@@ -299,5 +299,5 @@ def test_endless_names_do_not_make_endless_errors(tmp_path: Path) -> None:
     path = factory.save(
         tmp_path / "m.onnx", [node], [("x" * 100_000, FLOAT, ["batch", 3])], [("y" * 100_000, FLOAT, None)]
     )
-    error = refusal(path, BackboneWishes(embedding_output="nope"))
+    error = refusal(path, BackboneSpec(embedding_output="nope"))
     assert len(error.message) + sum(map(len, error.metadata.values())) < 4000

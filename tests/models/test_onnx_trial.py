@@ -15,14 +15,14 @@ from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.models import BackboneInfo
 from assay.server.core.stop import Stop
 from tests.models import onnx_factory as factory
-from tests.models.backbones import MIB, NO_WISHES, find
+from tests.models.backbones import MIB, NOTHING_DECLARED, find
 
 GIB = 1 << 30
 FOURTH_GIB = GIB // 4 // 4  # float32 elements
 
 
 def trial(path: str, loader: OnnxBackboneLoader) -> BackboneInfo:
-    return loader.examine(path, NO_WISHES, hashlib.sha256(Path(path).read_bytes()).hexdigest())
+    return loader.examine(path, NOTHING_DECLARED, hashlib.sha256(Path(path).read_bytes()).hexdigest())
 
 
 def resident() -> int:

@@ -13,17 +13,17 @@ from onnx import TensorProto, helper
 from assay.server.adapters.onnx_backbone import OnnxBackboneLoader
 from assay.server.adapters.onnx_backbone.problems import said
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.records.models import BackboneWishes, DataFile
+from assay.server.core.records.models import BackboneSpec, DataFile
 from tests.models import onnx_factory as factory
-from tests.models.backbones import MIB, NO_WISHES, find, serve
+from tests.models.backbones import MIB, NOTHING_DECLARED, find, serve
 from tests.models.onnx_factory import FLOAT
 
 X = np.array([[1.0, 2.0, 3.0], [-4.0, 0.5, 100.0]], np.float32)
 
 
-def refusal(path: str, wishes: BackboneWishes = NO_WISHES, **settings: object) -> AssayError:
+def refusal(path: str, spec: BackboneSpec = NOTHING_DECLARED, **settings: object) -> AssayError:
     with pytest.raises(AssayError) as caught:
-        find(path, wishes, **settings)  # type: ignore[arg-type]
+        find(path, spec, **settings)  # type: ignore[arg-type]
     assert caught.value.reason is Reason.MODEL_INVALID
     return caught.value
 
@@ -62,7 +62,7 @@ def test_bfloat16_logits_beside_a_float_embedding(tmp_path: Path) -> None:
     ]
     outputs = [("embedding", FLOAT, ["batch", 3]), ("logits", TensorProto.BFLOAT16, ["batch", 3])]
     path = factory.save(tmp_path / "m.onnx", nodes, [("x", FLOAT, ["batch", 3])], outputs)
-    embeddings_ND, logits_NC = serve(path, BackboneWishes(logits_output="logits")).embed({"x": X})
+    embeddings_ND, logits_NC = serve(path, BackboneSpec(logits_output="logits")).embed({"x": X})
     np.testing.assert_array_equal(embeddings_ND, X)
     np.testing.assert_array_equal(logits_NC, X)
 
@@ -75,7 +75,7 @@ def test_floats_are_taken_before_quantised_outputs(tmp_path: Path) -> None:
     outputs = [("embedding", TensorProto.INT8, ["batch", 3]), ("other", FLOAT, ["batch", 3])]
     path = factory.save(tmp_path / "m.onnx", nodes, [("x", FLOAT, ["batch", 3])], outputs)
     assert find(path).embedding_output == "other"
-    assert find(path, BackboneWishes(embedding_output="embedding")).embedding_output == "embedding"
+    assert find(path, BackboneSpec(embedding_output="embedding")).embedding_output == "embedding"
 
 
 @pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING])
@@ -86,7 +86,7 @@ def test_outputs_that_are_no_embedding_are_named_with_their_type(tmp_path: Path,
     assert found.metadata["problem"] == "no_embedding"
     assert f"token (tensor({word}))" in found.message
     assert "float32" in found.message
-    named = refusal(path, BackboneWishes(embedding_output="token"))
+    named = refusal(path, BackboneSpec(embedding_output="token"))
     assert (named.metadata["problem"], named.metadata["dtype"]) == ("output_dtype", f"tensor({word})")
 
 
@@ -317,7 +317,7 @@ def test_data_files_are_tried_and_opened_like_any_other(tmp_path: Path) -> None:
     path, data_files = with_data(tmp_path / "m.onnx")
     content = Path(path).read_bytes()
     loader = OnnxBackboneLoader(threads=1, memory_bytes=64 * MIB)
-    info = loader.examine(path, NO_WISHES, hashlib.sha256(content).hexdigest(), data_files)
+    info = loader.examine(path, NOTHING_DECLARED, hashlib.sha256(content).hexdigest(), data_files)
     loader.open(path, info)
     with open(path, "r+b") as file:
         file.seek(-10, os.SEEK_END)

@@ -6,7 +6,7 @@ import pytest
 from assay.server.core.errors import Reason
 from assay.server.rpc.convert.arrays import matrix_message
 from assay.server.rpc.convert.labeling import to_batch_spec, to_submit_spec
-from assay.server.rpc.convert.models import to_predict_spec, to_sha256, to_train_spec, to_wishes
+from assay.server.rpc.convert.models import to_backbone_spec, to_predict_spec, to_sha256, to_train_spec
 from assay.server.rpc.convert.pools import to_batch, to_pool_spec, to_search_spec
 from assay.v1 import labeling_pb2, models_pb2, pools_pb2, types_pb2
 from tests.rpc.outcomes import assert_refused
@@ -153,7 +153,7 @@ def test_a_checksum_is_hexadecimal():
     assert to_sha256("AB" * 32) == "ab" * 32
     assert to_sha256("") == ""
     assert_refused(Reason.INVALID_ARGUMENT, to_sha256, "xyz")
-    assert_refused(Reason.INVALID_ARGUMENT, to_wishes, models_pb2.UploadBackboneHeader(pooling=17))
+    assert_refused(Reason.INVALID_ARGUMENT, to_backbone_spec, models_pb2.UploadBackboneHeader(pooling=17))
 
 
 @pytest.mark.parametrize("fields", [{"size": 0}, {"size": 10_001}, {"size": 1, "predictions": 101}])

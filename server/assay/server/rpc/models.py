@@ -16,11 +16,11 @@ from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.models import (
     model_message,
     predict_message,
-    to_backbone_spec,
     to_kind_filter,
     to_model_kind,
     to_predict_spec,
     to_train_spec,
+    to_upload_spec,
 )
 from assay.server.rpc.convert.operations import operation_message, packed
 from assay.server.rpc.current import Context, current_call
@@ -61,7 +61,7 @@ class ModelsServicer(BaseServicer, models_pb2_grpc.ModelsServicer):
             messages.close()
 
     def _receive(self, header: models_pb2.UploadBackboneHeader, key: RequestKey) -> BackboneUpload:
-        return self.core.models.receive(names.parse_pool(header.pool), to_backbone_spec(header), key)
+        return self.core.models.receive(names.parse_pool(header.pool), to_upload_spec(header), key)
 
     async def _abandon(self, upload: BackboneUpload) -> None:
         """Drops what arrived, though the call itself is over."""

@@ -34,7 +34,7 @@ def main() -> None:
 def answer(request: Request) -> Json:
     """What the trial finds, or why the file is refused."""
     try:
-        info = examine(request.path, request.wishes, request.data_files, request.sha256, request.limits, opened)
+        info = examine(request.path, request.spec, request.data_files, request.sha256, request.limits, opened)
         return {"accepted": info_to_json(info)}
     except AssayError as error:
         refused = error

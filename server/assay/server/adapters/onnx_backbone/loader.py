@@ -12,7 +12,7 @@ from assay.server.adapters.onnx_backbone.sandbox import try_in_child
 from assay.server.adapters.onnx_backbone.session import open_session
 from assay.server.adapters.onnx_backbone.signature import read_signature
 from assay.server.adapters.onnx_backbone.trial import TrialLimits
-from assay.server.core.records.models import BackboneInfo, BackboneWishes, DataFile
+from assay.server.core.records.models import BackboneInfo, BackboneSpec, DataFile
 
 MIB = 1 << 20
 # A file's weights are parsed, converted and packed for the processor: so many copies are there at once, at most.
@@ -45,7 +45,7 @@ class OnnxBackboneLoader:
         self._watch = RunWatch(run_seconds)
 
     def examine(
-        self, path: str, wishes: BackboneWishes, sha256: str, data_files: tuple[DataFile, ...] = ()
+        self, path: str, spec: BackboneSpec, sha256: str, data_files: tuple[DataFile, ...] = ()
     ) -> BackboneInfo:
         """Tries a stored file in a child process, see `trial.examine`. This process never opens it.
 
@@ -54,7 +54,7 @@ class OnnxBackboneLoader:
         """
         request = Request(
             path=path,
-            wishes=wishes,
+            spec=spec,
             data_files=data_files,
             sha256=sha256,
             limits=self._limits,
@@ -70,12 +70,10 @@ class OnnxBackboneLoader:
             AssayError: SEGMENT_DAMAGED: it is not; MODEL_INVALID: this version of ONNX Runtime does not take it.
         """
         check_content(path, info.size_bytes, info.sha256)
-        wishes = BackboneWishes(
-            info.embedding_output, info.logits_output, info.pooling, info.mask_input, info.normalize
-        )
+        spec = BackboneSpec(info.embedding_output, info.logits_output, info.pooling, info.mask_input, info.normalize)
         with Bundle(path, info.data_files) as bundle:
             session = open_session(bundle, self._limits.threads, self._limits.memory_bytes)
-        signature = read_signature(session, wishes)
+        signature = read_signature(session, spec)
         if tuple(item.spec for item in signature.inputs) != info.inputs:
             raise invalid("changed", "The model's inputs are not those that were accepted. Upload it again.")
         return OnnxBackbone(

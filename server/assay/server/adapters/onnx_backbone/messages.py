@@ -5,7 +5,7 @@ from typing import Any
 
 from assay.server.adapters.onnx_backbone.batching import BatchLimits
 from assay.server.adapters.onnx_backbone.trial import TrialLimits
-from assay.server.core.records.models import BackboneInfo, BackboneWishes, DataFile, Pooling, TensorSpec
+from assay.server.core.records.models import BackboneInfo, BackboneSpec, DataFile, Pooling, TensorSpec
 
 Json = dict[str, Any]
 
@@ -16,14 +16,14 @@ class Request:
 
     Attributes:
         path: the stored file.
-        wishes, data_files, sha256: as `trial.examine` takes them.
+        spec, data_files, sha256: as `trial.examine` takes them.
         limits: what the model may take.
         trial_seconds: of the whole process.
         weight_bytes: what the model's weights may take, all copies of them included.
     """
 
     path: str
-    wishes: BackboneWishes
+    spec: BackboneSpec
     data_files: tuple[DataFile, ...]
     sha256: str
     limits: TrialLimits
@@ -33,10 +33,10 @@ class Request:
 
 def request_from_json(value: Json) -> Request:
     """Inverse of `dataclasses.asdict`."""
-    wishes, limits = value["wishes"], value["limits"]
+    spec, limits = value["spec"], value["limits"]
     return Request(
         path=value["path"],
-        wishes=BackboneWishes(**{**wishes, "pooling": Pooling(wishes["pooling"]) if wishes["pooling"] else None}),
+        spec=BackboneSpec(**{**spec, "pooling": Pooling(spec["pooling"]) if spec["pooling"] else None}),
         data_files=tuple(DataFile(**file) for file in value["data_files"]),
         sha256=value["sha256"],
         limits=TrialLimits(**{**limits, "batch": BatchLimits(**limits["batch"])}),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import onnxruntime
 
 from assay.server.adapters.onnx_backbone.problems import invalid
-from assay.server.core.records.models import BackboneWishes, TensorSpec
+from assay.server.core.records.models import BackboneSpec, TensorSpec
 
 # numpy's names of what can be sent as an input.
 _DTYPES = {
@@ -83,21 +83,21 @@ class Signature:
         return [self.embedding_output, *([self.logits_output] if self.logits_output else [])]
 
 
-def read_signature(session: onnxruntime.InferenceSession, wishes: BackboneWishes) -> Signature:
+def read_signature(session: onnxruntime.InferenceSession, spec: BackboneSpec) -> Signature:
     """What a session's inputs and outputs are, as declared or discovered. Raises AssayError(MODEL_INVALID)."""
     _check_sizes(session)
     inputs = tuple(_read_input(node.name, node.type, node.shape) for node in session.get_inputs())
     outputs = {node.name: node.type for node in session.get_outputs()}
-    if wishes.logits_output:
-        _check_output(wishes.logits_output, outputs)
-    embedding = _find_embedding(wishes, outputs)
+    if spec.logits_output:
+        _check_output(spec.logits_output, outputs)
+    embedding = _find_embedding(spec, outputs)
     return Signature(
         inputs=inputs,
         single=_single(session.get_inputs()),
         embedding_output=embedding,
-        logits_output=wishes.logits_output,
-        mask_input=_find_mask(wishes, inputs),
-        kinds=tuple(outputs[name] for name in (embedding, wishes.logits_output) if name),
+        logits_output=spec.logits_output,
+        mask_input=_find_mask(spec, inputs),
+        kinds=tuple(outputs[name] for name in (embedding, spec.logits_output) if name),
     )
 
 
@@ -170,15 +170,15 @@ def _check_output(name: str, outputs: dict[str, str]) -> None:
         )
 
 
-def _find_embedding(wishes: BackboneWishes, outputs: dict[str, str]) -> str:
-    if wishes.embedding_output:
-        _check_output(wishes.embedding_output, outputs)
-        if wishes.embedding_output == wishes.logits_output:
+def _find_embedding(spec: BackboneSpec, outputs: dict[str, str]) -> str:
+    if spec.embedding_output:
+        _check_output(spec.embedding_output, outputs)
+        if spec.embedding_output == spec.logits_output:
             raise invalid(
-                "same_output", f"The output {wishes.logits_output!r} cannot be both embedding and logits. Name two."
+                "same_output", f"The output {spec.logits_output!r} cannot be both embedding and logits. Name two."
             )
-        return wishes.embedding_output
-    others = {name: kind for name, kind in outputs.items() if name != wishes.logits_output}
+        return spec.embedding_output
+    others = {name: kind for name, kind in outputs.items() if name != spec.logits_output}
     floats = [name for name, kind in others.items() if kind in _FLOATS]
     usable = floats or [name for name, kind in others.items() if kind in _QUANTIZED]
     by_name = {name.lower(): name for name in reversed(usable)}
@@ -197,9 +197,9 @@ def _find_embedding(wishes: BackboneWishes, outputs: dict[str, str]) -> str:
     )
 
 
-def _find_mask(wishes: BackboneWishes, inputs: tuple[Input, ...]) -> str:
+def _find_mask(spec: BackboneSpec, inputs: tuple[Input, ...]) -> str:
     ranks = {item.spec.name: len(item.spec.shape) for item in inputs}
-    name = wishes.mask_input
+    name = spec.mask_input
     if not name:
         return _MASK_NAME if ranks.get(_MASK_NAME) == 2 else ""
     if name not in ranks:

@@ -18,7 +18,7 @@ from assay.server.adapters.onnx_backbone.runs import Ended, RunWatch
 from assay.server.adapters.onnx_backbone.session import open_session, run_graph
 from assay.server.adapters.onnx_backbone.signature import Signature, read_signature
 from assay.server.core.errors import AssayError
-from assay.server.core.records.models import BackboneInfo, BackboneWishes, DataFile, Pooling
+from assay.server.core.records.models import BackboneInfo, BackboneSpec, DataFile, Pooling
 from assay.server.core.stop import Stop
 
 _SIZES = (8, 32, 224)  # tried for dimensions that vary: tokens are content with few, images need many
@@ -54,7 +54,7 @@ class _Trial:
 
 def examine(
     path: str,
-    wishes: BackboneWishes,
+    spec: BackboneSpec,
     data_files: tuple[DataFile, ...],
     sha256: str,
     limits: TrialLimits,
@@ -75,10 +75,10 @@ def examine(
         facts = inspect(bundle.model(), {file.name: file.size_bytes for file in data_files})
         session = open_session(bundle, limits.threads, limits.memory_bytes)
         opened()
-        signature = read_signature(session, wishes)
+        signature = read_signature(session, spec)
         watch = RunWatch(limits.run_seconds)
         trial = _Runs(session, signature, watch, limits).first_that_works()
-        info = _describe(bundle, sha256, data_files, wishes, signature, facts, trial)
+        info = _describe(bundle, sha256, data_files, spec, signature, facts, trial)
 
     def backbone(trimming: Trimming | None) -> OnnxBackbone:
         return OnnxBackbone(
@@ -193,7 +193,7 @@ def _describe(
     bundle: Bundle,
     sha256: str,
     data_files: tuple[DataFile, ...],
-    wishes: BackboneWishes,
+    spec: BackboneSpec,
     signature: Signature,
     facts: GraphFacts,
     trial: _Trial,
@@ -202,7 +202,7 @@ def _describe(
     for name, one, two in _named(signature, trial):
         _check_output(name, one, two, 1 if signature.single else 2)
     embedding = trial.one[0]
-    pooling = _choose_pooling(wishes, signature, embedding)
+    pooling = _choose_pooling(spec, signature, embedding)
     if signature.mask_input and pooling is Pooling.MEAN:
         _check_mask_fits(signature, embedding, trial.size)
     if signature.logits_output and trial.one[1].ndim != 2:
@@ -217,7 +217,7 @@ def _describe(
         logits_output=signature.logits_output,
         pooling=pooling,
         mask_input=signature.mask_input,
-        normalize=wishes.normalize,
+        normalize=spec.normalize,
         dimension=embedding.shape[1] if pooling in (Pooling.NONE, Pooling.SPATIAL_MEAN) else embedding.shape[2],
         size_bytes=bundle.size,
         sha256=sha256,
@@ -257,8 +257,8 @@ def _check_output(name: str, one: npt.NDArray[Any], two: npt.NDArray[Any], batch
         raise invalid("warmup_not_finite", f"The output {name!r} is NaN or infinite on plain inputs.", output=name)
 
 
-def _choose_pooling(wishes: BackboneWishes, signature: Signature, embedding: npt.NDArray[Any]) -> Pooling:
-    pooling = wishes.pooling or default_pooling(embedding.ndim)
+def _choose_pooling(spec: BackboneSpec, signature: Signature, embedding: npt.NDArray[Any]) -> Pooling:
+    pooling = spec.pooling or default_pooling(embedding.ndim)
     if pooling is None or RANKS[pooling] != embedding.ndim:
         raise invalid(
             "embedding_rank",

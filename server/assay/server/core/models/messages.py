@@ -7,7 +7,7 @@ from typing import Any
 import numpy.typing as npt
 
 from assay.server.core.records.arrays import FloatArray
-from assay.server.core.records.models import BackboneWishes, DataFile, ModelRecord
+from assay.server.core.records.models import BackboneSpec, DataFile, ModelRecord
 from assay.server.core.stopwatch import Timings
 
 
@@ -20,13 +20,13 @@ class ModelView:
 
 
 @dataclass(frozen=True, slots=True)
-class BackboneSpec:
+class UploadSpec:
     """A backbone that is to arrive.
 
     Attributes:
         model_id: "" lets the server choose.
         display_name: text of the user.
-        wishes: what is declared of it.
+        backbone: what is declared of it.
         size_bytes: of the ONNX file.
         data_files: files of tensors that the ONNX file names; their bytes follow its own in this order.
         sha256: of all bytes, lower case; "" is not checked.
@@ -34,7 +34,7 @@ class BackboneSpec:
 
     model_id: str
     display_name: str
-    wishes: BackboneWishes
+    backbone: BackboneSpec
     size_bytes: int
     data_files: tuple[DataFile, ...] = ()
     sha256: str = ""

@@ -11,7 +11,7 @@ from assay.server.core import checks
 from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
 from assay.server.core.limits import MAX_ID_BYTES, Limits
 from assay.server.core.models.activation import Activation
-from assay.server.core.models.messages import BackboneSpec, ModelView, PredictResult, PredictSpec, TrainSpec
+from assay.server.core.models.messages import ModelView, PredictResult, PredictSpec, TrainSpec, UploadSpec
 from assay.server.core.models.predicting import Prediction
 from assay.server.core.models.uploading import BackboneUpload
 from assay.server.core.operations.messages import OperationView
@@ -61,7 +61,7 @@ class ModelService:
 
     # --- versions --------------------------------------------------------------------------------------------------
 
-    def receive(self, pool_id: str, spec: BackboneSpec, key: RequestKey) -> BackboneUpload:
+    def receive(self, pool_id: str, spec: UploadSpec, key: RequestKey) -> BackboneUpload:
         """Begins to take a backbone in, which is stored once it has passed its trial.
 
         Raises:
@@ -77,12 +77,12 @@ class ModelService:
         return BackboneUpload(spec, incoming, partial(self._accept, pool, model_id, spec, key))
 
     def _accept(
-        self, pool: Pool, model_id: str, spec: BackboneSpec, key: RequestKey, file: str, sha256: str
+        self, pool: Pool, model_id: str, spec: UploadSpec, key: RequestKey, file: str, sha256: str
     ) -> ModelView:
         with pool.leftovers.of_change(new=[file]):
             if spec.sha256 and spec.sha256 != sha256:
                 raise _invalid(f"The file arrived with SHA-256 {sha256}, not {spec.sha256}. Send it again.")
-            info = self._backbones.examine(self._segments.model_path(file), spec.wishes, sha256, spec.data_files)
+            info = self._backbones.examine(self._segments.model_path(file), spec.backbone, sha256, spec.data_files)
             self._refuse_dimension(info.dimension)
             _refuse_classes(pool.snapshot, info.classes)
             now = self._clock.now()

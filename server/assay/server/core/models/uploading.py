@@ -5,7 +5,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.models.messages import BackboneSpec, ModelView
+from assay.server.core.models.messages import ModelView, UploadSpec
 from assay.server.core.ports.segments import IncomingModel
 
 # Tries a stored file, given its name and SHA-256, and makes it a version; deletes it if that fails.
@@ -21,7 +21,7 @@ class _Stage(Enum):
 class BackboneUpload:
     """Takes a backbone in. write() and finish() are called one after the other, abandon() at any time."""
 
-    def __init__(self, spec: BackboneSpec, incoming: IncomingModel, accept: Accept) -> None:
+    def __init__(self, spec: UploadSpec, incoming: IncomingModel, accept: Accept) -> None:
         self._spec = spec
         self._incoming = incoming
         self._accept = accept

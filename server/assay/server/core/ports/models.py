@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.server.core.records.arrays import FloatArray
-from assay.server.core.records.models import BackboneInfo, BackboneWishes, DataFile, HeadInfo, HeadWeights
+from assay.server.core.records.models import BackboneInfo, BackboneSpec, DataFile, HeadInfo, HeadWeights
 
 
 class Backbone(Protocol):
@@ -29,7 +29,7 @@ class BackboneLoader(Protocol):
     """Tries and opens ONNX files."""
 
     def examine(
-        self, path: str, wishes: BackboneWishes, sha256: str, data_files: tuple[DataFile, ...] = ()
+        self, path: str, spec: BackboneSpec, sha256: str, data_files: tuple[DataFile, ...] = ()
     ) -> BackboneInfo:
         """Checks and tries a stored file, which holds an ONNX file and after it the data files that it names, without
         any risk to this process. Raises AssayError(MODEL_INVALID): not ONNX, a tensor in another file, output missing,

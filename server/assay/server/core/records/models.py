@@ -73,7 +73,7 @@ class BackboneInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class BackboneWishes:
+class BackboneSpec:
     """What the user declared of a backbone; empty fields are discovered."""
 
     embedding_output: str = ""

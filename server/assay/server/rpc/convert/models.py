@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.limits import MAX_PREDICTED
-from assay.server.core.models.messages import BackboneSpec, ModelView, PredictResult, PredictSpec, TrainSpec
+from assay.server.core.models.messages import ModelView, PredictResult, PredictSpec, TrainSpec, UploadSpec
 from assay.server.core.records.models import (
     BackboneInfo,
-    BackboneWishes,
+    BackboneSpec,
     DataFile,
     HeadInfo,
     ModelKind,
@@ -49,23 +49,23 @@ def to_kind_filter(value: int) -> ModelKind | None:
     return None if value == models_pb2.MODEL_KIND_UNSPECIFIED else to_model_kind(value)
 
 
-def to_backbone_spec(header: models_pb2.UploadBackboneHeader) -> BackboneSpec:
+def to_upload_spec(header: models_pb2.UploadBackboneHeader) -> UploadSpec:
     """A backbone that is to arrive. Raises AssayError(INVALID_ARGUMENT)."""
     if header.size_bytes < 1:
         raise AssayError(Reason.INVALID_ARGUMENT, "size_bytes must be the size of the file, 1 or more.")
-    return BackboneSpec(
+    return UploadSpec(
         model_id=header.model_id,
         display_name=header.display_name,
-        wishes=to_wishes(header),
+        backbone=to_backbone_spec(header),
         size_bytes=header.size_bytes,
         data_files=to_data_files(header),
         sha256=to_sha256(header.sha256),
     )
 
 
-def to_wishes(header: models_pb2.UploadBackboneHeader) -> BackboneWishes:
+def to_backbone_spec(header: models_pb2.UploadBackboneHeader) -> BackboneSpec:
     """What the user declares of a backbone. Raises AssayError(INVALID_ARGUMENT) for an unknown pooling."""
-    return BackboneWishes(
+    return BackboneSpec(
         embedding_output=header.embedding_output,
         logits_output=header.logits_output,
         pooling=choice(_POOLINGS, header.pooling, "pooling"),
