@@ -22,7 +22,12 @@ def secured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("secured")
     authority = Authority()
     certificate, key = authority.issue()
-    contents = {"ca.pem": authority.pem, "cert.pem": certificate, "key.pem": key, "keys": f"{KEY}\n".encode()}
+    contents = {
+        "ca.pem": authority.pem,
+        "cert.pem": certificate,
+        "key.pem": key,
+        "keys": f"{KEY} role=admin\n".encode(),
+    }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     with start_server(

@@ -86,7 +86,7 @@ def test_an_unlisted_rpc_is_denied(caller):
     "line", [KEY, *(word + hashlib.sha256(KEY.encode()).hexdigest() for word in ("sha256:", "SHA256:"))]
 )
 def test_a_key_opens(metadata, line):
-    caller = identify(metadata, ApiKeys(["# ours", "", f"{line} name=ann role=read", "o" * 20]))
+    caller = identify(metadata, ApiKeys(["# ours", "", f"{line} name=ann role=read", "o" * 20 + " role=admin"]))
     assert (caller.name, caller.role, caller.pools) == ("ann", Role.READ, None)
     authorize("/assay.v1.Pools/GetPool", caller, metadata)
 
@@ -103,7 +103,7 @@ def test_a_key_opens(metadata, line):
     ],
 )
 def test_anything_else_does_not(metadata):
-    caller = identify(metadata, ApiKeys([KEY]))
+    caller = identify(metadata, ApiKeys([f"{KEY} role=admin"]))
     assert caller is ANONYMOUS
     with pytest.raises(EdgeError) as caught:
         authorize("/assay.v1.Pools/GetPool", caller, metadata)
@@ -111,7 +111,7 @@ def test_anything_else_does_not(metadata):
 
 
 def test_health_needs_no_key():
-    authorize("/grpc.health.v1.Health/Check", identify({}, ApiKeys([KEY])), {})
+    authorize("/grpc.health.v1.Health/Check", identify({}, ApiKeys([f"{KEY} role=read"])), {})
 
 
 @pytest.mark.parametrize("role", Role)
@@ -128,9 +128,8 @@ def test_a_role_may_what_it_and_those_below_may(role):
             authorize(method, caller, {"x-api-key": KEY})
 
 
-def test_a_bare_key_may_everything_and_is_told_of():
-    keys = ApiKeys([KEY, f"{KEY}2 role=admin pools=a", f"{KEY}3 role=mine"])
-    assert identify({"x-api-key": KEY}, keys).role is Role.ADMIN
+def test_keys_that_may_everything_are_told_of():
+    keys = ApiKeys([f"{KEY} role=admin", f"{KEY}2 role=admin pools=a", f"{KEY}3 role=mine"])
     assert keys.unrestricted() == [identify({"x-api-key": KEY}, keys).fingerprint]
 
 
@@ -143,7 +142,7 @@ def test_a_bound_key_sees_its_pools_only():
 
 
 def test_keys_are_not_kept_as_they_are():
-    keys = ApiKeys([f"{KEY} name=ann"])
+    keys = ApiKeys([f"{KEY} role=read name=ann"])
     assert KEY not in repr(vars(keys))
 
 
@@ -153,12 +152,14 @@ def test_keys_are_not_kept_as_they_are():
         ("secret", "fewer than 16"),
         ("sha256:abcdefabcdef", "64 hexadecimal"),
         ("Sha256:abcdefabcdef", "64 hexadecimal"),
+        (KEY, "add role= and one of read, label, mine, admin"),
+        (f"{KEY} pools=news name=ann", "add role= and one of"),
         (f"{KEY} role=root", "role is one of"),
         (f"{KEY} role=", "role=, pools= and name="),
         (f"{KEY} admin", "role=, pools= and name="),
         (f"{KEY} role=read role=admin", "at most once"),
-        (f"{KEY} pools=news,,ads", "pool ids"),
-        (f"{KEY} pools=*", "pool ids"),
+        (f"{KEY} role=read pools=news,,ads", "pool ids"),
+        (f"{KEY} role=read pools=*", "pool ids"),
         (f"{KEY} name=\x1b[31m", "a name is"),
         ("x" * 20, "in the list already"),
     ],

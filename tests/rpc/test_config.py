@@ -6,6 +6,7 @@ import pytest
 
 from assay.server.app.config import Config, ConfigError, is_loopback, load, split_address
 from assay.server.app.server import edge_settings
+from assay.server.rpc.auth import Role
 
 
 @pytest.fixture
@@ -121,9 +122,18 @@ def test_a_key_file_holds_usable_keys(tmp_path, text):
 
 
 def test_keys_come_from_the_environment_too():
-    settings = edge_settings(Config(), {"ASSAY_API_KEYS": f"{'a' * 20} {'b' * 20}"})
+    settings = edge_settings(Config(), {"ASSAY_API_KEYS": f"{'a' * 20} role=read\n{'b' * 20} role=mine"})
     assert len(settings.keys) == 2
-    assert settings.keys.find("b" * 20)
+    found = settings.keys.find("b" * 20)
+    assert found is not None
+    assert found.role is Role.MINE
+
+
+@pytest.mark.parametrize("text", [" ", "# none", f"{'a' * 20} {'b' * 20}", "a" * 20])
+def test_a_variable_that_gives_no_key_a_role_opens_nothing(text):
+    """A server that takes it for no keys at all would let everybody do everything."""
+    with pytest.raises(ConfigError, match="variable ASSAY_API_KEYS"):
+        edge_settings(Config(), {"ASSAY_API_KEYS": text})
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])

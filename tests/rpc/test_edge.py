@@ -61,7 +61,7 @@ async def test_a_method_that_does_not_exist_is_unimplemented(stubs):
 
 async def test_a_key_is_asked_for_where_one_is_configured(start):
     async with (
-        start({"ASSAY_API_KEYS": "x" * 20 + " " + KEY.replace(" ", "-")}) as server,
+        start({"ASSAY_API_KEYS": "x" * 20 + " role=admin\n" + KEY.replace(" ", "-") + " role=read"}) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         pools = Stubs(channel).pools

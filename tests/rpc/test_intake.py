@@ -16,7 +16,7 @@ from tests.rpc.test_tls import Authority
 
 KEY = "a-key-that-is-long-enough"
 WITH_KEY = (("x-api-key", KEY),)
-KEYS = {"ASSAY_API_KEYS": KEY}
+KEYS = {"ASSAY_API_KEYS": f"{KEY} role=admin"}
 LIST = pools_pb2.ListPoolsRequest()
 CHECK = health_pb2.HealthCheckRequest()
 UNARY = "/assay.v1.Pools/ListPools"

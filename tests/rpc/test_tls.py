@@ -69,7 +69,7 @@ def authority():
 @pytest.fixture
 def flags(authority, tmp_path):
     certificate, key = authority.issue()
-    texts = {"tls_cert": certificate, "tls_key": key, "api_key_file": f"# ours\n{KEY}\n".encode()}
+    texts = {"tls_cert": certificate, "tls_key": key, "api_key_file": f"# ours\n{KEY} role=admin\n".encode()}
     for name, text in texts.items():
         (tmp_path / name).write_bytes(text)
     return {name: str(tmp_path / name) for name in texts}

@@ -34,10 +34,13 @@ def read_tls(config: Config) -> Tls | None:
 
 def read_keys(config: Config, environment: Mapping[str, str] = os.environ) -> ApiKeys:
     """The API keys of the file and of the variable. Raises ConfigError."""
-    lines = environment.get(KEYS_VARIABLE, "").split()
+    lines = environment.get(KEYS_VARIABLE, "").splitlines()
     source = f"variable {KEYS_VARIABLE}"
     try:
         extra = ApiKeys(lines)
+        # Without a key everybody may do everything: not what was meant by setting it.
+        if environment.get(KEYS_VARIABLE) and not extra:
+            raise ConfigError(f"{source} holds no key")
         if not config.api_key_file:
             return extra
         source = f"api_key_file {config.api_key_file!r}"

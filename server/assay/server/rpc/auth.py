@@ -140,7 +140,7 @@ class ApiKeys:
         """Reads keys, one a line; empty lines and # comments are left out.
 
         A line is the key, as it is or as "sha256:<hexadecimal digest>", then what it may do: `role=read`, `label`,
-        `mine` or `admin` (without it: admin); `pools=a,b` (without it: all); `name=ann`, for logs.
+        `mine` or `admin`, without which the key is not taken; `pools=a,b` (without it: all); `name=ann`, for logs.
 
         Raises:
             ValueError: for a line that cannot be used. The message has its number and never the key.
@@ -221,7 +221,7 @@ def _caller_of(words: Iterable[str], digest: bytes, number: int) -> Caller:
     return Caller(
         name=_name(given.get("name", ""), number),
         fingerprint=fingerprint(digest),
-        role=_role(given.get("role", Role.ADMIN.word), number),
+        role=_role(given.get("role", ""), number),
         pools=_pools(given["pools"], number) if "pools" in given else None,
     )
 
@@ -236,7 +236,8 @@ def _role(value: str, number: int) -> Role:
     for role in Role:
         if value == role.word:
             return role
-    raise ValueError(f"line {number}: role is one of {', '.join(role.word for role in Role)}")
+    what = "role is" if value else "what the key may do is not said; add role= and"
+    raise ValueError(f"line {number}: {what} one of {', '.join(role.word for role in Role)}")
 
 
 def _pools(value: str, number: int) -> frozenset[str]:
