@@ -137,6 +137,25 @@ async def test_health_takes_no_large_request_without_a_key(start):
         assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_SERVICE")
 
 
+async def test_a_watcher_without_a_key_sends_its_request_at_once(start):
+    """gRPC goes on taking in the message that it was asked for, up to its bound, for as long as the stream lasts."""
+    async with start(KEYS) as server, grpc.aio.insecure_channel(server.address) as channel:
+        watch = channel.stream_stream("/grpc.health.v1.Health/Watch")()
+        code, reason, _, _ = await failure(watch.read())
+        assert (code, reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "REQUEST_INCOMPLETE")
+
+
+async def test_packed_messages_are_refused_unread(start):
+    """gRPC unpacks them whatever their size: a kilobyte on the wire may be a megabyte, and a gigabyte as well."""
+    bomb = health_pb2.HealthCheckRequest(service="x" * 100_000).SerializeToString()
+    async with start(KEYS) as server:
+        for packing in (grpc.Compression.Gzip, grpc.Compression.Deflate):
+            async with grpc.aio.insecure_channel(server.address, compression=packing) as channel:
+                for metadata in (None, WITH_KEY):
+                    call = whole(channel, "/grpc.health.v1.Health/Check", bomb, metadata)
+                    assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 async def test_half_sent_calls_end_and_take_no_place_of_whole_ones(start):
     async with (
         start(KEYS, max_concurrent_rpcs=8, max_rpcs_per_peer=8, receive_seconds=1.0) as server,

@@ -98,7 +98,7 @@ class Intake:
     async def first(self, call: Call, messages: Incoming[bytes]) -> bytes | None:
         """The first message of a call, None for none. Raises EdgeError(REQUEST_INCOMPLETE | TOO_MANY_CALLS)."""
         if call.caller.role is None:
-            return await self._first_of_anonymous(messages)
+            return await self._first_of_anonymous(call, messages)
         # Twice: where the event loop itself stood still, the first time runs out although the message is here.
         for _ in range(2):
             with suppress(TimeoutError):
@@ -107,16 +107,21 @@ class Intake:
         with self._slow.taken(call.host):
             return await _within(self._bounds.receive_s, messages)
 
-    async def _first_of_anonymous(self, messages: Incoming[bytes]) -> bytes | None:
+    async def _first_of_anonymous(self, call: Call, messages: Incoming[bytes]) -> bytes | None:
         """The first message of a call without a key; an empty one, which asks for the health of the whole server, where
-        it is not here at once.
+        it is not here at once. Raises EdgeError(REQUEST_INCOMPLETE).
 
         gRPC takes in a message of any size once it is asked for one, until the call ends. So strangers are asked for
-        one after the other, and none for long; whoever asks for health gets an answer all the same.
+        one after the other, and none for long; whoever asks for health gets an answer all the same, which ends the
+        call. A stream does not end with it, and is refused.
         """
+        asked = False
         with suppress(TimeoutError):
             async with asyncio.timeout(ANONYMOUS_RECEIVE_S), self._anonymous:
+                asked = True
                 return await messages.next()
+        if asked and call.method == WATCH:
+            raise _incomplete(ANONYMOUS_RECEIVE_S)
         return b""
 
     async def next(self, messages: Incoming[bytes]) -> bytes | None:
@@ -129,7 +134,11 @@ async def _within(seconds: float, messages: Incoming[bytes]) -> bytes | None:
         async with asyncio.timeout(seconds):
             return await messages.next()
     except TimeoutError:
-        raise EdgeError(
-            EdgeReason.REQUEST_INCOMPLETE,
-            f"No whole message came for {seconds:g} s. Send the request again, in smaller parts if it is large.",
-        ) from None
+        raise _incomplete(seconds) from None
+
+
+def _incomplete(seconds: float) -> EdgeError:
+    return EdgeError(
+        EdgeReason.REQUEST_INCOMPLETE,
+        f"No whole message came for {seconds:g} s. Send the request again, in smaller parts if it is large.",
+    )

@@ -45,6 +45,7 @@ SERVICES = (
 )
 STANDARD_SERVICES = (health.NAME, reflection.SERVICE_NAME)
 KEEPALIVE_MIN_MS = 10_000
+UNCOMPRESSED = 1 << grpc.Compression.NoCompression
 SPARE_STREAMS = 64  # of a connection, so that calls beyond their bound are told so, and health is answered beside them
 LAST_WORDS_S = 0.5  # for replies on their way out, and before streams of health watchers are cut
 
@@ -156,6 +157,8 @@ def _options(settings: EdgeSettings) -> Sequence[tuple[str, int]]:
     return (
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
+        # gRPC unpacks a message without a bound: a few kilobytes of gzip would become gigabytes.
+        ("grpc.compression_enabled_algorithms_bitset", UNCOMPRESSED),
         ("grpc.so_reuseport", 0),
         ("grpc.max_concurrent_streams", settings.bounds.calls_per_peer + SPARE_STREAMS),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
