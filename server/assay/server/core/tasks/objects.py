@@ -71,7 +71,8 @@ class ObjectTask(CommonTask):
         """The objects that more than half of the weight has drawn.
 
         Objects of one class are the same thing where they overlap by the task's `match_iou`, the largest overlaps
-        first, one of each person at most. None if exactly half of the weight has drawn one of them.
+        first, one of each person at most. None if exactly half of the weight has drawn one of them, or if what most
+        have drawn may not stand together.
         """
         counts = checked_weights(len(values), weights)
         total = math.fsum(counts)
@@ -79,7 +80,7 @@ class ObjectTask(CommonTask):
         drawn = [each for value in resolved for each in value]
         owners = np.repeat(np.arange(len(resolved)), [len(value) for value in resolved])
         things = clusters(self.arrays(drawn), owners, self.record.options.match_iou) if drawn else []
-        kept: list[tuple[float, Any]] = []
+        kept: list[Any] = []
         shares: list[float] = []
         tied = False
         for members in things:
@@ -88,14 +89,15 @@ class ObjectTask(CommonTask):
             shares.append(share)
             tied = tied or decided is None
             if decided:
-                kept.append((share, self.mean([drawn[i] for i in members], support)))
+                kept.append(self.mean([drawn[i] for i in members], support))
         confidence = math.fsum(shares) / len(shares) if shares else 1.0
-        value = None if tied else self.canonical(self.compatible(kept))
-        return Consensus(value, confidence, pairwise(resolved, self.agreement))
+        value = self.canonical(kept)
+        decided_all = not tied and self.may_stand(value)
+        return Consensus(value if decided_all else None, confidence, pairwise(resolved, self.agreement))
 
-    def compatible(self, kept: Sequence[tuple[float, Any]]) -> list[Any]:
-        """The objects of a consensus, each with its share of the weight, that may stand beside each other."""
-        return [each for _, each in kept]
+    def may_stand(self, value: Value) -> bool:
+        """Whether the task allows these objects beside each other."""
+        return True
 
 
 def name_in(cell: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """Stretches of a text with a class per sample, which may be none. A value is a tuple of Span in ascending order."""
 
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -32,8 +31,14 @@ class SpansTask(ObjectTask):
         spans = [self._span(each, f"span {place}", limit, retired) for place, each in enumerate(given.spans)]
         check_distinct(spans, [f"span {place}" for place in range(len(spans))])
         value = self.canonical(spans)
-        if self.record.options.disjoint_spans:
-            _check_disjoint(value)
+        overlap = _first_overlap(value) if self.record.options.disjoint_spans else None
+        if overlap:
+            a, b = overlap
+            raise Refused(
+                Reason.INVALID_VALUE,
+                f"its spans {a.start} to {a.end} and {b.start} to {b.end} overlap, which the pool's task forbids. "
+                "Keep one of them.",
+            )
         return value
 
     def encode(self, value: Value) -> bytes:
@@ -96,17 +101,9 @@ class SpansTask(ObjectTask):
     def moved(self, each: Span, class_id: int) -> Span:
         return replace(each, class_id=class_id)
 
-    def compatible(self, kept: Sequence[tuple[float, Any]]) -> list[Any]:
-        """Where spans may not overlap, those with the most weight behind them stay, the first of equals."""
-        if not self.record.options.disjoint_spans:
-            return super().compatible(kept)
-        stay: list[Span] = []  # ascending
-        for _, span in sorted(kept, key=lambda each: (-each[0], each[1].start, each[1].end, each[1].class_id)):
-            place = bisect_left(stay, span.start, key=lambda other: other.start)
-            before_ends = place == 0 or stay[place - 1].end <= span.start
-            if before_ends and (place == len(stay) or span.end <= stay[place].start):
-                stay.insert(place, span)
-        return stay
+    def may_stand(self, value: Value) -> bool:
+        """Whether no two spans overlap, where the task forbids it."""
+        return not (self.record.options.disjoint_spans and _first_overlap(value))
 
     def _span(self, given: SpanInput, place: str, limit: int, retired: bool) -> Span:
         class_id = self.class_of(given.class_name, place, retired)
@@ -131,14 +128,9 @@ def _offset(number: Any, place: str) -> int:
     return number
 
 
-def _check_disjoint(value: Value) -> None:
-    for before, span in pairwise(value):
-        if span.start < before.end:
-            raise Refused(
-                Reason.INVALID_VALUE,
-                f"its spans {before.start} to {before.end} and {span.start} to {span.end} overlap, which the pool's "
-                "task does not allow. Keep one of them.",
-            )
+def _first_overlap(value: Value) -> tuple[Span, Span] | None:
+    """The first two spans that share a character."""
+    return next(((before, span) for before, span in pairwise(value) if span.start < before.end), None)
 
 
 # Of each class the marked stretches, ascending and apart.
