@@ -12,6 +12,7 @@ from assay.strategies.base import optional_needs
 from assay.strategies.manual import SECTIONS, manual
 from assay.strategies.params import schema
 from assay.strategies.registry import kinds
+from assay.strategies.serving import PredictionKind, kinds_served
 
 _WIDTH = 120
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "strategies"
@@ -21,6 +22,13 @@ ROOMS = {
     "hybrid": ("Hybrid", "Uncertainty and diversity together."),
     "targeted": ("Targeted", "Samples like given examples, such as those of a rare class."),
     "top": ("Ranking", "The selector behind every scorer."),
+}
+_MEANING = {
+    PredictionKind.CLASSES: "one class of several",
+    PredictionKind.LABELS: "any labels of several",
+    PredictionKind.VALUES: "numbers",
+    PredictionKind.PARTS: "boxes, spans",
+    PredictionKind.NOTHING: "free-form answers, or no model",
 }
 # How a caller names each array in the example of a page.
 VARIABLES = {
@@ -33,7 +41,7 @@ VARIABLES = {
     Need.KNN_GRAPH: "knn_graph_NK",
     Need.CLUSTERS: "clusters_N",
     Need.LABEL_PROBS: "label_probs_NC",
-    Need.MEMBER_VALUES: "member_values_KN",
+    Need.MEMBER_VALUES: "member_values_KNT",
     Need.PART_PROBS: "part_probs_MC",
     Need.PART_OFFSETS: "part_offsets_O",
     Need.LABELED_PROBS: "labeled_probs_LC",
@@ -102,11 +110,35 @@ def _contents(strategies: list[Strategy]) -> str:
         "One page each, made from the code by `make strategy-pages`. Which to take: [which strategy when]"
         "(../which-strategy.md).",
     ]
+    lines += _served(strategies)
     for name, (title, meaning) in ROOMS.items():
         inside = [strategy for strategy in strategies if room(strategy) == name]
         lines += ["", f"## {title}", "", meaning, "", "| strategy | | needs |", "|---|---|---|"]
         lines += [f"| [{s.name}]({s.name}.md) | {_cell(s.summary)} | {_needs(s.needs)} |" for s in inside]
     return "\n".join(lines) + "\n"
+
+
+def _served(strategies: list[Strategy]) -> list[str]:
+    """A table of what serves each kind of predictions; what serves all of them is named once."""
+    everywhere = [s for s in strategies if len(kinds_served(s)) == len(PredictionKind)]
+    lines = [
+        "",
+        "## What serves which predictions",
+        "",
+        "A strategy serves all predictions that give what it needs. Whatever a model says of a sample, and without a "
+        f"model: {_links(everywhere)}. The others:",
+        "",
+        "| predictions | strategies |",
+        "|---|---|",
+    ]
+    for kind_ in PredictionKind:
+        others = [s for s in strategies if kind_ in kinds_served(s) and s not in everywhere]
+        lines.append(f"| {kind_} ({_MEANING[kind_]}) | {_links(others) or 'none'} |")
+    return lines
+
+
+def _links(strategies: list[Strategy]) -> str:
+    return ", ".join(f"[{s.name}]({s.name}.md)" for s in strategies)
 
 
 def _page(strategy: Strategy) -> str:
@@ -128,6 +160,7 @@ def kind_call(strategy: Strategy) -> str:
 
 def _facts(strategy: Strategy) -> list[str]:
     rows = [("kind", kind(strategy)), ("needs", _needs(strategy.needs))]
+    rows.append(("serves predictions of", ", ".join(kinds_served(strategy)) or "no kind"))
     if optional_needs(strategy):
         rows.append(("uses where given", _needs(optional_needs(strategy))))
     if isinstance(strategy, Selector):

@@ -11,9 +11,10 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from assay.strategies.serving import PredictionKind
 from benchmarks.learning.data import DataSet, load
 from benchmarks.learning.entries import BASELINE, ENTRIES
-from benchmarks.learning.report import Runs, markdown, plot
+from benchmarks.learning.report import Runs, write
 from benchmarks.learning.simulate import Entry, curve
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -23,26 +24,31 @@ Key = tuple[str, str, int]
 
 
 def main() -> None:
-    """Runs what is not in the cache yet, and writes the table and the picture."""
+    """Runs what is not in the cache yet, and writes the tables and the pictures of the kinds that were asked for."""
     arguments = _arguments()
-    data_sets = load(arguments.cache, console.log)
+    kinds = [PredictionKind(name) for name in arguments.kinds]
+    data_sets = load(kinds, arguments.cache, console.log)
     kept = arguments.cache / "curves.json"
     curves = {} if arguments.fresh or not kept.exists() else _read(kept)
-    entries = [entry for entry in ENTRIES if not arguments.only or entry.label in {BASELINE, *arguments.only}]
-    wanted = [(data, entry, seed) for seed in range(arguments.seeds) for data in data_sets for entry in entries]
+    entries = {kind: [e for e in ENTRIES[kind] if _entered(e, arguments.only)] for kind in kinds}
+    wanted = [(d, e, seed) for seed in range(arguments.seeds) for d in data_sets for e in entries[d.kind]]
     missing = [(d, e, s) for d, e, s in wanted if (d.name, e.label, s) not in curves]
     with ProcessPoolExecutor(arguments.jobs, initializer=_quiet) as pool:
         futures = [pool.submit(_run, *job) for job in missing]
         for future in track(as_completed(futures), "simulating", len(futures), console=console):
-            key, accuracies = future.result()
-            curves[key] = accuracies
+            key, qualities = future.result()
+            curves[key] = qualities
             _write(kept, curves)
-    labels = [entry.label for entry in entries]
-    runs = Runs(labels, {data.name: _stacked(curves, data.name, labels, arguments.seeds) for data in data_sets})
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "strategy-learning.md").write_text(markdown(runs))
-    plot(runs, arguments.out / "strategy-learning.png")
-    console.log(f"wrote strategy-learning.md and strategy-learning.png to {arguments.out}")
+    for kind in kinds:
+        labels = [entry.label for entry in entries[kind]]
+        of_kind = [data for data in data_sets if data.kind is kind]
+        stacked = {data.name: _stacked(curves, data.name, labels, arguments.seeds) for data in of_kind}
+        write(Runs(kind, labels, stacked, {data.name: data.batch for data in of_kind}), arguments.out)
+    console.log(f"wrote {', '.join(kinds)} to {arguments.out}")
+
+
+def _entered(entry: Entry, only: list[str] | None) -> bool:
+    return not only or entry.label in {BASELINE, *only}
 
 
 def _quiet() -> None:
@@ -71,6 +77,7 @@ def _write(path: Path, curves: dict[Key, list[float]]) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
+    parser.add_argument("--kinds", nargs="+", default=list(ENTRIES), choices=list(ENTRIES), help="of predictions")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=2, help="simulations at once")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache/bench-learning", help="downloads, vectors, curves")

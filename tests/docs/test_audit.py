@@ -19,4 +19,4 @@ def test_the_page_on_audit_runs_and_prints_what_it_shows():
             )
             printed, shown = "", shown + 1
     assert not printed
-    assert shown == 6
+    assert shown == 7

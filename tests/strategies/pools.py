@@ -90,9 +90,7 @@ def arrays_of(pool: Pool) -> Arrays:
         Need.LABELED_CLASSES: rng.integers(-1, pool.classes, pool.labeled),
         Need.CLUSTERS: rng.integers(-1, 4, pool.size),
         Need.LABEL_PROBS: _label_probs(pool, rng),
-        Need.MEMBER_VALUES: np.ascontiguousarray(_points(pool, pool.members * pool.size, rng)[:, 0]).reshape(
-            pool.members, pool.size
-        ),
+        Need.MEMBER_VALUES: _points(pool, pool.members * pool.size, rng).reshape(pool.members, pool.size, pool.dim),
         Need.PART_OFFSETS: offsets_O,
         Need.PART_PROBS: softmax(_logits(pool, int(offsets_O[-1]), rng)),
         Need.LABELED_PROBS: softmax(_logits(pool, pool.labeled, rng)),

@@ -136,6 +136,23 @@ def test_kit_catches(strategy: Any, check: str) -> None:
         dict(checks_for(strategy))[check]()
 
 
+class FinishSpoilsItsInput(Margin):
+    def finish(self, scores_N: Any, candidates: Candidates, params: NoParams) -> Any:
+        scores_N *= 2
+        return scores_N
+
+
+class FinishForgetsSome(Margin):
+    def finish(self, scores_N: Any, candidates: Candidates, params: NoParams) -> Any:
+        return scores_N[1:]
+
+
+@pytest.mark.parametrize("scorer", [FinishSpoilsItsInput(), FinishForgetsSome()])
+def test_a_finish_that_is_wrong_is_found_out(scorer: Any) -> None:
+    with pytest.raises(AssertionError, match=r"^finish_is_sound: "):
+        dict(checks_for(scorer))["finish_is_sound"]()
+
+
 class NeverAsks(Top):
     def select(self, candidates: Candidates, size: int, rng: Any, utility: Any, params: NoParams) -> Selection:
         with without_stop():

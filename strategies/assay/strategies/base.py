@@ -6,13 +6,16 @@ Both declare as data which arrays they need; the caller computes those and nothi
 
 A strategy may have `optional: frozenset[Need]` too: arrays that it uses where the caller has them and does without
 otherwise. A selector may have `greedy: bool`: True if the picks of a smaller size begin those of a larger one.
+A scorer may have `finish(scores_N, candidates, params)`: what of a score hangs on the other candidates. It is called
+once, after all of them are scored, leaves its input alone and gives float32 scores of the same shape; it may read what
+the scorer needs, and is as deterministic as `score`.
 
 Everywhere: a higher score is more informative, ties go to the lower index, and NaN is an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -26,6 +29,7 @@ from assay.strategies.interrupt import checkpoint
 from assay.strategies.needs import Need
 
 Diagnostics = Mapping[str, float | int | str]
+Finish = Callable[[NDArray[np.float32], Candidates, Any], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,10 @@ class Selection:
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Scores candidates one by one: `score(a + b) == score(a) + score(b)` for any split into blocks."""
+    """Scores candidates one by one: `score(a + b) == score(a) + score(b)` for any split into blocks.
+
+    What cannot be said of a sample by itself belongs into an optional `finish`, as the module says.
+    """
 
     @property
     def name(self) -> str:
@@ -142,6 +149,12 @@ def kind(strategy: Strategy) -> Literal["scorer", "selector"]:
 def optional_needs(strategy: Strategy) -> frozenset[Need]:
     """The arrays that a strategy uses if there are any, besides those it needs."""
     return frozenset(getattr(strategy, "optional", frozenset()))
+
+
+def finished(scorer: Scorer, scores_N: NDArray[np.float32], candidates: Candidates, params: Any) -> NDArray[np.float32]:
+    """The scores of all candidates of a selection, from what `score` gave for each of them, in blocks or at once."""
+    finish: Finish | None = getattr(scorer, "finish", None)
+    return scores_N if finish is None else finish(scores_N, candidates, params)
 
 
 def checked_size(size: int, candidates: Candidates) -> int:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from assay.strategies.base import Scorer, Selection, Selector, kind
+from assay.strategies.base import Scorer, Selection, Selector, finished, kind
 from assay.strategies.candidates import AnyArray, Candidates
 from assay.strategies.errors import NeedMissing, StrategyError
 from assay.strategies.needs import LABELED, SPECS, Need
@@ -23,9 +23,10 @@ def score(name: str, **arrays_and_params: Any) -> NDArray[np.float32]:
     """float32 scores of a scorer, one per candidate, higher = more informative.
 
     Arrays go by the names of `Need` and are converted to float32 or int64: logits, probs and label_probs (N, C),
-    embeddings (N, D), member_probs (K, N, C), member_values (K, N), labeled_embeddings (L, D), labeled_classes (L,),
-    labeled_probs (L, C), query_embeddings (Q, D), head_weights (C, D), head_bias (C,), part_probs (M, C) with
-    part_offsets (N + 1,), knn_graph (N, K), clusters (N,). All other keywords are parameters of the strategy.
+    embeddings (N, D), member_probs (K, N, C), member_values (K, N, T) or (K, N), labeled_embeddings (L, D),
+    labeled_classes (L,), labeled_probs (L, C), query_embeddings (Q, D), head_weights (C, D), head_bias (C,),
+    part_probs (M, C) with part_offsets (N + 1,), knn_graph (N, K), clusters (N,). All other keywords are parameters of
+    the strategy.
     Raises UnknownStrategy, InvalidParams, NeedMissing, or StrategyError for arrays that cannot be scored.
     """
     strategy = get(name)
@@ -102,7 +103,8 @@ def _array(need: Need, value: Any) -> AnyArray:
             "INVALID_ARRAY",
             f"labeled_classes are numbers of classes from 0 (-1: somebody is labeling it), not {array.min()}",
         )
-    return array
+    # One number to predict need not have an axis of its own.
+    return array[:, :, None] if need is Need.MEMBER_VALUES and array.ndim == 2 else array
 
 
 def _whole(value: Any, what: str) -> int:
@@ -130,7 +132,8 @@ def _candidates(arrays: dict[Need, AnyArray], utility_N: AnyArray | None) -> Can
 
 def _score(scorer: Scorer, candidates: Candidates, params: dict[str, Any]) -> NDArray[np.float32]:
     _check_needs(scorer.needs, candidates)
-    return scorer.score(candidates, parse(scorer.params, params))
+    parsed = parse(scorer.params, params)
+    return finished(scorer, scorer.score(candidates, parsed), candidates, parsed)
 
 
 def _check_needs(needs: frozenset[Need], candidates: Candidates) -> None:

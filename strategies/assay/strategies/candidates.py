@@ -109,7 +109,7 @@ class Candidates:
         return self.array(Need.LABEL_PROBS)
 
     @property
-    def member_values_KN(self) -> NDArray[np.float32]:
+    def member_values_KNT(self) -> NDArray[np.float32]:
         return self.array(Need.MEMBER_VALUES)
 
     @property

@@ -18,6 +18,7 @@ class Need(StrEnum):
     those in somebody's hands, whose class is -1 as long as nobody has said it. They are empty or absent while there
     are none, and a strategy that declares them copes with that or says clearly why it cannot.
     LABEL_PROBS are the independent probabilities of a multi-label model: a row need not sum to 1.
+    MEMBER_VALUES are the numbers that each member of a committee predicts, for each of T targets.
     PART_PROBS are the predictions for all parts (boxes of an image, tokens of a text) of all candidates, one below
     the other; candidate i has the parts PART_OFFSETS[i] to PART_OFFSETS[i + 1] - 1, which may be none.
     HEAD_WEIGHTS and HEAD_BIAS are those of a linear head: logits_NC = embeddings_ND @ weights_CD.T + bias_C.
@@ -50,7 +51,7 @@ class ArraySpec:
     """Shape letters and type of one array.
 
     N candidates, C classes, D dims, K members or neighbours, L labeled, M parts of all candidates, Q queries,
-    O offsets (N + 1 of them).
+    T targets, O offsets (N + 1 of them).
     """
 
     axes: str
@@ -82,7 +83,7 @@ SPECS = MappingProxyType(
         Need.KNN_GRAPH: ArraySpec("NK", np.int64),
         Need.CLUSTERS: ArraySpec("N", np.int64),
         Need.LABEL_PROBS: ArraySpec("NC", np.float32),
-        Need.MEMBER_VALUES: ArraySpec("KN", np.float32),
+        Need.MEMBER_VALUES: ArraySpec("KNT", np.float32),
         Need.PART_PROBS: ArraySpec("MC", np.float32),
         Need.PART_OFFSETS: ArraySpec("O", np.int64),
         Need.LABELED_PROBS: ArraySpec("LC", np.float32),

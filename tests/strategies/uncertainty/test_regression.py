@@ -20,13 +20,22 @@ def test_member_std_of_any_size() -> None:
     np.testing.assert_allclose(score("member_std", member_values=values), [1e30, 0.5, 1e-30, 0], rtol=1e-6)
 
 
+def test_member_std_of_several_targets_is_the_root_of_the_mean_variance() -> None:
+    values = np.random.default_rng(1).normal(5, 3, (4, 900, 3)).astype(np.float32)
+    expected = np.sqrt(values.astype(np.float64).var(axis=0).mean(axis=1))
+    np.testing.assert_allclose(score("member_std", member_values=values), expected, rtol=1e-6)
+    one = score("member_std", member_values=values[:, :, :1])
+    np.testing.assert_array_equal(one, score("member_std", member_values=values[:, :, 0]))
+
+
 def test_one_member_does_not_disagree() -> None:
     np.testing.assert_array_equal(score("member_std", member_values=[[3, -4]]), [0, 0])
 
 
-def test_no_members_are_refused() -> None:
+@pytest.mark.parametrize("shape", [(0, 3), (0, 3, 2), (2, 3, 0)])
+def test_no_members_and_no_targets_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(StrategyError) as caught:
-        score("member_std", member_values=np.empty((0, 3)))
+        score("member_std", member_values=np.empty(shape))
     assert caught.value.reason == "INVALID_ARRAY"
 
 

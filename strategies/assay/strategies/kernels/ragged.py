@@ -1,4 +1,4 @@
-"""Scores of parts (boxes of an image, tokens of a text) reduced to one score per sample.
+"""Scores of parts (boxes of an image, tokens of a text) reduced to one per sample, and what one without parts scores.
 
 Sample i has the parts offsets_O[i] to offsets_O[i + 1] - 1, which may be none.
 """
@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.strategies.errors import StrategyError
+from assay.strategies.kernels.hashing import hash_keys
 
 Reduction = Literal["sum", "mean", "max", "top_m"]
+Empty = Literal["floor", "mean", "random"]
 
 
 def reduce_parts(
@@ -41,6 +43,36 @@ def reduce_parts(
     if reduction in ("mean", "top_m"):
         scores_N /= np.maximum(counts_N, 1)
     return scores_N.astype(np.float32)
+
+
+def fill_empty(
+    scores_N: NDArray[np.float32], offsets_O: NDArray[np.int64], keys_N: NDArray[np.int64], empty: Empty
+) -> NDArray[np.float32]:
+    """The scores, with those of samples without parts as `empty` says: float32 of shape (N,).
+
+    empty: floor = as they are; mean = the mean score of the samples that have parts (0 where none has); random = the
+    score of one of those, drawn by a hash of the sample's key and of N (in [0, 1) where none has parts): the same for
+    the same candidates, and another draw once some are gone, so that samples without parts are as large a share of each
+    batch's picks as of the pool.
+    O(N) time, for random O(N log N).
+    """
+    empty_N = np.diff(offsets_O) == 0
+    if empty == "floor" or not empty_N.any():
+        return scores_N
+    others_M = scores_N[~empty_N]
+    filled_N = scores_N.copy()
+    if empty == "mean":
+        filled_N[empty_N] = others_M.mean(dtype=np.float64) if len(others_M) else 0
+    else:
+        shares_E = (hash_keys(keys_N[empty_N], len(scores_N)) >> np.uint64(11)).astype(np.float64) / 2.0**53
+        filled_N[empty_N] = _at_shares(np.sort(others_M), shares_E) if len(others_M) else shares_E
+    return filled_N
+
+
+def _at_shares(rising_M: NDArray[np.float32], shares_E: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The value below which each share of the values lies."""
+    places_E = np.minimum((shares_E * len(rising_M)).astype(np.int64), len(rising_M) - 1)
+    return rising_M[places_E]
 
 
 def _highest(

@@ -14,7 +14,7 @@ from assay.strategies.needs import PARTS, SPECS, Need
 
 Arrays = dict[Need, AnyArray]
 
-SIZE, CLASSES, DIM, MEMBERS, LABELED_SIZE, NEIGHBOURS, QUERIES = 60, 4, 5, 3, 7, 6, 4
+SIZE, CLASSES, DIM, MEMBERS, LABELED_SIZE, NEIGHBOURS, QUERIES, TARGETS = 60, 4, 5, 3, 7, 6, 4, 2
 
 
 class StopAfter:
@@ -53,7 +53,7 @@ def example_arrays(size: int = SIZE, classes: int = CLASSES, seed: int = 0) -> A
         Need.KNN_GRAPH: neighbours(embeddings_ND),
         Need.CLUSTERS: rng.integers(0, 5, size),
         Need.LABEL_PROBS: rng.random((size, classes), np.float32),
-        Need.MEMBER_VALUES: rng.normal(0, 1, (MEMBERS, size)).astype(np.float32),
+        Need.MEMBER_VALUES: rng.normal(0, 1, (MEMBERS, size, TARGETS)).astype(np.float32),
         Need.PART_OFFSETS: np.append(0, rng.integers(0, 4, size).cumsum()).astype(np.int64),
         Need.LABELED_PROBS: softmax(rng.normal(0, 2, (LABELED_SIZE, classes)).astype(np.float32)),
         Need.QUERY_EMBEDDINGS: rng.normal(0, 1, (QUERIES, DIM)).astype(np.float32),

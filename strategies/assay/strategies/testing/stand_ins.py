@@ -31,6 +31,8 @@ class _ScorerGiven:
         self._scorer = scorer
         self.name, self.summary, self.params = scorer.name, scorer.summary, scorer.params
         self.needs = needs
+        if hasattr(scorer, "finish"):
+            self.finish = scorer.finish
 
     def score(self, block: Candidates, params: Any) -> NDArray[np.float32]:
         return self._scorer.score(block, params)

@@ -24,14 +24,19 @@ _BLOCK_VALUES = 1 << 17
 class MemberStd:
     """How far the members' predicted values scatter around their mean, in the unit of the target.
 
-    Formula: sqrt(1/K sum_k (y_k - mean_k y_k)^2)
-    Cost: O(K N) time, one pass, in float64; memory O(block x K) beside the values. Streams, shards and merges.
-    Use when: an ensemble, or passes with dropout, predict a number.
-    Avoid when: members predict their own variance too: this sees only the part that they disagree about.
+    With several targets, the root of the mean variance over them. One in a large unit then decides alone: predict all
+    in like units, such as standard deviations of the labeled values.
+
+    Formula: sqrt(1/T sum_t 1/K sum_k (y_kt - mean_k y_kt)^2)
+    Cost: O(K N T) time, one pass, in float64; memory O(block x K) beside the values. Streams, shards and merges.
+    Use when: an ensemble, or passes with dropout, predict a number, or several in like units.
+    Avoid when: members predict their own variance too: this sees only the part that they disagree about. Members that
+        differ by the data they saw only, such as ridge regressions on bootstrap samples, disagree most about samples
+        far from all others: `gsx` finds those from the first label on.
     Paper: Burbidge, Rowland and King, Active Learning for Regression Based on Query by Committee, IDEAL 2007;
         RayChaudhuri and Hamey, Minimisation of Data Collection by Active Learning, ICNN 1995.
-    Reference: modAL `max_std_sampling` over a committee of regressors (numpy.std, divided by K), the same values.
-        scikit-activeml `QueryByCommittee` scores a committee of regressors by variance: the same order.
+    Reference: modAL `max_std_sampling` over a committee of regressors (numpy.std, divided by K), the same values for
+        one target. scikit-activeml `QueryByCommittee` scores a committee of regressors by variance: the same order.
     """
 
     name: ClassVar[str] = "member_std"
@@ -42,12 +47,13 @@ class MemberStd:
     def score(self, block: Candidates, params: NoParams) -> NDArray[np.float32]:
         """float32 scores in the unit of the values, higher = more disagreement.
 
-        Raises NeedMissing; StrategyError NOT_FINITE, or INVALID_ARRAY without members.
+        Raises NeedMissing; StrategyError NOT_FINITE, or INVALID_ARRAY without members or targets.
         """
-        values_KN = block.member_values_KN
-        if len(values_KN) == 0:
-            raise StrategyError("INVALID_ARRAY", "there are no members: give at least one")
-        return _deviations(values_KN)
+        values_KNT = block.member_values_KNT
+        members, _, targets = values_KNT.shape
+        if members == 0 or targets == 0:
+            raise StrategyError("INVALID_ARRAY", "there are no members or no targets: give at least one of each")
+        return _deviations(values_KNT)
 
 
 @dataclass(frozen=True)
@@ -96,15 +102,16 @@ member_std = MemberStd()
 gsx = GSx()
 
 
-def _deviations(values_KN: NDArray[np.float32]) -> NDArray[np.float32]:
+def _deviations(values_KNT: NDArray[np.float32]) -> NDArray[np.float32]:
     """Over members, float32 of shape (N,). In float64: squares of float32 values may not fit float32."""
-    members, size = values_KN.shape
+    members, size, targets = values_KNT.shape
     scores_N = np.empty(size, np.float32)
 
     def block(start: int, stop: int) -> None:
-        values_KB = borrow(values_KN[:, start:stop]).double()
-        torch.from_numpy(scores_N[start:stop]).copy_(values_KB.sub_(values_KB.mean(0)).square_().mean(0).sqrt_())
+        values_KBT = borrow(values_KNT[:, start:stop]).double()
+        variances_BT = values_KBT.sub_(values_KBT.mean(0)).square_().mean(0)
+        torch.from_numpy(scores_N[start:stop]).copy_(variances_BT.mean(1).sqrt_())
 
     if size:
-        spread(block, size, max(1, _BLOCK_VALUES // members))
+        spread(block, size, max(1, _BLOCK_VALUES // (members * targets)))
     return scores_N

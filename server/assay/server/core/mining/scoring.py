@@ -9,7 +9,7 @@ from assay.server.core.mining.plan.terms import Combination
 from assay.server.core.mining.supply import OF_PREDICTIONS, Supply
 from assay.server.core.records.arrays import FloatArray, MaskArray
 from assay.strategies import checkpoint
-from assay.strategies.base import optional_needs
+from assay.strategies.base import finished, optional_needs
 from assay.strategies.composition.combine import product, rank_sum
 from assay.strategies.composition.stochastic import perturbed
 
@@ -51,6 +51,16 @@ class Scoring:
         return perturbed(utility_N, np.arange(len(utility_N)), seed, stochastic.kind, stochastic.beta, mask_N)
 
     def _scores(self, bound: BoundScore, mask_N: MaskArray) -> FloatArray:
+        """One score of the plan, with what of it hangs on the other candidates."""
+        scores_N = self._row_scores(bound, mask_N)
+        if not hasattr(bound.scorer, "finish"):
+            return scores_N
+        rows, out_N = np.flatnonzero(mask_N), np.zeros_like(scores_N)
+        candidates = self.supply.candidates(rows, bound.scorer, self.supply.snapshot.conditioned_rows)
+        out_N[rows] = finished(bound.scorer, scores_N[rows], candidates, bound.params)
+        return out_N
+
+    def _row_scores(self, bound: BoundScore, mask_N: MaskArray) -> FloatArray:
         if bound.scorer.needs | optional_needs(bound.scorer) <= OF_PREDICTIONS:
             predictions = self.supply.require_predictions(bound.scorer.name, mask_N)
             return predictions.scores(self.supply.snapshot, bound.scorer, bound.params, bound.params_json)
