@@ -5,6 +5,7 @@ A task of one's own is added to CASES and passes.
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from assay.server.core.errors import Reason
 from assay.server.core.records.tasks import TargetRecord, TaskKind, TaskOptions, TaskRecord
 from assay.server.core.tasks.given import Boxes, BoxInput, ClassNames, JsonText, Numbers, SpanInput, Spans
 from assay.server.core.tasks.registry import task_of
+from tests.docs.pages import ROOT, blocks
 
 NAMES = ("cat", "dog", "Katze", "naïve", "rare")
 TARGETS = (TargetRecord("age", 0.0, 120.0), TargetRecord("shift"), TargetRecord("price", 0.0))
@@ -29,16 +31,18 @@ class Case:
         given: strategy of what callers give.
         hostile: what is refused, with the reason and a word of the message.
         forgives: whether people may agree wholly who did not say exactly the same.
+        make: what makes the task of its record.
     """
 
     record: TaskRecord
     given: st.SearchStrategy
     hostile: tuple[tuple[object, Reason, str], ...]
     forgives: bool = False
+    make: Callable = task_of
 
     @property
     def task(self):
-        return task_of(self.record)
+        return self.make(self.record)
 
     @property
     def values(self):
@@ -197,4 +201,22 @@ CASES = {
     ),
 }
 
+
+def _documented():
+    """The task that the page walks through, as the page has it."""
+    names = {"__name__": "ranking"}
+    (block,) = blocks(ROOT / "docs" / "your-own-task.md")
+    exec(block.text, names)
+    ranked = names["Ranked"]
+    hostile = (
+        (ranked(["a", "b"]), Reason.INVALID_VALUE, "each of the classes once"),
+        (ranked(["a", "b", "b"]), Reason.INVALID_VALUE, "each of the classes once"),
+        (ranked(["a", "b", "d"]), Reason.UNKNOWN_CLASS, "'d'"),
+        *_of_others(ranked),
+    )
+    record = TaskRecord.of_classes(TaskKind.CLASSIFICATION, "abc")
+    return Case(record, st.permutations("abc").map(ranked), hostile, make=names["Ranking"])
+
+
+EVERY_CASE = {**CASES, "documented": _documented()}
 DISJOINT = TaskRecord.of_classes(TaskKind.SPANS, NAMES, TaskOptions(disjoint_spans=True))

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from assay.server.core.errors import SampleError
 from assay.server.core.records.tasks import TaskKind, TaskRecord
 from assay.server.core.tasks.registry import TASKS
-from tests.tasks.kit import CASES
+from tests.tasks.kit import CASES, EVERY_CASE
 
 quick = settings(max_examples=40, deadline=None)
-every_task = pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+every_task = pytest.mark.parametrize("case", EVERY_CASE.values(), ids=list(EVERY_CASE))
 
 
 def test_every_kind_has_a_module_and_a_case():
@@ -23,6 +23,7 @@ def test_every_kind_has_a_module_and_a_case():
 @every_task
 def test_its_record_survives_the_catalog(case):
     assert TaskRecord.from_json(case.record.to_json()) == case.record
+    assert case.task.record == case.record
 
 
 @every_task

@@ -6,7 +6,7 @@ canonical JSON text. Values name classes by id and keep what was said: where a c
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -18,9 +18,12 @@ from assay.server.core.errors import Reason, SampleError
 from assay.server.core.records.arrays import Scalar
 from assay.server.core.records.tasks import TaskRecord
 from assay.server.core.tasks.given import FORMS, Given
+from assay.strategies.interrupt import checkpoint
 
 # What a value is depends on the task; only its own module looks inside.
 Value = Any
+# Values of many samples: int32 class ids for classification, -1 for none; else a sequence of values, None for none.
+Column = Sequence[Any] | npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,19 @@ class Consensus:
     value: Value | None
     confidence: float
     agreement: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """What a column of values says of one question that has fixed answers, for models of annotators.
+
+    Attributes:
+        answers: int64 ids of the answers: class ids, -1 for "none of it".
+        codes_N: int64, for each value the place of its answer among them.
+    """
+
+    answers: npt.NDArray[np.int64]
+    codes_N: npt.NDArray[np.int64]
 
 
 class PredictionForm(StrEnum):
@@ -193,11 +209,30 @@ class Task(Protocol):
 
     def check_all(
         self, given: Sequence[Given], text_lengths: Sequence[int | None] | None = None, retired: bool = False
-    ) -> Sequence[Value] | npt.NDArray[np.int32]:
+    ) -> Column:
         """The values of a request: an int32 array [N] for classification, else a list. Raises as `check` does, for the
         first that is wrong."""
 
-    def targets(self, values: Sequence[Value] | npt.NDArray[np.int32]) -> npt.NDArray[Any] | None:
+    @property
+    def choices(self) -> int:
+        """Between how many answers one vote decides: the classes in use where an answer is one class, else 2, since a
+        label, a box or a number is right or not."""
+
+    def ballots(self, values: Column) -> Iterator[Ballot] | None:
+        """The questions with fixed answers that the values answer, after merges: which class; or for each class that
+        anybody named, whether it applies. None for tasks without such."""
+
+    def elected(self, answers: Iterable[npt.NDArray[np.int64]], count: int) -> Column:
+        """So many values with these answers, an array [N] of answer ids for each ballot, in their order: `ballots`
+        backwards. Raises NotImplementedError for tasks without ballots."""
+
+    def agreements(self, values: Column, labels: Column) -> npt.NDArray[np.float64]:
+        """float64 [N]: agreement of each value with the label beside it; NaN where there is no label (-1 or None)."""
+
+    def confusions(self, values: Column, labels: Column) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+        """Where an answer is one class: the class ids of the labels and of the values, after merges; else None."""
+
+    def targets(self, values: Column) -> npt.NDArray[Any] | None:
         """What a head is trained on, after merges: int64 [N] class ids, bool [N, C], or float64 [N, T]; None for tasks
         without a head."""
 
@@ -205,7 +240,7 @@ class Task(Protocol):
     def prediction_shape(self) -> PredictionShape | None:
         """What a model's predictions look like; None where nothing is predicted."""
 
-    def metrics(self, values: Sequence[Value], predictions: Any, seed: int = 0) -> TaskMetrics:
+    def metrics(self, values: Column, predictions: Any, seed: int = 0) -> TaskMetrics:
         """What a model is worth on held-out samples.
 
         Args:
@@ -265,7 +300,7 @@ class CommonTask(ABC):
 
     def check_all(
         self, given: Sequence[Given], text_lengths: Sequence[int | None] | None = None, retired: bool = False
-    ) -> Sequence[Value] | npt.NDArray[np.int32]:
+    ) -> Column:
         lengths = text_lengths if text_lengths is not None else [None] * len(given)
         pairs = zip(given, lengths, strict=True)
         return [self.check(each, row, length, retired) for row, (each, length) in enumerate(pairs)]
@@ -276,7 +311,31 @@ class CommonTask(ABC):
     def equal(self, a: Value, b: Value) -> bool:
         return self.encode(a) == self.encode(b)
 
-    def targets(self, values: Sequence[Value] | npt.NDArray[np.int32]) -> npt.NDArray[Any] | None:
+    @property
+    def choices(self) -> int:
+        return 2
+
+    def ballots(self, values: Column) -> Iterator[Ballot] | None:
+        return None
+
+    def elected(self, answers: Iterable[npt.NDArray[np.int64]], count: int) -> Column:
+        raise NotImplementedError("a task without ballots")
+
+    @abstractmethod
+    def agreement(self, a: Value, b: Value) -> float: ...
+
+    def agreements(self, values: Column, labels: Column) -> npt.NDArray[np.float64]:
+        agreements_N = np.full(len(labels), np.nan)
+        for place, (value, label) in enumerate(zip(values, labels, strict=True)):
+            checkpoint()
+            if label is not None:
+                agreements_N[place] = self.agreement(value, label)
+        return agreements_N
+
+    def confusions(self, values: Column, labels: Column) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+        return None
+
+    def targets(self, values: Column) -> npt.NDArray[Any] | None:
         return None
 
     @property

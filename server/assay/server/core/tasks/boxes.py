@@ -13,7 +13,7 @@ from assay.server.core.errors import Reason
 from assay.server.core.limits import MAX_OBJECT_ATTRIBUTES, MAX_TEXT_BYTES, MAX_VALUE_BYTES
 from assay.server.core.records.arrays import Scalar
 from assay.server.core.tasks.average_precision import average_precision
-from assay.server.core.tasks.base import Box, Refused, TaskMetrics, Value, wrong_task
+from assay.server.core.tasks.base import Box, Column, Refused, TaskMetrics, Value, wrong_task
 from assay.server.core.tasks.given import Boxes, BoxInput, Given
 from assay.server.core.tasks.matching import Objects, matched, overlapping
 from assay.server.core.tasks.objects import ObjectTask, check_count, check_distinct, name_in
@@ -78,7 +78,7 @@ class BoxesTask(ObjectTask):
         pairs = overlapping(self.arrays(a), self.arrays(b), self.record.options.match_iou)
         return 2 * matched(pairs) / (len(a) + len(b))
 
-    def metrics(self, values: Sequence[Value], predictions: Any, seed: int = 0) -> TaskMetrics:
+    def metrics(self, values: Column, predictions: Any, seed: int = 0) -> TaskMetrics:
         """map_50, the mean over the classes that were drawn of the average precision at an IoU of 0.5, and the average
         precision of each. Definition: `average_precision`."""
         return average_precision(

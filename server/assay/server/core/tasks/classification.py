@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from assay.server.core.records.tasks import TaskRecord
 from assay.server.core.tasks.base import (
+    Ballot,
+    Column,
     CommonTask,
     Consensus,
     PredictionForm,
@@ -72,16 +74,39 @@ class Classification(CommonTask):
         winner, share = plurality(resolved, checked_weights(len(values), weights))
         return Consensus(winner, share, _agreeing_pairs(resolved))
 
-    def targets(self, values: Sequence[Value] | npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        """int64 class ids."""
-        targets_N: npt.NDArray[np.int64] = self.classes.roots_C[np.asarray(values, np.int64)].astype(np.int64)
+    @property
+    def choices(self) -> int:
+        return max(2, len(self.record.order))
+
+    def ballots(self, values: Column) -> Iterator[Ballot]:
+        answers, codes_N = np.unique(self.targets(values), return_inverse=True)
+        yield Ballot(answers, codes_N)
+
+    def elected(self, answers: Iterable[npt.NDArray[np.int64]], count: int) -> npt.NDArray[np.int32]:
+        (ids_N,) = answers
+        return ids_N.astype(np.int32)
+
+    def agreements(self, values: Column, labels: Column) -> npt.NDArray[np.float64]:
+        labels_N = np.asarray(labels, np.int64)
+        similar_N: npt.NDArray[np.float64] = np.where(
+            labels_N < 0, np.nan, self.targets(values) == self.targets(labels)
+        )
+        return similar_N
+
+    def confusions(self, values: Column, labels: Column) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        return self.targets(labels), self.targets(values)
+
+    def targets(self, values: Column) -> npt.NDArray[np.int64]:
+        """int64 class ids; -1 stays."""
+        roots_C = np.append(self.classes.roots_C, -1).astype(np.int64)
+        targets_N: npt.NDArray[np.int64] = roots_C[np.asarray(values, np.int64)]
         return targets_N
 
     @property
     def prediction_shape(self) -> PredictionShape:
         return PredictionShape(PredictionForm.PROBABILITIES, len(self.classes))
 
-    def metrics(self, values: Sequence[Value], predictions: Any, seed: int = 0) -> TaskMetrics:
+    def metrics(self, values: Column, predictions: Any, seed: int = 0) -> TaskMetrics:
         """accuracy, macro_f1 (over the classes that were said or predicted) and log_loss in nats; per class precision,
         recall and F1; the confusion. Definitions and values are those of scikit-learn."""
         if not len(values):

@@ -6,7 +6,7 @@ from typing import Any
 
 from assay.server.core.errors import Reason
 from assay.server.core.limits import MAX_JSON_DEPTH, MAX_VALUE_BYTES
-from assay.server.core.tasks.base import CommonTask, Consensus, Refused, TaskMetrics, Value, wrong_task
+from assay.server.core.tasks.base import Column, CommonTask, Consensus, Refused, TaskMetrics, Value, wrong_task
 from assay.server.core.tasks.given import Given, JsonText
 from assay.server.core.tasks.voting import checked_weights, pairwise, plurality
 
@@ -49,7 +49,7 @@ class Freeform(CommonTask):
         winner, share = plurality(values, checked_weights(len(values), weights))
         return Consensus(winner, share, pairwise(values, self.agreement))
 
-    def metrics(self, values: Sequence[Value], predictions: Any, seed: int = 0) -> TaskMetrics:
+    def metrics(self, values: Column, predictions: Any, seed: int = 0) -> TaskMetrics:
         """None: there are no models of it."""
         return TaskMetrics(len(values), {})
 

@@ -70,7 +70,7 @@ class JsonText:
 Given = str | ClassNames | Numbers | Boxes | Spans | JsonText | None
 
 # How messages call each form, and the one the task wanted.
-FORMS: Mapping[type, str] = {
+FORMS: dict[type, str] = {
     str: "a class name",
     ClassNames: "a set of class names",
     Numbers: "named numbers",

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy.typing as npt
 from assay.server.core.errors import Reason
 from assay.server.core.records.tasks import TaskRecord
 from assay.server.core.tasks.base import (
+    Ballot,
+    Column,
     CommonTask,
     Consensus,
     PredictionForm,
@@ -80,7 +82,25 @@ class Multilabel(CommonTask):
         value = None if tied else tuple(sorted(class_id for class_id, (decided, _) in sides.items() if decided))
         return Consensus(value, confidence, pairwise(resolved, self.agreement))
 
-    def targets(self, values: Sequence[Value] | npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    def ballots(self, values: Column) -> Iterator[Ballot]:
+        rows, ids = self._entries(values)
+        if not len(ids):
+            return
+        order = np.argsort(ids, kind="stable")
+        named, starts = np.unique(ids[order], return_index=True)
+        for class_id, rows_of_class in zip(named.tolist(), np.split(rows[order], starts[1:]), strict=True):
+            codes_N = np.zeros(len(values), np.int64)
+            codes_N[rows_of_class] = 1
+            yield Ballot(np.array([-1, class_id]), codes_N)
+
+    def elected(self, answers: Iterable[npt.NDArray[np.int64]], count: int) -> list[Value]:
+        named: list[list[int]] = [[] for _ in range(count)]
+        for ids_N in answers:  # ascending by class, as `ballots` has them
+            for row in np.flatnonzero(ids_N >= 0).tolist():
+                named[row].append(int(ids_N[row]))
+        return [tuple(ids) for ids in named]
+
+    def targets(self, values: Column) -> npt.NDArray[np.bool_]:
         """bool [N, C], True where a class was named."""
         targets_NC = np.zeros((len(values), len(self.classes)), np.bool_)
         rows, ids = self._entries(values)
@@ -91,7 +111,7 @@ class Multilabel(CommonTask):
     def prediction_shape(self) -> PredictionShape:
         return PredictionShape(PredictionForm.LABEL_PROBABILITIES, len(self.classes))
 
-    def metrics(self, values: Sequence[Value], predictions: Any, seed: int = 0) -> TaskMetrics:
+    def metrics(self, values: Column, predictions: Any, seed: int = 0) -> TaskMetrics:
         """micro_f1, macro_f1 (over the classes that were named or predicted), subset_accuracy and hamming_loss (of the
         classes in use); per class precision, recall and F1. Definitions and values are those of scikit-learn.
 

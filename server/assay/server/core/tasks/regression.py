@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from assay.server.core.errors import Reason
 from assay.server.core.records.tasks import TargetRecord
 from assay.server.core.tasks.base import (
     ClassScores,
+    Column,
     CommonTask,
     Consensus,
     PredictionForm,
@@ -72,7 +72,7 @@ class Regression(CommonTask):
         decided, _ = side(share, 1.0)
         return Consensus(median if decided else None, share, pairwise(values, self.agreement))
 
-    def targets(self, values: Sequence[Value] | npt.NDArray[np.int32]) -> Floats:
+    def targets(self, values: Column) -> Floats:
         """float64 [N, T]."""
         return np.asarray(values, np.float64).reshape(len(values), len(self.record.targets))
 
@@ -80,7 +80,7 @@ class Regression(CommonTask):
     def prediction_shape(self) -> PredictionShape:
         return PredictionShape(PredictionForm.NUMBERS, len(self.record.targets))
 
-    def metrics(self, values: Sequence[Value], predictions: Any, seed: int = 0) -> TaskMetrics:
+    def metrics(self, values: Column, predictions: Any, seed: int = 0) -> TaskMetrics:
         """mae, rmse and r2 (1 - squared errors over squared distances from the mean; None where all values are equal),
         per target and as means over the targets. Definitions and values are those of scikit-learn."""
         if not len(values):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from assay.server.core.errors import Reason
-from assay.server.core.tasks.base import Refused, Span, TaskMetrics, Value, wrong_task
+from assay.server.core.tasks.base import Column, Refused, Span, TaskMetrics, Value, wrong_task
 from assay.server.core.tasks.given import Given, SpanInput, Spans
 from assay.server.core.tasks.matching import Objects
 from assay.server.core.tasks.objects import ObjectTask, check_count, check_distinct, name_in
@@ -58,7 +58,7 @@ class SpansTask(ObjectTask):
         either = _length(a_marked) + _length(b_marked)
         return 2 * _shared(a_marked, b_marked) / either if either else 1.0
 
-    def metrics(self, values: Sequence[Value], predictions: Any, seed: int = 0) -> TaskMetrics:
+    def metrics(self, values: Column, predictions: Any, seed: int = 0) -> TaskMetrics:
         """micro_f1 and macro_f1 of spans, where one is right if start, end and class are (as in CoNLL-2003); per class
         precision, recall and F1."""
         if not len(values):
