@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, create_engine, make_url, text
 
+from assay.server.adapters.sql.blocks import pack
 from assay.server.core.ports.catalog import CatalogTx
-from assay.server.core.records.labels import LabelRecord, LeaseRecord
+from assay.server.core.records.annotations import EventBlock, EventKind, Origin
+from assay.server.core.records.leases import LeaseRecord
 from assay.server.core.records.models import (
     BackboneInfo,
     DataFile,
@@ -23,6 +26,7 @@ from assay.server.core.records.models import (
 from assay.server.core.records.pools import Metric, PoolRecord
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import SegmentFile
+from assay.server.core.records.tasks import TaskKind, TaskRecord
 
 BACKBONE = BackboneInfo(
     inputs=(TensorSpec("input_ids", "int64", (-1, -1)), TensorSpec("attention_mask", "int64", (-1, -1))),
@@ -52,7 +56,8 @@ HEAD = HeadInfo(
 
 
 def pool_record(pool_id: str, **changes: Any) -> PoolRecord:
-    fields = {"uid": 0, "metric": Metric.COSINE, "class_names": ("ham", "späm"), "keep_inputs": True}
+    task = TaskRecord.of_classes(TaskKind.CLASSIFICATION, ("ham", "späm"))
+    fields = {"uid": 0, "metric": Metric.COSINE, "task": task, "keep_inputs": True}
     return PoolRecord(pool_id=pool_id, create_time=1_700_000_000.125, **{**fields, **changes})
 
 
@@ -65,16 +70,54 @@ def lease(lease_id: str, rows: tuple[int, ...], *, token: int = 1, worker: str =
     return LeaseRecord(lease_id, worker, token, 10.0, 910.5, "live", rows)
 
 
-def label(row: int, class_index: int = 0, *, worker: str = "ann", lease: str = "") -> LabelRecord:
-    return LabelRecord(row, class_index, worker, 20.25, lease)
+@dataclass(frozen=True)
+class Label:
+    """What somebody said of a row."""
+
+    row: int
+    class_id: int
+    worker: str
+    create_time: float
+    lease: str = ""
 
 
-def put_labels(tx: CatalogTx, pool_uid: int, labels: Sequence[LabelRecord]) -> None:
-    """Stores labels, whoever they are of, in their order."""
+def label(row: int, class_id: int = 0, *, worker: str = "ann", lease: str = "") -> Label:
+    return Label(row, class_id, worker, 20.25, lease)
+
+
+def block(first_number: int, rows: Sequence[int], classes: Sequence[int], **columns: Any) -> EventBlock:
+    """Annotations of rows that nobody has annotated before."""
+    shared = {"worker": "ann", "create_time": 20.25, "lease_id": "", "origin": Origin.WORKER}
+    count = len(rows)
+    given = {
+        "rows_N": np.array(rows, np.int64),
+        "kinds_N": np.full(count, EventKind.ANNOTATE, np.uint8),
+        "values": np.array(classes, np.int32),
+        "answered_after_N": np.ones(count, np.uint8),
+        "previous_N": np.full(count, -1, np.int64),
+    }
+    return EventBlock(first_number, **{**shared, **given, **columns})  # type: ignore[arg-type]
+
+
+def put_labels(tx: CatalogTx, pool_uid: int, labels: Sequence[Label]) -> None:
+    """Adds labels to the log, whoever they are of, in their order."""
     for (worker, time, lease), found in groupby(labels, lambda one: (one.worker, one.create_time, one.lease)):
         part = list(found)
-        rows, classes = [one.row for one in part], [one.class_index for one in part]
-        tx.put_label_columns(pool_uid, np.array(rows), np.array(classes, np.int32), worker, time, lease)
+        pool = tx.pool(pool_uid)
+        first = pool.next_event if pool else 0
+        rows, classes = [one.row for one in part], [one.class_id for one in part]
+        given = block(first, rows, classes, worker=worker, create_time=time, lease_id=lease)
+        tx.append_events(pool_uid, pack(given))
+        tx.update_pool(pool_uid, next_event=first + len(part))
+
+
+def labels_of(tx: CatalogTx, pool_uid: int) -> list[Label]:
+    """The labels that a pool's log comes to, by row."""
+    found: dict[int, Label] = {}
+    for one in tx.event_blocks(pool_uid, limit=1_000_000):
+        for row, class_id in zip(one.rows_N.tolist(), one.labels.tolist(), strict=True):  # type: ignore[union-attr]
+            found[row] = Label(row, class_id, one.worker, one.create_time, one.lease_id)
+    return [found[row] for row in sorted(found)]
 
 
 def model(model_id: str, *, kind: ModelKind = ModelKind.HEAD, file: str = "") -> ModelRecord:

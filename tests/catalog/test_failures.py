@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import event, text
 from sqlalchemy.pool import Pool
@@ -16,7 +17,7 @@ from assay.server.adapters.sql import SqlCatalog, open_catalog
 from assay.server.adapters.sql.schema import metadata
 from assay.server.adapters.sql.versions import MIGRATIONS, prepare
 from assay.server.core.errors import AssayError, Reason
-from tests.catalog.records import direct, label, pool_record, put_labels, request_key, rows_of
+from tests.catalog.records import direct, label, labels_of, pool_record, put_labels, request_key, rows_of
 from tests.postgres import PostgresServer
 from tests.small_disk import small_disk
 
@@ -94,7 +95,7 @@ def test_full_disk_under_sqlite(tmp_path: Path) -> None:
     catalog = open_catalog(f"sqlite:///{tmp_path}/catalog.db")
     with catalog.transaction() as tx:
         pool = tx.insert_pool(pool_record("news"))
-    _assert_full(catalog, pool.uid, 50_000)
+    _assert_full(catalog, pool.uid, 350_000)
 
 
 def test_full_disk_under_postgres(postgres_url: str) -> None:
@@ -104,22 +105,24 @@ def test_full_disk_under_postgres(postgres_url: str) -> None:
     with direct(postgres_url) as connection:
         connection.execute(text(
             "CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN IF NEW.row > 10 THEN RAISE disk_full; END IF; RETURN NEW; END $$"
+            "$$ BEGIN IF NEW.count > 10 THEN RAISE disk_full; END IF; RETURN NEW; END $$"
         ))  # fmt: skip
-        connection.execute(text("CREATE TRIGGER fill BEFORE INSERT ON labels FOR EACH ROW EXECUTE FUNCTION fill()"))
+        connection.execute(
+            text("CREATE TRIGGER fill BEFORE INSERT ON annotation_blocks FOR EACH ROW EXECUTE FUNCTION fill()")
+        )
     _assert_full(catalog, pool.uid, 20)
 
 
 def _assert_full(catalog: SqlCatalog, pool_uid: int, count: int) -> None:
     """Labels beyond the disk are refused whole, and the catalog works on."""
     with pytest.raises(AssayError) as refused, catalog.transaction() as tx:
-        put_labels(tx, pool_uid, [label(row) for row in range(count)])
+        put_labels(tx, pool_uid, [label(row, row * 2_654_435_761 % 2**31) for row in range(count)])
     assert refused.value.reason is Reason.STORAGE_FULL
     with catalog.transaction() as tx:
-        assert tx.labels(pool_uid) == []
+        assert labels_of(tx, pool_uid) == []
         put_labels(tx, pool_uid, [label(1)])
     with catalog.reading() as tx:
-        assert tx.labels(pool_uid) == [label(1)]
+        assert labels_of(tx, pool_uid) == [label(1)]
     catalog.close()
 
 
@@ -164,7 +167,7 @@ def test_server_that_lost_its_connections_comes_back_with_its_lock(postgres_url:
         put_labels(tx, pool.uid, [label(3)])
     rows_of(postgres_url, KILL_OTHERS)
     with catalog.reading() as tx:
-        assert tx.labels(pool.uid) == [label(3)]
+        assert labels_of(tx, pool.uid) == [label(3)]
     with catalog.transaction() as tx:
         put_labels(tx, pool.uid, [label(4)])
     assert refusal(postgres_url).reason is Reason.DATA_DIRECTORY_LOCKED
@@ -182,13 +185,15 @@ def test_commits_are_durable_whatever_the_database_prefers(postgres: PostgresSer
     with direct(postgres_url) as connection:
         connection.execute(text(
             "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN NEW.worker := current_setting('synchronous_commit'); RETURN NEW; END $$"
+            "$$ BEGIN NEW.reason := current_setting('synchronous_commit'); RETURN NEW; END $$"
         ))  # fmt: skip
-        connection.execute(text("CREATE TRIGGER note BEFORE INSERT ON labels FOR EACH ROW EXECUTE FUNCTION note()"))
+        connection.execute(
+            text("CREATE TRIGGER note BEFORE INSERT ON excluded_rows FOR EACH ROW EXECUTE FUNCTION note()")
+        )
     with catalog.transaction() as tx:
-        put_labels(tx, pool.uid, [label(1)])
-        assert tx.labels(pool.uid)[0].worker == "on"
+        tx.exclude_rows(pool.uid, np.array([1]), "ann", "")
     catalog.close()
+    assert rows_of(postgres_url, "SELECT reason FROM excluded_rows") == [("on",)]
 
 
 def test_version_is_written_once(url: str) -> None:
@@ -219,16 +224,16 @@ def test_tables_of_a_newer_version_are_refused_untouched(url: str) -> None:
 
 def test_foreign_tables_are_not_taken_for_ours(url: str) -> None:
     with direct(url) as connection:
-        connection.execute(text("CREATE TABLE labels (mine INTEGER)"))
+        connection.execute(text("CREATE TABLE leases (mine INTEGER)"))
     assert refusal(url).reason is Reason.STORAGE_FAILED
-    assert rows_of(url, "SELECT mine FROM labels") == []
+    assert rows_of(url, "SELECT mine FROM leases") == []
     with pytest.raises(Exception, match="schema_version"):
         rows_of(url, "SELECT version FROM schema_version")
 
 
 def test_migrations_run_from_the_version_found(url: str) -> None:
     def step(column: str) -> Any:
-        return lambda connection: connection.execute(text(f"ALTER TABLE labels ADD COLUMN {column} INTEGER"))
+        return lambda connection: connection.execute(text(f"ALTER TABLE segments ADD COLUMN {column} INTEGER"))
 
     with direct(url) as connection:
         prepare(connection, [step("made_as_version_2")])
@@ -236,10 +241,10 @@ def test_migrations_run_from_the_version_found(url: str) -> None:
     with direct(url) as connection:
         prepare(connection, [step("not_run"), step("third"), step("fourth")])
     assert rows_of(url, "SELECT version FROM schema_version") == [(4,)]
-    assert rows_of(url, "SELECT third, fourth FROM labels") == []
-    assert "not_run" not in metadata.tables["labels"].c
+    assert rows_of(url, "SELECT third, fourth FROM segments") == []
+    assert "not_run" not in metadata.tables["segments"].c
     with pytest.raises(Exception, match="not_run"):
-        rows_of(url, "SELECT labels.not_run FROM labels")
+        rows_of(url, "SELECT segments.not_run FROM segments")
 
 
 def test_a_catalog_that_could_not_shrink_is_compacted_once(tmp_path: Path) -> None:

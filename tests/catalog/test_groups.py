@@ -14,7 +14,7 @@ from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
 from assay.server.core.ports.catalog import CatalogTx
 from assay.server.core.records.pools import PoolRecord
 from assay.server.core.records.requests import NO_POOL, Remembered
-from tests.catalog.records import label, pool_record, put_labels, request_key
+from tests.catalog.records import label, labels_of, pool_record, put_labels, request_key
 
 Write = Callable[[CatalogTx], object]
 
@@ -55,7 +55,7 @@ def test_those_who_wait_share_a_commit(catalog: SqlCatalog, pool: PoolRecord, mo
     assert raised == [None] * 20
     assert commits.count == 1
     with catalog.reading() as tx:
-        assert [found.row for found in tx.labels(pool.uid)] == list(range(20))
+        assert [found.row for found in labels_of(tx, pool.uid)] == list(range(20))
 
 
 def test_a_change_that_fails_leaves_its_group_alone(catalog: SqlCatalog, pool: PoolRecord) -> None:
@@ -87,7 +87,7 @@ def test_a_change_that_fails_leaves_its_group_alone(catalog: SqlCatalog, pool: P
     reasons = [getattr(error, "reason", None) for error in raised]
     assert reasons == [None, Reason.CONFLICT, None, Reason.POOL_EXHAUSTED, None, Reason.CONFLICT, None]
     with catalog.reading() as tx:
-        assert [found.row for found in tx.labels(pool.uid)] == [1, 2, 3, 4]
+        assert [found.row for found in labels_of(tx, pool.uid)] == [1, 2, 3, 4]
 
 
 def test_one_name_is_given_once_within_a_group(catalog: SqlCatalog) -> None:
@@ -144,10 +144,10 @@ def test_a_change_that_may_not_be_undone_takes_its_group_with_it(catalog: SqlCat
         all_at_once(catalog, [lambda tx: put_labels(tx, pool.uid, [label(2)])])
     event.remove(catalog._writer, "release_savepoint", broken)
     with catalog.reading() as tx:
-        assert tx.labels(pool.uid) == []
+        assert labels_of(tx, pool.uid) == []
     write(catalog, lambda tx: put_labels(tx, pool.uid, [label(1)]))
     with catalog.reading() as tx:
-        assert [found.row for found in tx.labels(pool.uid)] == [1]
+        assert [found.row for found in labels_of(tx, pool.uid)] == [1]
 
 
 def test_an_error_that_nobody_expected_leaves_the_outcome_unknown(
@@ -165,7 +165,7 @@ def test_an_error_that_nobody_expected_leaves_the_outcome_unknown(
     event.remove(catalog._writer, "commit", out_of_memory)
     write(catalog, lambda tx: put_labels(tx, pool.uid, [label(2)]))
     with catalog.reading() as tx:
-        assert [found.row for found in tx.labels(pool.uid)] == [2]
+        assert [found.row for found in labels_of(tx, pool.uid)] == [2]
 
 
 def test_a_connection_that_cannot_be_given_back_holds_up_nobody(catalog: SqlCatalog, pool: PoolRecord) -> None:
@@ -181,7 +181,7 @@ def test_a_connection_that_cannot_be_given_back_holds_up_nobody(catalog: SqlCata
     assert refused.value.reason is Reason.POOL_EXHAUSTED
     write(catalog, lambda tx: put_labels(tx, pool.uid, [label(2)]))
     with catalog.reading() as tx:
-        assert [found.row for found in tx.labels(pool.uid)] == [2]
+        assert [found.row for found in labels_of(tx, pool.uid)] == [2]
 
 
 def test_nothing_is_written_after_a_statement_that_failed(catalog: SqlCatalog, pool: PoolRecord) -> None:
@@ -196,4 +196,4 @@ def test_nothing_is_written_after_a_statement_that_failed(catalog: SqlCatalog, p
         write(catalog, goes_on)
     assert refused.value.reason is Reason.CONFLICT
     with catalog.reading() as tx:
-        assert tx.labels(pool.uid) == []
+        assert labels_of(tx, pool.uid) == []

@@ -10,9 +10,9 @@ import pytest
 
 from assay.server.adapters.sql import SqlCatalog
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.records.labels import LeaseRecord
+from assay.server.core.records.leases import LeaseRecord
 from assay.server.core.records.pools import PoolRecord
-from tests.catalog.records import label, lease, pool_record, put_labels, rows_of
+from tests.catalog.records import label, labels_of, lease, pool_record, put_labels, rows_of
 
 
 def test_lease_comes_back_with_its_rows_ascending(catalog: SqlCatalog, pool: PoolRecord) -> None:
@@ -52,7 +52,7 @@ def test_overlap_is_refused_whole(catalog: SqlCatalog, pool: PoolRecord, overlap
     assert refused.value.reason is Reason.CONFLICT
     with catalog.reading() as tx:
         assert tx.live_leases(pool.uid) == [lease("a", (2, 6))]
-        assert tx.labels(pool.uid) == []
+        assert labels_of(tx, pool.uid) == []
 
 
 def test_half_a_lease_never_commits_even_if_the_conflict_is_caught(catalog: SqlCatalog, pool: PoolRecord) -> None:

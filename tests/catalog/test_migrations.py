@@ -4,14 +4,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, insert, inspect
+from sqlalchemy import Connection, Engine, insert, inspect, text
 
 from assay.server.adapters.sql import SqlCatalog, open_catalog
 from assay.server.adapters.sql.codec import info_to_json
+from assay.server.adapters.sql.migrations import MIGRATIONS
+from assay.server.adapters.sql.versions import prepare
+from assay.server.core.pools.log import read_log
+from assay.server.core.records.annotations import EventKind, Origin, Policy
 from assay.server.core.records.models import ModelKind
 from assay.server.core.records.pools import PoolRecord
+from assay.server.core.records.tasks import TaskKind, TaskRecord
 from tests.catalog import version_1 as v1
-from tests.catalog.records import BACKBONE, HEAD, direct, request_key
+from tests.catalog.records import BACKBONE, HEAD, Label, direct, labels_of, request_key
 
 POOL = {
     "metric": "cosine", "class_names": ["ham", "spam"], "keep_inputs": True, "create_time": 5.0, "epoch": 9,
@@ -61,6 +66,33 @@ def operation(connection: Connection, operation_id: str, pool_id: str, create_ti
     )  # fmt: skip
 
 
+LABELS = [
+    # row, class, worker, time, lease
+    (4, 1, "ann", 20.5, "l1"), (2, 0, "ann", 20.5, "l1"), (9, 1, "bob", 20.5, ""), (7, 0, "ann", 30.25, ""),
+    (11, 1, "import", 10.0, ""), (12, 0, "import", 10.0, ""),
+]  # fmt: skip
+
+
+def said(connection: Connection, uid: int) -> None:
+    """Labels of several workers and times; 4 was set aside before, and 5 still is."""
+    for row, class_index, worker, time, lease in LABELS:
+        values = {"row": row, "class_index": class_index, "worker": worker, "create_time": time, "lease_id": lease}
+        connection.execute(insert(v1.labels).values(pool_uid=uid, **values))
+    for row in (4, 5):
+        connection.execute(insert(v1.excluded_rows).values(pool_uid=uid, row=row, worker="ann", reason="dark"))
+
+
+def given_back(url: str) -> None:
+    """What only version 2 kept: bob and cy gave row 9 back before bob labeled it, and cy row 1."""
+    with direct(url) as connection:
+        prepare(connection, MIGRATIONS[:1])
+        for worker, row in (("bob", 9), ("cy", 9), ("cy", 1)):
+            connection.execute(
+                text('INSERT INTO released_rows (pool_uid, worker, "row") VALUES (1, :worker, :row)'),
+                {"worker": worker, "row": row},
+            )
+
+
 def written_by_version_1(connection: Connection) -> None:
     """A pool that went from pushed embeddings to a backbone and back to another, one with pushed ones only, one that is
     empty."""
@@ -80,6 +112,7 @@ def written_by_version_1(connection: Connection) -> None:
     files(connection, mail, "", "pushed")
     model(connection, mail, "pushed", ModelKind.BACKBONE)
     pool(connection, "void", "")
+    said(connection, news)
     operation(connection, "of-news", "news", 8.0)
     operation(connection, "of-a-news-before", "news", 4.0)
     operation(connection, "of-nothing", "gone", 8.0)
@@ -94,6 +127,7 @@ def written_by_version_1(connection: Connection) -> None:
 def upgraded(url: str) -> Iterator[SqlCatalog]:
     with direct(url) as connection:
         written_by_version_1(connection)
+    given_back(url)
     catalog = open_catalog(url)
     yield catalog
     catalog.close()
@@ -124,6 +158,37 @@ def test_spaces_are_numbered_and_files_stay_where_they_are(upgraded: SqlCatalog)
         assert tx.activations(news.uid, ModelKind.HEAD) == [("h0", "space-1"), ("h2", "space-3")]
         assert tx.activations(news.uid, ModelKind.BACKBONE) == [("two", "space-3")]
         assert [file.space for file in tx.segments(mail.uid)] == ["", "space-1"]
+
+
+def test_labels_become_annotations_of_worker_lease_and_time(upgraded: SqlCatalog) -> None:
+    news = pools(upgraded)["news"]
+    assert news.class_names == ("ham", "spam")
+    assert news.task == TaskRecord.of_classes(TaskKind.CLASSIFICATION, ["ham", "spam"])
+    assert (news.annotations_per_sample, news.policy, news.metadata) == (1, Policy.LATEST, {})
+    with upgraded.reading() as tx:
+        assert labels_of(tx, news.uid) == [
+            # Nobody said anything of row 1 but that somebody else should.
+            Label(1, -1, "cy", 5.0),
+            Label(2, 0, "ann", 20.5, "l1"), Label(4, 1, "ann", 20.5, "l1"), Label(7, 0, "ann", 30.25),
+            Label(9, 1, "bob", 20.5), Label(11, 1, "import", 10.0), Label(12, 0, "import", 10.0),
+        ]  # fmt: skip
+        blocks = tx.event_blocks(news.uid)
+        assert [(block.worker, block.rows_N.tolist(), block.origin) for block in blocks] == [
+            ("bob", [9], Origin.WORKER), ("cy", [1, 9], Origin.WORKER), ("import", [11, 12], Origin.IMPORT),
+            ("ann", [2, 4], Origin.WORKER), ("bob", [9], Origin.WORKER), ("ann", [7], Origin.WORKER),
+        ]  # fmt: skip
+        numbers = [number for block in blocks for number in block.numbers_N.tolist()]
+        assert numbers == list(range(9))
+        assert news.next_event == 9
+        kinds = [EventKind(kind).name for block in blocks for kind in block.kinds_N.tolist()]
+        assert kinds == ["SKIP"] * 3 + ["ANNOTATE"] * 6
+        assert blocks[1].previous_N.tolist() == [-1, 0]
+        assert blocks[4].previous_N.tolist() == [2]
+        found = read_log(tx.event_columns(news.uid), news.next_row)
+        assert found.workers.of("cy").declined.array.tolist() == [1, 9]
+        assert found.answered_N[[1, 2, 9]].tolist() == [0, 1, 1]
+        assert tx.excluded_rows(news.uid).tolist() == [5], "a label is the later word"
+        assert pools(upgraded)["mail"].next_event == 0
 
 
 def test_operations_stay_with_the_pool_that_they_were_of(upgraded: SqlCatalog) -> None:

@@ -6,20 +6,25 @@ import numpy as np
 import pytest
 
 from assay.server.adapters.sql import SqlCatalog
+from assay.server.adapters.sql.blocks import pack
 from assay.server.adapters.sql.schema import metadata
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.ports.catalog import CatalogTx
+from assay.server.core.records.annotations import Blobs, Policy
 from assay.server.core.records.models import ModelKind
 from assay.server.core.records.operations import OperationRecord
 from assay.server.core.records.pools import Metric, PoolRecord
-from tests.catalog.records import label, lease, model, pool_record, put_labels, request_key, rows_of, segment
+from assay.server.core.records.tasks import TaskKind, TaskRecord
+from tests.catalog.records import block, label, lease, model, pool_record, put_labels, request_key, rows_of, segment
 
 
 def test_pool_comes_back_as_it_was_stored(catalog: SqlCatalog) -> None:
     names = ("späm", "", "tab\tnul\0", "日本", "a'b\"c\\")
     given = pool_record(
-        "p", metric=Metric.L2, class_names=names, keep_inputs=False, epoch=7, dimension=384, space="pushed",
-        backbone="b", head="h", next_fencing_token=2**40, next_row=2**50,
+        "p", metric=Metric.L2, task=TaskRecord.of_classes(TaskKind.CLASSIFICATION, names), keep_inputs=False, epoch=7,
+        dimension=384, space="pushed",
+        backbone="b", head="h", next_fencing_token=2**40, next_row=2**50, next_event=2**41,
+        annotations_per_sample=3, policy=Policy.MAJORITY, metadata={"project": "日本"},
     )  # fmt: skip
     with catalog.transaction() as tx:
         stored = tx.insert_pool(given)
@@ -60,9 +65,11 @@ def test_update_sets_the_named_fields_of_one_pool(catalog: SqlCatalog, pool: Poo
     with catalog.transaction() as tx:
         other = tx.insert_pool(pool_record("other"))
         tx.update_pool(pool.uid, next_row=np.int64(2**40), next_fencing_token=9, dimension=8)
-        tx.update_pool(pool.uid, space="s", backbone="b", head="h")
+        tx.update_pool(pool.uid, space="s", backbone="b", head="h", next_event=5)
         tx.update_pool(pool.uid)
-    changed = replace(pool, next_row=2**40, next_fencing_token=9, dimension=8, space="s", backbone="b", head="h")
+    changed = replace(
+        pool, next_row=2**40, next_fencing_token=9, dimension=8, space="s", backbone="b", head="h", next_event=5
+    )
     with catalog.reading() as tx:
         assert tx.pools() == [changed, other]
 
@@ -119,7 +126,7 @@ def _fill(tx: CatalogTx, pool: PoolRecord) -> None:
     put_labels(tx, pool.uid, [label(1), label(2)])
     tx.delete_rows(pool.uid, np.array([3]))
     tx.exclude_rows(pool.uid, np.array([4]), "ann", "blurred")
-    tx.release_rows(pool.uid, np.array([7]), "ann")
+    tx.append_events(pool.uid, pack(block(2, [7], [0], external_ids=Blobs.of_texts(["theirs"]))))
     tx.add_lease(pool.uid, lease("lease", (5, 6)))
     tx.drop_lease_rows(pool.uid, "lease", np.array([6]), "skipped")
     tx.add_model(pool.uid, model("head", file=f"{pool.uid}/m"))
@@ -136,7 +143,7 @@ def test_delete_takes_all_of_one_pool(catalog: SqlCatalog, pool: PoolRecord, url
     with catalog.transaction() as tx:
         tx.delete_pool(pool.uid)
     with catalog.reading() as tx:
-        assert tx.pools() == [other]
+        assert tx.pools() == [replace(other, next_event=2)]
         assert tx.all_segment_files() == {f"{other.uid}/s", f"{other.uid}/m"}
         assert [operation.operation_id for operation in tx.operations()] == ["op-other"]
     for name, table in metadata.tables.items():

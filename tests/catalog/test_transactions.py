@@ -7,13 +7,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from assay.server.adapters.sql import SqlCatalog, open_catalog
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
 from assay.server.core.records.pools import PoolRecord
-from tests.catalog.records import label, pool_record, put_labels, request_key
+from tests.catalog.records import label, labels_of, pool_record, put_labels, request_key
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTER = [sys.executable, "-m", "tests.catalog.committer"]
@@ -39,7 +38,7 @@ def test_error_undoes_the_transaction_and_passes(catalog: SqlCatalog, pool: Pool
     assert raised.value is error
     with catalog.reading() as tx:
         assert tx.pools() == [pool]
-        assert tx.labels(pool.uid) == []
+        assert labels_of(tx, pool.uid) == []
 
 
 def test_commit_survives_closing(url: str) -> None:
@@ -57,15 +56,15 @@ def test_commit_survives_closing(url: str) -> None:
 
 def test_reader_sees_one_moment_and_does_not_wait(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with catalog.reading() as before:
-        assert before.labels(pool.uid) == []
+        assert labels_of(before, pool.uid) == []
         with catalog.transaction() as writing:
             put_labels(writing, pool.uid, [label(1)])
             with catalog.reading() as beside:
-                assert beside.labels(pool.uid) == []
-        assert before.labels(pool.uid) == []
+                assert labels_of(beside, pool.uid) == []
+        assert labels_of(before, pool.uid) == []
         assert before.pools() == [pool]
     with catalog.reading() as after:
-        assert after.labels(pool.uid) == [label(1)]
+        assert labels_of(after, pool.uid) == [label(1)]
 
 
 def test_reading_does_not_write(catalog: SqlCatalog, pool: PoolRecord) -> None:
@@ -95,15 +94,13 @@ def test_readers_and_a_writer_in_many_threads(catalog: SqlCatalog, pool: PoolRec
 
     def read(_: int) -> None:
         with catalog.reading() as tx:
-            labels, _classes = tx.label_columns(pool.uid)
-            assert len(labels) == tx.pools()[0].next_row
+            assert len(labels_of(tx, pool.uid)) == tx.pools()[0].next_row
 
     with ThreadPoolExecutor(6) as threads:
         done = threads.map(read, range(60))
         for count in range(10, 210, 10):
             with catalog.transaction() as tx:
-                rows = np.arange(count - 10, count)
-                tx.put_label_columns(pool.uid, rows, np.zeros(10, np.int32), "ann", 1.0)
+                put_labels(tx, pool.uid, [label(row) for row in range(count - 10, count)])
                 tx.update_pool(pool.uid, next_row=count)
         list(done)
 
@@ -135,12 +132,12 @@ def test_killed_process_loses_nothing_it_acknowledged(url: str, acknowledged: in
         with catalog.reading() as tx:
             (pool,) = tx.pools()
             live = tx.live_leases(pool.uid)
-            labels, _classes = tx.label_columns(pool.uid)
+            labels = [one.row for one in labels_of(tx, pool.uid)]
             answers = [tx.recall(pool.uid, request_key(str(number))) for number in range(pool.epoch + 2)]
     finally:
         catalog.close()
     assert printed == list(range(len(printed)))
     assert pool.epoch in (len(printed), len(printed) + 1)  # the last one may have been committed but not told
     assert [lease.rows for lease in live] == [(number * 2,) for number in range(pool.epoch)]
-    assert labels.tolist() == [number * 2 + 1 for number in range(pool.epoch)]
+    assert labels == [number * 2 + 1 for number in range(pool.epoch)]
     assert [answer is not None for answer in answers] == [True] * pool.epoch + [False] * 2

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
+from assay.server.adapters.sql.blocks import pack
+from assay.server.adapters.sql.schema import annotation_blocks
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason
 from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.annotations import EventBlock, Origin
 from tests.catalog.records import direct
 from tests.core.kit import (
     POOL,
@@ -25,6 +28,18 @@ from tests.core.kit import (
 )
 
 
+def a_label(house: House) -> None:
+    """What another server does when somebody labels s5."""
+    block = pack(EventBlock(
+        0, "eve", 1.0, "", Origin.WORKER, np.array([5]), np.zeros(1, np.uint8), np.array([2], np.int32),
+        np.ones(1, np.uint8), np.array([-1]),
+    ))  # fmt: skip
+    with direct(f"sqlite:///{house.root}/catalog.db") as connection:
+        given = {"pool_uid": 1, **{name: getattr(block, name) for name in annotation_blocks.c.keys()[1:]}}
+        connection.execute(insert(annotation_blocks).values(given))
+        connection.execute(text("UPDATE pools SET epoch = epoch + 1, next_event = 1"))
+
+
 def elsewhere(house: House, *statements: str) -> None:
     """What another process does to the catalog."""
     with direct(f"sqlite:///{house.root}/catalog.db") as connection:
@@ -33,7 +48,6 @@ def elsewhere(house: House, *statements: str) -> None:
 
 
 ANOTHER_EPOCH = "UPDATE pools SET epoch = epoch + 1"
-A_LABEL = "INSERT INTO labels VALUES (1, 5, 2, 'eve', 1.0, '')"
 A_LEASE = (
     "INSERT INTO leases VALUES (1, 'theirs', 'eve', 7, 1.0, 1e12, 'live')",
     "INSERT INTO lease_rows VALUES (1, 0, 'theirs')",
@@ -43,7 +57,7 @@ A_LEASE = (
 
 def test_a_label_from_elsewhere_is_not_overwritten(house: House, core: Assay) -> None:
     fill(core, 10)
-    elsewhere(house, ANOTHER_EPOCH, A_LABEL)
+    a_label(house)
     refused(Reason.CONFLICT, lambda: submit(core, {"s5": "ant"}))
     refused(Reason.LABEL_EXISTS, lambda: submit(core, {"s5": "ant"}))
     assert core.samples.get(POOL, "s5").label == "cow"
@@ -78,7 +92,7 @@ def test_a_refused_batch_leaves_no_file(house: House, core: Assay) -> None:
 @pytest.mark.parametrize("change", ["merge", "delete"])
 def test_other_changes_find_it_too(house: House, core: Assay, change: str) -> None:
     fill(core, 12, step=2)
-    elsewhere(house, ANOTHER_EPOCH, A_LABEL)
+    a_label(house)
     pool = pool_of(core)
     if change == "merge":
         refused(Reason.CONFLICT, lambda: house.merger().merge_once(pool))

@@ -27,7 +27,7 @@ from assay.v1 import labeling_pb2, mining_pb2, pools_pb2, types_pb2
 
 def small_pool(view: PoolView) -> PoolView:
     """A new pool without its class names: they came with the request."""
-    return replace(view, record=replace(view.record, class_names=()))
+    return replace(view, record=replace(view.record, task=replace(view.record.task, classes=(), order=())))
 
 
 def whole_pool(_core: Assay, request: pools_pb2.CreatePoolRequest, reply: pools_pb2.Pool, _extra: bytes) -> None:

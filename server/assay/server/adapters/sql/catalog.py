@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
+from assay.server.adapters.sql import blocks
+from assay.server.adapters.sql.annotations import AnnotationPart
 from assay.server.adapters.sql.dialects import POSTGRES, SQLITE, Dialect
 from assay.server.adapters.sql.directory import DirectoryPart
 from assay.server.adapters.sql.failures import translated
@@ -25,12 +27,13 @@ from assay.server.adapters.sql.versions import identity, prepare
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.ports.catalog import CatalogTx
 from assay.server.core.ports.machine import Alarm, unheard
+from assay.server.core.records.annotations import EventBlock, PackedBlock
 
 # A database that lets one wait longer than this in vain is not asked again for as long by those who wait behind.
 SHARED_REFUSAL_S = 1.0
 
 
-class SqlTx(RoomPart, DirectoryPart, PoolPart, RowPart, LeasePart, ModelPart, JournalPart):
+class SqlTx(RoomPart, DirectoryPart, PoolPart, RowPart, AnnotationPart, LeasePart, ModelPart, JournalPart):
     """One transaction of the catalog (the port CatalogTx)."""
 
 
@@ -90,6 +93,10 @@ class SqlCatalog:
         self._refuse_if_closed()
         with translated(), self._reader.begin() as connection:
             yield SqlTx(connection, self._dialect)
+
+    def pack(self, block: EventBlock) -> PackedBlock:
+        """A block as the catalog stores it; needs no transaction."""
+        return blocks.pack(block)
 
     def shrink(self, pages: int) -> bool:
         """Gives at most so many free pages of SQLite back to the file system."""

@@ -31,10 +31,10 @@ Upsert = sqlite.Insert | postgresql.Insert
 
 
 class Dialect(ABC):
-    """One database's way. `given_rows` and `given_labels` read the parameters "rows" and "labels"."""
+    """One database's way. `given_rows` and `given_pairs` read the parameters that `rows` and `pairs` make."""
 
     given_rows: Select[int]
-    given_labels: FromClause  # columns row and class_index
+    given_pairs: FromClause  # columns number and text
     last_pool_uid: TextClause  # the last uid that was given to a pool, or none
 
     @abstractmethod
@@ -50,8 +50,8 @@ class Dialect(ABC):
         """Parameter for given_rows."""
 
     @abstractmethod
-    def labels(self, rows: Sequence[int], classes: Sequence[int]) -> dict[str, Any]:
-        """Parameters for given_labels."""
+    def pairs(self, numbers: Sequence[int], texts: Sequence[str]) -> dict[str, Any]:
+        """Parameters for given_pairs."""
 
 
 class SqliteDialect(Dialect):
@@ -61,12 +61,12 @@ class SqliteDialect(Dialect):
 
     def __init__(self) -> None:
         rows = func.json_each(bindparam("rows", type_=Text())).table_valued("value", name="given_rows")
-        pairs = func.json_each(bindparam("labels", type_=Text())).table_valued("value", name="pairs")
+        pairs = func.json_each(bindparam("pairs", type_=Text())).table_valued("value", name="pairs")
         self.given_rows = select(rows.c.value.label("row"))
-        self.given_labels = select(
-            func.json_extract(pairs.c.value, "$[0]").label("row"),
-            func.json_extract(pairs.c.value, "$[1]").label("class_index"),
-        ).subquery("given_labels")
+        self.given_pairs = select(
+            func.json_extract(pairs.c.value, "$[0]").label("number"),
+            func.json_extract(pairs.c.value, "$[1]").label("text"),
+        ).subquery("given_pairs")
 
     def insert(self, table: Table) -> Upsert:
         return sqlite.insert(table)
@@ -77,8 +77,8 @@ class SqliteDialect(Dialect):
     def rows(self, rows: Sequence[int]) -> dict[str, Any]:
         return {"rows": json.dumps(rows)}
 
-    def labels(self, rows: Sequence[int], classes: Sequence[int]) -> dict[str, Any]:
-        return {"labels": json.dumps(list(zip(rows, classes, strict=True)))}
+    def pairs(self, numbers: Sequence[int], texts: Sequence[str]) -> dict[str, Any]:
+        return {"pairs": json.dumps(list(zip(numbers, texts, strict=True)))}
 
 
 class PostgresDialect(Dialect):
@@ -89,9 +89,9 @@ class PostgresDialect(Dialect):
     def __init__(self) -> None:
         many = ARRAY(BigInteger)
         rows = func.unnest(bindparam("rows", type_=many)).table_valued("row", name="given_rows")
-        labels = func.unnest(bindparam("rows", type_=many), bindparam("classes", type_=many))
+        pairs = func.unnest(bindparam("numbers", type_=many), bindparam("texts", type_=ARRAY(Text)))
         self.given_rows = select(rows.render_derived().c.row)
-        self.given_labels = labels.table_valued("row", "class_index", name="given_labels").render_derived()
+        self.given_pairs = pairs.table_valued("number", "text", name="given_pairs").render_derived()
 
     def insert(self, table: Table) -> Upsert:
         return postgresql.insert(table)
@@ -103,8 +103,8 @@ class PostgresDialect(Dialect):
     def rows(self, rows: Sequence[int]) -> dict[str, Any]:
         return {"rows": rows}
 
-    def labels(self, rows: Sequence[int], classes: Sequence[int]) -> dict[str, Any]:
-        return {"rows": rows, "classes": classes}
+    def pairs(self, numbers: Sequence[int], texts: Sequence[str]) -> dict[str, Any]:
+        return {"numbers": list(numbers), "texts": list(texts)}
 
 
 SQLITE: Dialect = SqliteDialect()

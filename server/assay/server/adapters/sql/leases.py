@@ -25,7 +25,7 @@ from assay.server.adapters.sql.schema import lease_releases, lease_rows, leases
 from assay.server.adapters.sql.session import Session
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.arrays import RowArray
-from assay.server.core.records.labels import LeaseRecord
+from assay.server.core.records.leases import LeaseRecord
 
 _POOL = bindparam("of_pool", type_=BigInteger)
 _LEASE = bindparam("of_lease", type_=Text)

@@ -1,10 +1,20 @@
 """Steps from one version of the tables to the next. A step is written against the tables of its own time and never
 changed again; schema.py always describes the newest version."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby, islice
 from typing import Any
 
+import numpy as np
 from sqlalchemy import JSON, BigInteger, Connection, Text, column, select, table, text, update
+
+from assay.server.adapters.sql.blocks import pack
+from assay.server.core.records.annotations import EventBlock, EventKind, Origin, PackedBlock
+
+# Rows that are taken from the database at a time, and events of a block at most.
+_FETCHED = 10_000
+_PART = 65_536
 
 Migration = Callable[[Connection], None]
 
@@ -154,6 +164,133 @@ def retention(connection: Connection) -> None:
     )
 
 
+def annotation_log(connection: Connection) -> None:
+    """Version 5. Labels become annotation events: those of one worker, lease and time are a block. What a worker gave
+    back becomes a skip, of the time when its pool was made, for the true one is not known. Class names become a
+    task."""
+    string, double = _text(connection), _double(connection)
+    _run(
+        connection,
+        f"ALTER TABLE pools ADD COLUMN task {string} NOT NULL DEFAULT ''",
+        "ALTER TABLE pools ADD COLUMN next_event BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE pools ADD COLUMN annotations_per_sample INTEGER NOT NULL DEFAULT 1",
+        f"ALTER TABLE pools ADD COLUMN policy {string} NOT NULL DEFAULT 'latest'",
+        "ALTER TABLE pools ADD COLUMN metadata JSON NOT NULL DEFAULT '{}'",
+        f"""CREATE TABLE annotation_blocks (
+            pool_uid BIGINT NOT NULL REFERENCES pools (uid) ON DELETE CASCADE,
+            first_number BIGINT NOT NULL,
+            count INTEGER NOT NULL,
+            worker {string} NOT NULL,
+            create_time {double} NOT NULL,
+            lease_id {string} NOT NULL,
+            origin {string} NOT NULL,
+            columns {_blob(connection)} NOT NULL,
+            PRIMARY KEY (pool_uid, first_number)
+        ){_by_key(connection)}""",
+        "CREATE INDEX blocks_of_worker ON annotation_blocks (pool_uid, worker, first_number)",
+        "CREATE INDEX blocks_by_time ON annotation_blocks (pool_uid, create_time)",
+        f"""CREATE TABLE external_ids (
+            pool_uid BIGINT NOT NULL REFERENCES pools (uid) ON DELETE CASCADE,
+            external_id {string} NOT NULL,
+            number BIGINT NOT NULL,
+            PRIMARY KEY (pool_uid, external_id)
+        ){_by_key(connection)}""",
+    )
+    pools = select(column("uid"), column("class_names", JSON), column("create_time")).select_from(table("pools"))
+    for uid, class_names, create_time in connection.execute(pools).all():
+        plain = {
+            "kind": "classification",
+            "classes": [{"name": name} for name in class_names],
+            "order": list(range(len(class_names))),
+            "targets": [],
+            "options": {},
+        }
+        task = json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        next_event = _write_events(connection, uid, create_time)
+        connection.execute(
+            text("UPDATE pools SET task = :task, next_event = :next WHERE uid = :pool"),
+            {"task": task, "next": next_event, "pool": uid},
+        )
+    _run(
+        connection,
+        # A label was the later word, also where an older assay left the row among those set aside.
+        "DELETE FROM excluded_rows WHERE EXISTS (SELECT 1 FROM labels WHERE labels.pool_uid = excluded_rows.pool_uid "
+        'AND labels."row" = excluded_rows."row")',
+        "DROP TABLE labels",
+        "DROP TABLE released_rows",
+        "ALTER TABLE pools DROP COLUMN class_names",
+    )
+
+
+def _write_events(connection: Connection, pool_uid: int, create_time: float) -> int:
+    """Makes events of what a pool's workers gave back and of its labels; returns the number of the next."""
+    given_back = "SELECT worker, :made, '', \"row\", -1 FROM released_rows WHERE pool_uid = :pool ORDER BY 1, 4"
+    labels = (
+        'SELECT worker, create_time, lease_id, "row", class_index FROM labels WHERE pool_uid = :pool '
+        'ORDER BY create_time, worker, lease_id, "row"'
+    )
+    number, last_events = 0, dict[int, int]()
+    for query, kind in ((given_back, EventKind.SKIP), (labels, EventKind.ANNOTATE)):
+        params = {"pool": pool_uid, "made": create_time} if kind is EventKind.SKIP else {"pool": pool_uid}
+        found = connection.execute(text(query), params, execution_options={"yield_per": _FETCHED})
+        for (worker, time, lease_id), alike in groupby(found, lambda row: (row[0], row[1], row[2])):
+            for part in _parts(alike):
+                block = _block(number, worker, time, lease_id, kind, part, last_events)
+                _insert_block(connection, pool_uid, pack(block))
+                number += len(block)
+    return number
+
+
+def _parts(rows: Iterable[Any]) -> Iterator[list[tuple[int, int]]]:
+    """(row, class) of rows, in parts of what an ingest batch holds at most."""
+    left = iter(rows)
+    while part := [(row, label) for *_, row, label in islice(left, _PART)]:
+        yield part
+
+
+def _block(
+    number: int,
+    worker: str,
+    time: float,
+    lease_id: str,
+    kind: EventKind,
+    part: list[tuple[int, int]],
+    last_events: dict[int, int],
+) -> EventBlock:
+    rows, labels = np.array(part, np.int64).T
+    previous = np.array([last_events.get(row, -1) for row in rows.tolist()], np.int64)
+    if kind is EventKind.SKIP:
+        last_events.update(zip(rows.tolist(), range(number, number + len(rows)), strict=True))
+    return EventBlock(
+        number,
+        worker,
+        time,
+        lease_id,
+        Origin.IMPORT if worker == "import" else Origin.WORKER,
+        rows_N=rows,
+        kinds_N=np.full(len(rows), kind, np.uint8),
+        values=labels.astype(np.int32),
+        answered_after_N=np.full(len(rows), kind is EventKind.ANNOTATE, np.uint8),
+        previous_N=previous,
+    )
+
+
+def _insert_block(connection: Connection, pool_uid: int, block: PackedBlock) -> None:
+    connection.execute(
+        text("INSERT INTO annotation_blocks VALUES (:pool, :first, :count, :worker, :time, :lease, :origin, :columns)"),
+        {
+            "pool": pool_uid,
+            "first": block.first_number,
+            "count": block.count,
+            "worker": block.worker,
+            "time": block.create_time,
+            "lease": block.lease_id,
+            "origin": block.origin.value,
+            "columns": block.columns,
+        },
+    )
+
+
 def _run(connection: Connection, *statements: str) -> None:
     for statement in statements:
         connection.execute(text(statement))
@@ -184,4 +321,4 @@ def _by_key(connection: Connection) -> str:
 
 
 # The step at position i leads from version i + 1 to version i + 2. Steps are only ever added.
-MIGRATIONS: tuple[Migration, ...] = (releases, own_identities, retention)
+MIGRATIONS: tuple[Migration, ...] = (releases, own_identities, retention, annotation_log)

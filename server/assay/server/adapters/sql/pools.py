@@ -10,10 +10,12 @@ from assay.server.adapters.sql.dialects import Dialect
 from assay.server.adapters.sql.schema import attributes, models, pools, requests, segments
 from assay.server.adapters.sql.session import Session
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.records.annotations import Policy
 from assay.server.core.records.pools import Metric, PoolRecord
 from assay.server.core.records.samples import SegmentFile
+from assay.server.core.records.tasks import TaskRecord
 
-NUMBERS = {"dimension", "next_fencing_token", "next_row", "next_space"}
+NUMBERS = {"dimension", "next_fencing_token", "next_row", "next_space", "next_event"}
 NAMES = {"space", "backbone", "head", "search_index"}
 
 _POOLS = select(pools).order_by(pools.c.pool_id)
@@ -131,7 +133,7 @@ def _pool_values(pool: PoolRecord) -> dict[str, object]:
     return {
         "pool_id": pool.pool_id,
         "metric": pool.metric.value,
-        "class_names": list(pool.class_names),
+        "task": pool.task.to_json(),
         "keep_inputs": pool.keep_inputs,
         "create_time": pool.create_time,
         "epoch": pool.epoch,
@@ -143,12 +145,16 @@ def _pool_values(pool: PoolRecord) -> dict[str, object]:
         "next_fencing_token": pool.next_fencing_token,
         "next_row": pool.next_row,
         "next_space": pool.next_space,
+        "next_event": pool.next_event,
+        "annotations_per_sample": pool.annotations_per_sample,
+        "policy": pool.policy.value,
+        "metadata": dict(pool.metadata),
     }
 
 
 def _pool_record(row: Row[Any]) -> PoolRecord:
-    fields = row._asdict()
-    return PoolRecord(**{**fields, "metric": Metric(row.metric), "class_names": tuple(row.class_names)})
+    named = {"metric": Metric(row.metric), "task": TaskRecord.from_json(row.task), "policy": Policy(row.policy)}
+    return PoolRecord(**{**row._asdict(), **named})
 
 
 def _segment_values(pool_uid: int, file: SegmentFile) -> dict[str, object]:

@@ -68,7 +68,7 @@ pools = Table(
     _number("uid"),
     Column("pool_id", String, nullable=False, unique=True),
     _given("metric", String),
-    _given("class_names", JSON()),
+    _given("task", String),
     _given("keep_inputs", Boolean()),
     _given("create_time", Double()),
     _given("epoch", BigInteger()),
@@ -80,6 +80,10 @@ pools = Table(
     _given("next_fencing_token", BigInteger()),
     _given("next_row", BigInteger()),
     _given("next_space", BigInteger()),
+    _given("next_event", BigInteger()),
+    _given("annotations_per_sample", Integer()),
+    _given("policy", String),
+    _given("metadata", JSON()),
     sqlite_autoincrement=True,
 )
 
@@ -114,25 +118,31 @@ excluded_rows = Table(
     sqlite_with_rowid=False,
 )
 
-# What a worker gave back and is not to be offered again.
-released_rows = Table(
-    "released_rows",
+# What was said of samples, in order and for ever: one row for all events of a request. Lists ask for those of a worker
+# or of a time.
+annotation_blocks = Table(
+    "annotation_blocks",
     metadata,
     _pool(),
-    _key("worker", String),
-    _key("row", BigInteger()),
-    sqlite_with_rowid=False,
-)
-
-labels = Table(
-    "labels",
-    metadata,
-    _pool(),
-    _key("row", BigInteger()),
-    _given("class_index", Integer()),
+    _key("first_number", BigInteger()),
+    _given("count", Integer()),
     _given("worker", String),
     _given("create_time", Double()),
     _given("lease_id", String),
+    _given("origin", String),
+    _given("columns", LargeBinary()),
+    Index("blocks_of_worker", "pool_uid", "worker", "first_number"),
+    Index("blocks_by_time", "pool_uid", "create_time"),
+    sqlite_with_rowid=False,
+)
+
+# The caller's own ids of events.
+external_ids = Table(
+    "external_ids",
+    metadata,
+    _pool(),
+    _key("external_id", String),
+    _given("number", BigInteger()),
     sqlite_with_rowid=False,
 )
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.labeling.messages import AsideResult
 from assay.server.core.pools.ingest import check_not_leased
@@ -33,7 +31,7 @@ def exclude(change: Change, ids: Sequence[str]) -> tuple[RowArray, AsideResult]:
             count=len(labeled),
         )
     fresh = rows[states != State.EXCLUDED]
-    change.mark(fresh, State.EXCLUDED)
+    change.exclude(fresh)
     return fresh, AsideResult(len(fresh), len(rows) - len(fresh), change.epoch)
 
 
@@ -43,12 +41,5 @@ def include(change: Change, ids: Sequence[str]) -> tuple[RowArray, AsideResult]:
     before = change.before
     rows = before.require(ids)
     aside = rows[before.states.at(rows) == State.EXCLUDED]
-    change.mark(aside, State.UNLABELED)
+    change.include(aside)
     return aside, AsideResult(len(aside), len(rows) - len(aside), change.epoch)
-
-
-def withhold(change: Change, rows: RowArray, worker: str) -> None:
-    """Notes, in the snapshot to come, that a worker gave rows back: they are not offered to it again."""
-    released = change.before.released
-    union = np.union1d(released.get(worker, np.empty(0, np.int64)), rows)
-    change.replace(released={**released, worker: union})

@@ -12,8 +12,7 @@ from assay.server.core.pools.pool import Change, Pool, rows_array
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.machine import Clock
 from assay.server.core.records.arrays import RowArray
-from assay.server.core.records.labels import LeaseRecord
-from assay.server.core.records.pools import State
+from assay.server.core.records.leases import LeaseRecord
 
 
 def view(snapshot: Snapshot, lease: LeaseRecord, clock: Clock) -> LeaseView:
@@ -29,7 +28,8 @@ def expire_due(pool: Pool, now: float) -> int:
         return 0
     with pool.change() as change:
         due = [lease for lease in change.before.leases.values() if lease.expire_time <= now]
-        free(change, rows_array([row for lease in due for row in lease.rows]), State.UNLABELED)
+        rows, leases = np.unique(rows_array([row for lease in due for row in lease.rows]), return_counts=True)
+        change.hold(rows, -leases)
         ended = {lease.lease_id for lease in due}
         left = {k: lease for k, lease in change.before.leases.items() if k not in ended}
         change.replace(leases=left, earliest_expiry=earliest_expiry(left.values()))
@@ -51,11 +51,6 @@ def add(change: Change, lease: LeaseRecord, now: float) -> None:
 def earliest_expiry(leases: Iterable[LeaseRecord]) -> float:
     """When the first of the leases ends; never, if there is none."""
     return min((lease.expire_time for lease in leases), default=math.inf)
-
-
-def free(change: Change, rows: RowArray, state: State) -> None:
-    """Puts rows of a lease into another state; those whose file turned out damaged stay out of service."""
-    change.mark(rows[change.after.states.at(rows) == State.LEASED], state)
 
 
 def held(change: Change, now: float, lease_id: str, fencing_token: int) -> LeaseRecord:

@@ -6,7 +6,7 @@ from enum import Enum
 from assay.server.core.mining.messages import PickView, Provenance, QuotaView
 from assay.server.core.mining.plan.terms import Plan
 from assay.server.core.records.filters import Filter
-from assay.server.core.records.labels import LeaseRecord
+from assay.server.core.records.leases import LeaseRecord
 from assay.server.core.stopwatch import Timings
 
 

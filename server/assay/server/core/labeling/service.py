@@ -9,8 +9,8 @@ import numpy as np
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
-from assay.server.core.labeling import aside
-from assay.server.core.labeling.leases import add, check_in_lease, expire_due, free, held, lease_not_found, shrink, view
+from assay.server.core.labeling import aside, events, history
+from assay.server.core.labeling.leases import add, check_in_lease, expire_due, held, lease_not_found, shrink, view
 from assay.server.core.labeling.messages import (
     AsideResult,
     Attempt,
@@ -34,12 +34,14 @@ from assay.server.core.mining.selection.run import Picks, Selection
 from assay.server.core.models.predictions import PredictionCache
 from assay.server.core.pools import checks as pool_checks
 from assay.server.core.pools.directory import PoolDirectory
-from assay.server.core.pools.pool import Change, Pool, rows_array
+from assay.server.core.pools.pool import Change, Diverged, Pool, rows_array
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.catalog import Catalog
 from assay.server.core.ports.machine import Clock
-from assay.server.core.records.labels import LabelRecord, LeaseRecord
-from assay.server.core.records.pools import State
+from assay.server.core.records.annotations import NO_CLASS, EventBlock, NumberArray
+from assay.server.core.records.arrays import RowArray
+from assay.server.core.records.leases import LeaseRecord
+from assay.server.core.records.pools import OPEN_STATES, State
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.stopwatch import Stopwatch
 from assay.strategies import StrategyError
@@ -118,7 +120,7 @@ class LabelingService:
         snapshot = pool.snapshot
         plan_checks.fits(bound.plan, snapshot)
         predictions, frontiers = pool.derived.get(PredictionCache), pool.derived.get(Frontiers)
-        withheld = None if spec.released else snapshot.released.get(spec.worker)
+        withheld = None if spec.released else snapshot.workers.of(spec.worker).declined.array
         selection = Selection(snapshot, bound, spec.seed, predictions, frontiers, self._limits, watch, withheld)
         chosen = selection.run(spec.size, allow_fewer=True)
         with watch.stage("describe"):
@@ -143,7 +145,7 @@ class LabelingService:
     def _reserve(self, change: Change, spec: BatchSpec, chosen: Picks) -> LeaseRecord:
         """Leases picks in the snapshot to come. Raises _Taken where somebody else was faster."""
         before = change.before
-        if (before.states.at(chosen.rows) != State.UNLABELED).any():
+        if not np.isin(before.states.at(chosen.rows), OPEN_STATES).all():
             raise _Taken
         now, rows = self._clock.steady(), np.sort(chosen.rows)
         token = before.pool.next_fencing_token
@@ -157,7 +159,7 @@ class LabelingService:
             state="live",
             rows=tuple(rows.tolist()),
         )
-        change.mark(rows, State.LEASED)
+        change.hold(rows, 1)
         add(change, lease, now)
         change.replace_pool(next_fencing_token=token + 1)
         return lease
@@ -224,16 +226,16 @@ class LabelingService:
             uid = change.before.pool.uid
             rows = change.before.require(sample_ids) if sample_ids else rows_array(lease.rows)
             check_in_lease(change.before, lease, rows)
-            free(change, rows, State.EXCLUDED if exclude else State.UNLABELED)
+            change.hold(rows, -1)
+            if exclude:
+                change.exclude(rows)
+            else:
+                events.skipped(change, lease.worker, self._clock.now(), lease_id, np.sort(rows), reason)
             result = view(change.before, shrink(change, lease, rows), self._clock)
             change.answer(result)
-            if not exclude:
-                aside.withhold(change, rows, lease.worker)
             change.tx.drop_lease_rows(uid, lease_id, rows, reason)
             if exclude:
                 change.tx.exclude_rows(uid, rows, lease.worker, reason)
-            else:
-                change.tx.release_rows(uid, rows, lease.worker)
         return result
 
     def exclude(
@@ -273,7 +275,7 @@ class LabelingService:
         # Samples of a lease that has run out are free for labels from elsewhere.
         expire_due(pool, self._clock.steady())
         with pool.change(key) as change:
-            submission = Submission(change, spec, ids, self._clock)
+            submission = Submission(change, spec, ids, self._clock, self._read(pool))
             result = submission.apply()
             change.answer(result)
             submission.store()
@@ -282,25 +284,53 @@ class LabelingService:
     def labels(self, pool_id: str, worker: str, class_name: str, after_row: int, limit: int) -> list[LabelView]:
         """Labels by row. Raises AssayError(UNKNOWN_CLASS)."""
         pool = self._pools.get(pool_id)
-        record = pool.snapshot.pool
-        names = record.class_names
+        snapshot = pool.snapshot
+        names = snapshot.pool.class_names
         if class_name and class_name not in names:
-            raise pool_checks.unknown_class(class_name, record)
-        class_index = names.index(class_name) if class_name else -1
+            raise pool_checks.unknown_class(class_name, snapshot.pool)
+        class_index = names.index(class_name) if class_name else NO_CLASS
         views: list[LabelView] = []
-        # A damaged file hides its samples: a short page must still mean that no label follows.
         while len(views) < limit:
-            wanted = limit - len(views)
-            with self._catalog.reading() as tx:
-                records = tx.labels(
-                    record.uid, after_row=after_row, limit=wanted, worker=worker, class_index=class_index
-                )
-            # Taken after the labels, so that it knows every sample that has one.
-            views += _label_views(pool.snapshot, records)
-            if len(records) < wanted:
+            rows = snapshot.labeled_after(after_row, limit - len(views), class_index, worker)
+            if len(rows) == 0:
                 break
-            after_row = records[-1].row
+            views += self._label_views(pool, snapshot, rows, worker)
+            after_row = int(rows[-1])
         return views
+
+    def _label_views(self, pool: Pool, snapshot: Snapshot, rows: RowArray, worker: str) -> list[LabelView]:
+        """The labels of rows, of those that a worker gave if one is named."""
+        samples = snapshot.describe(rows, payload=False, attributes=False)
+        names, classes = snapshot.pool.class_names, snapshot.labels.at(rows).tolist()
+        try:
+            given = history.givers(self._read(pool), snapshot.last_events.at(rows).astype(np.int64, copy=False))
+        except Diverged:
+            raise AssayError(
+                Reason.CONFLICT, f"Pool {snapshot.pool.pool_id!r} was changed meanwhile. Try again."
+            ) from None
+        return [
+            LabelView(
+                sample_id=sample.record.id,
+                row=sample.row,
+                class_name=names[class_index],
+                class_index=class_index,
+                worker=block.worker,
+                create_time=block.create_time,
+                lease=block.lease_id,
+                uri=sample.record.uri,
+            )
+            for sample, class_index, block in zip(samples, classes, given, strict=True)
+            if worker in ("", block.worker)
+        ]
+
+    def _read(self, pool: Pool) -> history.Read:
+        """Reads blocks of a pool's log."""
+
+        def read(numbers: NumberArray) -> list[EventBlock]:
+            with self._catalog.reading() as tx:
+                return tx.blocks_of_events(pool.snapshot.pool.uid, numbers)
+
+        return read
 
     def _held(self, change: Change, lease_id: str, fencing_token: int) -> LeaseRecord:
         return held(change, self._clock.steady(), lease_id, fencing_token)
@@ -319,24 +349,3 @@ def _default_plan(pool: Pool, snapshot: Snapshot) -> Plan:
         return Plan(preset="margin")
     unknown = snapshot.mask((State.UNLABELED,)) & ~predictions.known(snapshot)
     return Plan(preset="random" if unknown.any() else "margin")
-
-
-def _label_views(snapshot: Snapshot, records: list[LabelRecord]) -> list[LabelView]:
-    samples = {
-        sample.row: sample.record
-        for sample in snapshot.describe(rows_array([record.row for record in records]), payload=False, attributes=False)
-    }
-    return [
-        LabelView(
-            sample_id=samples[record.row].id,
-            row=record.row,
-            class_name=snapshot.pool.class_names[record.class_index],
-            class_index=record.class_index,
-            worker=record.worker,
-            create_time=record.create_time,
-            lease=record.lease,
-            uri=samples[record.row].uri,
-        )
-        for record in records
-        if record.row in samples  # a damaged file hides its samples
-    ]

@@ -141,7 +141,7 @@ class MiningService:
 def _cost(selection: Selection, count: int, size: int) -> CostEstimate:
     """Cost with nothing cached: predictions of the pool, scores, and a selector's distances to each pick."""
     pool = selection.snapshot.pool
-    rows, width, classes = selection.snapshot.row_count, pool.dimension, len(pool.class_names)
+    rows, width, classes = selection.snapshot.row_count, pool.dimension, len(pool.task.classes)
     bytes_read, flop = 0.0, 0.0
     if selection.bound.scores:
         bytes_read += rows * 4.0 * (width + classes)

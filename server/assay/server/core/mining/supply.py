@@ -138,7 +138,7 @@ class Supply:
         if read & {Need.EMBEDDINGS, Need.MEMBER_PROBS}:
             per_row = 4 * pool.dimension
         if Need.MEMBER_PROBS in read:
-            per_row += 4 * self._members() * len(pool.class_names)
+            per_row += 4 * self._members() * len(pool.task.classes)
         return max(1, min(most, min(most_bytes, self.limits.max_selector_bytes) // max(per_row, 1)))
 
     def _fits(self, rows: RowArray) -> bool:
@@ -148,7 +148,7 @@ class Supply:
         return self._member_bytes(rows) <= self.limits.max_selector_bytes
 
     def _member_bytes(self, rows: RowArray) -> int:
-        return self._members() * len(rows) * len(self.snapshot.pool.class_names) * 4
+        return self._members() * len(rows) * len(self.snapshot.pool.task.classes) * 4
 
     def _too_large(self, needed: int, what: str) -> AssayError:
         return AssayError(
@@ -170,7 +170,7 @@ class Supply:
         return probabilities(predictions.source, predictions.values(self.snapshot)[rows])
 
     def _classes(self, rows: RowArray) -> np.ndarray:
-        return self.snapshot.classes.at(rows).astype(np.int64)
+        return self.snapshot.labels.at(rows).astype(np.int64)
 
     def _query_embeddings(self) -> FloatArray:
         return self.embeddings(self.snapshot.require(self.query))

@@ -355,7 +355,7 @@ class PredictionCache:
             if head is None:
                 # While other heads are scored beside it, a request must not have to score the pool again.
                 self._serving = key
-            found = self._kept.pop(key, None) or Predictions(source, len(snapshot.pool.class_names), self._scratch)
+            found = self._kept.pop(key, None) or Predictions(source, len(snapshot.pool.task.classes), self._scratch)
             self._kept[key] = found
             unused = [kept for kept in self._kept if kept not in (key, self._serving)]
             for dropped in unused[: max(0, len(self._kept) - KEPT_SOURCES)]:

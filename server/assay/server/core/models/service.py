@@ -215,8 +215,8 @@ class ModelService:
         rows = snapshot.labeled_rows
         weights, info = self._heads.train(
             snapshot.gather(rows),
-            snapshot.classes.at(rows).astype(np.int32),
-            len(snapshot.pool.class_names),
+            snapshot.labels.at(rows).astype(np.int32),
+            len(snapshot.pool.task.classes),
             l2=spec.l2,
             balanced=spec.balanced,
             members=spec.members,
@@ -253,7 +253,7 @@ def _view(snapshot: Snapshot, record: ModelRecord) -> ModelView:
 
 
 def _refuse_classes(snapshot: Snapshot, classes: int) -> None:
-    known = len(snapshot.pool.class_names)
+    known = len(snapshot.pool.task.classes)
     if classes not in (0, known):
         raise _invalid(
             f"The backbone gives logits of {classes} classes; the pool has {known}. "
@@ -273,7 +273,7 @@ def _check_train_spec(spec: TrainSpec) -> None:
 
 
 def _require_two_classes(snapshot: Snapshot) -> None:
-    classes = np.unique(snapshot.classes.at(snapshot.labeled_rows))
+    classes = np.unique(snapshot.labels.at(snapshot.labeled_rows))
     if len(classes) < 2:
         raise AssayError(
             Reason.TOO_FEW_CLASSES,

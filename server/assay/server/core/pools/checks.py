@@ -59,7 +59,7 @@ def batch(given: IngestBatch, pool: PoolRecord, kinds: Mapping[str, str], limits
         class_indices(given.labels, pool)
     if columns.predictions_NC is not None:
         _same_count("predictions", len(columns.predictions_NC), count)
-        checks.probabilities(columns.predictions_NC, len(pool.class_names))
+        checks.probabilities(columns.predictions_NC, len(pool.task.classes))
     attributes(columns, kinds, limits)
 
 

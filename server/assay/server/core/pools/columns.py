@@ -32,6 +32,17 @@ class RowColumn:
         """A column of one value."""
         return cls((), 0, fill).extended(length)
 
+    @classmethod
+    def of(cls, values: npt.NDArray[np.generic], fill: np.generic) -> "RowColumn":
+        """The column of some values, one a row."""
+        chunks = []
+        for start in range(0, len(values), CHUNK_ROWS):
+            chunk = np.full(CHUNK_ROWS, fill)
+            part = values[start : start + CHUNK_ROWS]
+            chunk[: len(part)] = part
+            chunks.append(chunk)
+        return cls(tuple(chunks), len(values), fill)
+
     @cached_property
     def array(self) -> npt.NDArray[np.generic]:
         """The whole column, read-only."""
@@ -39,16 +50,23 @@ class RowColumn:
         whole.flags.writeable = False
         return whole
 
+    def rest_of_chunk(self, row: int) -> npt.NDArray[np.generic]:
+        """Values from a row on, to the end of its chunk or of the column: where to look for some without looking at
+        all."""
+        chunk, first = divmod(row, CHUNK_ROWS)
+        return self._chunks[chunk][first : self.length - chunk * CHUNK_ROWS]
+
     def extended(self, length: int) -> "RowColumn":
         """The column with more rows, filled."""
         missing = -(-length // CHUNK_ROWS) - len(self._chunks)
-        fresh = tuple(np.full(CHUNK_ROWS, self._fill) for _ in range(missing))
+        # One for all: a chunk is never written to, only its copies are.
+        fresh = (np.full(CHUNK_ROWS, self._fill),) * missing if missing > 0 else ()
         return RowColumn(self._chunks + fresh, max(length, self.length), self._fill)
 
     def at(self, rows: RowArray) -> npt.NDArray[np.generic]:
         """Values of some rows; rows beyond the end have the fill value."""
         values = np.full(len(rows), self._fill)
-        if len(rows) > MANY_ROWS:
+        if len(rows) > MANY_ROWS and not _ascending(rows):
             inside = rows < self.length
             values[inside] = self.array[rows[inside]]
             return values
@@ -69,11 +87,17 @@ class RowColumn:
         return RowColumn(tuple(chunks), self.length, self._fill)
 
     @staticmethod
-    def _by_chunk(rows: RowArray) -> list[tuple[int, npt.NDArray[np.int64]]]:
+    def _by_chunk(rows: RowArray) -> list[tuple[int, npt.NDArray[np.int64] | slice]]:
+        """Chunks, and where among the rows those of each are."""
         if len(rows) == 0:
             return []
-        order = np.argsort(rows, kind="stable")
-        chunk_of = rows[order] // CHUNK_ROWS
-        starts = np.flatnonzero(np.diff(chunk_of, prepend=-1))
-        stops = np.append(starts[1:], len(rows))
-        return [(int(chunk_of[start]), order[start:stop]) for start, stop in zip(starts, stops, strict=True)]
+        order = None if _ascending(rows) else np.argsort(rows, kind="stable")
+        chunk_of = (rows if order is None else rows[order]) // CHUNK_ROWS
+        starts = np.flatnonzero(np.diff(chunk_of, prepend=-1)).tolist()
+        parts = [slice(start, stop) for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True)]
+        chunks = chunk_of[starts].tolist()
+        return list(zip(chunks, parts if order is None else [order[part] for part in parts], strict=True))
+
+
+def _ascending(rows: RowArray) -> bool:
+    return bool((rows[1:] >= rows[:-1]).all())

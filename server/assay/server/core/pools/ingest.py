@@ -17,8 +17,9 @@ from assay.server.core.pools.replacing import dropped
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.segments import SampleSegment, SegmentStore, VectorSegment
+from assay.server.core.records.annotations import NO_EVENT, EventBlock, EventKind, Origin
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
-from assay.server.core.records.pools import PUSHED_SPACE, PoolRecord, State
+from assay.server.core.records.pools import PUSHED_SPACE, PoolRecord
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import AttributeColumn, OnConflict, SampleColumns, SegmentFile
 from assay.server.core.stopwatch import Stopwatch
@@ -183,22 +184,35 @@ class Ingest:
         fresh = {name: c.kind for name, c in kept.columns.attributes.items() if name not in before.attributes}
         if fresh:
             change.replace(attributes={**before.attributes, **fresh})
-        change.mark(placement.replaced, State.DELETED)
-        change.classify(placement.replaced, -1)
+        change.delete(placement.replaced)
         next_row = int(placement.rows[-1]) + 1
-        change.grow(next_row)
-        change.mark(placement.rows, State.UNLABELED)
+        change.grow(int(placement.rows[0]), next_row)
         labeled, classes = _labels(kept.labels, placement.rows, before.pool)
-        change.mark(labeled, State.LABELED)
-        change.classify(labeled, classes)
+        if len(labeled):
+            change.append(_imported(change.next_event, labeled, classes, self._clock.now()))
         change.replace(samples=(*before.samples, opened[0]), vectors=(*before.vectors, opened[1]))
         change.replace_pool(next_row=next_row, space=vectors.space, dimension=vectors.embeddings_ND.shape[1])
         change.tx.add_segments(uid, files)
         change.tx.add_attributes(uid, fresh)
         if len(placement.replaced):
             change.tx.delete_rows(uid, placement.replaced)
-        if len(labeled):
-            change.tx.put_label_columns(uid, labeled, classes, IMPORT_WORKER, self._clock.now())
+
+
+def _imported(first_number: int, rows: RowArray, classes: npt.NDArray[np.int32], now: float) -> EventBlock:
+    """Labels that come with new samples, as annotations."""
+    count = len(rows)
+    return EventBlock(
+        first_number,
+        IMPORT_WORKER,
+        now,
+        "",
+        Origin.IMPORT,
+        rows_N=rows,
+        kinds_N=np.full(count, EventKind.ANNOTATE, np.uint8),
+        values=classes,
+        answered_after_N=np.ones(count, np.uint8),
+        previous_N=np.full(count, NO_EVENT, np.int64),
+    )
 
 
 def _labels(labels: Sequence[str] | None, rows: RowArray, pool: PoolRecord) -> tuple[RowArray, npt.NDArray[np.int32]]:
@@ -234,7 +248,7 @@ def _resolve(snapshot: Snapshot, ids: Sequence[str], on_conflict: OnConflict) ->
 
 def check_not_leased(snapshot: Snapshot, rows: RowArray) -> None:
     """Raises AssayError(SAMPLE_LEASED) if a worker holds one of the rows."""
-    leased = rows[snapshot.states.at(rows) == State.LEASED]
+    leased = rows[snapshot.in_hands(rows)]
     if len(leased):
         raise sample_leased(snapshot.ids(leased[:1])[0], len(leased))
 

@@ -13,14 +13,18 @@ from assay.server.core.pools import belonging
 from assay.server.core.pools.columns import RowColumn
 from assay.server.core.pools.derived import Derived, Makers
 from assay.server.core.pools.leftovers import Leftovers
+from assay.server.core.pools.log import read_log
 from assay.server.core.pools.messages import DamagedFile
 from assay.server.core.pools.pool import Pool, rows_array
 from assay.server.core.pools.snapshot import ActiveBackbone, ActiveHead, Snapshot
+from assay.server.core.pools.states import StateArray, states_after
 from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.search import IndexBuilder, SearchIndex
 from assay.server.core.ports.segments import SampleSegment, SegmentStore, VectorSegment
-from assay.server.core.records.arrays import MaskArray
+from assay.server.core.records.annotations import NO_CLASS, NO_EVENT, ByteArray
+from assay.server.core.records.arrays import MaskArray, RowArray
+from assay.server.core.records.leases import LeaseRecord
 from assay.server.core.records.models import ModelRecord
 from assay.server.core.records.pools import PoolRecord, State
 from assay.server.core.records.samples import SegmentFile
@@ -149,30 +153,37 @@ class Opener:
         )
         active = (f for f in files if f.kind == "vectors" and f.space == pool.space)
         vectors = self._open_files(pool, active, self._segments.open_vectors, damaged, known.vectors if known else ())
-        labeled, classes = tx.label_columns(pool.uid)
+        events = read_log(tx.event_columns(pool.uid), pool.next_row)
         leases = {lease.lease_id: lease for lease in tx.live_leases(pool.uid)}
         broken = {damage.file for damage in damaged}
         lost = [file for file in files if file.kind == "samples" and file.file in broken]
-        states = _present(pool.next_row, samples, vectors, lost)
-        for rows, state in (
-            (tx.excluded_rows(pool.uid), State.EXCLUDED),
-            (labeled, State.LABELED),
-            (rows_array([row for lease in leases.values() for row in lease.rows]), State.LEASED),
-            (tx.deleted_rows(pool.uid), State.DELETED),
-        ):
-            # What was said of a row in a damaged file stays in the catalog, for when the file is restored.
-            usable = rows if state is State.DELETED else rows[states.at(rows) != State.DAMAGED]
-            states = states.with_values(usable[usable < pool.next_row], state)
+        states_N = _present(pool.next_row, samples, vectors, lost)
+        held_N = _held(leases.values(), pool.next_row)
+        served_N = states_N == State.UNLABELED
+        settled_N = states_after(
+            excluded_N=_mask(tx.excluded_rows(pool.uid), pool.next_row),
+            wanted_N=np.full(pool.next_row, pool.annotations_per_sample, np.uint8),
+            answered_N=events.answered_N,
+            leases_N=held_N,
+            resolved_N=events.labels_N >= 0,
+        )
+        # What was said of a row in a damaged file stays in the catalog, for when the file is restored.
+        states_N = np.where(served_N, settled_N, states_N)
+        states_N[_mask(tx.deleted_rows(pool.uid), pool.next_row)] = State.DELETED
+        gone_N = (states_N == State.DELETED) | (states_N == State.ABSENT)
         serving = [tx.model(pool.uid, model_id) for model_id in (pool.backbone, pool.head)]
         return Snapshot(
             pool=pool,
             attributes=tx.attributes(pool.uid),
             samples=samples,
             vectors=vectors,
-            states=states,
-            classes=RowColumn.filled(pool.next_row, np.int32(-1)).with_values(labeled, classes),
+            states=RowColumn.of(states_N, np.uint8(State.ABSENT)),
+            labels=RowColumn.of(np.where(gone_N, np.int32(NO_CLASS), events.labels_N), np.int32(NO_CLASS)),
+            answered=RowColumn.of(events.answered_N, np.uint8(0)),
+            held=RowColumn.of(held_N, np.uint8(0)),
+            last_events=RowColumn.of(events.last_events_N, np.int64(NO_EVENT)),
             leases=leases,
-            released=tx.released_rows(pool.uid),
+            workers=events.workers,
             backbone=self._load(serving[0], self._models.load_backbone, damaged, known.backbone if known else None),
             head=self._load(serving[1], self._models.load_head, damaged, known.head if known else None),
             index=self._load_index(pool, known.index if known else None),
@@ -255,7 +266,10 @@ def empty_snapshot(pool: PoolRecord) -> Snapshot:
         samples=(),
         vectors=(),
         states=RowColumn.filled(0, np.uint8(State.ABSENT)),
-        classes=RowColumn.filled(0, np.int32(-1)),
+        labels=RowColumn.filled(0, np.int32(NO_CLASS)),
+        answered=RowColumn.filled(0, np.uint8(0)),
+        held=RowColumn.filled(0, np.uint8(0)),
+        last_events=RowColumn.filled(0, np.int64(NO_EVENT)),
         leases={},
     )
 
@@ -265,16 +279,29 @@ def _present(
     samples: Sequence[SampleSegment],
     vectors: Sequence[VectorSegment],
     lost_samples: Sequence[SegmentFile],
-) -> RowColumn:
+) -> StateArray:
     """UNLABELED where a row has both its sample and its vector, DAMAGED where a file that holds one cannot be read."""
     known, embedded = _covered(row_count, samples), _covered(row_count, vectors)
     lost = np.zeros(row_count, np.bool_)
     for file in lost_samples:
         lost[file.first_row : file.last_row + 1] = True
-    column = RowColumn.filled(row_count, np.uint8(State.ABSENT))
-    column = column.with_values(np.flatnonzero(known & embedded), State.UNLABELED)
+    states_N = np.full(row_count, State.ABSENT, np.uint8)
+    states_N[known & embedded] = State.UNLABELED
     # A row that only its vector names was merged away from the samples, unless their file is the damaged one.
-    return column.with_values(np.flatnonzero((known & ~embedded) | (lost & ~known)), State.DAMAGED)
+    states_N[(known & ~embedded) | (lost & ~known)] = State.DAMAGED
+    return states_N
+
+
+def _held(leases: Iterable[LeaseRecord], row_count: int) -> ByteArray:
+    """How many leases hold each row."""
+    rows = rows_array([row for lease in leases for row in lease.rows])
+    return np.bincount(rows[rows < row_count], minlength=row_count).astype(np.uint8)
+
+
+def _mask(rows: RowArray, row_count: int) -> MaskArray:
+    mask = np.zeros(row_count, np.bool_)
+    mask[rows[rows < row_count]] = True
+    return mask
 
 
 def _covered(row_count: int, segments: Sequence[SampleSegment | VectorSegment]) -> MaskArray:

@@ -17,22 +17,27 @@ from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
 from assay.server.core.pools.derived import Derived
 from assay.server.core.pools.leftovers import Leftovers
 from assay.server.core.pools.snapshot import Snapshot
+from assay.server.core.pools.states import states_after
 from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.search import SearchIndex
 from assay.server.core.ports.segments import SegmentStore
-from assay.server.core.records.arrays import RowArray
-from assay.server.core.records.pools import State
+from assay.server.core.records.annotations import NO_CLASS, Blobs, EventBlock, PackedBlock
+from assay.server.core.records.arrays import MaskArray, RowArray
+from assay.server.core.records.pools import LIVE_STATES, State
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.turns import Turn
 
 log = logging.getLogger(__name__)
 
+# By state, for arrays of them.
+_IS_LIVE: MaskArray = np.isin(np.arange(len(State)), LIVE_STATES)
+
 NO_KEY = RequestKey("", "", "", lambda _: b"")
 
 
 class Change:
-    """One change of a pool: what is written through `tx` and what `replace` and `mark` say takes effect together.
+    """One change of a pool: what is written through `tx` and what the other methods say takes effect together.
 
     The catalog's transaction begins with the first use of `tx`, and holds up the writers of all other pools until the
     change ends: what takes long, and the answer, comes before.
@@ -42,8 +47,16 @@ class Change:
         epoch: epoch that it leads to.
     """
 
-    def __init__(self, begin: Callable[[], CatalogTx], before: Snapshot, key: RequestKey) -> None:
+    def __init__(
+        self,
+        begin: Callable[[], CatalogTx],
+        pack: Callable[[EventBlock], PackedBlock],
+        before: Snapshot,
+        key: RequestKey,
+    ) -> None:
         self._begin = begin
+        self._pack = pack
+        self._blocks: list[PackedBlock] = []
         self._answer = Answer(key)
         self._tx: CatalogTx | None = None
         self._agreed = False
@@ -73,16 +86,82 @@ class Change:
         self._pool_changes |= fields
 
     def mark(self, rows: RowArray, state: State) -> None:
-        """Puts rows into a state."""
+        """Puts rows into a state that is not for `settle` to find: DELETED, DAMAGED."""
         self.replace(states=self._after.states.with_values(rows, state))
 
-    def classify(self, rows: RowArray, classes: npt.ArrayLike) -> None:
-        """Gives rows a label's class, -1 to take it away."""
-        self.replace(classes=self._after.classes.with_values(rows, classes))
+    def grow(self, first: int, length: int) -> None:
+        """Makes room for rows below length; those from first on are there, unlabeled."""
+        after = self._after
+        self.replace(
+            states=after.states.extended(length).with_values(np.arange(first, length), State.UNLABELED),
+            labels=after.labels.extended(length),
+            answered=after.answered.extended(length),
+            held=after.held.extended(length),
+            last_events=after.last_events.extended(length),
+        )
 
-    def grow(self, length: int) -> None:
-        """Makes room for rows below length."""
-        self.replace(states=self._after.states.extended(length), classes=self._after.classes.extended(length))
+    @property
+    def next_event(self) -> int:
+        """Number of the next event."""
+        return int(self._pool_changes.get("next_event", self.before.pool.next_event))
+
+    def append(self, block: EventBlock) -> None:
+        """Adds events to the pool's log. They take effect in the snapshot to come at once, and are written when the
+        change is finished; call it before `tx` is used, for a block takes a moment to pack."""
+        rows_N, after = block.rows_N, self._after
+        self._blocks.append(self._pack(block))
+        labels = NO_CLASS if block.labels is None else block.labels
+        if isinstance(labels, Blobs):
+            raise TypeError("labels that are no classes")
+        self.replace(
+            labels=after.labels.with_values(rows_N, labels),
+            answered=after.answered.with_values(rows_N, block.answered_after_N),
+            last_events=after.last_events.with_values(rows_N, block.numbers_N),
+            workers=after.workers.after(block.worker, rows_N, block.kinds_N),
+        )
+        self.replace_pool(next_event=block.first_number + len(block))
+        self.settle(rows_N)
+
+    def delete(self, rows: RowArray) -> None:
+        """Takes rows away, with their labels."""
+        self.mark(rows, State.DELETED)
+        self.replace(labels=self._after.labels.with_values(rows, NO_CLASS))
+
+    def exclude(self, rows: RowArray) -> None:
+        """Sets rows aside that are served."""
+        self.mark(self._served(rows), State.EXCLUDED)
+
+    def include(self, rows: RowArray) -> None:
+        """Takes rows back that were set aside."""
+        self.mark(rows, State.UNLABELED)
+        self.settle(rows)
+
+    def hold(self, rows: RowArray, leases: int | npt.NDArray[np.int64]) -> None:
+        """Notes that so many live leases more hold distinct rows; less, if negative."""
+        held = self._after.held
+        self.replace(held=held.with_values(rows, held.at(rows).astype(np.int64) + leases))
+        self.settle(rows)
+
+    def settle(self, rows: RowArray) -> None:
+        """Puts rows into the state that follows from what is known of them. Those that are not served stay so."""
+        rows = self._served(rows)
+        after = self._after
+        self.replace(
+            states=after.states.with_values(
+                rows,
+                states_after(
+                    excluded_N=after.states.at(rows) == State.EXCLUDED,
+                    wanted_N=after.wanted(rows),
+                    answered_N=after.answered.at(rows).astype(np.uint8, copy=False),
+                    leases_N=after.held.at(rows).astype(np.uint8, copy=False),
+                    resolved_N=after.labels.at(rows).astype(np.int32, copy=False) >= 0,
+                ),
+            )
+        )
+
+    def _served(self, rows: RowArray) -> RowArray:
+        served: MaskArray = _IS_LIVE[self._after.states.at(rows).astype(np.uint8, copy=False)]
+        return rows[served]
 
     @property
     def after(self) -> Snapshot:
@@ -96,6 +175,8 @@ class Change:
 
     def finish(self, now: float) -> Snapshot:
         """Writes what every change writes, and returns the snapshot to publish."""
+        for block in self._blocks:
+            self.tx.append_events(self.before.pool.uid, block)
         self.tx.update_pool(self.before.pool.uid, **self._pool_changes)
         self._answer.remember(self.tx, self.before.pool.uid, now)
         record = dataclasses.replace(self._after.pool, epoch=self.epoch, **self._pool_changes)
@@ -185,7 +266,12 @@ class Pool:
             if mended:
                 raise self._overtaken()
             with self._mending_after_trouble(), ExitStack() as transaction:
-                change = Change(lambda: transaction.enter_context(self._catalog.transaction()), self._snapshot, key)
+                change = Change(
+                    lambda: transaction.enter_context(self._catalog.transaction()),
+                    self._catalog.pack,
+                    self._snapshot,
+                    key,
+                )
                 yield change
                 after = change.finish(self._clock.steady())
             self._snapshot = after

@@ -72,8 +72,7 @@ class SampleService:
             rows = before.find(ids) if allow_missing else before.require(ids)
             rows = rows[rows >= 0]
             check_not_leased(before, rows)
-            change.mark(rows, State.DELETED)
-            change.classify(rows, -1)
+            change.delete(rows)
             result = DeleteResult(len(rows), change.epoch)
             change.answer(result)
             change.tx.delete_rows(before.pool.uid, rows)

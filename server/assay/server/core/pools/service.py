@@ -20,6 +20,7 @@ from assay.server.core.ports.search import IndexBuilder
 from assay.server.core.ports.segments import SegmentStore
 from assay.server.core.records.pools import PoolRecord
 from assay.server.core.records.requests import NO_POOL, RequestKey
+from assay.server.core.records.tasks import TaskKind, TaskRecord
 
 # No caller repeats a request so long after the first try.
 LATE_S = 3600.0
@@ -62,7 +63,7 @@ class PoolService:
             uid=0,
             pool_id=spec.pool_id,
             metric=spec.metric,
-            class_names=spec.class_names,
+            task=TaskRecord.of_classes(TaskKind.CLASSIFICATION, spec.class_names),
             keep_inputs=spec.keep_inputs,
             create_time=self._clock.now(),
             dimension=spec.dimension,

@@ -11,12 +11,14 @@ import numpy.typing as npt
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.pools.columns import RowColumn
 from assay.server.core.pools.messages import DamagedFile, SampleView
+from assay.server.core.pools.row_sets import Workers
 from assay.server.core.ports.models import Backbone
 from assay.server.core.ports.search import SearchIndex
 from assay.server.core.ports.segments import SampleSegment, VectorSegment
+from assay.server.core.records.annotations import NO_CLASS
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.filters import Filter
-from assay.server.core.records.labels import LeaseRecord
+from assay.server.core.records.leases import LeaseRecord
 from assay.server.core.records.models import HeadWeights, ModelRecord
 from assay.server.core.records.pools import LIVE_STATES, PoolRecord, State
 from assay.strategies import checkpoint
@@ -51,10 +53,13 @@ class Snapshot:
         samples: open samples files, by first row.
         vectors: open vectors files of the active space, by first row.
         states: State of each row.
-        classes: class index of each row's label, -1 without one.
+        labels: the label of each row as a class id, -1 without one.
+        answered: workers with a standing annotation of each row.
+        held: live leases that hold each row.
+        last_events: the last annotation event of each row, -1 without one.
         leases: live leases by id.
         earliest_expiry: no lease ends before it.
-        released: rows that each worker gave back, ascending: they are not offered to it again.
+        workers: what each worker annotated or declined.
         backbone, head: the current model.
         damaged: files that cannot be served.
     """
@@ -64,10 +69,13 @@ class Snapshot:
     samples: tuple[SampleSegment, ...]
     vectors: tuple[VectorSegment, ...]
     states: RowColumn
-    classes: RowColumn
+    labels: RowColumn
+    answered: RowColumn
+    held: RowColumn
+    last_events: RowColumn
     leases: Mapping[str, LeaseRecord]
     earliest_expiry: float = -math.inf
-    released: Mapping[str, RowArray] = field(default_factory=dict)
+    workers: Workers = field(default_factory=Workers)
     backbone: ActiveBackbone | None = None
     head: ActiveHead | None = None
     index: SearchIndex | None = None
@@ -115,10 +123,37 @@ class Snapshot:
             mask[segment.rows_N] = segment.matches(condition)
         return mask
 
+    def in_hands(self, rows: RowArray) -> MaskArray:
+        """Which of the rows some worker holds, of those that are served."""
+        held: MaskArray = (self.held.at(rows) != 0) & np.isin(self.states.at(rows), LIVE_STATES)
+        return held
+
+    def wanted(self, rows: RowArray) -> npt.NDArray[np.uint8]:
+        """Answers that are wanted of rows."""
+        return np.full(len(rows), self.pool.annotations_per_sample, np.uint8)
+
     @cached_property
     def labeled_rows(self) -> RowArray:
         """Rows with a label, ascending."""
         return np.flatnonzero(self.states.array == State.LABELED)
+
+    def labeled_after(self, after_row: int, limit: int, class_id: int = NO_CLASS, worker: str = "") -> RowArray:
+        """The first rows with a label after a row, ascending; those of a class, and those that a worker annotated, if
+        they are given."""
+        found: list[RowArray] = []
+        count, start = 0, after_row + 1
+        while start < self.row_count and count < limit:
+            states = self.states.rest_of_chunk(start)
+            has = states == np.uint8(State.LABELED)
+            if class_id != NO_CLASS:
+                has &= self.labels.rest_of_chunk(start) == class_id
+            rows = start + np.flatnonzero(has)
+            if worker:
+                rows = rows[self.workers.of(worker).answered.holds(rows)]
+            found.append(rows)
+            count += len(rows)
+            start += len(states)
+        return np.concatenate(found)[:limit] if found else np.empty(0, np.int64)
 
     @cached_property
     def conditioned_rows(self) -> RowArray:
@@ -189,16 +224,16 @@ class Snapshot:
     def describe(self, rows: RowArray, *, payload: bool, attributes: bool = True) -> list[SampleView]:
         """What is known of rows, in their order."""
         views: list[SampleView | None] = [None] * len(rows)
-        states, classes = self.states.at(rows), self.classes.at(rows)
+        states, labels, names = self.states.at(rows), self.labels.at(rows), self.pool.class_names
         for number, positions, places in _locate(self._first_sample_rows, self.samples, rows):
             records = self.samples[number].describe(places, payload=payload, attributes=attributes)
             for position, record in zip(positions.tolist(), records, strict=True):
-                label = int(classes[position])
+                label = int(labels[position])
                 views[position] = SampleView(
                     row=int(rows[position]),
                     record=record,
                     state=State(int(states[position])),
-                    label=self.pool.class_names[label] if label >= 0 else "",
+                    label=names[label] if label >= 0 else "",
                 )
         return [view for view in views if view is not None]
 

@@ -1,14 +1,12 @@
 """The mutable truth, in SQL."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from assay.server.core.records.annotations import EventBlock, EventColumns, NumberArray, PackedBlock
 from assay.server.core.records.arrays import RowArray
-from assay.server.core.records.labels import LabelRecord, LeaseRecord
+from assay.server.core.records.leases import LeaseRecord
 from assay.server.core.records.models import NEWEST, ModelKind, ModelRecord
 from assay.server.core.records.operations import OperationRecord
 from assay.server.core.records.pools import PoolRecord
@@ -48,7 +46,7 @@ class CatalogTx(Protocol):
 
     def update_pool(self, pool_uid: int, **changes: object) -> None:
         """Sets fields of PoolRecord by name (dimension, space, backbone, head, search_index, next_fencing_token,
-        next_row, next_space)."""
+        next_row, next_space, next_event)."""
 
     # attributes
     def attributes(self, pool_uid: int) -> dict[str, str]:
@@ -72,7 +70,7 @@ class CatalogTx(Protocol):
 
     # row states
     def delete_rows(self, pool_uid: int, rows: RowArray) -> None:
-        """Marks rows as deleted, and drops their labels, exclusions and releases."""
+        """Marks rows as deleted; nobody has set them aside any more. What was said of them stays in the log."""
 
     def deleted_rows(self, pool_uid: int) -> RowArray:
         """Deleted rows that some segment may still hold, ascending."""
@@ -89,25 +87,32 @@ class CatalogTx(Protocol):
     def include_rows(self, pool_uid: int, rows: RowArray) -> None:
         """Takes rows back that were set aside; others stay as they are."""
 
-    def release_rows(self, pool_uid: int, rows: RowArray, worker: str) -> None:
-        """Notes that a worker gave rows back."""
+    # annotations
+    def append_events(self, pool_uid: int, block: PackedBlock) -> None:
+        """Adds a block to the pool's log of annotation events. Raises AssayError(CONFLICT) for an external id that the
+        pool has already, or numbers that were given before."""
 
-    def released_rows(self, pool_uid: int) -> dict[str, RowArray]:
-        """Rows that each worker gave back, ascending."""
+    def event_columns(self, pool_uid: int) -> Iterator[EventColumns]:
+        """All events of a pool in order, in pieces. Raises AssayError(STORAGE_FAILED) for a damaged block."""
 
-    # labels
-    def put_label_columns(
-        self, pool_uid: int, rows: RowArray, classes: npt.NDArray[np.int32], worker: str, now: float, lease: str = ""
-    ) -> None:
-        """Stores labels of distinct rows; one that a row already has is replaced."""
+    def blocks_of_events(self, pool_uid: int, numbers: NumberArray) -> list[EventBlock]:
+        """The blocks that hold events, by number. Raises AssayError(STORAGE_FAILED) for a damaged block."""
 
-    def label_columns(self, pool_uid: int) -> tuple[RowArray, npt.NDArray[np.int32]]:
-        """Rows (ascending) and class indices of all labels."""
+    def event_blocks(
+        self,
+        pool_uid: int,
+        *,
+        from_number: int = 0,
+        limit: int = 100,
+        worker: str = "",
+        start_time: float | None = None,
+        end_time: float | None = None,
+    ) -> list[EventBlock]:
+        """Blocks in order, from the one that holds an event on; of one worker and within [start_time, end_time) if they
+        are given. Raises AssayError(STORAGE_FAILED) for a damaged block."""
 
-    def labels(
-        self, pool_uid: int, *, after_row: int = -1, limit: int = 1000, worker: str = "", class_index: int = -1
-    ) -> list[LabelRecord]:
-        """Labels by row, for pages; empty worker and class -1 mean all."""
+    def external_events(self, pool_uid: int, ids: Sequence[str]) -> dict[str, int]:
+        """The event of each external id that the pool has."""
 
     # leases
     def add_lease(self, pool_uid: int, lease: LeaseRecord) -> None:
@@ -219,6 +224,9 @@ class Catalog(Protocol):
 
     def reading(self) -> AbstractContextManager[CatalogTx]:
         """A reading transaction; does not wait for writers."""
+
+    def pack(self, block: EventBlock) -> PackedBlock:
+        """A block as the catalog stores it. Needs no transaction, and is done before one begins: others wait for it."""
 
     def shrink(self, pages: int) -> bool:
         """Gives at most so many free pages back to the file system, but for some to write on; returns whether there

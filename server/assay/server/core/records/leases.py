@@ -1,17 +1,6 @@
-"""Labels and leases as the catalog keeps them."""
+"""Leases as the catalog keeps them."""
 
 from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class LabelRecord:
-    """The label of a row."""
-
-    row: int
-    class_index: int
-    worker: str
-    create_time: float
-    lease: str = ""  # lease id
 
 
 @dataclass(frozen=True, slots=True)

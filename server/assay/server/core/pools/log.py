@@ -1,0 +1,78 @@
+"""What a pool's log of annotation events comes to: the last event of each row says what holds of it, so a log is read
+as columns, and nothing is replayed."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.pools.row_sets import WorkerRows, Workers
+from assay.server.core.records.annotations import (
+    NO_CLASS,
+    NO_EVENT,
+    ByteArray,
+    ClassArray,
+    EventColumns,
+    EventKind,
+    NumberArray,
+)
+from assay.server.core.records.arrays import RowArray
+
+
+@dataclass(frozen=True, slots=True)
+class LogColumns:
+    """What the events of a pool come to, by row: see the fields of a snapshot."""
+
+    labels_N: ClassArray
+    answered_N: ByteArray
+    last_events_N: NumberArray
+    workers: Workers
+
+
+def read_log(pieces: Iterable[EventColumns], row_count: int) -> LogColumns:
+    """What events come to, given in their order. Raises AssayError(STORAGE_FAILED) for an event of a row that was never
+    given out."""
+    labels_N = np.full(row_count, NO_CLASS, np.int32)
+    answered_N = np.zeros(row_count, np.uint8)
+    last_events_N = np.full(row_count, NO_EVENT, np.int64)
+    workers: defaultdict[str, WorkerRows] = defaultdict(WorkerRows)
+    for piece in pieces:
+        rows_N = piece.rows_N
+        if int(rows_N.max()) >= row_count or int(rows_N.min()) < 0:
+            raise AssayError(
+                Reason.STORAGE_FAILED,
+                f"The catalog is damaged: its annotation events speak of rows up to {int(rows_N.max())}, and rows up "
+                f"to {row_count - 1} were given out. Restore the catalog from a backup.",
+            )
+        # Of several values for one place, numpy keeps the last.
+        labels_N[rows_N] = piece.labels_N
+        answered_N[rows_N] = piece.answered_N
+        last_events_N[rows_N] = piece.numbers_N
+        for worker, places in _by_worker(piece.workers).items():
+            rows, kinds = _last_of_each(rows_N[places], piece.kinds_N[places])
+            workers[worker] = workers[worker].after(rows, kinds)
+    return LogColumns(labels_N, answered_N, last_events_N, Workers(dict(workers)))
+
+
+def _by_worker(runs: Iterable[tuple[str, int]]) -> dict[str, NumberArray]:
+    """Places of each worker's events among those of a piece."""
+    places: defaultdict[str, list[NumberArray]] = defaultdict(list)
+    start = 0
+    for worker, count in runs:
+        places[worker].append(np.arange(start, start + count))
+        start += count
+    return {worker: np.concatenate(found) for worker, found in places.items()}
+
+
+def _last_of_each(rows: RowArray, kinds: ByteArray) -> tuple[RowArray, ByteArray]:
+    """Each row with the last of its answers and withdrawals, and each with a skip: in that order they say the same as
+    all together."""
+    skips = kinds == EventKind.SKIP
+    says = (kinds == EventKind.ANNOTATE) | (kinds == EventKind.CORRECT) | (kinds == EventKind.WITHDRAW)
+    spoken, said = rows[says], kinds[says]
+    if (said == EventKind.WITHDRAW).any():
+        last = len(spoken) - 1 - np.unique(spoken[::-1], return_index=True)[1]
+        spoken, said = spoken[last], said[last]
+    return np.concatenate([spoken, rows[skips]]), np.concatenate([said, kinds[skips]])

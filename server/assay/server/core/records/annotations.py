@@ -1,0 +1,203 @@
+"""Annotations: what people and models said of samples, as an append-only log of events. An event is never changed:
+what is said later supersedes or withdraws it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.server.core.records.arrays import FloatArray, RowArray
+
+# Numbers of events; -1 for none.
+NumberArray = npt.NDArray[np.int64]
+# Class ids; -1 for none.
+ClassArray = npt.NDArray[np.int32]
+ByteArray = npt.NDArray[np.uint8]
+
+NO_EVENT = -1
+NO_CLASS = -1
+
+
+class EventKind(IntEnum):
+    """What an event says. The numbers are stored.
+
+    ANNOTATE: a worker's value for a sample. CORRECT: another value of the same worker, in place of the one before.
+    WITHDRAW: the worker's value is taken back. SKIP: the worker does not want to say; it is not asked again. VERDICT: a
+    reviewer's value, which settles the sample. RESOLVE: the server derived the label anew, by another policy.
+    """
+
+    ANNOTATE = 0
+    CORRECT = 1
+    WITHDRAW = 2
+    SKIP = 3
+    VERDICT = 4
+    RESOLVE = 5
+
+
+class Origin(StrEnum):
+    """Where events come from."""
+
+    WORKER = "worker"
+    IMPORT = "import"
+    MODEL = "model"
+
+
+class Policy(StrEnum):
+    """How a sample's label follows from its standing annotations.
+
+    LATEST: the newest value. MAJORITY: what most said. UNANIMOUS: what all said. WEIGHTED: what most said, everybody
+    counted by estimated skill. REVIEWED: what a reviewer said.
+    """
+
+    LATEST = "latest"
+    MAJORITY = "majority"
+    UNANIMOUS = "unanimous"
+    WEIGHTED = "weighted"
+    REVIEWED = "reviewed"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blobs:
+    """Byte strings, one an event, end to end: a column of any length is two objects.
+
+    Attributes:
+        lengths_N: int64 bytes of each; -1 for none at all.
+        data: all bytes.
+    """
+
+    lengths_N: npt.NDArray[np.int64]
+    data: bytes
+
+    @classmethod
+    def of(cls, values: Sequence[bytes | None]) -> "Blobs":
+        """The column of some values."""
+        lengths = np.array([-1 if value is None else len(value) for value in values], np.int64)
+        return cls(lengths, b"".join(value for value in values if value))
+
+    @classmethod
+    def of_texts(cls, values: Sequence[str]) -> "Blobs":
+        """The column of some texts, in UTF-8."""
+        return cls.of([value.encode() for value in values])
+
+    def __len__(self) -> int:
+        return len(self.lengths_N)
+
+    def at(self, positions: npt.NDArray[np.int64]) -> list[bytes | None]:
+        """Values at some positions."""
+        stops = np.cumsum(np.maximum(self.lengths_N, 0))
+        return [
+            None
+            if self.lengths_N[place] < 0
+            else self.data[int(stops[place] - self.lengths_N[place]) : int(stops[place])]
+            for place in positions.tolist()
+        ]
+
+    def texts(self, positions: npt.NDArray[np.int64]) -> list[str]:
+        """Values at some positions as text, "" for none."""
+        return [(value or b"").decode() for value in self.at(positions)]
+
+
+# Values of events: class ids in a classification pool, else canonical bytes of the pool's task.
+Values = ClassArray | Blobs
+
+
+@dataclass(frozen=True, eq=False)
+class EventBlock:
+    """The events of one request: on distinct rows, of one worker, at one time.
+
+    Arrays have one entry an event; a column that is None says nothing of any. `*_after` is what holds of the row once
+    the event has happened: whoever opens a pool needs the last event of each row and nothing else.
+
+    Attributes:
+        first_number: number of the first event; they count up from there, and are never given twice in a pool.
+        worker: who said it.
+        create_time: seconds since the Unix epoch.
+        lease_id: lease that it was said under, "" for none.
+        origin: where it comes from.
+        rows_N: rows, distinct and ascending.
+        kinds_N: EventKind of each.
+        values: what was said; class -1, or no bytes, where an event has no value.
+        labels_after: the label of the row, as `values`; None where the two are the same column.
+        answered_after_N: workers with a standing annotation of the row, at most 255.
+        previous_N: the event of the row before this one; -1 for none.
+        supersedes_N: the event that it takes the place of, or withdraws; -1 for none.
+        durations_N: milliseconds that the worker took; -1 where it is not known.
+        confidences_N: how sure the worker is, 0 to 1; NaN where it did not say.
+        comments: texts of the worker.
+        external_ids: the caller's own ids of the events, unique in the pool.
+        agreements_after_N, confidences_after_N: of the label, 0 to 1; NaN where there is none.
+    """
+
+    first_number: int
+    worker: str
+    create_time: float
+    lease_id: str
+    origin: Origin
+    rows_N: RowArray
+    kinds_N: ByteArray
+    values: Values | None
+    answered_after_N: ByteArray
+    previous_N: NumberArray
+    labels_after: Values | None = None
+    supersedes_N: NumberArray | None = None
+    durations_N: npt.NDArray[np.int64] | None = None
+    confidences_N: FloatArray | None = None
+    comments: Blobs | None = None
+    external_ids: Blobs | None = None
+    agreements_after_N: FloatArray | None = None
+    confidences_after_N: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows_N)
+
+    @cached_property
+    def numbers_N(self) -> NumberArray:
+        """Numbers of the events."""
+        return np.arange(self.first_number, self.first_number + len(self), dtype=np.int64)
+
+    @property
+    def labels(self) -> Values | None:
+        """The label of each row once the event has happened."""
+        return self.values if self.labels_after is None else self.labels_after
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBlock:
+    """A block as the catalog stores it. Packing takes a moment: it is done before a transaction begins, in which others
+    wait.
+
+    Attributes:
+        first_number, count, worker, create_time, lease_id, origin: of the block.
+        columns: the rest, in the catalog's own encoding.
+        external_ids: number and external id of those that have one.
+    """
+
+    first_number: int
+    count: int
+    worker: str
+    create_time: float
+    lease_id: str
+    origin: Origin
+    columns: bytes
+    external_ids: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EventColumns:
+    """Consecutive events of many blocks, with what opening a pool needs of them.
+
+    Attributes:
+        numbers_N: their numbers, ascending.
+        rows_N, kinds_N, labels_N, answered_N: see EventBlock; labels are those after the event.
+        workers: (worker, events) of each run of events of one worker, in order.
+    """
+
+    numbers_N: NumberArray
+    rows_N: RowArray
+    kinds_N: ByteArray
+    labels_N: ClassArray
+    answered_N: ByteArray
+    workers: tuple[tuple[str, int], ...]
