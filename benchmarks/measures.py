@@ -12,7 +12,7 @@ import machine
 import numpy as np
 import workload
 
-from assay.client import Client, Plan, Shortlist
+from assay.client import Classification, Client, Plan, Shortlist
 
 POOL = "bench"
 REPEATS = 5
@@ -36,9 +36,9 @@ class Bench:
 
 
 def ingest(bench: Bench, raw_write_s: float) -> dict[str, float]:
-    """All samples through one AddSamples call; durable when it returns."""
+    """All samples through one UploadSamples call; durable when it returns."""
     rows = len(bench.vectors_ND)
-    bench.client.create_pool(POOL, class_names=workload.class_names())
+    bench.client.create_pool(POOL, task=Classification(workload.class_names()))
     ids = bench.ids(0, rows)
     start = time.perf_counter()
     bench.client.add_samples(POOL, ids, embeddings=bench.vectors_ND)

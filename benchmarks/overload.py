@@ -22,7 +22,7 @@ import workload
 from rich.console import Console
 from serving import ServerProcess, cpu_seconds
 
-from assay.client import AssayError, AsyncClient, Client, RetryPolicy
+from assay.client import AssayError, AsyncClient, Classification, Client, RetryPolicy
 
 console = Console(stderr=True)
 CLASSES = [f"class {index}" for index in range(10)]
@@ -77,7 +77,7 @@ def _fill(target: str, rows: int) -> None:
             console.log(f"filling {pool}: {count:,} x 128")
             vectors_ND, classes_N = workload.embeddings(count, 128)
             ids = [f"s{index}" for index in range(count)]
-            client.create_pool(pool, class_names=CLASSES)
+            client.create_pool(pool, task=Classification(CLASSES))
             client.add_samples(pool, ids, embeddings=vectors_ND)
             client.submit_labels(pool, {ids[i]: CLASSES[int(classes_N[i]) % len(CLASSES)] for i in range(500)}, "ann")
             client.train_head(pool, l2=0.01).result(timeout=300)

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.client import Client
+from assay.client import Classification, Client
 from demo.errors import DemoError
 from demo.newsgroups import Document, clip
 from demo.tokens import Tokenizer
@@ -65,7 +65,7 @@ def embed_held_out(
 def copy_pool(client: Client, source: str, target: str, documents: Sequence[Document]) -> None:
     """A new pool of the same documents with the embeddings that the server made for `source`, and no labels."""
     ids = [document.id for document in documents]
-    client.create_pool(target, class_names=client.get_pool(source).class_names, metric="cosine")
+    client.create_pool(target, task=Classification(client.get_pool(source).class_names), metric="cosine")
     embeddings_ND = np.concatenate([_embeddings(client, source, samples=part) for part in _parts(ids, 5000)])
     payloads = [clip(document.text, PAYLOAD_BYTES) for document in documents]
     client.add_samples(target, ids, embeddings=embeddings_ND, payloads=payloads, media_type="text/plain")

@@ -85,7 +85,7 @@ def _significance(difference_S: NDArray[np.float64]) -> str:
 def why(pick: Pick, names: int = 2) -> str:
     """Why a pick was picked: the parts of its score, and the classes that the model hesitates between."""
     guesses = [f"{guess.class_name} {guess.probability:.3f}" for guess in pick.predictions[:names]]
-    parts = ", ".join(f"{name} {value:.4f}" for name, value in pick.parts.items())
+    parts = ", ".join(f"{part.strategy} {part.score:.4f}" for part in pick.parts)
     return f"{parts or 'no score'}: {' or '.join(guesses) or 'nothing predicted'}"
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from assay.client import AssayError, Client
+from assay.client import AssayError, Classification, Client
 from demo import assets
 from demo.corpus import HeldOut, add_documents, copy_pool, embed_held_out
 from demo.errors import DemoError
@@ -103,7 +103,7 @@ def _load(options: Options, console: Console) -> Corpus:
 
 def _fill(client: Client, corpus: Corpus, watch: Stopwatch, console: Console) -> HeldOut:
     console.print("\n[bold]2. Text in, embedded by the server[/bold]")
-    client.create_pool(POOL, class_names=corpus.groups, metric="cosine")
+    client.create_pool(POOL, task=Classification(corpus.groups), metric="cosine")
     model = client.upload_backbone(
         POOL,
         corpus.model,

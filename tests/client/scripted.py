@@ -18,6 +18,7 @@ SERVICES = {
     "assay.v1.models_pb2": "Models",
     "assay.v1.mining_pb2": "Mining",
     "assay.v1.labeling_pb2": "Labeling",
+    "assay.v1.server_pb2": "Server",
     "google.longrunning.operations_proto_pb2": "Operations",
     "grpc_health.v1.health_pb2": "Health",
 }

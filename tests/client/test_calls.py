@@ -15,9 +15,9 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import empty_pb2
 from grpc_health.v1 import health_pb2
 
-from assay.client import AsyncClient, Client, Lease, RetryPolicy, SampleBatch, errors
+from assay.client import AsyncClient, Classification, Client, Lease, RetryPolicy, SampleBatch, errors
 from assay.client._arrays import matrix
-from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, types_pb2
+from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, tasks_pb2, types_pb2
 from tests.client.scripted import Answer, Refusal, Script, scripted
 
 QUICK = RetryPolicy(attempts=4, initial=0.001)
@@ -48,12 +48,15 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 def test_a_reply_becomes_a_result(run: Run) -> None:
-    reply = pools_pb2.Pool(name="pools/news", metric=pools_pb2.METRIC_L2, class_names=["a", "b"])
+    classes = [tasks_pb2.Class(id=1, name="b"), tasks_pb2.Class(id=0, name="a")]
+    task = tasks_pb2.Task(classification=tasks_pb2.ClassificationTask(classes=classes))
+    reply = pools_pb2.Pool(name="pools/news", metric=pools_pb2.METRIC_L2, task=task)
     with scripted(CreatePool=[reply]) as script:
-        pool = run(script, lambda client: client.create_pool("news", class_names=["a", "b"], metric="l2"))
+        pool = run(script, lambda client: client.create_pool("news", task=Classification(["a", "b"]), metric="l2"))
     assert (pool.id, pool.metric, pool.class_names, pool.active_head) == ("news", "l2", ("a", "b"), None)
     request = script.seen[0].request
-    assert request.metric == pools_pb2.METRIC_L2
+    assert request.pool.metric == pools_pb2.METRIC_L2
+    assert [each.name for each in request.pool.task.classification.classes] == ["a", "b"]
     assert request.request_id
 
 
@@ -175,7 +178,7 @@ def test_an_export_into_an_open_file_is_not_begun_twice(run: Run) -> None:
 
 def test_ingest_is_sent_again_as_it_was(run: Run) -> None:
     done = pools_pb2.AddSamplesResponse(added=3, epoch=4)
-    with scripted(AddSamples=[GONE, done]) as script:
+    with scripted(UploadSamples=[GONE, done]) as script:
         result = run(
             script, lambda client: client.add_samples("p", ["a", "b", "c"], embeddings=np.eye(3), batch_size=2)
         )
@@ -189,14 +192,14 @@ def test_a_generator_is_not_sent_again(run: Run) -> None:
     def source() -> Iterator[SampleBatch]:
         yield SampleBatch(["a"], np.eye(1))
 
-    with scripted(AddSamples=[GONE]) as script, pytest.raises(errors.Unavailable):
+    with scripted(UploadSamples=[GONE]) as script, pytest.raises(errors.Unavailable):
         run(script, lambda client: client.add_batches("p", source()))
     assert len(script.seen) == 1
 
 
 def test_a_failed_ingest_says_what_is_stored(run: Run) -> None:
     refusal = Refusal(grpc.StatusCode.ALREADY_EXISTS, "b is there", "SAMPLE_EXISTS", {"stored": "2"})
-    with scripted(AddSamples=[refusal]) as script, pytest.raises(errors.AlreadyExists) as caught:
+    with scripted(UploadSamples=[refusal]) as script, pytest.raises(errors.AlreadyExists) as caught:
         run(script, lambda client: client.add_samples("p", ["a", "b"], embeddings=np.eye(2)))
     assert caught.value.stored == 2
 
@@ -206,7 +209,10 @@ def test_a_source_that_fails_ends_the_call_with_its_own_error(run: Run) -> None:
         yield SampleBatch(["a"], np.eye(1))
         raise OSError("disk is gone")
 
-    with scripted(AddSamples=[pools_pb2.AddSamplesResponse(added=1)]) as script, pytest.raises(OSError, match="disk"):
+    with (
+        scripted(UploadSamples=[pools_pb2.AddSamplesResponse(added=1)]) as script,
+        pytest.raises(OSError, match="disk"),
+    ):
         run(script, lambda client: client.add_batches("p", source()))
 
 
@@ -247,8 +253,9 @@ def test_no_server_is_unavailable(run: Run) -> None:
 
 
 def running(done: int) -> operations_pb2.Operation:
-    operation = operations_pb2.Operation(name="operations/1")
-    operation.metadata.Pack(types_pb2.OperationProgress(stage="train", done=done, total=10, target="pools/p"))
+    operation = operations_pb2.Operation(name="pools/news/operations/1")
+    progress = types_pb2.OperationProgress(stage="train", done=done, total=10)
+    operation.metadata.Pack(models_pb2.TrainHeadMetadata(progress=progress, pool="pools/p"))
     return operation
 
 
@@ -318,16 +325,11 @@ async def test_a_wait_that_is_too_short_says_so(kind: Any) -> None:
 
 async def test_an_operation_is_found_again(kind: Any) -> None:
     with scripted(GetOperation=[running(5), running(6)]) as script:
-        operation = await settle(kind(script.target).get_operation("operations/1"))
+        operation = await settle(kind(script.target).get_operation("pools/news/operations/1"))
         assert operation.last_progress.done == 5
         progress = await settle(operation.progress())
-    assert (progress.stage, progress.done, progress.total, progress.target, progress.eta) == (
-        "train",
-        6,
-        10,
-        "pools/p",
-        None,
-    )
+    assert (progress.stage, progress.done, progress.total, progress.eta) == ("train", 6, 10, None)
+    assert (progress.kind, progress.pool) == ("train_head", "pools/p")
 
 
 def test_operations_are_listed(run: Run) -> None:
@@ -335,4 +337,4 @@ def test_operations_are_listed(run: Run) -> None:
         ListOperations=[operations_pb2.ListOperationsResponse(operations=[running(1), finished()])]
     ) as script:
         listed = run(script, lambda client: client.list_operations())
-    assert [operation.name for operation in listed] == ["operations/1", "operations/1"]
+    assert [operation.name for operation in listed] == ["pools/news/operations/1", "pools/news/operations/1"]

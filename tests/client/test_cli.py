@@ -291,6 +291,8 @@ def test_exported_samples_are_added_again(assay: Assay, assay_json: AssayJson, t
     assay("pool", "create", again, "-c", "0", "-c", "1")
     assert assay_json("add", again, "--from", out)["added"] == 6
     first, second = (assay_json("sample", "list", pool)["samples"] for pool in (labeled, again))
+    for pool, samples in ((labeled, first), (again, second)):
+        assert [sample.pop("name") for sample in samples] == [f"pools/{pool}/samples/{number}" for number in range(6)]
     assert first == second
     assert first[3]["attributes"] == {"n": 3}
     near = [assay_json("search", pool, "-s", "0", "-k", 1)["hits"] for pool in (labeled, again)]

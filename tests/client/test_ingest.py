@@ -57,7 +57,7 @@ def test_every_column_travels_and_is_cut_alike() -> None:
         batch_size=2,
     )
     header = next(iter(upload.messages())).header
-    assert (header.pool, header.on_conflict, header.request_id) == ("pools/news", pools_pb2.ON_CONFLICT_SKIP, "r")
+    assert (header.parent, header.on_conflict, header.request_id) == ("pools/news", pools_pb2.ON_CONFLICT_SKIP, "r")
     first, second, third = batches(upload)
     assert [list(part.ids) for part in (first, second, third)] == [["s0", "s1"], ["s2", "s3"], ["s4"]]
     np.testing.assert_array_equal(from_matrix(second.embeddings), [[8, 9, 10, 11], [12, 13, 14, 15]])

@@ -20,7 +20,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.client import Plan, SampleBatch, attr, ids, scorer
+from assay.client import Classification, Plan, SampleBatch, attr, ids, scorer
 from assay.client._arrays import float_rows, from_matrix, named_arrays
 from assay.client._attributes import attribute_column
 from assay.client._ingest import add_batches, add_samples
@@ -116,10 +116,11 @@ def test_what_stands_for_one_text_only_is_taken(value: Any, taken: str) -> None:
     assert list(message(ids=[value]).ids) == [taken]
     assert list(message(labels=[value]).labels) == [taken]
     assert list(message(uris=[value]).uris) == [taken]
-    assert get_sample("p", value).request.id == taken  # type: ignore[attr-defined]
+    assert get_sample("p", value).request.name == f"pools/p/samples/{taken}"  # type: ignore[attr-defined]
     assert list(delete_samples("p", [value]).request.ids) == [taken]  # type: ignore[attr-defined]
     assert list(search("p", samples=[value]).request.samples.ids) == [taken]  # type: ignore[attr-defined]
-    assert list(create_pool("p", class_names=[value]).request.class_names) == [taken]  # type: ignore[attr-defined]
+    task = create_pool("p", task=Classification([value])).request.pool.task  # type: ignore[attr-defined]
+    assert [each.name for each in task.classification.classes] == [taken]
     assert list(ids([value]).to_proto().ids.ids) == [taken]
     (label,) = submit_labels("p", {"a": value}, "ann").request.labels  # type: ignore[attr-defined]
     assert label.class_name == taken

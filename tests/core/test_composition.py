@@ -46,7 +46,17 @@ def test_scores_multiply_by_their_strengths(trained: Assay) -> None:
     result = mine(trained, 10, scores=TWO, select=TOP)
     assert rows_of(result) == best(expected, 10)
     np.testing.assert_allclose([pick.score for pick in result.picks], expected[rows_of(result)], rtol=1e-4)
-    assert result.picks[0].parts.keys() == {"margin", "entropy"}
+    assert [name for name, _ in result.picks[0].parts] == ["margin", "entropy"]
+
+
+def test_a_strategy_that_is_named_twice_gives_two_parts(trained: Assay) -> None:
+    thrice = (ScoreTerm("margin"), ScoreTerm("entropy"), ScoreTerm("margin", strength=2.0))
+    result = mine(trained, 5, scores=thrice, select=TOP)
+    for pick in result.picks:
+        (first, margin), (second, entropy), (third, again) = pick.parts
+        assert (first, second, third) == ("margin", "entropy", "margin")
+        assert margin == again
+        assert pick.score == pytest.approx(margin**3 * entropy, rel=1e-4)
 
 
 def test_ranks_among_the_candidates_add_up(trained: Assay) -> None:
@@ -69,7 +79,8 @@ def test_noise_is_of_the_seed_and_the_row(trained: Assay, kind: str) -> None:
     assert rows_of(result) == best(utility, 12)
     assert rows_of(mine(trained, 12, "margin", seed=5, **noisy)) == rows_of(result)
     assert rows_of(mine(trained, 12, "margin", seed=6, **noisy)) != rows_of(result)
-    assert result.picks[0].parts["margin"] == pytest.approx(margins(trained)[result.picks[0].sample.row], abs=1e-5)
+    margin = pytest.approx(margins(trained)[result.picks[0].sample.row], abs=1e-5)
+    assert result.picks[0].parts == (("margin", margin),)
 
 
 def test_noise_prefers_what_scores_higher(trained: Assay) -> None:

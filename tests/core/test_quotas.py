@@ -81,7 +81,7 @@ def test_every_selector_and_chance_keep_the_bounds(trained: Assay, preset: str, 
             counts[CLASSES.index(most)],
             counts[CLASSES.index(least)],
         ]
-        assert sum("exploration" in pick.parts for pick in result.picks) == round(10 * exploration)
+        assert sum(pick.exploring for pick in result.picks) == round(10 * exploration)
 
 
 @pytest.mark.parametrize("preset", ["random", "k_center", "margin"])

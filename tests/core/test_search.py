@@ -46,7 +46,7 @@ def nearest(metric: Metric, queries: np.ndarray, embeddings: np.ndarray, k: int,
 
 
 def rows_of(result: SearchResult) -> list[list[int]]:
-    return [[sample.row for sample, _ in hits] for hits in result.hits]
+    return [[hit.sample.row for hit in hits] for hits in result.hits]
 
 
 @pytest.mark.parametrize("metric", list(Metric))
@@ -58,7 +58,28 @@ def test_exact_search_is_brute_force(core: Assay, metric: Metric) -> None:
     assert rows_of(result) == nearest(metric, queries, embeddings, 8, np.arange(COUNT))
     expected = keys(metric, queries, embeddings)
     for query, hits in enumerate(result.hits):
-        np.testing.assert_allclose([value for _, value in hits], expected[query][rows_of(result)[query]], atol=1e-5)
+        found = expected[query][rows_of(result)[query]]
+        similarity, distance = nearness(metric, found)
+        np.testing.assert_allclose([hit.similarity for hit in hits], similarity, atol=1e-5)
+        np.testing.assert_allclose([hit.distance for hit in hits], distance, atol=1e-5)
+        assert [hit.similarity for hit in hits] == sorted((hit.similarity for hit in hits), reverse=True)
+        assert [hit.distance for hit in hits] == sorted(hit.distance for hit in hits)
+
+
+def nearness(metric: Metric, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Similarities and distances of what `keys` compares by."""
+    return {
+        Metric.L2: (-found, found),
+        Metric.COSINE: (found, 2 - 2 * found),
+        Metric.INNER_PRODUCT: (found, -found),
+    }[metric]
+
+
+def test_a_copy_is_at_distance_0_whatever_rounding_does(core: Assay) -> None:
+    make_pool(core, "angles", metric=Metric.COSINE)
+    embeddings = fill(core, 100, pool="angles")
+    result = core.samples.search("angles", SearchSpec(vectors_QD=embeddings, k=1))
+    assert all(0 <= hits[0].distance < 1e-6 for hits in result.hits)
 
 
 def test_a_sample_is_not_its_own_neighbour(core: Assay) -> None:
@@ -103,7 +124,7 @@ def test_hits_carry_payloads_when_asked(core: Assay) -> None:
     fill(core, 5)
     for asked in (True, False):
         hits = core.samples.search(POOL, SearchSpec(ids=("s1",), k=2, payload=asked)).hits[0]
-        assert all((sample.record.payload == sample.record.id.encode()) is asked for sample, _ in hits)
+        assert all((hit.sample.record.payload == hit.sample.record.id.encode()) is asked for hit in hits)
 
 
 def test_a_pool_of_known_dimension_but_no_samples_finds_nothing(core: Assay) -> None:
@@ -136,7 +157,7 @@ def test_an_index_is_built_used_and_said(house: House, indexed: Assay) -> None:
         assert shared >= (50 if exact else 48)
         for query, hits in enumerate(result.hits):
             true = keys(Metric.L2, queries, embeddings)[query]
-            np.testing.assert_allclose([value for _, value in hits], true[rows_of(result)[query]], rtol=1e-5)
+            np.testing.assert_allclose([hit.distance for hit in hits], true[rows_of(result)[query]], rtol=1e-5)
             assert rows_of(result)[query] == sorted(rows_of(result)[query], key=lambda row: (true[row], row))
 
 
@@ -224,7 +245,7 @@ def test_an_index_of_a_later_life_is_not_taken_for_that_of_a_restored_catalog(ho
         pass
     query = vectors(150, seed=6)[:5]
     found = core.samples.search(POOL, SearchSpec(vectors_QD=query, k=1, mode=SearchMode.APPROXIMATE))
-    assert [hits[0][0].record.id for hits in found.hits] == [f"other{number}" for number in range(5)]
+    assert [hits[0].sample.record.id for hits in found.hits] == [f"other{number}" for number in range(5)]
 
 
 def test_an_index_of_another_space_is_not_put_into_use(indexed: Assay) -> None:

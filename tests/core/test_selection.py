@@ -58,7 +58,7 @@ def test_uncertainty_ranks_as_its_definition(trained: Assay, preset: str) -> Non
     assert rows_of(result) == expected.tolist()
     np.testing.assert_allclose([pick.score for pick in result.picks], scores[expected], atol=1e-5)
     assert [pick.rank for pick in result.picks] == list(range(1, 16))
-    assert all(pick.parts == {preset: pytest.approx(pick.score)} for pick in result.picks)
+    assert all(pick.parts == ((preset, pytest.approx(pick.score)),) for pick in result.picks)
 
 
 def farthest_first(embeddings: np.ndarray, candidates: list[int], centres: list[int], size: int) -> list[int]:
@@ -81,7 +81,7 @@ def test_a_shortlist_keeps_the_most_uncertain_for_the_selector(trained: Assay) -
     expected = farthest_first(vectors(COUNT), shortlist.tolist(), list(range(LABELED)), 4)
     result = mine(trained, 4, "margin_k_center", shortlist=Shortlist(per_pick=3))
     assert rows_of(result) == expected
-    assert set(result.picks[0].parts) == {"margin"}
+    assert [name for name, _ in result.picks[0].parts] == ["margin"]
     assert rows_of(mine(trained, 4, "margin_k_center", shortlist=Shortlist(size=12))) == expected
     assert len(mine(trained, 4, "margin_k_center", shortlist=Shortlist(size=1)).picks) == 4
 
@@ -94,7 +94,7 @@ def test_scores_multiply_with_their_strengths(trained: Assay) -> None:
     terms = (ScoreTerm("margin", strength=2.0), ScoreTerm("entropy"))
     result = mine(trained, 5, scores=terms, select=SelectTerm("top"))
     assert rows_of(result) == expected.tolist()
-    assert set(result.picks[0].parts) == {"margin", "entropy"}
+    assert [name for name, _ in result.picks[0].parts] == ["margin", "entropy"]
     np.testing.assert_allclose([pick.score for pick in result.picks], product[expected], rtol=1e-4)
 
 
@@ -123,8 +123,8 @@ def test_an_exploration_share_is_drawn_at_random(trained: Assay) -> None:
     result = mine(trained, 10, "margin", exploration=0.3, seed=3)
     assert rows_of(result)[:7] == exploited[:7]
     exploring = result.picks[7:]
-    assert all(pick.parts["exploration"] == 1.0 and pick.score == 0.0 for pick in exploring)
-    assert all("exploration" not in pick.parts for pick in result.picks[:7])
+    assert all(pick.exploring and pick.score == 0.0 for pick in exploring)
+    assert not any(pick.exploring for pick in result.picks[:7])
     assert len(set(rows_of(result))) == 10
     others = mine(trained, 10, "margin", exploration=0.3, seed=4)
     assert rows_of(others)[7:] != rows_of(result)[7:]
@@ -227,7 +227,7 @@ def test_ties_go_to_the_earlier_row(core: Assay) -> None:
 
 
 def test_strategies_and_presets_are_listed(core: Assay) -> None:
-    strategies, presets = core.mining.strategies()
+    strategies, presets = core.mining.strategies(), core.mining.presets()
     assert {view.name for view in strategies} == set(assay.strategies.registry.kinds())
     assert [preset.name for preset in presets] == sorted(preset.name for preset in presets)
     by_name = {view.name: view for view in strategies}

@@ -49,7 +49,7 @@ def test_no_two_picks_are_of_a_kind(core: Assay, preset: str, exploration: float
     result = mine(core, 20, preset, near_duplicate_radius=RADIUS, exploration=exploration, seed=2)
     assert len(result.picks) == 20
     assert is_apart(spots, rows_of(result), known)
-    assert sum("exploration" in pick.parts for pick in result.picks) == round(20 * exploration)
+    assert sum(pick.exploring for pick in result.picks) == round(20 * exploration)
     again = mine(core, 20, preset, near_duplicate_radius=RADIUS, exploration=exploration, seed=2)
     assert rows_of(again) == rows_of(result)
 

@@ -14,7 +14,7 @@ from random import Random
 from statistics import median
 from time import monotonic
 
-from assay.client import Batch, Client, RetryPolicy
+from assay.client import Batch, Classification, Client, RetryPolicy
 from assay.client.testing import ServerFailed, ServerProcess
 from tests.crash import checks, disk
 from tests.crash.content import CLASSES, DIMENSION, STOCK
@@ -141,8 +141,8 @@ class CrashRun:
         """Starts the first server, with a pool that has a head, and one that has a backbone."""
         self.server.start()
         with self.client() as client:
-            client.create_pool(POOL, class_names=CLASSES, metric="l2", dimension=DIMENSION)
-            client.create_pool(RAW, class_names=CLASSES, metric="l2")
+            client.create_pool(POOL, task=Classification(CLASSES), metric="l2", dimension=DIMENSION)
+            client.create_pool(RAW, task=Classification(CLASSES), metric="l2")
             for name in BACKBONES:
                 client.upload_backbone(RAW, raw_backbone(name), model_id=name)
             contents = fresh(self.ledger, STOCK, FIRST_STOCK)

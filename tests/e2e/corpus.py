@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from assay.client import Classification
+
 CLASSES = ("sport", "science", "politics")
 DIMENSION = 8
 
@@ -27,7 +29,7 @@ class Corpus:
 
     def create(self, client, pool, **options):
         """Makes a pool that holds it, texts as payloads; returns the pool's id."""
-        client.create_pool(pool, class_names=CLASSES, **options)
+        client.create_pool(pool, task=Classification(CLASSES), **options)
         client.add_samples(
             pool,
             self.ids,

@@ -11,7 +11,7 @@ from google.protobuf import empty_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, types_pb2
+from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, types_pb2
 
 POOL = "pools/left"
 SAMPLES = 6_000  # three pages of an export
@@ -29,29 +29,29 @@ def matrix(values_ND):
 def _samples(index):
     values_N2 = matrix(np.full((1, 2), 0.5))
     batch = pools_pb2.SampleBatch(ids=[f"left{index}"], embeddings=values_N2, predictions=values_N2)
-    return pools_pb2.AddSamplesRequest(batch=batch)
+    return pools_pb2.UploadSamplesRequest(batch=batch)
 
 
 # What is sent where an empty message would not get far.
 _REQUESTS = {
     "Score": [mining_pb2.ScoreRequest(pool=POOL, plan=PLAN, chunk_size=1)],
     "Mine": [mining_pb2.MineRequest(pool=POOL, size=500, plan=PLAN)],
-    "NextBatch": [labeling_pb2.NextBatchRequest(pool=POOL, worker="left", size=1)],
-    "ExportLabels": [labeling_pb2.ExportLabelsRequest(pool=POOL)],
-    "AddSamples": [
-        pools_pb2.AddSamplesRequest(
-            header=pools_pb2.AddSamplesHeader(pool=POOL, on_conflict=pools_pb2.ON_CONFLICT_SKIP)
+    "NextBatch": [labeling_pb2.NextBatchRequest(parent=POOL, worker="left", size=1)],
+    "ExportLabels": [labeling_pb2.ExportLabelsRequest(parent=POOL)],
+    "UploadSamples": [
+        pools_pb2.UploadSamplesRequest(
+            header=pools_pb2.UploadSamplesHeader(parent=POOL, on_conflict=pools_pb2.ON_CONFLICT_SKIP)
         ),
         *map(_samples, range(4)),
     ],
     "UploadBackbone": [
-        models_pb2.UploadBackboneRequest(header=models_pb2.UploadBackboneHeader(pool=POOL, size_bytes=1000)),
+        models_pb2.UploadBackboneRequest(header=models_pb2.UploadBackboneHeader(parent=POOL, size_bytes=1000)),
         *[models_pb2.UploadBackboneRequest(chunk=b"x" * 10)] * 4,
     ],
     "GetPool": [pools_pb2.GetPoolRequest(name=POOL)],
-    "ListSamples": [pools_pb2.ListSamplesRequest(pool=POOL, page_size=1000)],
-    "SearchSamples": [pools_pb2.SearchSamplesRequest(pool=POOL, vectors=matrix(np.ones((100, 2))), k=10)],
-    "WaitOperation": [operations_pb2.WaitOperationRequest(name="operations/none")],
+    "ListSamples": [pools_pb2.ListSamplesRequest(parent=POOL, page_size=1000)],
+    "SearchSamples": [pools_pb2.SearchSamplesRequest(parent=POOL, vectors=matrix(np.ones((100, 2))), k=10)],
+    "WaitOperation": [operations_pb2.WaitOperationRequest(name="pools/busy/operations/none")],
     "ServerReflectionInfo": [reflection_pb2.ServerReflectionRequest(list_services="")] * 5,
 }
 
@@ -98,7 +98,8 @@ def methods():
     services = [
         *(module.DESCRIPTOR.services_by_name[name] for module, name in (
             (pools_pb2, "Pools"), (models_pb2, "Models"), (mining_pb2, "Mining"), (labeling_pb2, "Labeling"),
-            (operations_pb2, "Operations"), (health_pb2, "Health"), (reflection_pb2, "ServerReflection"),
+            (server_pb2, "Server"), (operations_pb2, "Operations"), (health_pb2, "Health"),
+            (reflection_pb2, "ServerReflection"),
         ))
     ]  # fmt: skip
     return [_method(method) for service in services for method in service.methods]

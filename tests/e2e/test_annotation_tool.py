@@ -19,6 +19,7 @@ from assay.client import (
     LeaseExpired,
     LeaseForeign,
     PoolExhausted,
+    ScorePart,
     attr,
 )
 from tests.e2e.corpus import CLASSES
@@ -62,7 +63,7 @@ def test_from_random_batches_to_the_samples_that_the_model_is_unsure_of(client, 
     assert scores == sorted(scores, reverse=True)
     for rank, pick in enumerate(second.picks, 1):
         assert pick.rank == rank
-        assert pick.parts == {"margin": pick.score}
+        assert pick.parts == (ScorePart("margin", pick.score),)
         likely, runner_up, _ = (prediction.probability for prediction in pick.predictions)
         assert likely >= runner_up
         assert pick.score == pytest.approx(1 - (likely - runner_up), abs=1e-5)

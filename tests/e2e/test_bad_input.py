@@ -13,6 +13,7 @@ from google.protobuf import struct_pb2
 from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, types_pb2
 from tests.e2e.corpus import CLASSES
 from tests.e2e.wire import Stubs, matrix, refusal
+from tests.rpc.stubs import create_request
 
 DIMENSION = 4
 COUNT = 24
@@ -95,7 +96,7 @@ class World:
 
     def __init__(self, stubs):
         self.stubs = stubs
-        stubs.pools.CreatePool(pools_pb2.CreatePoolRequest(pool_id="bad-input", class_names=CLASSES, request_id="made"))
+        stubs.pools.CreatePool(create_request(pool_id="bad-input", class_names=CLASSES, request_id="made"))
         values_ND = np.random.default_rng(0).normal(size=(COUNT, DIMENSION))
         lang = pools_pb2.AttributeColumn(name="lang", strings=pools_pb2.StringColumn(values=["en"] * COUNT))
         self.ids = [f"s{index:02}" for index in range(COUNT)]
@@ -108,12 +109,12 @@ class World:
         ):
             continue
         self.ann, self.bob = self.lease("ann", 3600), self.lease("bob", 3600)
-        page = stubs.pools.ListSamples(pools_pb2.ListSamplesRequest(pool=POOL, page_size=5))
+        page = stubs.pools.ListSamples(pools_pb2.ListSamplesRequest(parent=POOL, page_size=5))
         self.page_token = page.next_page_token
 
     def lease(self, worker, seconds):
         """Two samples under a lease."""
-        request = labeling_pb2.NextBatchRequest(pool=POOL, worker=worker, size=2, request_id=f"for {worker}")
+        request = labeling_pb2.NextBatchRequest(parent=POOL, worker=worker, size=2, request_id=f"for {worker}")
         request.ttl.FromSeconds(seconds)
         return self.stubs.labeling.NextBatch(request).lease
 
@@ -122,11 +123,11 @@ class World:
         inputs = [labeling_pb2.LabelInput(sample_id=key, class_name=value) for key, value in classes.items()]
         fields |= {} if lease is None else {"lease": lease.name, "fencing_token": lease.fencing_token}
         return self.stubs.labeling.SubmitLabels(
-            labeling_pb2.SubmitLabelsRequest(pool=POOL, worker=worker, labels=inputs, **fields)
+            labeling_pb2.SubmitLabelsRequest(parent=POOL, worker=worker, labels=inputs, **fields)
         )
 
     def add(self, *args, **columns):
-        """AddSamples of a batch with something wrong."""
+        """UploadSamples of a batch with something wrong."""
         return self.stubs.add(POOL, batch(*args, **columns))
 
     def mine(self, plan="random", size=1, pool=POOL, **fields):
@@ -140,16 +141,16 @@ class World:
 
     def next(self, **fields):
         """NextBatch."""
-        fields = {"pool": POOL, "worker": "ann", "size": 1, **fields}
+        fields = {"parent": POOL, "worker": "ann", "size": 1, **fields}
         return self.stubs.labeling.NextBatch(labeling_pb2.NextBatchRequest(**fields))
 
     def list(self, **fields):
         """ListSamples."""
-        return self.stubs.pools.ListSamples(pools_pb2.ListSamplesRequest(**{"pool": POOL, **fields}))
+        return self.stubs.pools.ListSamples(pools_pb2.ListSamplesRequest(**{"parent": POOL, **fields}))
 
     def search(self, values_ND, **fields):
         """SearchSamples by vectors."""
-        request = pools_pb2.SearchSamplesRequest(pool=POOL, vectors=matrix(values_ND), **fields)
+        request = pools_pb2.SearchSamplesRequest(parent=POOL, vectors=matrix(values_ND), **fields)
         return self.stubs.pools.SearchSamples(request)
 
     def predict(self, **fields):
@@ -158,7 +159,7 @@ class World:
 
     def train(self, **fields):
         """TrainHead."""
-        return self.stubs.models.TrainHead(models_pb2.TrainHeadRequest(**{"pool": POOL, **fields}))
+        return self.stubs.models.TrainHead(models_pb2.TrainHeadRequest(**{"parent": POOL, **fields}))
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +304,7 @@ UNKNOWN = [
         "operation",
         MISSING,
         "OPERATION_NOT_FOUND",
-        lambda w: w.stubs.operations.GetOperation(_operation("operations/none")),
+        lambda w: w.stubs.operations.GetOperation(_operation("pools/bad-input/operations/none")),
     ),
 ]
 PICKS = [
@@ -350,7 +351,7 @@ PICKS = [
         STATE,
         "NOTHING_TO_ROLL_BACK",
         lambda w: w.stubs.models.RollbackModel(
-            models_pb2.RollbackModelRequest(pool=POOL, kind=models_pb2.MODEL_KIND_HEAD)
+            models_pb2.RollbackModelRequest(parent=POOL, kind=models_pb2.MODEL_KIND_HEAD)
         ),
     ),
     Case("inputs without a backbone", STATE, "NO_BACKBONE", lambda w: w.predict(inputs={"tensors": [_tensor()]})),

@@ -7,7 +7,7 @@ import grpc
 import numpy as np
 import pytest
 
-from assay.client import Plan, scorer
+from assay.client import Classification, Plan, scorer
 from assay.client.errors import ResourceExhausted
 from assay.client.testing import start_server
 from assay.v1 import pools_pb2
@@ -81,13 +81,15 @@ def raw(make, method):
 
 @pytest.mark.parametrize("data", GARBAGE)
 def test_bytes_that_are_no_message_are_refused(channel, client, pool, data):
-    header = pools_pb2.AddSamplesRequest(header=pools_pb2.AddSamplesHeader(pool=f"pools/{pool}")).SerializeToString()
+    header = pools_pb2.UploadSamplesRequest(
+        header=pools_pb2.UploadSamplesHeader(parent=f"pools/{pool}")
+    ).SerializeToString()
     client.create_pool(pool)
     before = client.get_pool(pool)
     for call in (
         lambda: raw(channel.unary_unary, GET_POOL)(data),
         lambda: list(raw(channel.unary_stream, "/assay.v1.Mining/Score")(data)),
-        lambda: raw(channel.stream_unary, "/assay.v1.Pools/AddSamples")(iter([header, data])),
+        lambda: raw(channel.stream_unary, "/assay.v1.Pools/UploadSamples")(iter([header, data])),
         lambda: raw(channel.stream_unary, "/assay.v1.Models/UploadBackbone")(iter([data])),
     ):
         told = refusal(call)
@@ -119,8 +121,8 @@ def test_a_message_above_the_limit_is_refused_and_smaller_ones_go_through(client
 
 def test_a_committee_is_needed_where_members_are_compared(client, corpus, pool):
     plan = Plan(scores=[scorer("disagreement")])
-    assert "disagreement" in {entry.name for entry in client.list_strategies().strategies}
-    client.create_pool(pool, class_names=CLASSES)
+    assert "disagreement" in {entry.name for entry in client.list_strategies()}
+    client.create_pool(pool, task=Classification(CLASSES))
     client.add_samples(pool, corpus.ids, embeddings=corpus.embeddings_ND)
     corpus.label(client, pool, corpus.ids[:40])
     client.train_head(pool).result(timeout=60)

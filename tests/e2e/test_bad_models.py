@@ -9,10 +9,11 @@ import onnx
 import pytest
 from onnx import helper
 
-from assay.client import AlreadyExists, FailedPrecondition
+from assay.client import AlreadyExists, Classification, FailedPrecondition
 from assay.v1 import pools_pb2
 from tests.e2e.wire import Stubs, matrix, refusal
 from tests.models.onnx_factory import FLOAT, external_tensor, linear_embedder, one_node, save
+from tests.rpc.stubs import create_request
 
 POOL = "pools/bad-models"
 
@@ -21,7 +22,7 @@ POOL = "pools/bad-models"
 def stubs(server):
     with grpc.insecure_channel(server.target) as channel:
         stubs = Stubs(channel)
-        stubs.pools.CreatePool(pools_pb2.CreatePoolRequest(pool_id="bad-models", class_names=["a", "b"]))
+        stubs.pools.CreatePool(create_request(pool_id="bad-models", class_names=["a", "b"]))
         batch = pools_pb2.SampleBatch(ids=["one", "two"], embeddings=matrix(np.eye(2, 5)))
         stubs.add(POOL, batch)
         yield stubs
@@ -123,7 +124,7 @@ def test_an_id_that_is_taken_is_refused(client, pool, tmp_path):
 
 
 def test_a_backbone_cannot_embed_samples_whose_inputs_it_never_saw(client, pool, tmp_path):
-    client.create_pool(pool, class_names=["a", "b"])
+    client.create_pool(pool, task=Classification(["a", "b"]))
     client.add_samples(pool, ["one", "two"], embeddings=np.eye(2, 5))
     model = client.upload_backbone(pool, linear_embedder(tmp_path / "model.onnx", dimension=3))
     before = client.get_pool(pool)

@@ -6,7 +6,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from assay.client import Plan, scorer, selector
+from assay.client import Classification, Plan, scorer, selector
 from tests.e2e.corpus import CLASSES
 
 
@@ -52,7 +52,7 @@ def committee(client, corpus):
 @pytest.fixture(scope="module")
 def pushed(client, corpus):
     """A pool whose predictions come with the samples."""
-    client.create_pool("pushed", class_names=CLASSES)
+    client.create_pool("pushed", task=Classification(CLASSES))
     probs_NC = np.random.default_rng(4).dirichlet(np.full(len(CLASSES), 0.5), len(corpus.ids))
     client.add_samples("pushed", corpus.ids, embeddings=corpus.embeddings_ND, predictions=probs_NC)
     return "pushed"
@@ -107,33 +107,33 @@ def test_random_picks_depend_on_nothing_but_the_seed_and_the_candidates(client, 
 
 
 def test_strategies_are_listed_with_schemas_that_hold(client):
-    known = client.list_strategies()
-    kinds = {entry.name: entry.kind for entry in known.strategies}
+    known = list(client.list_strategies())
+    kinds = {entry.name: entry.kind for entry in known}
     assert {name for name, kind in kinds.items() if kind == "scorer"} >= DEFINITIONS.keys()
     assert {name for name, kind in kinds.items() if kind == "selector"} >= {"k_center", "random", "top"}
-    for entry in known.strategies:
+    for entry in known:
         jsonschema.Draft202012Validator.check_schema(entry.params_schema)
         jsonschema.validate({}, entry.params_schema)
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({"no_such_parameter": 1}, entry.params_schema)
         assert entry.summary
-    needs = {entry.name: entry.needs for entry in known.strategies}
+    needs = {entry.name: entry.needs for entry in known}
     assert (needs["margin"], needs["random"]) == (("probs",), ())
     assert "embeddings" in needs["k_center"]
 
 
 def test_every_preset_is_a_plan_that_can_be_sent_back(client, committee, corpus):
-    listed = client.list_strategies()
+    listed = list(client.list_strategies())
     query = corpus.ids[:3]
-    for preset in listed.presets:
+    for preset in client.list_presets():
         by_name = client.mine(committee, 5, Plan.preset(preset.name, query=query), seed=2)
         assert len(set(by_name.ids)) == 5, preset.name
         spelled_out = client.mine(committee, 5, replace(preset.plan, query=query), seed=2)
         assert spelled_out.ids == by_name.ids, preset.name
         assert Plan.from_dict(by_name.plan.to_dict()) == by_name.plan
-    scorers = {entry.name for entry in listed.strategies if entry.kind == "scorer"}
-    assert all(entry.deterministic for entry in listed.strategies if entry.name in scorers)
-    utilities = {entry.name for entry in listed.strategies if entry.needs_utility}
+    scorers = {entry.name for entry in listed if entry.kind == "scorer"}
+    assert all(entry.deterministic for entry in listed if entry.name in scorers)
+    utilities = {entry.name for entry in listed if entry.needs_utility}
     assert "top" in utilities
     assert not utilities & scorers
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assay.client import InvalidArgument, Plan, SampleBatch, Stochastic, errors, scorer
+from assay.client import Classification, InvalidArgument, Plan, SampleBatch, Stochastic, errors, scorer
 from tests.models.onnx_factory import linear_embedder
 
 WIDE = 8
@@ -21,7 +21,7 @@ def vectors(number):
     ids=["ints", "numpy", "nullable", "category"],
 )
 def test_labels_as_numbers_arrive(client, pool, labels):
-    client.create_pool(pool, class_names=[0, 1])
+    client.create_pool(pool, task=Classification([0, 1]))
     added = client.add_samples(pool, range(4), embeddings=vectors(4), labels=labels)
     assert added.added == 4
     wanted = {str(row): str(label) for row, label in enumerate(labels) if not pd.isna(label)}
@@ -86,7 +86,7 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_errors_name_the_row_of_the_upload_and_the_id(client, pool, case):
     columns, reason = WRONG[case]
-    client.create_pool(pool, class_names=["a", "b"])
+    client.create_pool(pool, task=Classification(["a", "b"]))
     with pytest.raises(InvalidArgument) as caught:
         client.add_samples(pool, **columns, batch_size=10)
     error = caught.value
@@ -128,7 +128,7 @@ def test_what_is_wrong_with_a_whole_batch_of_a_stream_names_its_first_sample(cli
 
 
 def test_what_replacing_drops_is_told(client, pool):
-    client.create_pool(pool, class_names=["a"])
+    client.create_pool(pool, task=Classification(["a"]))
     ids = ["x", "y"]
     client.add_samples(pool, ids, embeddings=vectors(2), labels=["a", None], attributes={"n": [1, 2]})
     replaced = client.add_samples(pool, ids, embeddings=vectors(2), on_conflict="replace", batch_size=1)
@@ -136,7 +136,7 @@ def test_what_replacing_drops_is_told(client, pool):
 
 
 def test_what_is_0_is_not_taken_for_the_default(client, pool):
-    client.create_pool(pool, class_names=["a", "b"])
+    client.create_pool(pool, task=Classification(["a", "b"]))
     client.add_samples(pool, ["x", "y"], embeddings=vectors(2), predictions=[[0.5, 0.5], [0.1, 0.9]])
     refused = [
         lambda: client.mine(pool, 1, Plan(scores=[scorer("margin", strength=0)])),
@@ -163,7 +163,7 @@ def test_numbers_of_numpy_are_parameters(client, pool):
 
 
 def test_measures_that_there_are_none_of_are_none(client, pool):
-    client.create_pool(pool, class_names=["a", "b"])
+    client.create_pool(pool, task=Classification(["a", "b"]))
     client.add_samples(pool, ["x", "y"], embeddings=vectors(2), labels=["a", "b"])
     metrics = client.train_head(pool).result(60).head.metrics
     assert (metrics.accuracy, metrics.log_loss, metrics.calibration_error, metrics.samples) == (None, None, None, 0)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from assay.client import Classification
 from tests.e2e.corpus import CLASSES
 from tests.models.onnx_factory import linear_embedder
 
@@ -125,7 +126,7 @@ def test_strategies_are_listed(shell):
 
 def test_a_backbone_embeds_arrays_from_a_shell(shell, client, pool):
     linear_embedder(shell.folder / "model.onnx", features=4, dimension=3)
-    client.create_pool(pool, class_names=["a", "b"])
+    client.create_pool(pool, task=Classification(["a", "b"]))
     model = shell.json("model", "upload", pool, "model.onnx", "--id", "linear", "--activate")
     assert model["active"]
     _write_lines(shell.folder / "ids.jsonl", [{"id": f"s{index}"} for index in range(6)])
@@ -167,7 +168,7 @@ def test_a_server_that_is_not_there_ends_with_3(shell):
 
 
 def test_a_refusal_ends_with_4_and_says_why(shell, client, pool):
-    client.create_pool(pool, class_names=["a", "b"])
+    client.create_pool(pool, task=Classification(["a", "b"]))
     client.add_samples(pool, ["one"], embeddings=[[1.0, 2.0]])
     status, error = shell.refused("mine", pool, 1, "--plan", "margin")
     assert (status, error["code"], error["reason"]) == (4, "FAILED_PRECONDITION", "NEED_MISSING")

@@ -114,7 +114,7 @@ def test_a_caller_that_leaves_takes_the_trial_along(server, client, pool, tmp_pa
     data = Path(factory.endless(tmp_path / "m.onnx")).read_bytes()
     others, stored = children(server), models(server)
     with grpc.insecure_channel(server.target) as channel:
-        header = models_pb2.UploadBackboneHeader(pool=f"pools/{pool}", size_bytes=len(data))
+        header = models_pb2.UploadBackboneHeader(parent=f"pools/{pool}", size_bytes=len(data))
         messages = [models_pb2.UploadBackboneRequest(header=header), models_pb2.UploadBackboneRequest(chunk=data)]
         call = Stubs(channel).models.UploadBackbone.future(iter(messages))
         until(lambda: children(server) - others)
@@ -187,7 +187,7 @@ def test_senders_that_stall_own_nothing(server, client, pool, tmp_path):
     going = threading.Event()
 
     def stalled():
-        header = models_pb2.UploadBackboneHeader(pool=f"pools/{pool}", size_bytes=len(data))
+        header = models_pb2.UploadBackboneHeader(parent=f"pools/{pool}", size_bytes=len(data))
         yield models_pb2.UploadBackboneRequest(header=header)
         yield models_pb2.UploadBackboneRequest(chunk=data[:10])
         going.wait(60)
@@ -205,7 +205,7 @@ def test_senders_that_stall_own_nothing(server, client, pool, tmp_path):
 def test_chunks_are_bounded(server, client, pool):
     client.create_pool(pool)
     with grpc.insecure_channel(server.target) as channel:
-        header = models_pb2.UploadBackboneHeader(pool=f"pools/{pool}", size_bytes=5 * MIB)
+        header = models_pb2.UploadBackboneHeader(parent=f"pools/{pool}", size_bytes=5 * MIB)
         messages = [
             models_pb2.UploadBackboneRequest(header=header),
             models_pb2.UploadBackboneRequest(chunk=bytes(5 * MIB)),

@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 import pytest
 
+from assay.client import Classification
 from assay.client.testing import ServerProcess
 from assay.v1 import pools_pb2
 from tests.e2e.bad_disk import BadDisk
@@ -31,7 +32,7 @@ def test_after_an_error_of_fsync_the_server_ends_and_loses_nothing(
     server.start()
     try:
         with server.client() as client:
-            client.create_pool("zoo", class_names=CLASSES)
+            client.create_pool("zoo", task=Classification(CLASSES))
             client.add_samples("zoo", ["one", "two"], embeddings=np.eye(2))
             client.submit_labels("zoo", {"one": CLASSES[0]}, "ann")
         batch = pools_pb2.SampleBatch(ids=["three"], embeddings=matrix(np.ones((1, 2))))

@@ -12,6 +12,7 @@ from assay.client.testing import start_server
 from assay.v1 import labeling_pb2, mining_pb2, pools_pb2
 from tests.e2e.leaver import PLAN, POOL, POSITIONS, SAMPLES, matrix, methods
 from tests.e2e.wire import Stubs
+from tests.rpc.stubs import create_request
 
 DEADLINE_S = 0.2
 STREAMS = [method for method in methods() if method.streams]
@@ -31,13 +32,13 @@ def server(tmp_path_factory):
 
 
 def _fill(stubs):
-    stubs.pools.CreatePool(pools_pb2.CreatePoolRequest(pool_id="left", class_names=["a", "b"]))
+    stubs.pools.CreatePool(create_request(pool_id="left", class_names=["a", "b"]))
     ids = [f"s{index}" for index in range(SAMPLES)]
     values_N = np.random.default_rng(0).random(SAMPLES)
     values_N2 = matrix(np.stack([values_N, 1 - values_N], axis=1))
     stubs.add(POOL, pools_pb2.SampleBatch(ids=ids, embeddings=values_N2, predictions=values_N2))
     labels = [labeling_pb2.LabelInput(sample_id=sample_id, class_name="a") for sample_id in ids[UNLABELED:]]
-    stubs.labeling.SubmitLabels(labeling_pb2.SubmitLabelsRequest(pool=POOL, worker="ann", labels=labels))
+    stubs.labeling.SubmitLabels(labeling_pb2.SubmitLabelsRequest(parent=POOL, worker="ann", labels=labels))
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def _serves(stubs):
 
 
 def _exported(stubs):
-    parts = stubs.labeling.ExportLabels(labeling_pb2.ExportLabelsRequest(pool=POOL))
+    parts = stubs.labeling.ExportLabels(labeling_pb2.ExportLabelsRequest(parent=POOL))
     return sum(part.chunk.count(b"\n") for part in parts)
 
 

@@ -14,6 +14,7 @@ from assay.client.testing import ServerFailed, ServerProcess, start_server
 from assay.v1 import labeling_pb2, models_pb2, pools_pb2
 from tests.e2e.wire import Stubs, matrix, refusal
 from tests.models.onnx_factory import linear_embedder
+from tests.rpc.stubs import create_request
 
 COUNT = 20
 LABELS = {"request_id": "label", "worker": "ann", "labels": [{"sample_id": "s0", "class_name": "a"}]}
@@ -33,17 +34,15 @@ def samples() -> pools_pb2.SampleBatch:
 def test_a_nightly_job_with_one_id_for_each_step_does_its_work_each_night(stubs):
     leases = set()
     for _ in range(3):
-        created = stubs.pools.CreatePool(
-            pools_pb2.CreatePoolRequest(pool_id="nightly", class_names=["a", "b"], request_id="create")
-        )
+        created = stubs.pools.CreatePool(create_request(pool_id="nightly", class_names=["a", "b"], request_id="create"))
         pool = created.name
         assert created.counts.total == 0
         for _ in range(2):
             assert stubs.add(pool, samples(), request_id="fill").added == COUNT
         assert stubs.pools.GetPool(pools_pb2.GetPoolRequest(name=pool)).counts.total == COUNT
-        labels = labeling_pb2.SubmitLabelsRequest(pool=pool, **LABELS)
+        labels = labeling_pb2.SubmitLabelsRequest(parent=pool, **LABELS)
         assert stubs.labeling.SubmitLabels(labels).stored == 1
-        batch = labeling_pb2.NextBatchRequest(pool=pool, worker="ann", size=2, request_id="batch")
+        batch = labeling_pb2.NextBatchRequest(parent=pool, worker="ann", size=2, request_id="batch")
         lease = stubs.labeling.NextBatch(batch).lease
         assert stubs.labeling.NextBatch(batch).lease == lease
         leases.add(lease.name)
@@ -64,7 +63,7 @@ def test_a_deletion_sent_late_once_more_spares_the_new_pool(stubs):
 
 
 def test_a_model_called_pushed_is_no_space(stubs, pool, tmp_path):
-    name = stubs.pools.CreatePool(pools_pb2.CreatePoolRequest(pool_id=pool, class_names=["a", "b"])).name
+    name = stubs.pools.CreatePool(create_request(pool_id=pool, class_names=["a", "b"])).name
     stubs.add(name, samples())
     data = Path(linear_embedder(tmp_path / "pushed.onnx", 4, 3)).read_bytes()
     model = stubs.upload(name, data, model_id="pushed")
@@ -72,7 +71,7 @@ def test_a_model_called_pushed_is_no_space(stubs, pool, tmp_path):
     stubs.models.DeleteModel(models_pb2.DeleteModelRequest(name=model.name))
     found = stubs.pools.GetPool(pools_pb2.GetPoolRequest(name=name))
     assert (found.embedding_space, found.counts.unlabeled) == ("space-1", COUNT)
-    search = pools_pb2.SearchSamplesRequest(pool=name, samples={"ids": ["s1"]}, k=3)
+    search = pools_pb2.SearchSamplesRequest(parent=name, samples={"ids": ["s1"]}, k=3)
     assert len(stubs.pools.SearchSamples(search).results[0].neighbors) == 3
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from assay.client import (
     Cancelled,
+    Classification,
     Client,
     FailedPrecondition,
     InvalidArgument,
@@ -56,7 +57,7 @@ class Project:
 
     def start(self, client, pool):
         """A pool with the small backbone active and the samples in it; returns the backbone."""
-        client.create_pool(pool, class_names=CLASSES)
+        client.create_pool(pool, task=Classification(CLASSES))
         uploaded = client.upload_backbone(pool, self.small, model_id="small", display_name="first")
         backbone = client.activate_model(uploaded).result(timeout=60)
         client.add_samples(
@@ -107,7 +108,7 @@ def farthest_first(vectors_ND, chosen, candidates, size):
 
 
 def test_a_backbone_is_uploaded_looked_at_and_activated(client, project, pool):
-    client.create_pool(pool, class_names=CLASSES)
+    client.create_pool(pool, task=Classification(CLASSES))
     sent = []
     model = client.upload_backbone(pool, project.small, progress=lambda done, total: sent.append((done, total)))
     assert sent[-1] == (model.backbone.size_bytes, model.backbone.size_bytes)
@@ -122,7 +123,7 @@ def test_a_backbone_is_uploaded_looked_at_and_activated(client, project, pool):
     ]
     assert client.get_pool(pool).active_backbone is None
     operation = client.activate_model(model)
-    assert (operation.last_progress.kind, operation.last_progress.target) == ("activate_model", f"pools/{pool}")
+    assert (operation.last_progress.kind, operation.last_progress.pool) == ("activate_model", f"pools/{pool}")
     assert operation.result(timeout=60) == replace(model, active=True)
     found = client.get_pool(pool)
     assert (found.active_backbone, found.dimension) == (model.name, 6)
@@ -162,7 +163,7 @@ def test_a_round_mines_by_each_plan_and_says_why(client, project, pool):
     both = client.mine(pool, 6, plan)
     shortlist = np.sort(left[np.argsort(-margin_N[left], kind="stable")[:30]])
     assert both.ids == [project.ids[row] for row in farthest_first(vectors_ND, labeled, shortlist, 6)]
-    assert both.picks[0].parts["margin"] == pytest.approx(margin_N[int(both.ids[0][1:])], abs=1e-5)
+    assert both.picks[0].parts[0].score == pytest.approx(margin_N[int(both.ids[0][1:])], abs=1e-5)
     preset = client.mine(pool, 4, "margin_k_center")
     assert preset.plan.shortlist == Shortlist(per_pick=50)
     assert preset.ids == [project.ids[row] for row in farthest_first(vectors_ND, labeled, left, 4)]
@@ -188,7 +189,7 @@ def test_a_share_of_the_picks_explores(client, project, pool):
     project.train(client, pool)
     best = client.mine(pool, 10, "margin").ids
     mined = client.mine(pool, 10, Plan.preset("margin", exploration=0.4), seed=5)
-    exploring = [pick.id for pick in mined.picks if "exploration" in pick.parts]
+    exploring = [pick.id for pick in mined.picks if pick.exploring]
     assert mined.ids[:6] == best[:6]
     assert mined.ids[6:] == exploring
     assert len(set(mined.ids)) == 10
@@ -268,7 +269,7 @@ def test_operations_are_followed_listed_and_cancelled(client, pool):
     names = [f"class-{index}" for index in range(50)]
     classes_N = rng.integers(0, 50, 2000)
     vectors_ND = rng.normal(size=(50, 64))[classes_N] + rng.normal(size=(2000, 64))
-    client.create_pool(pool, class_names=names)
+    client.create_pool(pool, task=Classification(names))
     labels = [names[index] for index in classes_N]
     client.add_samples(pool, list(map(str, range(2000))), embeddings=vectors_ND, labels=labels)
     started = [client.train_head(pool, folds=20) for _ in range(3)]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from assay.client import Client, RetryPolicy, SampleBatch, Unavailable
+from assay.client import Classification, Client, RetryPolicy, SampleBatch, Unavailable
 from assay.client.testing import ServerProcess
 
 ROWS = 4000
@@ -36,7 +36,7 @@ def test_reads_changes_and_uploads_outlive_a_kill(fixed):
             killed.wait(60)
 
     with fixed.client() as client, ThreadPoolExecutor(3) as threads:
-        client.create_pool("restarted", class_names=["a"])
+        client.create_pool("restarted", task=Classification(["a"]))
         adding = threads.submit(
             client.add_samples, "restarted", ids, embeddings=vectors_ND, batch_size=100, progress=watch
         )

@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from assay.client import Client, RetryPolicy, Unauthenticated, Unavailable
+from assay.client import Classification, Client, RetryPolicy, Unauthenticated, Unavailable
 from assay.client.testing import start_server
 from tests.rpc.test_tls import Authority
 
@@ -45,7 +45,7 @@ def secured(tmp_path_factory):
 def test_the_sdk_gets_in_with_the_authority_and_the_key(secured):
     target, authority, _ = secured
     with Client(target, tls_ca=authority, api_key=KEY) as client:
-        client.create_pool("secret", class_names=["a", "b"])
+        client.create_pool("secret", task=Classification(["a", "b"]))
         client.add_samples("secret", ["one"], embeddings=[[1.0, 2.0]])
         assert client.next_batch("secret", "ann", 1).ids == ["one"]
 

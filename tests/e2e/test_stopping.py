@@ -13,6 +13,7 @@ from assay.client.testing import start_server
 from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2
 from tests.e2e.leaver import matrix
 from tests.e2e.wire import Stubs
+from tests.rpc.stubs import create_request
 
 POOL = "pools/busy"
 DRAIN_S = 1.0
@@ -25,7 +26,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("assay")
     with start_server(folder, log_level="warning") as server, grpc.insecure_channel(server.target) as channel:
         stubs = Stubs(channel)
-        stubs.pools.CreatePool(pools_pb2.CreatePoolRequest(pool_id="busy", class_names=["a", "b"]))
+        stubs.pools.CreatePool(create_request(pool_id="busy", class_names=["a", "b"]))
         vectors_ND = np.random.default_rng(0).normal(size=(20_000, 64))
         ids = [f"s{index}" for index in range(len(vectors_ND))]
         stubs.add(POOL, pools_pb2.SampleBatch(ids=ids, embeddings=matrix(vectors_ND)))
@@ -59,20 +60,20 @@ def selection_that_was_left(stubs):
 
 def selections_that_are_waited_for(stubs):
     """Take minutes, and somebody waits for them."""
-    request = labeling_pb2.NextBatchRequest(pool=POOL, worker="ann", size=4000)
+    request = labeling_pb2.NextBatchRequest(parent=POOL, worker="ann", size=4000)
     request.plan.select.strategy = "facility_location"
     return [stubs.labeling.NextBatch.future(request) for _ in range(8)]
 
 
 def samples_that_hang(stubs):
     """A stream of samples of which nothing comes after its header."""
-    header = pools_pb2.AddSamplesHeader(pool=POOL)
-    return stubs.pools.AddSamples.future(Hanging(pools_pb2.AddSamplesRequest(header=header)))
+    header = pools_pb2.UploadSamplesHeader(parent=POOL)
+    return stubs.pools.AddSamples.future(Hanging(pools_pb2.UploadSamplesRequest(header=header)))
 
 
 def upload_that_hangs(stubs):
     """A model of which nothing comes after its header."""
-    header = models_pb2.UploadBackboneHeader(pool=POOL, size_bytes=100)
+    header = models_pb2.UploadBackboneHeader(parent=POOL, size_bytes=100)
     return stubs.models.UploadBackbone.future(Hanging(models_pb2.UploadBackboneRequest(header=header)))
 
 

@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 
-from assay.client import AssayError, DataLoss, NeedMissing
+from assay.client import AssayError, Classification, DataLoss, NeedMissing
 from assay.client.testing import ServerProcess, start_server
 from assay.v1 import pools_pb2
 from tests.e2e.corpus import CLASSES, Corpus
@@ -56,7 +56,7 @@ def full_disk(server, largest):
 
 
 def test_a_full_disk_refuses_what_does_not_fit_and_nothing_else(server, client, pool, tmp_path):
-    client.create_pool(pool, class_names=CLASSES)
+    client.create_pool(pool, task=Classification(CLASSES))
     client.add_samples(pool, ["first"], embeddings=np.ones((1, 512)))
     large = [f"s{index}" for index in range(6144)]
     vectors_ND = np.random.default_rng(0).normal(size=(6144, 512))
@@ -85,7 +85,7 @@ def test_a_full_disk_refuses_what_does_not_fit_and_nothing_else(server, client, 
 
 
 def test_a_disk_without_any_room_loses_nothing_that_was_acknowledged(server, client, pool):
-    client.create_pool(pool, class_names=CLASSES)
+    client.create_pool(pool, task=Classification(CLASSES))
     client.add_samples(pool, ["one", "two"], embeddings=np.eye(2))
     before, files = client.get_pool(pool), stored(server)
     with full_disk(server, 1):
@@ -218,7 +218,7 @@ def test_a_disk_that_fills_while_the_pool_is_scored_is_told_and_survived(tmp_pat
     scratch = tmp_path / "data" / "scratch"
     with small_disk(scratch, MIB), start_server(tmp_path, scratch_memory_bytes=0) as server, server.client() as client:
         corpus = Corpus(300, seed=3)
-        client.create_pool("tight", class_names=[*CLASSES, *(f"class {index}" for index in range(1500))])
+        client.create_pool("tight", task=Classification([*CLASSES, *(f"class {index}" for index in range(1500))]))
         client.add_samples("tight", corpus.ids, embeddings=corpus.embeddings_ND)
         corpus.label(client, "tight", corpus.ids[:40])
         with pytest.raises(AssayError) as caught:

@@ -45,7 +45,7 @@ def client(installed, tmp_path_factory):
 
 
 def test_the_server_lists_it(client: Client):
-    listed = {entry.name: entry for entry in client.list_strategies().strategies}
+    listed = {entry.name: entry for entry in client.list_strategies()}
     assert listed["novelty"].kind == "scorer"
     assert listed["novelty"].params_schema["properties"]["cap"]["minimum"] == 0.0
 

@@ -34,14 +34,14 @@ class Stubs:
         self.operations = operations_pb2_grpc.OperationsStub(channel)
 
     def add(self, pool, batch, **header):
-        """AddSamples with one batch."""
-        first = pools_pb2.AddSamplesRequest(header=pools_pb2.AddSamplesHeader(pool=pool, **header))
-        return self.pools.AddSamples(iter([first, pools_pb2.AddSamplesRequest(batch=batch)]))
+        """UploadSamples with one batch."""
+        first = pools_pb2.UploadSamplesRequest(header=pools_pb2.UploadSamplesHeader(parent=pool, **header))
+        return self.pools.UploadSamples(iter([first, pools_pb2.UploadSamplesRequest(batch=batch)]))
 
     def upload(self, pool, data, **header):
         """UploadBackbone with the file in chunks."""
         header = {"size_bytes": len(data), **header}
-        first = models_pb2.UploadBackboneRequest(header=models_pb2.UploadBackboneHeader(pool=pool, **header))
+        first = models_pb2.UploadBackboneRequest(header=models_pb2.UploadBackboneHeader(parent=pool, **header))
         parts = [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
         chunks = [models_pb2.UploadBackboneRequest(chunk=part) for part in parts]
         return self.models.UploadBackbone(iter([first, *chunks]))
@@ -49,13 +49,13 @@ class Stubs:
     def state(self, pool):
         """Everything that a refused request must leave as it was."""
         found = self.pools.GetPool(pools_pb2.GetPoolRequest(name=pool))
-        samples = pools_pb2.ListSamplesRequest(pool=pool, page_size=1000, include_payload=True)
+        samples = pools_pb2.ListSamplesRequest(parent=pool, page_size=1000, include_payload=True)
         return (
             found.SerializeToString(deterministic=True),
             self.pools.ListSamples(samples).SerializeToString(deterministic=True),
-            self.models.ListModels(models_pb2.ListModelsRequest(pool=pool)).SerializeToString(),
-            self.labeling.ListLabels(labeling_pb2.ListLabelsRequest(pool=pool)).SerializeToString(),
-            self.labeling.ListLeases(labeling_pb2.ListLeasesRequest(pool=pool)).SerializeToString(),
+            self.models.ListModels(models_pb2.ListModelsRequest(parent=pool)).SerializeToString(),
+            self.labeling.ListLabels(labeling_pb2.ListLabelsRequest(parent=pool)).SerializeToString(),
+            self.labeling.ListLeases(labeling_pb2.ListLeasesRequest(parent=pool)).SerializeToString(),
         )
 
 

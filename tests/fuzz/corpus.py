@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, types_pb2
+from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, types_pb2
 from tests.e2e.wire import matrix
 from tests.fuzz.world import CLASSES, DIMENSION, FEATURES, SAMPLES, World
 
@@ -101,14 +101,27 @@ def _batch(rng: Random, world: World) -> pools_pb2.SampleBatch:
 
 
 def _add(rng: Random, world: World) -> Requests:
-    header = pools_pb2.AddSamplesHeader(pool=world.pool(rng), on_conflict=rng.randrange(4), request_id=_request_id(rng))
-    batches = [pools_pb2.AddSamplesRequest(batch=_batch(rng, world)) for _ in range(rng.randrange(1, 3))]
-    return [pools_pb2.AddSamplesRequest(header=header), *batches]
+    return [
+        pools_pb2.AddSamplesRequest(
+            parent=world.pool(rng),
+            batch=_batch(rng, world),
+            on_conflict=rng.randrange(4),
+            request_id=_request_id(rng),
+        )
+    ]
+
+
+def _stream(rng: Random, world: World) -> Requests:
+    header = pools_pb2.UploadSamplesHeader(
+        parent=world.pool(rng), on_conflict=rng.randrange(4), request_id=_request_id(rng)
+    )
+    batches = [pools_pb2.UploadSamplesRequest(batch=_batch(rng, world)) for _ in range(rng.randrange(1, 3))]
+    return [pools_pb2.UploadSamplesRequest(header=header), *batches]
 
 
 def _upload(rng: Random, world: World) -> Requests:
     header = models_pb2.UploadBackboneHeader(
-        pool=world.pool(rng),
+        parent=world.pool(rng),
         model_id=f"b{rng.randrange(50)}",
         size_bytes=len(world.backbone),
         request_id=_request_id(rng),
@@ -135,7 +148,7 @@ def _predict(rng: Random, world: World) -> Requests:
 
 
 def _search(rng: Random, world: World) -> Requests:
-    request = pools_pb2.SearchSamplesRequest(pool=world.pool(rng), k=rng.randrange(1, 9), mode=rng.randrange(4))
+    request = pools_pb2.SearchSamplesRequest(parent=world.pool(rng), k=rng.randrange(1, 9), mode=rng.randrange(4))
     if rng.random() < 0.5:
         request.vectors.CopyFrom(_matrix(rng, 2))
     else:
@@ -147,7 +160,7 @@ def _search(rng: Random, world: World) -> Requests:
 
 def _next(rng: Random, world: World) -> Requests:
     request = labeling_pb2.NextBatchRequest(
-        pool=world.pool(rng),
+        parent=world.pool(rng),
         worker=f"w{rng.randrange(8)}",
         size=rng.randrange(1, 5),
         seed=rng.randrange(100),
@@ -167,7 +180,7 @@ def _submit(rng: Random, world: World) -> Requests:
     under = {"lease": lease.name, "fencing_token": lease.fencing_token} if lease.name and rng.random() < 0.7 else {}
     return [
         labeling_pb2.SubmitLabelsRequest(
-            pool=world.pool(rng) if not under else lease.name.partition("/leases/")[0],
+            parent=world.pool(rng) if not under else lease.name.partition("/leases/")[0],
             worker=lease.worker or "w1",
             labels=labels,
             overwrite=rng.random() < 0.5,
@@ -212,7 +225,7 @@ def _model(request_type: Any, **more: Any) -> Maker:
     return lambda rng, world: [request_type(name=world.model(rng), **more)]
 
 
-def _of_pool(request_type: Any, field: str = "pool", **more: Any) -> Maker:
+def _of_pool(request_type: Any, field: str = "parent", **more: Any) -> Maker:
     return lambda rng, world: [request_type(**{field: world.pool(rng)}, **more)]
 
 
@@ -241,14 +254,14 @@ def _create_pool(rng: Random, world: World) -> Requests:
 
 
 def _list_samples(rng: Random, world: World) -> Requests:
-    request = pools_pb2.ListSamplesRequest(pool=world.pool(rng), page_size=rng.choice((0, 5)), include_payload=True)
+    request = pools_pb2.ListSamplesRequest(parent=world.pool(rng), page_size=rng.choice((0, 5)), include_payload=True)
     if rng.random() < 0.5:
         request.filter.CopyFrom(_filter(rng))
     return [request]
 
 
 def _train(rng: Random, world: World) -> Requests:
-    return [models_pb2.TrainHeadRequest(pool=world.pool(rng), l2=0.1, activate=True, request_id=_request_id(rng))]
+    return [models_pb2.TrainHeadRequest(parent=world.pool(rng), l2=0.1, activate=True, request_id=_request_id(rng))]
 
 
 # How often each is called, beside the others; 20 unless told. What starts long work is rarer.
@@ -267,10 +280,13 @@ CORPUS: Mapping[str, Maker] = {
     "/assay.v1.Pools/ListPools": _always(pools_pb2.ListPoolsRequest, page_size=5),
     "/assay.v1.Pools/DeletePool": _delete_pool,
     "/assay.v1.Pools/AddSamples": _add,
-    "/assay.v1.Pools/GetSample": lambda rng, world: [pools_pb2.GetSampleRequest(pool=world.pool(rng), id=_ids(rng)[0])],
+    "/assay.v1.Pools/UploadSamples": _stream,
+    "/assay.v1.Pools/GetSample": lambda rng, world: [
+        pools_pb2.GetSampleRequest(name=f"{world.pool(rng)}/samples/{_ids(rng)[0]}")
+    ],
     "/assay.v1.Pools/ListSamples": _list_samples,
     "/assay.v1.Pools/DeleteSamples": lambda rng, world: [
-        pools_pb2.DeleteSamplesRequest(pool=world.pool(rng), ids=[f"f{rng.randrange(2000)}-0"], allow_missing=True)
+        pools_pb2.DeleteSamplesRequest(parent=world.pool(rng), ids=[f"f{rng.randrange(2000)}-0"], allow_missing=True)
     ],
     "/assay.v1.Pools/SearchSamples": _search,
     "/assay.v1.Models/UploadBackbone": _upload,
@@ -282,6 +298,7 @@ CORPUS: Mapping[str, Maker] = {
     "/assay.v1.Models/TrainHead": _train,
     "/assay.v1.Models/Predict": _predict,
     "/assay.v1.Mining/ListStrategies": _always(mining_pb2.ListStrategiesRequest, page_size=5),
+    "/assay.v1.Mining/ListPresets": _always(mining_pb2.ListPresetsRequest, page_size=5),
     "/assay.v1.Mining/Score": _score,
     "/assay.v1.Mining/Mine": _mine,
     "/assay.v1.Labeling/NextBatch": _next,
@@ -292,8 +309,11 @@ CORPUS: Mapping[str, Maker] = {
     "/assay.v1.Labeling/SubmitLabels": _submit,
     "/assay.v1.Labeling/ListLabels": _of_pool(labeling_pb2.ListLabelsRequest, page_size=5),
     "/assay.v1.Labeling/ExportLabels": _of_pool(labeling_pb2.ExportLabelsRequest),
+    "/assay.v1.Server/GetServerInfo": _always(server_pb2.GetServerInfoRequest),
     "/google.longrunning.Operations/GetOperation": _operation(operations_pb2.GetOperationRequest),
-    "/google.longrunning.Operations/ListOperations": _always(operations_pb2.ListOperationsRequest, page_size=5),
+    "/google.longrunning.Operations/ListOperations": _of_pool(
+        operations_pb2.ListOperationsRequest, "name", page_size=5
+    ),
     "/google.longrunning.Operations/CancelOperation": _operation(operations_pb2.CancelOperationRequest),
     "/google.longrunning.Operations/DeleteOperation": _operation(operations_pb2.DeleteOperationRequest),
     "/google.longrunning.Operations/WaitOperation": _operation(

@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 from google.longrunning import operations_pb2
 
-from assay.client import AlreadyExists, Client
+from assay.client import AlreadyExists, Classification, Client
 from assay.v1 import labeling_pb2, models_pb2
 
 CLASSES = ("a", "b", "c")
@@ -28,7 +28,7 @@ class World:
         self.backbone = backbone
         self._leases: deque[labeling_pb2.Lease] = deque(maxlen=REMEMBERED)
         self._models: deque[str] = deque(["pools/main/models/none"], maxlen=REMEMBERED)
-        self._operations: deque[str] = deque(["operations/none"], maxlen=REMEMBERED)
+        self._operations: deque[str] = deque(["pools/main/operations/none"], maxlen=REMEMBERED)
 
     def build(self, client: Client) -> None:
         """Makes the pools, or what is missing of them."""
@@ -44,7 +44,7 @@ class World:
     @staticmethod
     def _create(client: Client, pool: str) -> None:
         with suppress(AlreadyExists):
-            client.create_pool(pool, class_names=CLASSES)
+            client.create_pool(pool, task=Classification(CLASSES))
 
     def pool(self, rng: Random) -> str:
         """Mostly the pool that has everything."""

@@ -13,6 +13,8 @@ from assay.v1 import (
     models_pb2_grpc,
     pools_pb2,
     pools_pb2_grpc,
+    server_pb2_grpc,
+    tasks_pb2,
 )
 
 POOL = "pools/news"
@@ -29,21 +31,30 @@ class Stubs:
         self.models = models_pb2_grpc.ModelsStub(channel)
         self.mining = mining_pb2_grpc.MiningStub(channel)
         self.labeling = labeling_pb2_grpc.LabelingStub(channel)
+        self.server = server_pb2_grpc.ServerStub(channel)
         self.operations = operations_pb2_grpc.OperationsStub(channel)
 
     async def create_pool(self):
         """The pool that the tests use."""
-        return await self.pools.CreatePool(pools_pb2.CreatePoolRequest(pool_id="news", class_names=CLASSES))
+        return await self.pools.CreatePool(create_request(pool_id="news", class_names=CLASSES))
 
     async def fill(self, count=300, **header):
         """Adds samples s0, s1, ... in batches of 100."""
-        return await self.pools.AddSamples(iter(stream(count, **header)))
+        return await self.pools.UploadSamples(iter(stream(count, **header)))
 
     async def done(self, operation):
         """An operation at its end."""
         request = operations_pb2.WaitOperationRequest(name=operation.name)
         request.timeout.FromSeconds(60)
         return await self.operations.WaitOperation(request)
+
+
+def create_request(pool_id, class_names=(), request_id="", **pool):
+    """A request for a pool of a classification."""
+    task = tasks_pb2.Task(
+        classification=tasks_pb2.ClassificationTask(classes=[tasks_pb2.Class(name=name) for name in class_names])
+    )
+    return pools_pb2.CreatePoolRequest(pool_id=pool_id, pool=pools_pb2.Pool(task=task, **pool), request_id=request_id)
 
 
 def classes(count):
@@ -60,16 +71,16 @@ def embeddings(count):
 def batch(first, values_ND, **columns):
     """A batch of samples numbered from `first`."""
     ids = [f"s{index}" for index in range(first, first + len(values_ND))]
-    return pools_pb2.AddSamplesRequest(
+    return pools_pb2.UploadSamplesRequest(
         batch=pools_pb2.SampleBatch(ids=ids, embeddings=matrix_message(values_ND), **columns)
     )
 
 
 def stream(count, size=100, **header):
-    """Messages of an AddSamples stream."""
+    """Messages of an UploadSamples stream."""
     values_ND = embeddings(count)
     return [
-        pools_pb2.AddSamplesRequest(header=pools_pb2.AddSamplesHeader(pool=POOL, **header)),
+        pools_pb2.UploadSamplesRequest(header=pools_pb2.UploadSamplesHeader(parent=POOL, **header)),
         *(batch(first, values_ND[first : first + size]) for first in range(0, count, size)),
     ]
 

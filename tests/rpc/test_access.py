@@ -15,9 +15,10 @@ from google.protobuf import descriptor_pool, message_factory
 from assay.server.app.config import load
 from assay.server.app.secrets import Reloader
 from assay.server.rpc.audit import LOGGER
-from assay.server.rpc.auth import POLICY, Reach, Role
+from assay.server.rpc.auth import POLICY
 from assay.v1 import labeling_pb2, models_pb2, pools_pb2
-from tests.rpc.stubs import POOL, Stubs, failure, stream
+from assay.v1.method import Reach, Role
+from tests.rpc.stubs import POOL, Stubs, create_request, failure, stream
 from tests.rpc.test_tls import Authority
 
 KEYS = {
@@ -48,9 +49,9 @@ async def secured(start, keys_file):
     async with start(api_key_file=str(keys_file)) as server, grpc.aio.insecure_channel(server.address) as channel:
         stubs = Stubs(channel)
         for pool in ("news", "ads"):
-            request = pools_pb2.CreatePoolRequest(pool_id=pool, class_names=["a", "b", "c"])
+            request = create_request(pool_id=pool, class_names=["a", "b", "c"])
             await stubs.pools.CreatePool(request, metadata=key("root"))
-        await stubs.pools.AddSamples(iter(stream(100)), metadata=key("root"))
+        await stubs.pools.UploadSamples(iter(stream(100)), metadata=key("root"))
         yield server, stubs
 
 
@@ -63,11 +64,14 @@ def _request(method, pool):
     """A request of an RPC that names a pool, and nothing else."""
     made = message_factory.GetMessageClass(_path(method).input_type)()
     target = made.header if hasattr(made, "header") else made
-    for field, value in (("pool_id", pool), ("pool", f"pools/{pool}"), ("name", f"pools/{pool}")):
+    for field, value in (
+        ("pool_id", pool),
+        *((field, f"pools/{pool}") for field in ("parent", "pool", "name")),
+    ):
         if field in target.DESCRIPTOR.fields_by_name:
             # The resource itself, or something below it.
-            child = {"models": "models/m", "lease": "leases/l"}
-            below = next((path for word, path in child.items() if word[:-1] in method.rpartition("/")[2].lower()), "")
+            child = {"model": "models/m", "lease": "leases/l", "sample": "samples/s", "operation": "operations/o"}
+            below = next((path for word, path in child.items() if word in method.rpartition("/")[2].lower()), "")
             setattr(target, field, f"{value}/{below}" if field == "name" and below else value)
             return made
     raise AssertionError(f"{method} names no pool")
@@ -110,9 +114,9 @@ async def test_a_name_that_is_none_gets_a_bound_key_nowhere(secured):
 async def test_operations_are_those_of_the_callers_pools(secured):
     _, stubs = secured
     labels = [labeling_pb2.LabelInput(sample_id=f"s{i}", class_name="abc"[i % 3]) for i in range(60)]
-    submit = labeling_pb2.SubmitLabelsRequest(pool=POOL, worker="ann", labels=labels)
+    submit = labeling_pb2.SubmitLabelsRequest(parent=POOL, worker="ann", labels=labels)
     await stubs.labeling.SubmitLabels(submit, metadata=key("ann"))
-    operation = await stubs.models.TrainHead(models_pb2.TrainHeadRequest(pool=POOL), metadata=key("miner"))
+    operation = await stubs.models.TrainHead(models_pb2.TrainHeadRequest(parent=POOL), metadata=key("miner"))
     for call, request in (
         (stubs.operations.GetOperation, operations_pb2.GetOperationRequest(name=operation.name)),
         (stubs.operations.WaitOperation, operations_pb2.WaitOperationRequest(name=operation.name)),
@@ -120,7 +124,7 @@ async def test_operations_are_those_of_the_callers_pools(secured):
         (stubs.operations.DeleteOperation, operations_pb2.DeleteOperationRequest(name=operation.name)),
     ):
         assert (await failure(call(request, metadata=key("tenant"))))[1] == "POOL_DENIED"
-    everything = operations_pb2.ListOperationsRequest(name="operations")
+    everything = operations_pb2.ListOperationsRequest(name="pools/-")
     assert not (await stubs.operations.ListOperations(everything, metadata=key("tenant"))).operations
     assert len((await stubs.operations.ListOperations(everything, metadata=key("reader"))).operations) == 1
     done = await stubs.operations.WaitOperation(
@@ -131,9 +135,9 @@ async def test_operations_are_those_of_the_callers_pools(secured):
 
 async def test_a_reader_sees_leases_without_their_tokens(secured):
     _, stubs = secured
-    request = labeling_pb2.NextBatchRequest(pool=POOL, worker="ann", size=3)
+    request = labeling_pb2.NextBatchRequest(parent=POOL, worker="ann", size=3)
     lease = (await stubs.labeling.NextBatch(request, metadata=key("ann"))).lease
-    get, listing = labeling_pb2.GetLeaseRequest(name=lease.name), labeling_pb2.ListLeasesRequest(pool=POOL)
+    get, listing = labeling_pb2.GetLeaseRequest(name=lease.name), labeling_pb2.ListLeasesRequest(parent=POOL)
     assert (await stubs.labeling.GetLease(get, metadata=key("ann"))).fencing_token == lease.fencing_token > 0
     seen = await stubs.labeling.GetLease(get, metadata=key("reader"))
     assert (seen.fencing_token, seen.worker) == (0, "ann")

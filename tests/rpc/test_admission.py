@@ -9,7 +9,7 @@ from google.longrunning import operations_pb2
 
 from assay.server.rpc.convert.arrays import matrix_message
 from assay.v1 import labeling_pb2, mining_pb2, pools_pb2
-from tests.rpc.stubs import CLASSES, POOL, Stubs, embeddings, failure, stream
+from tests.rpc.stubs import CLASSES, POOL, Stubs, create_request, embeddings, failure, stream
 
 OTHER = "pools/other"
 
@@ -17,21 +17,21 @@ OTHER = "pools/other"
 @pytest.fixture
 async def two_pools(stubs):
     await stubs.create_pool()
-    await stubs.pools.CreatePool(pools_pb2.CreatePoolRequest(pool_id="other", class_names=CLASSES))
+    await stubs.pools.CreatePool(create_request(pool_id="other", class_names=CLASSES))
     await stubs.fill(100)
     await _add(stubs, OTHER, 0)
     return stubs
 
 
 async def _add(stubs, pool, first):
-    header = pools_pb2.AddSamplesRequest(header=pools_pb2.AddSamplesHeader(pool=pool))
+    header = pools_pb2.UploadSamplesRequest(header=pools_pb2.UploadSamplesHeader(parent=pool))
     ids = [f"n{index}" for index in range(first, first + 100)]
     batch = pools_pb2.SampleBatch(ids=ids, embeddings=matrix_message(embeddings(100)))
-    return await stubs.pools.AddSamples(iter([header, pools_pb2.AddSamplesRequest(batch=batch)]))
+    return await stubs.pools.UploadSamples(iter([header, pools_pb2.UploadSamplesRequest(batch=batch)]))
 
 
 def _next_batch(stubs, pool, **fields):
-    return stubs.labeling.NextBatch(labeling_pb2.NextBatchRequest(pool=pool, worker="ann", size=2, **fields))
+    return stubs.labeling.NextBatch(labeling_pb2.NextBatchRequest(parent=pool, worker="ann", size=2, **fields))
 
 
 async def _until(condition):
@@ -69,7 +69,9 @@ async def test_a_turn_that_does_not_come_is_waited_for_no_longer_than_the_call_l
     turn = _pool(server, "news").selection_lock
     turn.acquire()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await two_pools.labeling.NextBatch(labeling_pb2.NextBatchRequest(pool=POOL, worker="ann", size=2), timeout=0.2)
+        await two_pools.labeling.NextBatch(
+            labeling_pb2.NextBatchRequest(parent=POOL, worker="ann", size=2), timeout=0.2
+        )
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await _until(lambda: server.rpc.executors.batch.running == 0)  # though nobody released it
     turn.release()
@@ -101,7 +103,7 @@ async def test_whoever_waits_for_an_operation_takes_no_thread(server, two_pools)
     with server.core.operations._catalog.transaction() as tx:
         service.record(tx, task)
     service.launch(task, work)
-    request = operations_pb2.WaitOperationRequest(name=f"operations/{task.record.operation_id}")
+    request = operations_pb2.WaitOperationRequest(name=f"{POOL}/operations/{task.record.operation_id}")
     request.timeout.FromSeconds(600)
     waiting = [asyncio.ensure_future(_reply(two_pools.operations.WaitOperation(request))) for _ in range(200)]
     await _until(lambda: len(task._listeners) == 200)
@@ -125,7 +127,7 @@ async def test_a_stream_that_nobody_reads_ends(start):
     ):
         stubs = Stubs(channel)
         await stubs.create_pool()
-        await stubs.pools.AddSamples(iter(_with_long_ids(4000)))
+        await stubs.pools.UploadSamples(iter(_with_long_ids(4000)))
         request = mining_pb2.ScoreRequest(pool=POOL, chunk_size=10)
         request.plan.scores.add(strategy="margin")
         call = stubs.mining.Score(request)
@@ -148,4 +150,4 @@ def _with_long_ids(count):
     ids = [f"{index:0200d}" for index in range(count)]
     matrix = matrix_message(values_N2)
     batch = pools_pb2.SampleBatch(ids=ids, embeddings=matrix, predictions=matrix)
-    return [stream(0)[0], pools_pb2.AddSamplesRequest(batch=batch)]
+    return [stream(0)[0], pools_pb2.UploadSamplesRequest(batch=batch)]

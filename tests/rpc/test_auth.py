@@ -6,12 +6,13 @@ import re
 import pytest
 
 from assay.server.adapters.label_export import parquet_chunks
-from assay.server.rpc.auth import ANONYMOUS, LOCAL, POLICY, ApiKeys, Caller, Reach, Role, authorize, identify
+from assay.server.rpc.auth import ANONYMOUS, LOCAL, POLICY, ApiKeys, Caller, authorize, identify
 from assay.server.rpc.errors import EdgeError, EdgeReason
 from assay.server.rpc.execution import open_executors
 from assay.server.rpc.gate import Gate
 from assay.server.rpc.health import HealthServicer
 from assay.server.rpc.server import SERVICES, register
+from assay.v1.method import Reach, Role
 
 KEY = "k" * 32
 
@@ -68,8 +69,16 @@ def test_what_destroys_is_for_administrators():
 
 def test_what_tells_nothing_of_pools_is_known():
     """Any other RPC must say how it keeps a bound key to its pools."""
-    silent = {method.rpartition("/")[2] for method, rule in POLICY.items() if rule.reach is Reach.NOTHING}
-    assert silent == {"ListStrategies", "ServerReflectionInfo", "Check", "List", "Watch"}
+    silent = {method.rpartition("/")[2] for method, rule in POLICY.items() if rule.reach is Reach.NONE}
+    assert silent == {
+        "ListStrategies",
+        "ListPresets",
+        "GetServerInfo",
+        "ServerReflectionInfo",
+        "Check",
+        "List",
+        "Watch",
+    }
 
 
 @pytest.mark.parametrize("caller", [ANONYMOUS, LOCAL, Caller("x", role=Role.ADMIN)])

@@ -85,7 +85,9 @@ def test_uneven_batches_are_refused(batch):
 
 @pytest.mark.parametrize("request_", [{"metric": 9}, {"dimension": -1}, {"dimension": 65_537}])
 def test_pools_of_no_such_kind_are_refused(request_):
-    assert_refused(Reason.INVALID_ARGUMENT, to_pool_spec, pools_pb2.CreatePoolRequest(pool_id="p", **request_))
+    assert_refused(
+        Reason.INVALID_ARGUMENT, to_pool_spec, pools_pb2.CreatePoolRequest(pool_id="p", pool=pools_pb2.Pool(**request_))
+    )
 
 
 SAMPLES = pools_pb2.SearchSamplesRequest.SampleIds

@@ -12,7 +12,7 @@ import pytest
 
 from assay.server.rpc.auth import ApiKeys, Role
 from assay.v1 import labeling_pb2, labeling_pb2_grpc, pools_pb2, pools_pb2_grpc
-from tests.rpc.stubs import batch, embeddings, stream
+from tests.rpc.stubs import batch, create_request, embeddings, stream
 
 SERVE = "import typer; from assay.server.app.command import serve; typer.run(serve)"
 
@@ -108,13 +108,13 @@ def test_silent_connections_take_no_file_of_the_store(launch):
     host, _, port = serving["address"].rpartition(":")
     with grpc.insecure_channel(serving["address"]) as channel, contextlib.ExitStack() as sockets:
         pools, labeling = pools_pb2_grpc.PoolsStub(channel), labeling_pb2_grpc.LabelingStub(channel)
-        pools.CreatePool(pools_pb2.CreatePoolRequest(pool_id="news", class_names=["a", "b", "c"]))
+        pools.CreatePool(create_request(pool_id="news", class_names=["a", "b", "c"]))
         for _ in range(400):
             sockets.enter_context(socket.create_connection((host, int(port))))
         for round_ in range(3):
-            added = pools.AddSamples(iter([stream(0)[0], batch(100 * round_, embeddings(100))]))
+            added = pools.UploadSamples(iter([stream(0)[0], batch(100 * round_, embeddings(100))]))
             assert added.added == 100
-            request = labeling_pb2.NextBatchRequest(pool="pools/news", worker="ann", size=5)
+            request = labeling_pb2.NextBatchRequest(parent="pools/news", worker="ann", size=5)
             assert len(labeling.NextBatch(request).picks) == 5
 
 

@@ -100,8 +100,8 @@ async def test_calls_stages_queues_and_pools_are_counted(server, stubs):
     text = (await asyncio.to_thread(generate_latest, server.rpc.metrics.registry)).decode()
     assert 'assay_requests_total{code="OK",method="/assay.v1.Pools/CreatePool"} 1.0' in text
     assert 'assay_requests_total{code="NOT_FOUND",method="/assay.v1.Pools/GetPool"} 1.0' in text
-    assert 'assay_request_seconds_count{method="/assay.v1.Pools/AddSamples"} 1.0' in text
-    assert 'assay_stage_seconds_count{method="/assay.v1.Pools/AddSamples"' in text
+    assert 'assay_request_seconds_count{method="/assay.v1.Pools/UploadSamples"} 1.0' in text
+    assert 'assay_stage_seconds_count{method="/assay.v1.Pools/UploadSamples"' in text
     assert 'assay_pool_samples{pool="news",state="unlabeled"} 200.0' in text
     assert 'assay_queue_depth{executor="compute"} 0.0' in text
     assert 'assay_pool_model_info{backbone="",head="",pool="news",space="space-1"} 1.0' in text

@@ -185,8 +185,8 @@ async def test_half_sent_health_checks_are_answered_and_leave_health_to_others(s
 async def test_a_stream_of_requests_that_stands_still_ends(start):
     async with start(stream_idle_seconds=0.2) as server, grpc.aio.insecure_channel(server.address) as channel:
         await Stubs(channel).create_pool()
-        call = Stubs(channel).pools.AddSamples()
-        await call.write(pools_pb2.AddSamplesRequest(header=pools_pb2.AddSamplesHeader(pool="pools/news")))
+        call = Stubs(channel).pools.UploadSamples()
+        await call.write(pools_pb2.UploadSamplesRequest(header=pools_pb2.UploadSamplesHeader(parent="pools/news")))
         code, reason, metadata, _ = await failure(call)
         assert (code, reason, metadata) == (grpc.StatusCode.DEADLINE_EXCEEDED, "REQUEST_INCOMPLETE", {"stored": "0"})
 

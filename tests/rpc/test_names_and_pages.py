@@ -30,7 +30,8 @@ def test_names_come_back(pool_id, child):
     assert names.parse_pool(names.pool_name(pool_id)) == pool_id
     assert names.parse_model(names.model_name(pool_id, child)) == (pool_id, child)
     assert names.parse_lease(names.lease_name(pool_id, child)) == (pool_id, child)
-    assert names.parse_operation(names.operation_name(child)) == child
+    assert names.parse_operation(names.operation_name(pool_id, child)) == (pool_id, child)
+    assert names.parse_operations(names.pool_name(pool_id)) == pool_id
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_a_child_belongs_to_its_pool():
 
 
 def _request(**fields):
-    return pools_pb2.ListSamplesRequest(pool="pools/news", **fields)
+    return pools_pb2.ListSamplesRequest(parent="pools/news", **fields)
 
 
 def test_pages_follow_each_other_to_the_end():
@@ -90,7 +91,7 @@ def test_a_token_may_change_its_page_size_but_nothing_else():
     token = paging.page(_request(page_size=3), -1).token(7)
     assert paging.page(_request(page_size=9, page_token=token), -1).after == 7
     assert_refused(Reason.INVALID_PAGE_TOKEN, paging.page, _request(page_token=token, include_payload=True), -1)
-    other = labeling_pb2.ListLabelsRequest(pool="pools/news", page_token=token)
+    other = labeling_pb2.ListLabelsRequest(parent="pools/news", page_token=token)
     assert_refused(Reason.INVALID_PAGE_TOKEN, paging.page, other, -1)
 
 

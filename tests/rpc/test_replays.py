@@ -9,7 +9,7 @@ from google.protobuf import duration_pb2
 
 from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, types_pb2
 from tests.models.onnx_factory import linear_embedder
-from tests.rpc.stubs import CLASSES, DIMENSION, POOL, Stubs, batch, embeddings, failure
+from tests.rpc.stubs import CLASSES, DIMENSION, POOL, Stubs, batch, create_request, embeddings, failure
 
 PAYLOAD = 20_000
 MIB = 1 << 20
@@ -31,8 +31,11 @@ def samples(first=0, count=COUNT):
 
 async def filled(stubs, count=COUNT, **header):
     await stubs.create_pool()
-    given = [pools_pb2.AddSamplesRequest(header=pools_pb2.AddSamplesHeader(pool=POOL, **header)), samples(count=count)]
-    return await stubs.pools.AddSamples(iter(given))
+    given = [
+        pools_pb2.UploadSamplesRequest(header=pools_pb2.UploadSamplesHeader(parent=POOL, **header)),
+        samples(count=count),
+    ]
+    return await stubs.pools.UploadSamples(iter(given))
 
 
 def plan(ids):
@@ -53,31 +56,29 @@ def every_mutation(stubs, tmp_path):
 
     def upload():
         header = models_pb2.UploadBackboneHeader(
-            pool=POOL, model_id="backbone", size_bytes=len(model), request_id="upload"
+            parent=POOL, model_id="backbone", size_bytes=len(model), request_id="upload"
         )
         chunk = models_pb2.UploadBackboneRequest(chunk=model)
         return stubs.models.UploadBackbone(iter([models_pb2.UploadBackboneRequest(header=header), chunk]))
 
     def add():
-        header = pools_pb2.AddSamplesHeader(pool=POOL, request_id="add")
-        return stubs.pools.AddSamples(iter([pools_pb2.AddSamplesRequest(header=header), samples()]))
+        header = pools_pb2.UploadSamplesHeader(parent=POOL, request_id="add")
+        return stubs.pools.UploadSamples(iter([pools_pb2.UploadSamplesRequest(header=header), samples()]))
 
     def leased(**more):
         return lambda: stubs.labeling.NextBatch(
-            labeling_pb2.NextBatchRequest(pool=POOL, worker="ann", size=5, predictions=2, **more)
+            labeling_pb2.NextBatchRequest(parent=POOL, worker="ann", size=5, predictions=2, **more)
         )
 
     def submit():
         labels = [labeling_pb2.LabelInput(sample_id=f"s{i}", class_name=CLASSES[i % 2]) for i in range(20, 30)]
         return stubs.labeling.SubmitLabels(
-            labeling_pb2.SubmitLabelsRequest(pool=POOL, worker="bob", labels=labels, request_id="submit")
+            labeling_pb2.SubmitLabelsRequest(parent=POOL, worker="bob", labels=labels, request_id="submit")
         )
 
     yield (
         "create",
-        lambda: stubs.pools.CreatePool(
-            pools_pb2.CreatePoolRequest(pool_id="news", class_names=CLASSES, request_id="create")
-        ),
+        lambda: stubs.pools.CreatePool(create_request(pool_id="news", class_names=CLASSES, request_id="create")),
     )
     yield "add", add
     yield "upload", upload
@@ -97,23 +98,25 @@ def every_mutation(stubs, tmp_path):
     yield "submit", submit
     yield (
         "train",
-        lambda: stubs.models.TrainHead(models_pb2.TrainHeadRequest(pool=POOL, activate=True, request_id="train")),
+        lambda: stubs.models.TrainHead(models_pb2.TrainHeadRequest(parent=POOL, activate=True, request_id="train")),
     )
     yield (
         "exclude",
         lambda: stubs.labeling.ExcludeSamples(
-            labeling_pb2.ExcludeSamplesRequest(pool=POOL, sample_ids=["s39"], worker="ann", request_id="exclude")
+            labeling_pb2.ExcludeSamplesRequest(parent=POOL, sample_ids=["s39"], worker="ann", request_id="exclude")
         ),
     )
     yield (
         "include",
         lambda: stubs.labeling.IncludeSamples(
-            labeling_pb2.IncludeSamplesRequest(pool=POOL, sample_ids=["s39"], request_id="include")
+            labeling_pb2.IncludeSamplesRequest(parent=POOL, sample_ids=["s39"], request_id="include")
         ),
     )
     yield (
         "delete samples",
-        lambda: stubs.pools.DeleteSamples(pools_pb2.DeleteSamplesRequest(pool=POOL, ids=["s38"], request_id="delete")),
+        lambda: stubs.pools.DeleteSamples(
+            pools_pb2.DeleteSamplesRequest(parent=POOL, ids=["s38"], request_id="delete")
+        ),
     )
     yield "default batch", leased(request_id="default")
     yield (
@@ -176,7 +179,7 @@ async def test_what_is_remembered_is_small(start, tmp_path):
         stubs = Stubs(channel)
         await filled(stubs, 200)
         for number in range(50):
-            request = labeling_pb2.NextBatchRequest(pool=POOL, worker="ann", size=4, request_id=f"r{number}")
+            request = labeling_pb2.NextBatchRequest(parent=POOL, worker="ann", size=4, request_id=f"r{number}")
             if number == 0:
                 request.plan.CopyFrom(plan(many))
             reply = await stubs.labeling.NextBatch(request)
@@ -197,7 +200,7 @@ async def test_content_that_was_deleted_since_is_not_given_again(stubs):
     request = mining_pb2.MineRequest(pool=POOL, size=3, include_payload=True, plan=plan([]), request_id="mine")
     first = await stubs.mining.Mine(request)
     gone = first.picks[1].sample.id
-    await stubs.pools.DeleteSamples(pools_pb2.DeleteSamplesRequest(pool=POOL, ids=[gone]))
+    await stubs.pools.DeleteSamples(pools_pb2.DeleteSamplesRequest(parent=POOL, ids=[gone]))
     again = await stubs.mining.Mine(request)
     assert [pick.sample.id for pick in again.picks] == [pick.sample.id for pick in first.picks]
     assert [len(pick.sample.payload) for pick in again.picks] == [PAYLOAD, 0, PAYLOAD]
@@ -211,9 +214,9 @@ async def test_a_reply_that_could_not_be_sent_takes_no_effect(start, request_id)
         stubs = Stubs(channel)
         await filled(stubs)
         for first in range(COUNT, 3 * COUNT, COUNT):
-            header = pools_pb2.AddSamplesRequest(header=pools_pb2.AddSamplesHeader(pool=POOL))
-            await stubs.pools.AddSamples(iter([header, samples(first)]))
-        large = labeling_pb2.NextBatchRequest(pool=POOL, worker="ann", size=60, plan=plan([]), request_id=request_id)
+            header = pools_pb2.UploadSamplesRequest(header=pools_pb2.UploadSamplesHeader(parent=POOL))
+            await stubs.pools.UploadSamples(iter([header, samples(first)]))
+        large = labeling_pb2.NextBatchRequest(parent=POOL, worker="ann", size=60, plan=plan([]), request_id=request_id)
         mined = mining_pb2.MineRequest(pool=POOL, size=60, plan=plan([]), include_payload=True, request_id=request_id)
         for call in (lambda: stubs.labeling.NextBatch(large), lambda: stubs.mining.Mine(mined)) * 2:
             code, reason, metadata, _ = await failure(call())

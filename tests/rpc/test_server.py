@@ -18,7 +18,7 @@ async def _label_some(stubs, batches=4, size=10):
     truth = classes(300)
     for seed in range(batches):
         got = await stubs.labeling.NextBatch(
-            labeling_pb2.NextBatchRequest(pool=POOL, worker="ann", size=size, seed=seed)
+            labeling_pb2.NextBatchRequest(parent=POOL, worker="ann", size=size, seed=seed)
         )
         labels = [
             labeling_pb2.LabelInput(sample_id=pick.sample.id, class_name=CLASSES[truth[int(pick.sample.id[1:])]])
@@ -27,7 +27,7 @@ async def _label_some(stubs, batches=4, size=10):
         lease = got.lease
         await stubs.labeling.SubmitLabels(
             labeling_pb2.SubmitLabelsRequest(
-                pool=POOL, worker="ann", labels=labels, lease=lease.name, fencing_token=lease.fencing_token
+                parent=POOL, worker="ann", labels=labels, lease=lease.name, fencing_token=lease.fencing_token
             )
         )
 
@@ -37,10 +37,10 @@ async def test_from_samples_to_labels_to_a_head_to_better_picks(stubs):
     added = await stubs.fill(300)
     assert (added.added, added.skipped, added.replaced) == (300, 0, 0)
     await _label_some(stubs)
-    operation = await stubs.models.TrainHead(models_pb2.TrainHeadRequest(pool=POOL, activate=True))
-    progress = types_pb2.OperationProgress()
-    operation.metadata.Unpack(progress)
-    assert (progress.target, progress.kind) == (POOL, "train_head")
+    operation = await stubs.models.TrainHead(models_pb2.TrainHeadRequest(parent=POOL, activate=True))
+    metadata = models_pb2.TrainHeadMetadata()
+    assert operation.metadata.Unpack(metadata)
+    assert (metadata.pool, operation.name.rpartition("/")[0]) == (POOL, f"{POOL}/operations")
     done = await stubs.done(operation)
     head = models_pb2.Model()
     assert done.response.Unpack(head)
@@ -50,7 +50,7 @@ async def test_from_samples_to_labels_to_a_head_to_better_picks(stubs):
     assert [pick.rank for pick in mined.picks] == [1, 2, 3, 4, 5]
     assert mined.provenance.head == head.name
     assert all(len(pick.predictions) == 2 for pick in mined.picks)
-    batch = await stubs.labeling.NextBatch(labeling_pb2.NextBatchRequest(pool=POOL, worker="ann", size=5))
+    batch = await stubs.labeling.NextBatch(labeling_pb2.NextBatchRequest(parent=POOL, worker="ann", size=5))
     assert [pick.sample.id for pick in batch.picks] == [pick.sample.id for pick in mined.picks]
     predicted = await stubs.models.Predict(
         models_pb2.PredictRequest(pool=POOL, embeddings=matrix_message(embeddings(300)[:50]))
@@ -65,7 +65,7 @@ async def test_scores_stream_in_chunks_with_their_provenance(stubs):
     await stubs.create_pool()
     probs_NC = np.random.default_rng(2).dirichlet(np.ones(len(CLASSES)), 300).astype(np.float32)
     messages = [stream(0)[0], batch(0, embeddings(300), predictions=matrix_message(probs_NC))]
-    await stubs.pools.AddSamples(iter(messages))
+    await stubs.pools.UploadSamples(iter(messages))
     plan = types_pb2.Plan(scores=[types_pb2.ScoreTerm(strategy="least_confidence")])
     request = mining_pb2.ScoreRequest(pool=POOL, plan=plan, chunk_size=120)
     chunks = [chunk async for chunk in stubs.mining.Score(request)]
@@ -81,7 +81,7 @@ async def test_labels_are_exported_in_both_formats(stubs):
     await _label_some(stubs, batches=2)
 
     async def export(format_):
-        request = labeling_pb2.ExportLabelsRequest(pool=POOL, format=format_)
+        request = labeling_pb2.ExportLabelsRequest(parent=POOL, format=format_)
         return b"".join([piece.chunk async for piece in stubs.labeling.ExportLabels(request)])
 
     lines = [json.loads(line) for line in (await export(labeling_pb2.EXPORT_FORMAT_JSON_LINES)).splitlines()]
@@ -98,7 +98,7 @@ async def test_labels_are_exported_in_both_formats(stubs):
 
 async def test_an_empty_pool_exports_an_empty_file(stubs):
     await stubs.create_pool()
-    request = labeling_pb2.ExportLabelsRequest(pool=POOL, format=labeling_pb2.EXPORT_FORMAT_PARQUET)
+    request = labeling_pb2.ExportLabelsRequest(parent=POOL, format=labeling_pb2.EXPORT_FORMAT_PARQUET)
     data = b"".join([piece.chunk async for piece in stubs.labeling.ExportLabels(request)])
     assert pq.read_table(io.BytesIO(data)).num_rows == 0
 
@@ -108,7 +108,7 @@ async def test_pages_of_samples_hold_each_once(stubs):
     await stubs.fill(300)
     seen, token = [], ""
     while True:
-        page = await stubs.pools.ListSamples(pools_pb2.ListSamplesRequest(pool=POOL, page_size=70, page_token=token))
+        page = await stubs.pools.ListSamples(pools_pb2.ListSamplesRequest(parent=POOL, page_size=70, page_token=token))
         seen += [sample.id for sample in page.samples]
         token = page.next_page_token
         if not token:
@@ -119,8 +119,8 @@ async def test_pages_of_samples_hold_each_once(stubs):
 async def test_a_page_token_serves_its_own_request_only(stubs):
     await stubs.create_pool()
     await stubs.fill(300)
-    page = await stubs.pools.ListSamples(pools_pb2.ListSamplesRequest(pool=POOL, page_size=70))
-    other = pools_pb2.ListSamplesRequest(pool=POOL, page_token=page.next_page_token, include_payload=True)
+    page = await stubs.pools.ListSamples(pools_pb2.ListSamplesRequest(parent=POOL, page_size=70))
+    other = pools_pb2.ListSamplesRequest(parent=POOL, page_token=page.next_page_token, include_payload=True)
     assert (await failure(stubs.pools.ListSamples(other)))[1] == "INVALID_PAGE_TOKEN"
 
 
@@ -129,7 +129,7 @@ async def test_a_failed_stream_says_what_is_stored(stubs):
     nan_ND = embeddings(300)[200:]
     nan_ND[3, 3] = np.nan
     messages = [*stream(200), batch(200, nan_ND)]
-    code, reason, metadata, _ = await failure(stubs.pools.AddSamples(iter(messages)))
+    code, reason, metadata, _ = await failure(stubs.pools.UploadSamples(iter(messages)))
     assert (code, reason, metadata["stored"]) == (StatusCode.INVALID_ARGUMENT, "NOT_FINITE", "200")
     pool = await stubs.pools.GetPool(pools_pb2.GetPoolRequest(name=POOL))
     assert pool.counts.total == 200
@@ -137,7 +137,7 @@ async def test_a_failed_stream_says_what_is_stored(stubs):
 
 async def test_a_failure_is_told_though_the_client_sends_no_more(stubs):
     await stubs.create_pool()
-    call = stubs.pools.AddSamples()
+    call = stubs.pools.UploadSamples()
     await call.write(stream(0)[0])
     await call.write(batch(0, np.full((2, DIMENSION), np.inf, np.float32)))
     assert (await failure(call))[1] == "NOT_FINITE"
@@ -155,7 +155,7 @@ async def test_a_stream_sent_again_stores_nothing_twice(stubs):
 @pytest.mark.parametrize("messages", [[], stream(100)[1:], [stream(0)[0]] * 2])
 async def test_streams_out_of_order_are_refused(stubs, messages):
     await stubs.create_pool()
-    code, reason, metadata, _ = await failure(stubs.pools.AddSamples(iter(messages)))
+    code, reason, metadata, _ = await failure(stubs.pools.UploadSamples(iter(messages)))
     assert (code, reason, metadata["stored"]) == (StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT", "0")
 
 
@@ -167,7 +167,7 @@ async def test_a_stream_of_no_samples_tells_the_epoch(stubs):
 async def test_a_repeated_request_gets_its_first_reply(stubs):
     await stubs.create_pool()
     await stubs.fill(300)
-    request = labeling_pb2.NextBatchRequest(pool=POOL, worker="ann", size=5, request_id="r1")
+    request = labeling_pb2.NextBatchRequest(parent=POOL, worker="ann", size=5, request_id="r1")
     first, again = [await stubs.labeling.NextBatch(request) for _ in range(2)]
     for reply in (first, again):
         reply.ClearField("timings")  # of the first reply, those that were known when it was remembered
@@ -190,24 +190,24 @@ async def test_streaming_calls_fail_alike(stubs):
 
 async def test_an_upload_that_is_no_model_changes_nothing(stubs):
     await stubs.create_pool()
-    header = models_pb2.UploadBackboneHeader(pool=POOL, model_id="junk", size_bytes=6)
+    header = models_pb2.UploadBackboneHeader(parent=POOL, model_id="junk", size_bytes=6)
     messages = [models_pb2.UploadBackboneRequest(header=header), models_pb2.UploadBackboneRequest(chunk=b"notonx")]
     code, reason, _, _ = await failure(stubs.models.UploadBackbone(iter(messages)))
     assert (code, reason) == (StatusCode.INVALID_ARGUMENT, "MODEL_INVALID")
-    listed = await stubs.models.ListModels(models_pb2.ListModelsRequest(pool=POOL))
+    listed = await stubs.models.ListModels(models_pb2.ListModelsRequest(parent=POOL))
     assert not listed.models
 
 
 async def test_a_short_upload_is_refused(stubs):
     await stubs.create_pool()
-    header = models_pb2.UploadBackboneHeader(pool=POOL, size_bytes=10)
+    header = models_pb2.UploadBackboneHeader(parent=POOL, size_bytes=10)
     messages = [models_pb2.UploadBackboneRequest(header=header), models_pb2.UploadBackboneRequest(chunk=b"short")]
     assert (await failure(stubs.models.UploadBackbone(iter(messages))))[1] == "INVALID_ARGUMENT"
 
 
 async def test_an_upload_without_a_pool_ends_though_chunks_are_missing(stubs):
     call = stubs.models.UploadBackbone()
-    header = models_pb2.UploadBackboneHeader(pool="pools/nope", size_bytes=10)
+    header = models_pb2.UploadBackboneHeader(parent="pools/nope", size_bytes=10)
     await call.write(models_pb2.UploadBackboneRequest(header=header))
     assert (await failure(call))[1] == "POOL_NOT_FOUND"
 
@@ -216,8 +216,8 @@ async def test_operations_are_listed_and_deleted(stubs):
     await stubs.create_pool()
     await stubs.fill(300)
     await _label_some(stubs, batches=2)
-    operation = await stubs.done(await stubs.models.TrainHead(models_pb2.TrainHeadRequest(pool=POOL)))
-    listed = await stubs.operations.ListOperations(operations_pb2.ListOperationsRequest(name="operations"))
+    operation = await stubs.done(await stubs.models.TrainHead(models_pb2.TrainHeadRequest(parent=POOL)))
+    listed = await stubs.operations.ListOperations(operations_pb2.ListOperationsRequest(name=POOL))
     assert [found.name for found in listed.operations] == [operation.name]
     await stubs.operations.DeleteOperation(operations_pb2.DeleteOperationRequest(name=operation.name))
     gone = stubs.operations.GetOperation(operations_pb2.GetOperationRequest(name=operation.name))
@@ -227,7 +227,7 @@ async def test_operations_are_listed_and_deleted(stubs):
 async def test_an_operation_that_fails_says_why(stubs):
     await stubs.create_pool()
     await stubs.fill(300)
-    call = stubs.models.TrainHead(models_pb2.TrainHeadRequest(pool=POOL))
+    call = stubs.models.TrainHead(models_pb2.TrainHeadRequest(parent=POOL))
     assert (await failure(call))[1] == "TOO_FEW_CLASSES"
 
 
@@ -241,5 +241,18 @@ async def test_strategies_are_listed_in_pages(stubs):
         mining_pb2.ListStrategiesRequest(page_size=1000, page_token=first.next_page_token)
     )
     assert [strategy.name for strategy in (*first.strategies, *second.strategies)] == names
-    assert first.presets == whole.presets
-    assert not second.presets
+
+
+async def test_presets_are_listed_in_pages(stubs):
+    whole = await stubs.mining.ListPresets(mining_pb2.ListPresetsRequest())
+    names = [preset.name for preset in whole.presets]
+    assert names == sorted(names)
+    assert {"margin", "margin_k_center"} <= set(names)
+    found, largest = [], mining_pb2.ListPresetsRequest(page_size=7)
+    while True:
+        page = await stubs.mining.ListPresets(largest)
+        found += page.presets
+        if not page.next_page_token:
+            break
+        largest.page_token = page.next_page_token
+    assert found == list(whole.presets)

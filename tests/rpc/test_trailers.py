@@ -70,7 +70,7 @@ async def test_so_does_one_about_a_long_class_name(stubs, length):
     await stubs.create_pool()
     await stubs.fill(1)
     label = labeling_pb2.LabelInput(sample_id="s0", class_name="ç" * length)
-    call = stubs.labeling.SubmitLabels(labeling_pb2.SubmitLabelsRequest(pool=POOL, worker="ann", labels=[label]))
+    call = stubs.labeling.SubmitLabels(labeling_pb2.SubmitLabelsRequest(parent=POOL, worker="ann", labels=[label]))
     code, reason, metadata, _ = await failure(call)
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "UNKNOWN_CLASS")
     assert metadata["class_name"].startswith("ççç")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from assay.client import AssayError, AsyncClient, PoolExhausted
+from assay.client import AssayError, AsyncClient, Classification, PoolExhausted
 
 POOLS = ("left", "right")
 CLASSES = ("a", "b", "c")
@@ -48,7 +48,7 @@ class Load:
         rng = np.random.default_rng(0)
         async with AsyncClient(self._target, timeout=300) as client:
             for pool in POOLS:
-                await client.create_pool(pool, class_names=CLASSES)
+                await client.create_pool(pool, task=Classification(CLASSES))
                 for start in range(0, SAMPLES, 1_000):
                     await self._add(client, pool, list(range(start, start + 1_000)), rng)
                 first = {f"s{index}": CLASSES[index % len(CLASSES)] for index in range(60)}

@@ -1,8 +1,8 @@
 """Client of assay: which unlabeled samples are worth labeling next?
 
->>> from assay.client import Client, attr
+>>> from assay.client import Classification, Client, attr
 >>> with Client("127.0.0.1:50051") as client:
-...     client.create_pool("news", class_names=["sport", "science"])
+...     client.create_pool("news", task=Classification(["sport", "science"]))
 ...     client.add_samples("news", ids, embeddings=embeddings, payloads=texts)
 ...     batch = client.next_batch("news", "ann", 20, where=attr("lang") == "en")
 ...     client.submit_labels("news", {batch.ids[0]: "sport"}, "ann", lease=batch.lease)
@@ -66,15 +66,18 @@ from assay.client.results import (
     QuotaReport,
     Sample,
     SampleBatch,
+    ScorePart,
     ScoreResult,
     SearchHit,
     SearchResult,
-    Strategies,
+    ServerInfo,
+    ServerLimits,
     Strategy,
     SubmitResult,
     TensorSpec,
 )
 from assay.client.retry import RetryPolicy
+from assay.client.tasks import Boxes, Class, Classification, Freeform, MultiLabel, Regression, Spans, Target, Task
 
 __all__ = [
     "DEFAULT_TARGET",
@@ -88,7 +91,10 @@ __all__ = [
     "Attribute",
     "BackboneInfo",
     "Batch",
+    "Boxes",
     "Cancelled",
+    "Class",
+    "Classification",
     "Client",
     "CostEstimate",
     "Counts",
@@ -98,6 +104,7 @@ __all__ = [
     "DeleteResult",
     "FailedPrecondition",
     "Filter",
+    "Freeform",
     "HeadInfo",
     "HeadMetrics",
     "IndexStatus",
@@ -109,6 +116,7 @@ __all__ = [
     "LeaseForeign",
     "MineResult",
     "Model",
+    "MultiLabel",
     "NeedMissing",
     "NotFound",
     "Operation",
@@ -126,23 +134,29 @@ __all__ = [
     "QuotaInfeasible",
     "QuotaReport",
     "Quotas",
+    "Regression",
     "RequestError",
     "ResourceExhausted",
     "RetryPolicy",
     "Sample",
     "SampleBatch",
+    "ScorePart",
     "ScoreResult",
     "ScoreTerm",
     "SearchHit",
     "SearchResult",
     "SelectTerm",
     "ServerError",
+    "ServerInfo",
+    "ServerLimits",
     "Shortfall",
     "Shortlist",
+    "Spans",
     "Stochastic",
-    "Strategies",
     "Strategy",
     "SubmitResult",
+    "Target",
+    "Task",
     "TensorSpec",
     "TransportError",
     "Unauthenticated",

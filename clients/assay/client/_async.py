@@ -74,7 +74,7 @@ class AsyncTransport:
 
     async def unary(self, call: Unary[T], timeout: float | None = None) -> T:
         """Run a call; `timeout` in seconds takes the place of the settings' one."""
-        method = self._channel.unary_unary(call.path, encode, call.reply.FromString)
+        method = self._channel.unary_unary(call.method.path, encode, call.method.response.FromString)
 
         async def once(seconds: float | None) -> Any:
             return await method(call.request, timeout=seconds, metadata=self.settings.metadata)
@@ -85,7 +85,7 @@ class AsyncTransport:
         """Run a call once per page, as its items are asked for."""
         request = call.request
         while True:
-            reply = await self.unary(Unary(call.path, request, call.reply, same))
+            reply = await self.unary(Unary(call.method, request, same))
             for item in call.items(reply):
                 yield item
             if not reply.next_page_token:
@@ -94,7 +94,7 @@ class AsyncTransport:
 
     async def download(self, call: Download[T]) -> T:
         """Run a call and collect its stream."""
-        method = self._channel.unary_stream(call.path, encode, call.reply.FromString)
+        method = self._channel.unary_stream(call.method.path, encode, call.method.response.FromString)
 
         async def once(seconds: float | None) -> T:
             stream = method(call.request, timeout=seconds, metadata=self.settings.metadata)
@@ -104,7 +104,7 @@ class AsyncTransport:
 
     async def upload(self, call: Upload[T]) -> T:
         """Run a call that sends a stream. Its source, arrays or files, is read in a thread beside the loop."""
-        method = self._uploads.open().stream_unary(call.path, encode, call.reply.FromString)
+        method = self._uploads.open().stream_unary(call.method.path, encode, call.method.response.FromString)
 
         async def once(seconds: float | None) -> Any:
             source = Source(call.messages())

@@ -14,14 +14,13 @@ from assay.client._attributes import AttributeColumn, attribute_columns
 from assay.client._names import enum_value, fresh_request_id, pool_name
 from assay.client._payloads import payload_column
 from assay.client._values import Place, optional_texts, texts, whole
-from assay.client._wire import Upload
+from assay.client._wire import Upload, upload
 from assay.client.results import SampleBatch
-from assay.v1 import pools_pb2
+from assay.v1 import methods, pools_pb2
 
 OnConflict: TypeAlias = Literal["error", "skip", "replace"]
 AddProgress: TypeAlias = Callable[[int, int], None]
 
-_PATH = "/assay.v1.Pools/AddSamples"
 MAX_ROWS = 65_536
 MESSAGE_BYTES = 16 * 1024 * 1024
 # What tags, lengths and list entries add to the bare values of one sample, with room to spare.
@@ -122,26 +121,26 @@ def _upload(
     rows = MAX_ROWS if batch_size is None else whole(batch_size, "batch_size")
     if not 1 <= rows <= MAX_ROWS:
         raise ValueError(f"batch_size is from 1 to {MAX_ROWS:,}, not {batch_size}")
-    header = pools_pb2.AddSamplesHeader(
-        pool=pool_name(pool),
+    header = pools_pb2.UploadSamplesHeader(
+        parent=pool_name(pool),
         on_conflict=enum_value(pools_pb2.OnConflict, on_conflict),
         request_id=fresh_request_id(request_id),
     )
 
-    def messages() -> Iterator[pools_pb2.AddSamplesRequest]:
-        first = pools_pb2.AddSamplesRequest(header=header)
+    def messages() -> Iterator[pools_pb2.UploadSamplesRequest]:
+        first = pools_pb2.UploadSamplesRequest(header=header)
         return chain([first], _batch_messages(source(), rows, progress, total))
 
-    return Upload(_PATH, messages, pools_pb2.AddSamplesResponse, _replies.added, restartable, counted=True)
+    return upload(methods.UPLOAD_SAMPLES, messages, _replies.added, restartable, counted=True)
 
 
 def _batch_messages(
     source: Iterable["_Columns"], rows: int, progress: AddProgress | None, total: int
-) -> Iterator[pools_pb2.AddSamplesRequest]:
+) -> Iterator[pools_pb2.UploadSamplesRequest]:
     sent = 0
     for columns in source:
         for part in cut(columns.row_bytes(), rows, MESSAGE_BYTES):
-            yield pools_pb2.AddSamplesRequest(batch=columns.message(part))
+            yield pools_pb2.UploadSamplesRequest(batch=columns.message(part))
             sent += part.stop - part.start
             if progress is not None:
                 progress(sent, total)

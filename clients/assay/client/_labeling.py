@@ -16,15 +16,14 @@ from assay.client import _replies, results
 from assay.client._names import Named, fresh_request_id, id_list, pool_name, resource_name
 from assay.client._pools import filter_message
 from assay.client._values import Place, given_text, kind_of, number, plain, seed_number, shown, text, texts, whole
-from assay.client._wire import Download, Pages, Unary, pages, unary
+from assay.client._wire import Download, Pages, Unary, download, pages, unary
 from assay.client.filters import Filter
 from assay.client.plans import PlanLike, plan_to_proto
 from assay.client.results import Lease
-from assay.v1 import labeling_pb2
+from assay.v1 import labeling_pb2, methods
 
 ExportFormat: TypeAlias = Literal["jsonl", "csv", "parquet"]
 
-_SERVICE = "/assay.v1.Labeling/"
 _FORMATS = {
     "jsonl": labeling_pb2.EXPORT_FORMAT_JSON_LINES,
     # Written here from JSON Lines.
@@ -67,7 +66,7 @@ def next_batch(
         QuotaInfeasible: what is left cannot meet the plan's quotas.
     """
     request = labeling_pb2.NextBatchRequest(
-        pool=pool_name(pool),
+        parent=pool_name(pool),
         worker=text(worker, "worker"),
         size=whole(size, "size"),
         plan=plan_to_proto(plan),
@@ -79,21 +78,20 @@ def next_batch(
         predictions=whole(predictions, "predictions"),
         include_released=include_released,
     )
-    return unary(_SERVICE + "NextBatch", request, labeling_pb2.NextBatchResponse, _replies.batch)
+    return unary(methods.NEXT_BATCH, request, _replies.batch)
 
 
 def get_lease(lease: str | Named) -> Unary[results.Lease]:
     """Get a lease by its name "pools/{pool}/leases/{lease}"."""
     request = labeling_pb2.GetLeaseRequest(name=resource_name(lease))
-    return unary(_SERVICE + "GetLease", request, labeling_pb2.Lease, _replies.lease)
+    return unary(methods.GET_LEASE, request, _replies.lease)
 
 
 def list_leases(pool: str, *, worker: str | None = None) -> Pages[results.Lease]:
     """Live leases, oldest first, fetched page by page."""
     return pages(
-        _SERVICE + "ListLeases",
-        labeling_pb2.ListLeasesRequest(pool=pool_name(pool), worker=given_text(worker, "worker")),
-        labeling_pb2.ListLeasesResponse,
+        methods.LIST_LEASES,
+        labeling_pb2.ListLeasesRequest(parent=pool_name(pool), worker=given_text(worker, "worker")),
         lambda reply: map(_replies.lease, reply.leases),
     )
 
@@ -111,7 +109,7 @@ def renew_lease(lease: Lease, ttl: timedelta | float = 900, *, request_id: str |
         ttl=_duration(ttl),
         request_id=fresh_request_id(request_id),
     )
-    return unary(_SERVICE + "RenewLease", request, labeling_pb2.Lease, _replies.lease)
+    return unary(methods.RENEW_LEASE, request, _replies.lease)
 
 
 def release_lease(
@@ -142,7 +140,7 @@ def release_lease(
         exclude=exclude,
         request_id=fresh_request_id(request_id),
     )
-    return unary(_SERVICE + "ReleaseLease", request, labeling_pb2.Lease, _replies.lease)
+    return unary(methods.RELEASE_LEASE, request, _replies.lease)
 
 
 def exclude_samples(
@@ -156,13 +154,13 @@ def exclude_samples(
         NotFound: there is no such sample.
     """
     request = labeling_pb2.ExcludeSamplesRequest(
-        pool=pool_name(pool),
+        parent=pool_name(pool),
         sample_ids=id_list(sample_ids, "sample_ids"),
         worker=text(worker, "worker"),
         reason=reason,
         request_id=fresh_request_id(request_id),
     )
-    return unary(_SERVICE + "ExcludeSamples", request, labeling_pb2.ExcludeSamplesResponse, _replies.excluded)
+    return unary(methods.EXCLUDE_SAMPLES, request, _replies.excluded)
 
 
 def include_samples(
@@ -174,11 +172,11 @@ def include_samples(
         NotFound: there is no such sample.
     """
     request = labeling_pb2.IncludeSamplesRequest(
-        pool=pool_name(pool),
+        parent=pool_name(pool),
         sample_ids=id_list(sample_ids, "sample_ids"),
         request_id=fresh_request_id(request_id),
     )
-    return unary(_SERVICE + "IncludeSamples", request, labeling_pb2.IncludeSamplesResponse, _replies.included)
+    return unary(methods.INCLUDE_SAMPLES, request, _replies.included)
 
 
 def submit_labels(
@@ -209,7 +207,7 @@ def submit_labels(
     if lease is not None:
         _check_lease(lease)
     request = labeling_pb2.SubmitLabelsRequest(
-        pool=pool_name(pool),
+        parent=pool_name(pool),
         worker=text(worker, "worker"),
         labels=_label_inputs(labels),
         lease="" if lease is None else lease.name,
@@ -217,20 +215,19 @@ def submit_labels(
         overwrite=overwrite,
         request_id=fresh_request_id(request_id),
     )
-    return unary(_SERVICE + "SubmitLabels", request, labeling_pb2.SubmitLabelsResponse, _replies.submitted)
+    return unary(methods.SUBMIT_LABELS, request, _replies.submitted)
 
 
 def list_labels(pool: str, *, worker: str | None = None, class_name: str | None = None) -> Pages[results.Label]:
     """Labels by row, of one worker or class if given, fetched page by page."""
     return pages(
-        _SERVICE + "ListLabels",
+        methods.LIST_LABELS,
         labeling_pb2.ListLabelsRequest(
-            pool=pool_name(pool),
+            parent=pool_name(pool),
             worker=given_text(worker, "worker"),
             class_name=given_text(class_name, "class_name"),
             page_size=1000,
         ),
-        labeling_pb2.ListLabelsResponse,
         lambda reply: map(_replies.label, reply.labels),
     )
 
@@ -243,21 +240,13 @@ def export_labels(pool: str, target: str | PathLike[str] | BinaryIO, format: Exp
     """
     if format not in _FORMATS:
         raise ValueError(f"{format!r} is none of {', '.join(_FORMATS)}")
-    request = labeling_pb2.ExportLabelsRequest(pool=pool_name(pool), format=_FORMATS[format])
+    request = labeling_pb2.ExportLabelsRequest(parent=pool_name(pool), format=_FORMATS[format])
     coded = _CsvLines if format == "csv" else _AsItIs
     if isinstance(target, str | PathLike):
         path = Path(target)
-        return Download(
-            _SERVICE + "ExportLabels", request, labeling_pb2.ExportLabelsResponse, lambda: _FileExport(path, coded())
-        )
+        return download(methods.EXPORT_LABELS, request, lambda: _FileExport(path, coded()))
     file = target
-    return Download(
-        _SERVICE + "ExportLabels",
-        request,
-        labeling_pb2.ExportLabelsResponse,
-        lambda: _Export(file, coded()),
-        restartable=False,
-    )
+    return download(methods.EXPORT_LABELS, request, lambda: _Export(file, coded()), restartable=False)
 
 
 # The head of a file without labels: there is no record to take it from.

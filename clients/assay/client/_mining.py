@@ -10,18 +10,26 @@ from assay.client._arrays import from_matrix
 from assay.client._names import pool_name
 from assay.client._pools import SampleState, filter_message, state_values
 from assay.client._values import given_text, seed_number, whole
-from assay.client._wire import Download, Unary, unary
+from assay.client._wire import Download, Pages, Unary, download, pages, unary
 from assay.client.filters import Filter
 from assay.client.plans import PlanLike, plan_to_proto
-from assay.v1 import mining_pb2, types_pb2
-
-_SERVICE = "/assay.v1.Mining/"
+from assay.v1 import methods, mining_pb2, types_pb2
 
 
-def list_strategies() -> Unary[results.Strategies]:
-    """The strategies of the server, with their parameters and needs, and its presets."""
-    request = mining_pb2.ListStrategiesRequest(page_size=1000)
-    return unary(_SERVICE + "ListStrategies", request, mining_pb2.ListStrategiesResponse, _replies.strategies)
+def list_strategies() -> Pages[results.Strategy]:
+    """The strategies of the server by name, with their parameters and needs, fetched page by page."""
+    return pages(
+        methods.LIST_STRATEGIES,
+        mining_pb2.ListStrategiesRequest(),
+        lambda reply: map(_replies.strategy, reply.strategies),
+    )
+
+
+def list_presets() -> Pages[results.Preset]:
+    """The presets of the server, the plans with a name, by name, fetched page by page."""
+    return pages(
+        methods.LIST_PRESETS, mining_pb2.ListPresetsRequest(), lambda reply: map(_replies.preset, reply.presets)
+    )
 
 
 def score(
@@ -45,7 +53,7 @@ def score(
         filter=filter_message(where),
         states=state_values(states),
     )
-    return Download(_SERVICE + "Score", request, mining_pb2.ScoreResponse, _Scores)
+    return download(methods.SCORE, request, _Scores)
 
 
 class _Scores:
@@ -113,4 +121,4 @@ def mine(
         include_payload=include_payload,
         predictions=whole(predictions, "predictions"),
     )
-    return unary(_SERVICE + "Mine", request, mining_pb2.MineResponse, _replies.mined)
+    return unary(methods.MINE, request, _replies.mined)

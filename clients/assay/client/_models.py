@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
-from google.protobuf import empty_pb2
 
 from assay.client import _replies, results
 from assay.client._arrays import float_rows, matrix, named_arrays, named_tensor
 from assay.client._names import Named, enum_value, fresh_request_id, pool_name, resource_name
 from assay.client._onnx import find_data_files
 from assay.client._values import Place, given_text, kind_of, number, seed_number, texts, whole
-from assay.client._wire import Pages, Unary, Upload, nothing, pages, unary
-from assay.v1 import models_pb2
+from assay.client._wire import Pages, Unary, Upload, nothing, pages, unary, upload
+from assay.v1 import methods, models_pb2
 
 Pooling: TypeAlias = Literal["none", "mean", "cls", "spatial_mean"]
 ModelKind: TypeAlias = Literal["backbone", "head"]
 UploadProgress: TypeAlias = Callable[[int, int], None]
 
-_SERVICE = "/assay.v1.Models/"
 _CHUNK = 1024 * 1024
 
 
@@ -63,7 +61,7 @@ def upload_backbone(
     """
     parts = _Parts(source, data_files)
     header = models_pb2.UploadBackboneHeader(
-        pool=pool_name(pool),
+        parent=pool_name(pool),
         model_id=given_text(model_id, "model_id"),
         display_name=display_name,
         embedding_output=given_text(embedding_output, "embedding_output"),
@@ -86,7 +84,7 @@ def upload_backbone(
             if progress is not None:
                 progress(sent, parts.size)
 
-    return Upload(_SERVICE + "UploadBackbone", messages, models_pb2.Model, _replies.model)
+    return upload(methods.UPLOAD_BACKBONE, messages, _replies.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,26 +137,22 @@ def _file_chunks(path: Path) -> Iterator[bytes]:
 def get_model(model: str | Named) -> Unary[results.Model]:
     """Get a model version by its name "pools/{pool}/models/{model}"."""
     request = models_pb2.GetModelRequest(name=resource_name(model))
-    return unary(_SERVICE + "GetModel", request, models_pb2.Model, _replies.model)
+    return unary(methods.GET_MODEL, request, _replies.model)
 
 
 def list_models(pool: str, *, kind: ModelKind | None = None) -> Pages[results.Model]:
     """Model versions, newest first, fetched page by page."""
     request = models_pb2.ListModelsRequest(
-        pool=pool_name(pool), kind=enum_value(models_pb2.ModelKind, kind) if kind else models_pb2.MODEL_KIND_UNSPECIFIED
+        parent=pool_name(pool),
+        kind=enum_value(models_pb2.ModelKind, kind) if kind else models_pb2.MODEL_KIND_UNSPECIFIED,
     )
-    return pages(
-        _SERVICE + "ListModels",
-        request,
-        models_pb2.ListModelsResponse,
-        lambda reply: map(_replies.model, reply.models),
-    )
+    return pages(methods.LIST_MODELS, request, lambda reply: map(_replies.model, reply.models))
 
 
 def delete_model(model: str | Named, *, request_id: str | None = None) -> Unary[None]:
     """Delete a model version that is not active."""
     request = models_pb2.DeleteModelRequest(name=resource_name(model), request_id=fresh_request_id(request_id))
-    return unary(_SERVICE + "DeleteModel", request, empty_pb2.Empty, nothing)
+    return unary(methods.DELETE_MODEL, request, nothing)
 
 
 def activate_model(model: str | Named, *, request_id: str | None = None) -> Unary[operations_pb2.Operation]:
@@ -168,15 +162,15 @@ def activate_model(model: str | Named, *, request_id: str | None = None) -> Unar
     the old version. The operation's result is the Model.
     """
     request = models_pb2.ActivateModelRequest(name=resource_name(model), request_id=fresh_request_id(request_id))
-    return unary(_SERVICE + "ActivateModel", request, operations_pb2.Operation, _started)
+    return unary(methods.ACTIVATE_MODEL, request, _started)
 
 
 def rollback_model(pool: str, kind: ModelKind, *, request_id: str | None = None) -> Unary[operations_pb2.Operation]:
     """Activate the version that was active before the current one. The operation's result is the Model."""
     request = models_pb2.RollbackModelRequest(
-        pool=pool_name(pool), kind=enum_value(models_pb2.ModelKind, kind), request_id=fresh_request_id(request_id)
+        parent=pool_name(pool), kind=enum_value(models_pb2.ModelKind, kind), request_id=fresh_request_id(request_id)
     )
-    return unary(_SERVICE + "RollbackModel", request, operations_pb2.Operation, _started)
+    return unary(methods.ROLLBACK_MODEL, request, _started)
 
 
 def train_head(
@@ -205,7 +199,7 @@ def train_head(
         request_id: idempotency key; made up if not given.
     """
     request = models_pb2.TrainHeadRequest(
-        pool=pool_name(pool),
+        parent=pool_name(pool),
         display_name=display_name,
         l2=None if l2 is None else number(l2, "l2"),
         balanced=balanced,
@@ -215,7 +209,7 @@ def train_head(
         activate=activate,
         request_id=fresh_request_id(request_id),
     )
-    return unary(_SERVICE + "TrainHead", request, operations_pb2.Operation, _started)
+    return unary(methods.TRAIN_HEAD, request, _started)
 
 
 def predict(
@@ -250,7 +244,7 @@ def predict(
         request.embeddings.CopyFrom(matrix(float_rows(embeddings, "embeddings")))
     if inputs is not None:
         request.inputs.tensors.extend(named_tensor(name, values) for name, values in named_arrays(inputs).items())
-    return unary(_SERVICE + "Predict", request, models_pb2.PredictResponse, _replies.predicted)
+    return unary(methods.PREDICT, request, _replies.predicted)
 
 
 def _started(operation: operations_pb2.Operation) -> operations_pb2.Operation:

@@ -22,6 +22,11 @@ def pool_name(pool: str) -> str:
     return f"pools/{pool_id}"
 
 
+def sample_name(pool: str, sample_id: str) -> str:
+    """The resource name of a sample: the id stands in it as it is, slashes too. Raises as `pool_name`."""
+    return f"{pool_name(pool)}/samples/{sample_id}"
+
+
 class Named(Protocol):
     """Anything with a resource name."""
 

@@ -1,21 +1,21 @@
-"""The calls of long-running operations and of health, and what their answers mean."""
+"""The calls of long-running operations, of the server itself and of its health, and what their answers mean."""
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
-from google.protobuf import duration_pb2, empty_pb2
+from google.protobuf import duration_pb2
 from grpc_health.v1 import health_pb2
 
 from assay.client import _replies, errors, results
-from assay.client._names import Named, enum_word, resource_name
+from assay.client._names import Named, enum_word, pool_name, resource_name
 from assay.client._wire import Pages, Unary, nothing, pages, unary
-from assay.v1 import models_pb2, types_pb2
+from assay.v1 import methods, models_pb2, server_pb2
 
-_SERVICE = "/google.longrunning.Operations/"
+_ALL_POOLS = "pools/-"
 
 
 def get_operation(operation: str | Named) -> Unary[operations_pb2.Operation]:
     """Get a long-running operation by its name."""
     request = operations_pb2.GetOperationRequest(name=resource_name(operation))
-    return unary(_SERVICE + "GetOperation", request, operations_pb2.Operation, same)
+    return unary(methods.GET_OPERATION, request, same)
 
 
 def wait_operation(name: str, seconds: float) -> Unary[operations_pb2.Operation]:
@@ -23,31 +23,32 @@ def wait_operation(name: str, seconds: float) -> Unary[operations_pb2.Operation]
     timeout = duration_pb2.Duration()
     timeout.FromNanoseconds(int(seconds * 1e9))
     request = operations_pb2.WaitOperationRequest(name=name, timeout=timeout)
-    return unary(_SERVICE + "WaitOperation", request, operations_pb2.Operation, same)
+    return unary(methods.WAIT_OPERATION, request, same)
 
 
-def list_operations() -> Pages[operations_pb2.Operation]:
-    """The long-running operations that the server knows, fetched page by page."""
-    return pages(
-        _SERVICE + "ListOperations",
-        operations_pb2.ListOperationsRequest(name="operations"),
-        operations_pb2.ListOperationsResponse,
-        lambda reply: reply.operations,
-    )
+def list_operations(pool: str | None = None) -> Pages[operations_pb2.Operation]:
+    """The long-running operations of a pool, or, where None is given, of all pools that the caller may see; fetched
+    page by page."""
+    request = operations_pb2.ListOperationsRequest(name=_ALL_POOLS if pool is None else pool_name(pool))
+    return pages(methods.LIST_OPERATIONS, request, lambda reply: reply.operations)
 
 
 def cancel_operation(operation: str | Named) -> Unary[None]:
     """Ask a long-running operation to stop at its next block of work."""
     request = operations_pb2.CancelOperationRequest(name=resource_name(operation))
-    return unary(_SERVICE + "CancelOperation", request, empty_pb2.Empty, nothing)
+    return unary(methods.CANCEL_OPERATION, request, nothing)
+
+
+def server_info() -> Unary[results.ServerInfo]:
+    """Which version answers, since when, and within which limits."""
+    return unary(methods.GET_SERVER_INFO, server_pb2.GetServerInfoRequest(), _replies.server_info)
 
 
 def health(service: str = "") -> Unary[str]:
     """The server's health: "SERVING" or "NOT_SERVING"."""
     return unary(
-        "/grpc.health.v1.Health/Check",
+        methods.HEALTH_CHECK,
         health_pb2.HealthCheckRequest(service=service),
-        health_pb2.HealthCheckResponse,
         lambda reply: enum_word(health_pb2.HealthCheckResponse.ServingStatus, reply.status).upper(),
     )
 
@@ -59,9 +60,13 @@ def same(operation: operations_pb2.Operation) -> operations_pb2.Operation:
 
 def progress_of(operation: operations_pb2.Operation) -> results.Progress:
     """How far an operation is, as far as its metadata says."""
-    message = types_pb2.OperationProgress()
-    operation.metadata.Unpack(message)
-    return _replies.progress(message)
+    for kind, metadata in (
+        ("train_head", models_pb2.TrainHeadMetadata()),
+        ("activate_model", models_pb2.ActivateModelMetadata()),
+    ):
+        if operation.metadata.Unpack(metadata):
+            return _replies.progress(kind, metadata)
+    return results.Progress()  # of a newer server
 
 
 def outcome(operation: operations_pb2.Operation) -> results.Model:

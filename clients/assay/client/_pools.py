@@ -3,29 +3,27 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
-from google.protobuf import empty_pb2
 from numpy.typing import NDArray
 
 from assay.client import _replies, results
 from assay.client._arrays import float_rows, matrix
-from assay.client._names import enum_value, fresh_request_id, id_list, pool_name
+from assay.client._names import enum_value, fresh_request_id, id_list, pool_name, sample_name
 from assay.client._tables import array_of
 from assay.client._values import Place, kind_of, shown, text, texts, whole
 from assay.client._wire import Pages, Unary, nothing, pages, unary
 from assay.client.filters import Filter
-from assay.v1 import pools_pb2, types_pb2
+from assay.client.tasks import Task, task_message
+from assay.v1 import methods, pools_pb2, types_pb2
 
 Metric: TypeAlias = Literal["cosine", "l2", "inner_product"]
 SampleState: TypeAlias = Literal["unlabeled", "leased", "labeled", "excluded"]
 SearchMode: TypeAlias = Literal["auto", "exact", "approximate"]
 
-_SERVICE = "/assay.v1.Pools/"
-
 
 def create_pool(
     pool_id: str,
     *,
-    class_names: Iterable[Any] = (),
+    task: Task | None = None,
     metric: Metric = "cosine",
     dimension: int = 0,
     discard_inputs: bool = False,
@@ -35,8 +33,8 @@ def create_pool(
 
     Args:
         pool_id: a letter, then up to 62 lower-case letters, digits, "-" or "_".
-        class_names: distinct, in the order of every probability column; fixed for the pool's life, as is the metric.
-            Whole numbers are taken as text, as they are for labels.
+        task: what people say of its samples, such as Classification(["sport", "science"]); fixed for the pool's life,
+            as is the metric. None is a classification without classes, for a pool without labels.
         metric: of the embeddings.
         dimension: length of pushed embeddings; 0 lets the first batch or backbone decide.
         discard_inputs: do not keep model inputs once they are embedded; a new backbone then cannot embed them again.
@@ -44,43 +42,40 @@ def create_pool(
 
     Raises:
         AlreadyExists: the pool is there.
+        Unimplemented: the server has no pools for such a task.
     """
-    request = pools_pb2.CreatePoolRequest(
-        pool_id=text(pool_id, "pool_id"),
-        class_names=texts(class_names, Place("class_names")),
+    pool = pools_pb2.Pool(
+        task=None if task is None else task_message(task),
         metric=enum_value(pools_pb2.Metric, metric),
         dimension=whole(dimension, "dimension"),
         discard_inputs=discard_inputs,
-        request_id=fresh_request_id(request_id),
     )
-    return unary(_SERVICE + "CreatePool", request, pools_pb2.Pool, _replies.pool)
+    request = pools_pb2.CreatePoolRequest(
+        pool_id=text(pool_id, "pool_id"), pool=pool, request_id=fresh_request_id(request_id)
+    )
+    return unary(methods.CREATE_POOL, request, _replies.pool)
 
 
 def get_pool(pool: str) -> Unary[results.Pool]:
     """Get a pool with its counts."""
-    return unary(_SERVICE + "GetPool", pools_pb2.GetPoolRequest(name=pool_name(pool)), pools_pb2.Pool, _replies.pool)
+    return unary(methods.GET_POOL, pools_pb2.GetPoolRequest(name=pool_name(pool)), _replies.pool)
 
 
 def list_pools() -> Pages[results.Pool]:
     """All pools by name, fetched page by page."""
-    return pages(
-        _SERVICE + "ListPools",
-        pools_pb2.ListPoolsRequest(),
-        pools_pb2.ListPoolsResponse,
-        lambda reply: map(_replies.pool, reply.pools),
-    )
+    return pages(methods.LIST_POOLS, pools_pb2.ListPoolsRequest(), lambda reply: map(_replies.pool, reply.pools))
 
 
 def delete_pool(pool: str, *, request_id: str | None = None) -> Unary[None]:
     """Delete a pool with all its samples, labels, leases and models. Cannot be undone."""
     request = pools_pb2.DeletePoolRequest(name=pool_name(pool), request_id=fresh_request_id(request_id))
-    return unary(_SERVICE + "DeletePool", request, empty_pb2.Empty, nothing)
+    return unary(methods.DELETE_POOL, request, nothing)
 
 
 def get_sample(pool: str, sample_id: Any) -> Unary[results.Sample]:
     """Get one sample with its payload."""
-    request = pools_pb2.GetSampleRequest(pool=pool_name(pool), id=text(sample_id, "sample_id"))
-    return unary(_SERVICE + "GetSample", request, types_pb2.Sample, _replies.sample)
+    request = pools_pb2.GetSampleRequest(name=sample_name(pool, text(sample_id, "sample_id")))
+    return unary(methods.GET_SAMPLE, request, _replies.sample)
 
 
 def list_samples(
@@ -92,19 +87,14 @@ def list_samples(
 ) -> Pages[results.Sample]:
     """Samples by row, fetched page by page; `states` empty means all."""
     request = pools_pb2.ListSamplesRequest(
-        pool=pool_name(pool),
+        parent=pool_name(pool),
         filter=filter_message(where),
         states=state_values(states),
         # Payloads can be large: with them the server's own, smaller page.
         page_size=0 if include_payload else 1000,
         include_payload=include_payload,
     )
-    return pages(
-        _SERVICE + "ListSamples",
-        request,
-        pools_pb2.ListSamplesResponse,
-        lambda reply: map(_replies.sample, reply.samples),
-    )
+    return pages(methods.LIST_SAMPLES, request, lambda reply: map(_replies.sample, reply.samples))
 
 
 def delete_samples(
@@ -112,12 +102,12 @@ def delete_samples(
 ) -> Unary[results.DeleteResult]:
     """Delete samples with their labels: all or none. Those under a live lease are refused."""
     request = pools_pb2.DeleteSamplesRequest(
-        pool=pool_name(pool),
+        parent=pool_name(pool),
         ids=id_list(ids),
         allow_missing=allow_missing,
         request_id=fresh_request_id(request_id),
     )
-    return unary(_SERVICE + "DeleteSamples", request, pools_pb2.DeleteSamplesResponse, _replies.deleted)
+    return unary(methods.DELETE_SAMPLES, request, _replies.deleted)
 
 
 def search(
@@ -146,7 +136,7 @@ def search(
     if (vectors is None) == (samples is None):
         raise ValueError("search takes either vectors or samples")
     request = pools_pb2.SearchSamplesRequest(
-        pool=pool_name(pool),
+        parent=pool_name(pool),
         k=whole(k, "k"),
         filter=filter_message(where),
         states=state_values(states),
@@ -157,7 +147,7 @@ def search(
         request.vectors.CopyFrom(matrix(_queries(vectors)))
     if samples is not None:
         request.samples.ids.extend(texts(samples, Place("samples")))
-    return unary(_SERVICE + "SearchSamples", request, pools_pb2.SearchSamplesResponse, _replies.search_result)
+    return unary(methods.SEARCH_SAMPLES, request, _replies.search_result)
 
 
 def _queries(vectors: Any) -> NDArray[Any]:

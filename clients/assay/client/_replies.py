@@ -11,7 +11,8 @@ from assay.client._arrays import from_matrix
 from assay.client._names import enum_word
 from assay.client.filters import attribute_scalar
 from assay.client.plans import plan_from_proto, struct_dict
-from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, types_pb2
+from assay.client.tasks import task_from_proto
+from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, tasks_pb2, types_pb2
 
 
 def when(message: Message, field: str) -> datetime | None:
@@ -38,10 +39,10 @@ def pool(message: pools_pb2.Pool) -> results.Pool:
     return results.Pool(
         name=message.name,
         metric=enum_word(pools_pb2.Metric, message.metric),
-        class_names=tuple(message.class_names),
+        task=task_from_proto(message.task),
         dimension=message.dimension,
         embedding_space=message.embedding_space,
-        keep_inputs=message.keep_inputs,
+        discard_inputs=message.discard_inputs,
         counts=results.Counts(
             counts.unlabeled, counts.leased, counts.labeled, counts.excluded, counts.total, counts.damaged
         ),
@@ -49,8 +50,10 @@ def pool(message: pools_pb2.Pool) -> results.Pool:
         epoch=message.epoch,
         active_backbone=message.active_backbone or None,
         active_head=message.active_head or None,
-        attributes=dict(sorted(message.attributes.items())),
-        index=results.IndexStatus(index.kind, index.indexed, index.building),
+        attributes={
+            name: enum_word(types_pb2.AttributeKind, kind) for name, kind in sorted(message.attributes.items())
+        },
+        index=results.IndexStatus(enum_word(pools_pb2.IndexKind, index.kind), index.indexed, index.building),
         segments=message.segments,
         embedding_bytes=message.embedding_bytes,
         damaged_segments=tuple(
@@ -91,13 +94,17 @@ def sample(message: types_pb2.Sample) -> results.Sample:
         state=enum_word(types_pb2.SampleState, message.state),
         label=message.label or None,
         row=message.row,
+        name=message.name,
     )
 
 
 def search_result(message: pools_pb2.SearchSamplesResponse) -> results.SearchResult:
     """The hits of each query."""
     hits = tuple(
-        tuple(results.SearchHit(sample(neighbor.sample), neighbor.distance) for neighbor in result.neighbors)
+        tuple(
+            results.SearchHit(sample(neighbor.sample), neighbor.similarity, neighbor.distance)
+            for neighbor in result.neighbors
+        )
         for result in message.results
     )
     return results.SearchResult(hits, message.exact, message.epoch, timings(message.timings))
@@ -162,7 +169,7 @@ def predicted(message: models_pb2.PredictResponse) -> results.PredictResult:
         class_names=tuple(message.class_names),
         embeddings_ND=from_matrix(message.embeddings) if message.embeddings.cols else None,
         head=message.head or None,
-        prediction_source=message.prediction_source,
+        prediction_source=enum_word(types_pb2.PredictionSource, message.prediction_source),
         embedding_space=message.embedding_space,
         timings=timings(message.timings),
     )
@@ -173,7 +180,7 @@ def provenance(message: types_pb2.Provenance) -> results.Provenance:
     return results.Provenance(
         backbone=message.backbone or None,
         head=message.head or None,
-        prediction_source=message.prediction_source,
+        prediction_source=enum_word(types_pb2.PredictionSource, message.prediction_source),
         embedding_space=message.embedding_space,
         epoch=message.epoch,
         plan_digest=message.plan_digest,
@@ -188,10 +195,11 @@ def pick(message: types_pb2.Pick) -> results.Pick:
         sample=sample(message.sample),
         rank=message.rank,
         score=message.score,
-        parts=dict(sorted(message.parts.items())),
+        parts=tuple(results.ScorePart(part.strategy, part.score) for part in message.parts),
         predictions=tuple(
             results.Prediction(prediction.class_name, prediction.probability) for prediction in message.predictions
         ),
+        exploring=message.exploring,
     )
 
 
@@ -224,24 +232,23 @@ def _estimate(message: mining_pb2.CostEstimate) -> results.CostEstimate:
     return results.CostEstimate(message.candidates, message.bytes_read, message.gflop, duration)
 
 
-def strategies(message: mining_pb2.ListStrategiesResponse) -> results.Strategies:
-    """Strategies and presets."""
-    return results.Strategies(
-        tuple(
-            results.Strategy(
-                name=entry.name,
-                kind=enum_word(mining_pb2.StrategyKind, entry.kind),
-                summary=entry.summary,
-                params_schema=struct_dict(entry.params_schema),
-                needs=tuple(entry.needs),
-                optional_needs=tuple(entry.optional_needs),
-                deterministic=entry.deterministic,
-                needs_utility=entry.needs_utility,
-            )
-            for entry in message.strategies
-        ),
-        tuple(results.Preset(entry.name, entry.summary, plan_from_proto(entry.plan)) for entry in message.presets),
+def strategy(message: mining_pb2.Strategy) -> results.Strategy:
+    """A strategy."""
+    return results.Strategy(
+        name=message.name,
+        kind=enum_word(mining_pb2.StrategyKind, message.kind),
+        summary=message.summary,
+        params_schema=struct_dict(message.params_schema),
+        needs=tuple(enum_word(mining_pb2.Need, need) for need in message.needs),
+        optional_needs=tuple(enum_word(mining_pb2.Need, need) for need in message.optional_needs),
+        deterministic=message.deterministic,
+        needs_utility=message.needs_utility,
     )
+
+
+def preset(message: mining_pb2.Preset) -> results.Preset:
+    """A preset."""
+    return results.Preset(message.name, message.summary, plan_from_proto(message.plan))
 
 
 def lease(message: labeling_pb2.Lease) -> results.Lease:
@@ -296,15 +303,47 @@ def label(message: labeling_pb2.Label) -> results.Label:
     )
 
 
-def progress(message: types_pb2.OperationProgress) -> results.Progress:
-    """How far an operation is."""
+def progress(kind: str, metadata: models_pb2.TrainHeadMetadata | models_pb2.ActivateModelMetadata) -> results.Progress:
+    """How far an operation of a kind is."""
+    message = metadata.progress
     return results.Progress(
         stage=message.stage,
         done=message.done,
         total=message.total,
         eta=timedelta(seconds=seconds(message.eta)) if message.HasField("eta") else None,
         create_time=when(message, "create_time"),
-        target=message.target,
-        kind=message.kind,
+        pool=metadata.pool,
+        kind=kind,
         cancel_requested=message.cancel_requested,
+    )
+
+
+def server_info(message: server_pb2.ServerInfo) -> results.ServerInfo:
+    """A server."""
+    limits = message.limits
+    return results.ServerInfo(
+        version=message.version,
+        start_time=when(message, "start_time"),
+        uptime=message.uptime.ToTimedelta(),
+        tasks=tuple(enum_word(tasks_pb2.TaskKind, kind) for kind in message.tasks),
+        strategies=message.strategies,
+        presets=message.presets,
+        limits=results.ServerLimits(
+            max_message_bytes=limits.max_message_bytes,
+            max_batch_rows=limits.max_batch_rows,
+            max_payload_bytes=limits.max_payload_bytes,
+            max_dimension=limits.max_dimension,
+            max_classes=limits.max_classes,
+            max_attributes=limits.max_attributes,
+            max_model_bytes=limits.max_model_bytes,
+            max_picks=limits.max_picks,
+            max_batch_picks=limits.max_batch_picks,
+            max_ids=limits.max_ids,
+            max_queries=limits.max_queries,
+            max_neighbors=limits.max_neighbors,
+            max_predicted=limits.max_predicted,
+            max_page_size=limits.max_page_size,
+            max_lease=limits.max_lease.ToTimedelta(),
+            request_memory=limits.request_memory.ToTimedelta(),
+        ),
     )

@@ -40,7 +40,7 @@ class Transport:
 
     def unary(self, call: Unary[T], timeout: float | None = None) -> T:
         """Run a call; `timeout` in seconds takes the place of the settings' one."""
-        method = self._channel.unary_unary(call.path, encode, call.reply.FromString)
+        method = self._channel.unary_unary(call.method.path, encode, call.method.response.FromString)
 
         def once(seconds: float | None) -> Any:
             return method(call.request, timeout=seconds, metadata=self.settings.metadata)
@@ -51,7 +51,7 @@ class Transport:
         """Run a call once per page, as its items are asked for."""
         request = call.request
         while True:
-            reply = self.unary(Unary(call.path, request, call.reply, same))
+            reply = self.unary(Unary(call.method, request, same))
             yield from call.items(reply)
             if not reply.next_page_token:
                 return
@@ -59,7 +59,7 @@ class Transport:
 
     def download(self, call: Download[T]) -> T:
         """Run a call and collect its stream."""
-        method = self._channel.unary_stream(call.path, encode, call.reply.FromString)
+        method = self._channel.unary_stream(call.method.path, encode, call.method.response.FromString)
 
         def once(seconds: float | None) -> T:
             stream = method(call.request, timeout=seconds, metadata=self.settings.metadata)
@@ -69,7 +69,7 @@ class Transport:
 
     def upload(self, call: Upload[T]) -> T:
         """Run a call that sends a stream."""
-        method = self._channel.stream_unary(call.path, encode, call.reply.FromString)
+        method = self._channel.stream_unary(call.method.path, encode, call.method.response.FromString)
 
         def once(seconds: float | None) -> Any:
             source = Source(call.messages())

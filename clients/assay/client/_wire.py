@@ -1,4 +1,4 @@
-"""Calls as data: what to send, to which method, and how to read the answer. Both clients run these."""
+"""Calls as data: what to send, to which method of the table, and how to read the answer. Both clients run these."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -6,7 +6,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
+from assay.v1.method import Method
+
 T = TypeVar("T", covariant=True)
+RequestT = TypeVar("RequestT", bound=Message)
 ReplyT = TypeVar("ReplyT", bound=Message)
 MessageT = TypeVar("MessageT", bound=Message, contravariant=True)
 ResultT = TypeVar("ResultT")
@@ -29,9 +32,8 @@ class Collector(Protocol[MessageT, T]):
 class Unary(Generic[T]):
     """One request, one reply."""
 
-    path: str
+    method: Method[Any, Any]
     request: Message
-    reply: type[Message]
     parse: Callable[[Any], T]
 
 
@@ -39,9 +41,8 @@ class Unary(Generic[T]):
 class Pages(Generic[T]):
     """One request per page; the request has a page_token, each reply a next_page_token."""
 
-    path: str
+    method: Method[Any, Any]
     request: Message
-    reply: type[Message]
     items: Callable[[Any], Iterable[T]]
 
 
@@ -49,9 +50,8 @@ class Pages(Generic[T]):
 class Download(Generic[T]):
     """One request, a stream of replies. With `restartable` a new collector can start over."""
 
-    path: str
+    method: Method[Any, Any]
     request: Message
-    reply: type[Message]
     collector: Callable[[], Collector[Any, T]]
     restartable: bool = True
 
@@ -61,24 +61,44 @@ class Upload(Generic[T]):
     """A stream of requests, one reply. With `restartable` the same messages can be sent again from the first; with
     `counted` its errors say how many samples are stored at least."""
 
-    path: str
+    method: Method[Any, Any]
     messages: Callable[[], Iterator[Message]]
-    reply: type[Message]
     parse: Callable[[Any], T]
     restartable: bool = True
     counted: bool = False
 
 
-def unary(path: str, request: Message, reply: type[ReplyT], parse: Callable[[ReplyT], ResultT]) -> Unary[ResultT]:
+def unary(method: Method[RequestT, ReplyT], request: RequestT, parse: Callable[[ReplyT], ResultT]) -> Unary[ResultT]:
     """A `Unary` whose parts are checked to fit each other."""
-    return Unary(path, request, reply, parse)
+    return Unary(method, request, parse)
 
 
 def pages(
-    path: str, request: Message, reply: type[ReplyT], items: Callable[[ReplyT], Iterable[ResultT]]
+    method: Method[RequestT, ReplyT], request: RequestT, items: Callable[[ReplyT], Iterable[ResultT]]
 ) -> Pages[ResultT]:
     """A `Pages` whose parts are checked to fit each other."""
-    return Pages(path, request, reply, items)
+    return Pages(method, request, items)
+
+
+def download(
+    method: Method[RequestT, ReplyT],
+    request: RequestT,
+    collector: Callable[[], Collector[ReplyT, ResultT]],
+    restartable: bool = True,
+) -> Download[ResultT]:
+    """A `Download` whose parts are checked to fit each other."""
+    return Download(method, request, collector, restartable)
+
+
+def upload(
+    method: Method[RequestT, ReplyT],
+    messages: Callable[[], Iterator[RequestT]],
+    parse: Callable[[ReplyT], ResultT],
+    restartable: bool = True,
+    counted: bool = False,
+) -> Upload[ResultT]:
+    """An `Upload` whose parts are checked to fit each other."""
+    return Upload(method, messages, parse, restartable, counted)
 
 
 def nothing(_reply: Message) -> None:

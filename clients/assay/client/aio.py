@@ -152,7 +152,8 @@ class AsyncClient(_Connected):
     train_head = _operation(_models.train_head)
     predict = _unary(_models.predict)
     # Mining
-    list_strategies = _unary(_mining.list_strategies)
+    list_strategies = _pages(_mining.list_strategies)
+    list_presets = _pages(_mining.list_presets)
     score = _download(_mining.score)
     mine = _unary(_mining.mine)
     # Labeling
@@ -166,8 +167,9 @@ class AsyncClient(_Connected):
     submit_labels = _unary(_labeling.submit_labels)
     list_labels = _pages(_labeling.list_labels)
     export_labels = _download(_labeling.export_labels)
-    # Operations and health
+    # Operations and the server itself
     get_operation = _operation(_operations.get_operation)
     list_operations = _operations_pages(_operations.list_operations)
     cancel_operation = _unary(_operations.cancel_operation)
+    server_info = _unary(_operations.server_info)
     health = _unary(_operations.health)

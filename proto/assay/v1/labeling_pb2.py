@@ -22,62 +22,206 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from assay.v1 import options_pb2 as assay_dot_v1_dot_options__pb2
 from assay.v1 import types_pb2 as assay_dot_v1_dot_types__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import client_pb2 as google_dot_api_dot_client__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61ssay/v1/labeling.proto\x12\x08\x61ssay.v1\x1a\x14\x61ssay/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd7\x01\n\x05Lease\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x15\n\rfencing_token\x18\x03 \x01(\x03\x12#\n\x05state\x18\x04 \x01(\x0e\x32\x14.assay.v1.LeaseState\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsample_ids\x18\x07 \x03(\t\"\x8d\x02\n\x10NextBatchRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x05\x12\x1c\n\x04plan\x18\x04 \x01(\x0b\x32\x0e.assay.v1.Plan\x12 \n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x10.assay.v1.Filter\x12&\n\x03ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x14\n\x0comit_payload\x18\t \x01(\x08\x12\x13\n\x0bpredictions\x18\n \x01(\x05\x12\x18\n\x10include_released\x18\x0b \x01(\x08\"\xe9\x01\n\x11NextBatchResponse\x12\x1e\n\x05lease\x18\x01 \x01(\x0b\x32\x0f.assay.v1.Lease\x12\x1d\n\x05picks\x18\x02 \x03(\x0b\x32\x0e.assay.v1.Pick\x12\x1c\n\x04plan\x18\x03 \x01(\x0b\x32\x0e.assay.v1.Plan\x12(\n\nprovenance\x18\x04 \x01(\x0b\x32\x14.assay.v1.Provenance\x12&\n\x07timings\x18\x05 \x03(\x0b\x32\x15.assay.v1.StageTiming\x12%\n\x06quotas\x18\x06 \x03(\x0b\x32\x15.assay.v1.QuotaReport\"\x1f\n\x0fGetLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"X\n\x11ListLeasesRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"N\n\x12ListLeasesResponse\x12\x1f\n\x06leases\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Lease\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\x11RenewLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x83\x01\n\x13ReleaseLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rfencing_token\x18\x02 \x01(\x03\x12\x12\n\nsample_ids\x18\x03 \x03(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07\x65xclude\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"m\n\x15\x45xcludeSamplesRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x12\n\nsample_ids\x18\x02 \x03(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"L\n\x16\x45xcludeSamplesResponse\x12\x10\n\x08\x65xcluded\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"M\n\x15IncludeSamplesRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x12\n\nsample_ids\x18\x02 \x03(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"L\n\x16IncludeSamplesResponse\x12\x10\n\x08included\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"3\n\nLabelInput\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12\x12\n\nclass_name\x18\x02 \x01(\t\"\xa6\x01\n\x13SubmitLabelsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12$\n\x06labels\x18\x03 \x03(\x0b\x32\x14.assay.v1.LabelInput\x12\r\n\x05lease\x18\x04 \x01(\t\x12\x15\n\rfencing_token\x18\x05 \x01(\x03\x12\x11\n\toverwrite\x18\x06 \x01(\x08\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"a\n\x14SubmitLabelsResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\x17\n\x0flease_remaining\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\"\x93\x01\n\x05Label\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12\x12\n\nclass_name\x18\x02 \x01(\t\x12\x13\n\x0b\x63lass_index\x18\x03 \x01(\x05\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05lease\x18\x06 \x01(\t\"l\n\x11ListLabelsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x12\n\nclass_name\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"N\n\x12ListLabelsResponse\x12\x1f\n\x06labels\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Label\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x13\x45xportLabelsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12&\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x16.assay.v1.ExportFormat\"%\n\x14\x45xportLabelsResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c*n\n\nLeaseState\x12\x1b\n\x17LEASE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10LEASE_STATE_LIVE\x10\x01\x12\x14\n\x10LEASE_STATE_DONE\x10\x02\x12\x17\n\x13LEASE_STATE_EXPIRED\x10\x03*f\n\x0c\x45xportFormat\x12\x1d\n\x19\x45XPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45XPORT_FORMAT_JSON_LINES\x10\x01\x12\x19\n\x15\x45XPORT_FORMAT_PARQUET\x10\x02\x32\xe0\x05\n\x08Labeling\x12\x44\n\tNextBatch\x12\x1a.assay.v1.NextBatchRequest\x1a\x1b.assay.v1.NextBatchResponse\x12\x36\n\x08GetLease\x12\x19.assay.v1.GetLeaseRequest\x1a\x0f.assay.v1.Lease\x12G\n\nListLeases\x12\x1b.assay.v1.ListLeasesRequest\x1a\x1c.assay.v1.ListLeasesResponse\x12:\n\nRenewLease\x12\x1b.assay.v1.RenewLeaseRequest\x1a\x0f.assay.v1.Lease\x12>\n\x0cReleaseLease\x12\x1d.assay.v1.ReleaseLeaseRequest\x1a\x0f.assay.v1.Lease\x12S\n\x0e\x45xcludeSamples\x12\x1f.assay.v1.ExcludeSamplesRequest\x1a .assay.v1.ExcludeSamplesResponse\x12S\n\x0eIncludeSamples\x12\x1f.assay.v1.IncludeSamplesRequest\x1a .assay.v1.IncludeSamplesResponse\x12M\n\x0cSubmitLabels\x12\x1d.assay.v1.SubmitLabelsRequest\x1a\x1e.assay.v1.SubmitLabelsResponse\x12G\n\nListLabels\x12\x1b.assay.v1.ListLabelsRequest\x1a\x1c.assay.v1.ListLabelsResponse\x12O\n\x0c\x45xportLabels\x12\x1d.assay.v1.ExportLabelsRequest\x1a\x1e.assay.v1.ExportLabelsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61ssay/v1/labeling.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/options.proto\x1a\x14\x61ssay/v1/types.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x02\n\x05Lease\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x14\n\x06worker\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rfencing_token\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x14.assay.v1.LeaseStateB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x18\n\nsample_ids\x18\x07 \x03(\tB\x04\xe2\x41\x01\x03:<\xea\x41\x39\n\x0b\x61ssay/Lease\x12\x1bpools/{pool}/leases/{lease}*\x06leases2\x05lease\"\xe1\x02\n\x10NextBatchRequest\x12$\n\x06parent\x18\x01 \x01(\tB\x14\xe2\x41\x01\x02\xfa\x41\r\x12\x0b\x61ssay/Lease\x12\x14\n\x06worker\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\"\n\x04plan\x18\x04 \x01(\x0b\x32\x0e.assay.v1.PlanB\x04\xe2\x41\x01\x01\x12&\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x10.assay.v1.FilterB\x04\xe2\x41\x01\x01\x12,\n\x03ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x12\n\x04seed\x18\x07 \x01(\x04\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0comit_payload\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0bpredictions\x18\n \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1e\n\x10include_released\x18\x0b \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xe9\x01\n\x11NextBatchResponse\x12\x1e\n\x05lease\x18\x01 \x01(\x0b\x32\x0f.assay.v1.Lease\x12\x1d\n\x05picks\x18\x02 \x03(\x0b\x32\x0e.assay.v1.Pick\x12\x1c\n\x04plan\x18\x03 \x01(\x0b\x32\x0e.assay.v1.Plan\x12(\n\nprovenance\x18\x04 \x01(\x0b\x32\x14.assay.v1.Provenance\x12&\n\x07timings\x18\x05 \x03(\x0b\x32\x15.assay.v1.StageTiming\x12%\n\x06quotas\x18\x06 \x03(\x0b\x32\x15.assay.v1.QuotaReport\"5\n\x0fGetLeaseRequest\x12\"\n\x04name\x18\x01 \x01(\tB\x14\xe2\x41\x01\x02\xfa\x41\r\n\x0b\x61ssay/Lease\"\x82\x01\n\x11ListLeasesRequest\x12$\n\x06parent\x18\x01 \x01(\tB\x14\xe2\x41\x01\x02\xfa\x41\r\x12\x0b\x61ssay/Lease\x12\x14\n\x06worker\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"N\n\x12ListLeasesResponse\x12\x1f\n\x06leases\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Lease\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9c\x01\n\x11RenewLeaseRequest\x12\"\n\x04name\x18\x01 \x01(\tB\x14\xe2\x41\x01\x02\xfa\x41\r\n\x0b\x61ssay/Lease\x12\x1b\n\rfencing_token\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12,\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\xb7\x01\n\x13ReleaseLeaseRequest\x12\"\n\x04name\x18\x01 \x01(\tB\x14\xe2\x41\x01\x02\xfa\x41\r\n\x0b\x61ssay/Lease\x12\x1b\n\rfencing_token\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x18\n\nsample_ids\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x65xclude\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"\x9e\x01\n\x15\x45xcludeSamplesRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xfa\x41\x0e\x12\x0c\x61ssay/Sample\x12\x18\n\nsample_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06worker\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"L\n\x16\x45xcludeSamplesResponse\x12\x10\n\x08\x65xcluded\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"r\n\x15IncludeSamplesRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xfa\x41\x0e\x12\x0c\x61ssay/Sample\x12\x18\n\nsample_ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"L\n\x16IncludeSamplesResponse\x12\x10\n\x08included\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"?\n\nLabelInput\x12\x17\n\tsample_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nclass_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\xf1\x01\n\x13SubmitLabelsRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x14\n\x06worker\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x06labels\x18\x03 \x03(\x0b\x32\x14.assay.v1.LabelInputB\x04\xe2\x41\x01\x02\x12#\n\x05lease\x18\x04 \x01(\tB\x14\xe2\x41\x01\x01\xfa\x41\r\n\x0b\x61ssay/Lease\x12\x1b\n\rfencing_token\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x17\n\toverwrite\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"a\n\x14SubmitLabelsResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\x17\n\x0flease_remaining\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\"\xa5\x01\n\x05Label\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12\x12\n\nclass_name\x18\x02 \x01(\t\x12\x13\n\x0b\x63lass_index\x18\x03 \x01(\x05\x12\x0e\n\x06worker\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x05lease\x18\x06 \x01(\tB\x10\xfa\x41\r\n\x0b\x61ssay/Lease\"\x9b\x01\n\x11ListLabelsRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x14\n\x06worker\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nclass_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"N\n\x12ListLabelsResponse\x12\x1f\n\x06labels\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Label\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x13\x45xportLabelsRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12,\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x16.assay.v1.ExportFormatB\x04\xe2\x41\x01\x01\"%\n\x14\x45xportLabelsResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c*n\n\nLeaseState\x12\x1b\n\x17LEASE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10LEASE_STATE_LIVE\x10\x01\x12\x14\n\x10LEASE_STATE_DONE\x10\x02\x12\x17\n\x13LEASE_STATE_EXPIRED\x10\x03*f\n\x0c\x45xportFormat\x12\x1d\n\x19\x45XPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45XPORT_FORMAT_JSON_LINES\x10\x01\x12\x19\n\x15\x45XPORT_FORMAT_PARQUET\x10\x02\x32\x9c\x0b\n\x08Labeling\x12\x8e\x01\n\tNextBatch\x12\x1a.assay.v1.NextBatchRequest\x1a\x1b.assay.v1.NextBatchResponse\"H\xda\x41\x12parent,worker,size\xe2\xf9\x18\x04\x08\x02\x10\x01\x82\xd3\xe4\x93\x02%\" /v1/{parent=pools/*}/leases:next:\x01*\x12j\n\x08GetLease\x12\x19.assay.v1.GetLeaseRequest\x1a\x0f.assay.v1.Lease\"2\xda\x41\x04name\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{name=pools/*/leases/*}\x12}\n\nListLeases\x12\x1b.assay.v1.ListLeasesRequest\x1a\x1c.assay.v1.ListLeasesResponse\"4\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{parent=pools/*}/leases\x12\x85\x01\n\nRenewLease\x12\x1b.assay.v1.RenewLeaseRequest\x1a\x0f.assay.v1.Lease\"I\xda\x41\x12name,fencing_token\xe2\xf9\x18\x04\x08\x02\x10\x01\x82\xd3\xe4\x93\x02&\"!/v1/{name=pools/*/leases/*}:renew:\x01*\x12\x8b\x01\n\x0cReleaseLease\x12\x1d.assay.v1.ReleaseLeaseRequest\x1a\x0f.assay.v1.Lease\"K\xda\x41\x12name,fencing_token\xe2\xf9\x18\x04\x08\x02\x10\x01\x82\xd3\xe4\x93\x02(\"#/v1/{name=pools/*/leases/*}:release:\x01*\x12\xa7\x01\n\x0e\x45xcludeSamples\x12\x1f.assay.v1.ExcludeSamplesRequest\x1a .assay.v1.ExcludeSamplesResponse\"R\xda\x41\x18parent,sample_ids,worker\xe2\xf9\x18\x04\x08\x02\x10\x01\x82\xd3\xe4\x93\x02)\"$/v1/{parent=pools/*}/samples:exclude:\x01*\x12\xa0\x01\n\x0eIncludeSamples\x12\x1f.assay.v1.IncludeSamplesRequest\x1a .assay.v1.IncludeSamplesResponse\"K\xda\x41\x11parent,sample_ids\xe2\xf9\x18\x04\x08\x02\x10\x01\x82\xd3\xe4\x93\x02)\"$/v1/{parent=pools/*}/samples:include:\x01*\x12\x9b\x01\n\x0cSubmitLabels\x12\x1d.assay.v1.SubmitLabelsRequest\x1a\x1e.assay.v1.SubmitLabelsResponse\"L\xda\x41\x14parent,worker,labels\xe2\xf9\x18\x04\x08\x02\x10\x01\x82\xd3\xe4\x93\x02\'\"\"/v1/{parent=pools/*}/labels:submit:\x01*\x12}\n\nListLabels\x12\x1b.assay.v1.ListLabelsRequest\x1a\x1c.assay.v1.ListLabelsResponse\"4\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{parent=pools/*}/labels\x12\x93\x01\n\x0c\x45xportLabels\x12\x1d.assay.v1.ExportLabelsRequest\x1a\x1e.assay.v1.ExportLabelsResponse\"B\xda\x41\rparent,format\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=pools/*}/labels:export0\x01\x42\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assay.v1.labeling_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_LEASESTATE']._serialized_start=2428
-  _globals['_LEASESTATE']._serialized_end=2538
-  _globals['_EXPORTFORMAT']._serialized_start=2540
-  _globals['_EXPORTFORMAT']._serialized_end=2642
-  _globals['_LEASE']._serialized_start=125
-  _globals['_LEASE']._serialized_end=340
-  _globals['_NEXTBATCHREQUEST']._serialized_start=343
-  _globals['_NEXTBATCHREQUEST']._serialized_end=612
-  _globals['_NEXTBATCHRESPONSE']._serialized_start=615
-  _globals['_NEXTBATCHRESPONSE']._serialized_end=848
-  _globals['_GETLEASEREQUEST']._serialized_start=850
-  _globals['_GETLEASEREQUEST']._serialized_end=881
-  _globals['_LISTLEASESREQUEST']._serialized_start=883
-  _globals['_LISTLEASESREQUEST']._serialized_end=971
-  _globals['_LISTLEASESRESPONSE']._serialized_start=973
-  _globals['_LISTLEASESRESPONSE']._serialized_end=1051
-  _globals['_RENEWLEASEREQUEST']._serialized_start=1053
-  _globals['_RENEWLEASEREQUEST']._serialized_end=1169
-  _globals['_RELEASELEASEREQUEST']._serialized_start=1172
-  _globals['_RELEASELEASEREQUEST']._serialized_end=1303
-  _globals['_EXCLUDESAMPLESREQUEST']._serialized_start=1305
-  _globals['_EXCLUDESAMPLESREQUEST']._serialized_end=1414
-  _globals['_EXCLUDESAMPLESRESPONSE']._serialized_start=1416
-  _globals['_EXCLUDESAMPLESRESPONSE']._serialized_end=1492
-  _globals['_INCLUDESAMPLESREQUEST']._serialized_start=1494
-  _globals['_INCLUDESAMPLESREQUEST']._serialized_end=1571
-  _globals['_INCLUDESAMPLESRESPONSE']._serialized_start=1573
-  _globals['_INCLUDESAMPLESRESPONSE']._serialized_end=1649
-  _globals['_LABELINPUT']._serialized_start=1651
-  _globals['_LABELINPUT']._serialized_end=1702
-  _globals['_SUBMITLABELSREQUEST']._serialized_start=1705
-  _globals['_SUBMITLABELSREQUEST']._serialized_end=1871
-  _globals['_SUBMITLABELSRESPONSE']._serialized_start=1873
-  _globals['_SUBMITLABELSRESPONSE']._serialized_end=1970
-  _globals['_LABEL']._serialized_start=1973
-  _globals['_LABEL']._serialized_end=2120
-  _globals['_LISTLABELSREQUEST']._serialized_start=2122
-  _globals['_LISTLABELSREQUEST']._serialized_end=2230
-  _globals['_LISTLABELSRESPONSE']._serialized_start=2232
-  _globals['_LISTLABELSRESPONSE']._serialized_end=2310
-  _globals['_EXPORTLABELSREQUEST']._serialized_start=2312
-  _globals['_EXPORTLABELSREQUEST']._serialized_end=2387
-  _globals['_EXPORTLABELSRESPONSE']._serialized_start=2389
-  _globals['_EXPORTLABELSRESPONSE']._serialized_end=2426
-  _globals['_LABELING']._serialized_start=2645
-  _globals['_LABELING']._serialized_end=3381
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'Z\020assay/v1;assayv1'
+  _globals['_LEASE'].fields_by_name['name']._loaded_options = None
+  _globals['_LEASE'].fields_by_name['name']._serialized_options = b'\342A\001\010'
+  _globals['_LEASE'].fields_by_name['worker']._loaded_options = None
+  _globals['_LEASE'].fields_by_name['worker']._serialized_options = b'\342A\001\003'
+  _globals['_LEASE'].fields_by_name['fencing_token']._loaded_options = None
+  _globals['_LEASE'].fields_by_name['fencing_token']._serialized_options = b'\342A\001\003'
+  _globals['_LEASE'].fields_by_name['state']._loaded_options = None
+  _globals['_LEASE'].fields_by_name['state']._serialized_options = b'\342A\001\003'
+  _globals['_LEASE'].fields_by_name['create_time']._loaded_options = None
+  _globals['_LEASE'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_LEASE'].fields_by_name['expire_time']._loaded_options = None
+  _globals['_LEASE'].fields_by_name['expire_time']._serialized_options = b'\342A\001\003'
+  _globals['_LEASE'].fields_by_name['sample_ids']._loaded_options = None
+  _globals['_LEASE'].fields_by_name['sample_ids']._serialized_options = b'\342A\001\003'
+  _globals['_LEASE']._loaded_options = None
+  _globals['_LEASE']._serialized_options = b'\352A9\n\013assay/Lease\022\033pools/{pool}/leases/{lease}*\006leases2\005lease'
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\r\022\013assay/Lease'
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['worker']._loaded_options = None
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['worker']._serialized_options = b'\342A\001\002'
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['size']._loaded_options = None
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['size']._serialized_options = b'\342A\001\002'
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['plan']._loaded_options = None
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['plan']._serialized_options = b'\342A\001\001'
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['ttl']._loaded_options = None
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['ttl']._serialized_options = b'\342A\001\001'
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['seed']._loaded_options = None
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['seed']._serialized_options = b'\342A\001\001'
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['omit_payload']._loaded_options = None
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['omit_payload']._serialized_options = b'\342A\001\001'
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['predictions']._loaded_options = None
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['predictions']._serialized_options = b'\342A\001\001'
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['include_released']._loaded_options = None
+  _globals['_NEXTBATCHREQUEST'].fields_by_name['include_released']._serialized_options = b'\342A\001\001'
+  _globals['_GETLEASEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETLEASEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\r\n\013assay/Lease'
+  _globals['_LISTLEASESREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTLEASESREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\r\022\013assay/Lease'
+  _globals['_LISTLEASESREQUEST'].fields_by_name['worker']._loaded_options = None
+  _globals['_LISTLEASESREQUEST'].fields_by_name['worker']._serialized_options = b'\342A\001\001'
+  _globals['_LISTLEASESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTLEASESREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTLEASESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTLEASESREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_RENEWLEASEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_RENEWLEASEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\r\n\013assay/Lease'
+  _globals['_RENEWLEASEREQUEST'].fields_by_name['fencing_token']._loaded_options = None
+  _globals['_RENEWLEASEREQUEST'].fields_by_name['fencing_token']._serialized_options = b'\342A\001\002'
+  _globals['_RENEWLEASEREQUEST'].fields_by_name['ttl']._loaded_options = None
+  _globals['_RENEWLEASEREQUEST'].fields_by_name['ttl']._serialized_options = b'\342A\001\001'
+  _globals['_RENEWLEASEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_RENEWLEASEREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_RELEASELEASEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_RELEASELEASEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\r\n\013assay/Lease'
+  _globals['_RELEASELEASEREQUEST'].fields_by_name['fencing_token']._loaded_options = None
+  _globals['_RELEASELEASEREQUEST'].fields_by_name['fencing_token']._serialized_options = b'\342A\001\002'
+  _globals['_RELEASELEASEREQUEST'].fields_by_name['sample_ids']._loaded_options = None
+  _globals['_RELEASELEASEREQUEST'].fields_by_name['sample_ids']._serialized_options = b'\342A\001\001'
+  _globals['_RELEASELEASEREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_RELEASELEASEREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
+  _globals['_RELEASELEASEREQUEST'].fields_by_name['exclude']._loaded_options = None
+  _globals['_RELEASELEASEREQUEST'].fields_by_name['exclude']._serialized_options = b'\342A\001\001'
+  _globals['_RELEASELEASEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_RELEASELEASEREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_EXCLUDESAMPLESREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_EXCLUDESAMPLESREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\016\022\014assay/Sample'
+  _globals['_EXCLUDESAMPLESREQUEST'].fields_by_name['sample_ids']._loaded_options = None
+  _globals['_EXCLUDESAMPLESREQUEST'].fields_by_name['sample_ids']._serialized_options = b'\342A\001\002'
+  _globals['_EXCLUDESAMPLESREQUEST'].fields_by_name['worker']._loaded_options = None
+  _globals['_EXCLUDESAMPLESREQUEST'].fields_by_name['worker']._serialized_options = b'\342A\001\002'
+  _globals['_EXCLUDESAMPLESREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_EXCLUDESAMPLESREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
+  _globals['_EXCLUDESAMPLESREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_EXCLUDESAMPLESREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_INCLUDESAMPLESREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_INCLUDESAMPLESREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\016\022\014assay/Sample'
+  _globals['_INCLUDESAMPLESREQUEST'].fields_by_name['sample_ids']._loaded_options = None
+  _globals['_INCLUDESAMPLESREQUEST'].fields_by_name['sample_ids']._serialized_options = b'\342A\001\002'
+  _globals['_INCLUDESAMPLESREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_INCLUDESAMPLESREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_LABELINPUT'].fields_by_name['sample_id']._loaded_options = None
+  _globals['_LABELINPUT'].fields_by_name['sample_id']._serialized_options = b'\342A\001\002'
+  _globals['_LABELINPUT'].fields_by_name['class_name']._loaded_options = None
+  _globals['_LABELINPUT'].fields_by_name['class_name']._serialized_options = b'\342A\001\002'
+  _globals['_SUBMITLABELSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_SUBMITLABELSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\014\n\nassay/Pool'
+  _globals['_SUBMITLABELSREQUEST'].fields_by_name['worker']._loaded_options = None
+  _globals['_SUBMITLABELSREQUEST'].fields_by_name['worker']._serialized_options = b'\342A\001\002'
+  _globals['_SUBMITLABELSREQUEST'].fields_by_name['labels']._loaded_options = None
+  _globals['_SUBMITLABELSREQUEST'].fields_by_name['labels']._serialized_options = b'\342A\001\002'
+  _globals['_SUBMITLABELSREQUEST'].fields_by_name['lease']._loaded_options = None
+  _globals['_SUBMITLABELSREQUEST'].fields_by_name['lease']._serialized_options = b'\342A\001\001\372A\r\n\013assay/Lease'
+  _globals['_SUBMITLABELSREQUEST'].fields_by_name['fencing_token']._loaded_options = None
+  _globals['_SUBMITLABELSREQUEST'].fields_by_name['fencing_token']._serialized_options = b'\342A\001\001'
+  _globals['_SUBMITLABELSREQUEST'].fields_by_name['overwrite']._loaded_options = None
+  _globals['_SUBMITLABELSREQUEST'].fields_by_name['overwrite']._serialized_options = b'\342A\001\001'
+  _globals['_SUBMITLABELSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SUBMITLABELSREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_LABEL'].fields_by_name['lease']._loaded_options = None
+  _globals['_LABEL'].fields_by_name['lease']._serialized_options = b'\372A\r\n\013assay/Lease'
+  _globals['_LISTLABELSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTLABELSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\014\n\nassay/Pool'
+  _globals['_LISTLABELSREQUEST'].fields_by_name['worker']._loaded_options = None
+  _globals['_LISTLABELSREQUEST'].fields_by_name['worker']._serialized_options = b'\342A\001\001'
+  _globals['_LISTLABELSREQUEST'].fields_by_name['class_name']._loaded_options = None
+  _globals['_LISTLABELSREQUEST'].fields_by_name['class_name']._serialized_options = b'\342A\001\001'
+  _globals['_LISTLABELSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTLABELSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTLABELSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTLABELSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTLABELSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_EXPORTLABELSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\014\n\nassay/Pool'
+  _globals['_EXPORTLABELSREQUEST'].fields_by_name['format']._loaded_options = None
+  _globals['_EXPORTLABELSREQUEST'].fields_by_name['format']._serialized_options = b'\342A\001\001'
+  _globals['_LABELING'].methods_by_name['NextBatch']._loaded_options = None
+  _globals['_LABELING'].methods_by_name['NextBatch']._serialized_options = b'\332A\022parent,worker,size\342\371\030\004\010\002\020\001\202\323\344\223\002%\" /v1/{parent=pools/*}/leases:next:\001*'
+  _globals['_LABELING'].methods_by_name['GetLease']._loaded_options = None
+  _globals['_LABELING'].methods_by_name['GetLease']._serialized_options = b'\332A\004name\342\371\030\004\010\001\020\001\202\323\344\223\002\035\022\033/v1/{name=pools/*/leases/*}'
+  _globals['_LABELING'].methods_by_name['ListLeases']._loaded_options = None
+  _globals['_LABELING'].methods_by_name['ListLeases']._serialized_options = b'\332A\006parent\342\371\030\004\010\001\020\001\202\323\344\223\002\035\022\033/v1/{parent=pools/*}/leases'
+  _globals['_LABELING'].methods_by_name['RenewLease']._loaded_options = None
+  _globals['_LABELING'].methods_by_name['RenewLease']._serialized_options = b'\332A\022name,fencing_token\342\371\030\004\010\002\020\001\202\323\344\223\002&\"!/v1/{name=pools/*/leases/*}:renew:\001*'
+  _globals['_LABELING'].methods_by_name['ReleaseLease']._loaded_options = None
+  _globals['_LABELING'].methods_by_name['ReleaseLease']._serialized_options = b'\332A\022name,fencing_token\342\371\030\004\010\002\020\001\202\323\344\223\002(\"#/v1/{name=pools/*/leases/*}:release:\001*'
+  _globals['_LABELING'].methods_by_name['ExcludeSamples']._loaded_options = None
+  _globals['_LABELING'].methods_by_name['ExcludeSamples']._serialized_options = b'\332A\030parent,sample_ids,worker\342\371\030\004\010\002\020\001\202\323\344\223\002)\"$/v1/{parent=pools/*}/samples:exclude:\001*'
+  _globals['_LABELING'].methods_by_name['IncludeSamples']._loaded_options = None
+  _globals['_LABELING'].methods_by_name['IncludeSamples']._serialized_options = b'\332A\021parent,sample_ids\342\371\030\004\010\002\020\001\202\323\344\223\002)\"$/v1/{parent=pools/*}/samples:include:\001*'
+  _globals['_LABELING'].methods_by_name['SubmitLabels']._loaded_options = None
+  _globals['_LABELING'].methods_by_name['SubmitLabels']._serialized_options = b'\332A\024parent,worker,labels\342\371\030\004\010\002\020\001\202\323\344\223\002\'\"\"/v1/{parent=pools/*}/labels:submit:\001*'
+  _globals['_LABELING'].methods_by_name['ListLabels']._loaded_options = None
+  _globals['_LABELING'].methods_by_name['ListLabels']._serialized_options = b'\332A\006parent\342\371\030\004\010\001\020\001\202\323\344\223\002\035\022\033/v1/{parent=pools/*}/labels'
+  _globals['_LABELING'].methods_by_name['ExportLabels']._loaded_options = None
+  _globals['_LABELING'].methods_by_name['ExportLabels']._serialized_options = b'\332A\rparent,format\342\371\030\004\010\001\020\001\202\323\344\223\002$\022\"/v1/{parent=pools/*}/labels:export'
+  _globals['_LEASESTATE']._serialized_start=3182
+  _globals['_LEASESTATE']._serialized_end=3292
+  _globals['_EXPORTFORMAT']._serialized_start=3294
+  _globals['_EXPORTFORMAT']._serialized_end=3396
+  _globals['_LEASE']._serialized_start=264
+  _globals['_LEASE']._serialized_end=583
+  _globals['_NEXTBATCHREQUEST']._serialized_start=586
+  _globals['_NEXTBATCHREQUEST']._serialized_end=939
+  _globals['_NEXTBATCHRESPONSE']._serialized_start=942
+  _globals['_NEXTBATCHRESPONSE']._serialized_end=1175
+  _globals['_GETLEASEREQUEST']._serialized_start=1177
+  _globals['_GETLEASEREQUEST']._serialized_end=1230
+  _globals['_LISTLEASESREQUEST']._serialized_start=1233
+  _globals['_LISTLEASESREQUEST']._serialized_end=1363
+  _globals['_LISTLEASESRESPONSE']._serialized_start=1365
+  _globals['_LISTLEASESRESPONSE']._serialized_end=1443
+  _globals['_RENEWLEASEREQUEST']._serialized_start=1446
+  _globals['_RENEWLEASEREQUEST']._serialized_end=1602
+  _globals['_RELEASELEASEREQUEST']._serialized_start=1605
+  _globals['_RELEASELEASEREQUEST']._serialized_end=1788
+  _globals['_EXCLUDESAMPLESREQUEST']._serialized_start=1791
+  _globals['_EXCLUDESAMPLESREQUEST']._serialized_end=1949
+  _globals['_EXCLUDESAMPLESRESPONSE']._serialized_start=1951
+  _globals['_EXCLUDESAMPLESRESPONSE']._serialized_end=2027
+  _globals['_INCLUDESAMPLESREQUEST']._serialized_start=2029
+  _globals['_INCLUDESAMPLESREQUEST']._serialized_end=2143
+  _globals['_INCLUDESAMPLESRESPONSE']._serialized_start=2145
+  _globals['_INCLUDESAMPLESRESPONSE']._serialized_end=2221
+  _globals['_LABELINPUT']._serialized_start=2223
+  _globals['_LABELINPUT']._serialized_end=2286
+  _globals['_SUBMITLABELSREQUEST']._serialized_start=2289
+  _globals['_SUBMITLABELSREQUEST']._serialized_end=2530
+  _globals['_SUBMITLABELSRESPONSE']._serialized_start=2532
+  _globals['_SUBMITLABELSRESPONSE']._serialized_end=2629
+  _globals['_LABEL']._serialized_start=2632
+  _globals['_LABEL']._serialized_end=2797
+  _globals['_LISTLABELSREQUEST']._serialized_start=2800
+  _globals['_LISTLABELSREQUEST']._serialized_end=2955
+  _globals['_LISTLABELSRESPONSE']._serialized_start=2957
+  _globals['_LISTLABELSRESPONSE']._serialized_end=3035
+  _globals['_EXPORTLABELSREQUEST']._serialized_start=3037
+  _globals['_EXPORTLABELSREQUEST']._serialized_end=3141
+  _globals['_EXPORTLABELSRESPONSE']._serialized_start=3143
+  _globals['_EXPORTLABELSRESPONSE']._serialized_end=3180
+  _globals['_LABELING']._serialized_start=3399
+  _globals['_LABELING']._serialized_end=4835
 # @@protoc_insertion_point(module_scope)

@@ -134,7 +134,7 @@ class NextBatchRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POOL_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
@@ -145,7 +145,7 @@ class NextBatchRequest(_message.Message):
     OMIT_PAYLOAD_FIELD_NUMBER: _builtins.int
     PREDICTIONS_FIELD_NUMBER: _builtins.int
     INCLUDE_RELEASED_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
+    parent: _builtins.str
     """Resource name "pools/{pool}"."""
     worker: _builtins.str
     """Who labels: 1 to 256 bytes."""
@@ -178,7 +178,7 @@ class NextBatchRequest(_message.Message):
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
+        parent: _builtins.str = ...,
         worker: _builtins.str = ...,
         size: _builtins.int = ...,
         plan: _types_pb2.Plan | None = ...,
@@ -192,7 +192,7 @@ class NextBatchRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "plan", b"plan", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_released", b"include_released", "omit_payload", b"omit_payload", "plan", b"plan", "pool", b"pool", "predictions", b"predictions", "request_id", b"request_id", "seed", b"seed", "size", b"size", "ttl", b"ttl", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_released", b"include_released", "omit_payload", b"omit_payload", "parent", b"parent", "plan", b"plan", "predictions", b"predictions", "request_id", b"request_id", "seed", b"seed", "size", b"size", "ttl", b"ttl", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -280,11 +280,11 @@ class ListLeasesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POOL_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
+    parent: _builtins.str
     """Resource name "pools/{pool}"."""
     worker: _builtins.str
     """Only of this worker; empty means all."""
@@ -295,14 +295,14 @@ class ListLeasesRequest(_message.Message):
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
+        parent: _builtins.str = ...,
         worker: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "pool", b"pool", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -424,12 +424,12 @@ class ExcludeSamplesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POOL_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     SAMPLE_IDS_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
+    parent: _builtins.str
     """Resource name "pools/{pool}"."""
     worker: _builtins.str
     """Who sets them aside: 1 to 256 bytes."""
@@ -444,7 +444,7 @@ class ExcludeSamplesRequest(_message.Message):
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
+        parent: _builtins.str = ...,
         sample_ids: _abc.Iterable[_builtins.str] | None = ...,
         worker: _builtins.str = ...,
         reason: _builtins.str = ...,
@@ -452,7 +452,7 @@ class ExcludeSamplesRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool", "reason", b"reason", "request_id", b"request_id", "sample_ids", b"sample_ids", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "reason", b"reason", "request_id", b"request_id", "sample_ids", b"sample_ids", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -494,10 +494,10 @@ class IncludeSamplesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POOL_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     SAMPLE_IDS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
+    parent: _builtins.str
     """Resource name "pools/{pool}"."""
     request_id: _builtins.str
     """Idempotency key."""
@@ -508,13 +508,13 @@ class IncludeSamplesRequest(_message.Message):
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
+        parent: _builtins.str = ...,
         sample_ids: _abc.Iterable[_builtins.str] | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool", "request_id", b"request_id", "sample_ids", b"sample_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "request_id", b"request_id", "sample_ids", b"sample_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -582,14 +582,14 @@ class SubmitLabelsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POOL_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     FENCING_TOKEN_FIELD_NUMBER: _builtins.int
     OVERWRITE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
+    parent: _builtins.str
     """Resource name "pools/{pool}"."""
     worker: _builtins.str
     """Who labeled: 1 to 256 bytes."""
@@ -610,7 +610,7 @@ class SubmitLabelsRequest(_message.Message):
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
+        parent: _builtins.str = ...,
         worker: _builtins.str = ...,
         labels: _abc.Iterable[Global___LabelInput] | None = ...,
         lease: _builtins.str = ...,
@@ -620,7 +620,7 @@ class SubmitLabelsRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fencing_token", b"fencing_token", "labels", b"labels", "lease", b"lease", "overwrite", b"overwrite", "pool", b"pool", "request_id", b"request_id", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fencing_token", b"fencing_token", "labels", b"labels", "lease", b"lease", "overwrite", b"overwrite", "parent", b"parent", "request_id", b"request_id", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -710,12 +710,12 @@ class ListLabelsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POOL_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     CLASS_NAME_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
+    parent: _builtins.str
     """Resource name "pools/{pool}"."""
     worker: _builtins.str
     """Only of this worker; empty means all."""
@@ -728,7 +728,7 @@ class ListLabelsRequest(_message.Message):
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
+        parent: _builtins.str = ...,
         worker: _builtins.str = ...,
         class_name: _builtins.str = ...,
         page_size: _builtins.int = ...,
@@ -736,7 +736,7 @@ class ListLabelsRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_name", b"class_name", "page_size", b"page_size", "page_token", b"page_token", "pool", b"pool", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_name", b"class_name", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -776,21 +776,21 @@ class ExportLabelsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POOL_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
+    parent: _builtins.str
     """Resource name "pools/{pool}"."""
     format: Global___ExportFormat.ValueType
     """Format."""
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
+        parent: _builtins.str = ...,
         format: Global___ExportFormat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "pool", b"pool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

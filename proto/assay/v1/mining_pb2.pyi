@@ -46,6 +46,86 @@ STRATEGY_KIND_SELECTOR: StrategyKind.ValueType  # 2
 """Chooses a set of samples."""
 Global___StrategyKind: _TypeAlias = StrategyKind  # noqa: Y015
 
+class _Need:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NeedEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Need.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NEED_UNSPECIFIED: _Need.ValueType  # 0
+    """Not given."""
+    NEED_LOGITS: _Need.ValueType  # 1
+    """Class logits of the candidates."""
+    NEED_PROBS: _Need.ValueType  # 2
+    """Class probabilities of the candidates."""
+    NEED_EMBEDDINGS: _Need.ValueType  # 3
+    """Embeddings of the candidates."""
+    NEED_MEMBER_PROBS: _Need.ValueType  # 4
+    """Class probabilities by each member of a committee."""
+    NEED_LABELED_EMBEDDINGS: _Need.ValueType  # 5
+    """Embeddings of the given samples."""
+    NEED_LABELED_CLASSES: _Need.ValueType  # 6
+    """Classes of the given samples."""
+    NEED_KNN_GRAPH: _Need.ValueType  # 7
+    """Nearest neighbours among the candidates."""
+    NEED_CLUSTERS: _Need.ValueType  # 8
+    """Cluster of each candidate."""
+    NEED_LABEL_PROBS: _Need.ValueType  # 9
+    """Independent probabilities of each label, by a multi-label model."""
+    NEED_MEMBER_VALUES: _Need.ValueType  # 10
+    """A number by each member of a committee."""
+    NEED_PART_PROBS: _Need.ValueType  # 11
+    """Class probabilities of all parts (boxes, tokens) of the candidates."""
+    NEED_PART_OFFSETS: _Need.ValueType  # 12
+    """Which of these parts are of which candidate."""
+    NEED_LABELED_PROBS: _Need.ValueType  # 13
+    """Class probabilities of the given samples."""
+    NEED_QUERY_EMBEDDINGS: _Need.ValueType  # 14
+    """Embeddings of the samples that the plan's query names."""
+    NEED_HEAD_WEIGHTS: _Need.ValueType  # 15
+    """Weights of the head."""
+    NEED_HEAD_BIAS: _Need.ValueType  # 16
+    """Bias of the head."""
+
+class Need(_Need, metaclass=_NeedEnumTypeWrapper):
+    """An array that a strategy computes from. "Given" are samples that are labeled or in somebody's hands."""
+
+NEED_UNSPECIFIED: Need.ValueType  # 0
+"""Not given."""
+NEED_LOGITS: Need.ValueType  # 1
+"""Class logits of the candidates."""
+NEED_PROBS: Need.ValueType  # 2
+"""Class probabilities of the candidates."""
+NEED_EMBEDDINGS: Need.ValueType  # 3
+"""Embeddings of the candidates."""
+NEED_MEMBER_PROBS: Need.ValueType  # 4
+"""Class probabilities by each member of a committee."""
+NEED_LABELED_EMBEDDINGS: Need.ValueType  # 5
+"""Embeddings of the given samples."""
+NEED_LABELED_CLASSES: Need.ValueType  # 6
+"""Classes of the given samples."""
+NEED_KNN_GRAPH: Need.ValueType  # 7
+"""Nearest neighbours among the candidates."""
+NEED_CLUSTERS: Need.ValueType  # 8
+"""Cluster of each candidate."""
+NEED_LABEL_PROBS: Need.ValueType  # 9
+"""Independent probabilities of each label, by a multi-label model."""
+NEED_MEMBER_VALUES: Need.ValueType  # 10
+"""A number by each member of a committee."""
+NEED_PART_PROBS: Need.ValueType  # 11
+"""Class probabilities of all parts (boxes, tokens) of the candidates."""
+NEED_PART_OFFSETS: Need.ValueType  # 12
+"""Which of these parts are of which candidate."""
+NEED_LABELED_PROBS: Need.ValueType  # 13
+"""Class probabilities of the given samples."""
+NEED_QUERY_EMBEDDINGS: Need.ValueType  # 14
+"""Embeddings of the samples that the plan's query names."""
+NEED_HEAD_WEIGHTS: Need.ValueType  # 15
+"""Weights of the head."""
+NEED_HEAD_BIAS: Need.ValueType  # 16
+"""Bias of the head."""
+Global___Need: _TypeAlias = Need  # noqa: Y015
+
 @_typing.final
 class Strategy(_message.Message):
     """A strategy."""
@@ -75,11 +155,11 @@ class Strategy(_message.Message):
         """JSON Schema (2020-12) of its parameters."""
 
     @_builtins.property
-    def needs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What it needs: "probs", "logits", "embeddings", "member_probs", "labeled_embeddings", ..."""
+    def needs(self) -> _containers.RepeatedScalarFieldContainer[Global___Need.ValueType]:
+        """What it cannot do without."""
 
     @_builtins.property
-    def optional_needs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    def optional_needs(self) -> _containers.RepeatedScalarFieldContainer[Global___Need.ValueType]:
         """What it uses where there is any, and does without otherwise."""
 
     def __init__(
@@ -89,8 +169,8 @@ class Strategy(_message.Message):
         kind: Global___StrategyKind.ValueType = ...,
         summary: _builtins.str = ...,
         params_schema: _struct_pb2.Struct | None = ...,
-        needs: _abc.Iterable[_builtins.str] | None = ...,
-        optional_needs: _abc.Iterable[_builtins.str] | None = ...,
+        needs: _abc.Iterable[Global___Need.ValueType] | None = ...,
+        optional_needs: _abc.Iterable[Global___Need.ValueType] | None = ...,
         deterministic: _builtins.bool = ...,
         needs_utility: _builtins.bool = ...,
     ) -> None: ...
@@ -143,7 +223,7 @@ class ListStrategiesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most this many strategies, 1 to 1,000; 0 means 1,000."""
+    """At most this many strategies, 1 to 1,000; 0 means 1,000. A page has fewer where more would not fit a message."""
     page_token: _builtins.str
     """next_page_token of the page before."""
     def __init__(
@@ -167,7 +247,6 @@ class ListStrategiesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STRATEGIES_FIELD_NUMBER: _builtins.int
-    PRESETS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
@@ -175,24 +254,73 @@ class ListStrategiesResponse(_message.Message):
     def strategies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Strategy]:
         """Strategies by name."""
 
-    @_builtins.property
-    def presets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Preset]:
-        """Presets by name, with the first page only."""
-
     def __init__(
         self,
         *,
         strategies: _abc.Iterable[Global___Strategy] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "strategies", b"strategies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStrategiesResponse: _TypeAlias = ListStrategiesResponse  # noqa: Y015
+
+@_typing.final
+class ListPresetsRequest(_message.Message):
+    """Request of ListPresets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most this many presets, 1 to 1,000; 0 means 1,000. A page has fewer where more would not fit a message."""
+    page_token: _builtins.str
+    """next_page_token of the page before."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPresetsRequest: _TypeAlias = ListPresetsRequest  # noqa: Y015
+
+@_typing.final
+class ListPresetsResponse(_message.Message):
+    """Reply of ListPresets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRESETS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def presets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Preset]:
+        """Presets by name."""
+
+    def __init__(
+        self,
+        *,
         presets: _abc.Iterable[Global___Preset] | None = ...,
         next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "presets", b"presets", "strategies", b"strategies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "presets", b"presets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListStrategiesResponse: _TypeAlias = ListStrategiesResponse  # noqa: Y015
+Global___ListPresetsResponse: _TypeAlias = ListPresetsResponse  # noqa: Y015
 
 @_typing.final
 class ScoreRequest(_message.Message):

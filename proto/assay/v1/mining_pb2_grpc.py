@@ -40,6 +40,11 @@ class MiningStub(object):
                 request_serializer=assay_dot_v1_dot_mining__pb2.ListStrategiesRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_mining__pb2.ListStrategiesResponse.FromString,
                 _registered_method=True)
+        self.ListPresets = channel.unary_unary(
+                '/assay.v1.Mining/ListPresets',
+                request_serializer=assay_dot_v1_dot_mining__pb2.ListPresetsRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_mining__pb2.ListPresetsResponse.FromString,
+                _registered_method=True)
         self.Score = channel.unary_stream(
                 '/assay.v1.Mining/Score',
                 request_serializer=assay_dot_v1_dot_mining__pb2.ScoreRequest.SerializeToString,
@@ -57,7 +62,14 @@ class MiningServicer(object):
     """
 
     def ListStrategies(self, request, context):
-        """Lists the strategies and presets of this server.
+        """Lists the strategies of this server by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPresets(self, request, context):
+        """Lists the presets of this server, the plans with a name, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,6 +96,11 @@ def add_MiningServicer_to_server(servicer, server):
                     servicer.ListStrategies,
                     request_deserializer=assay_dot_v1_dot_mining__pb2.ListStrategiesRequest.FromString,
                     response_serializer=assay_dot_v1_dot_mining__pb2.ListStrategiesResponse.SerializeToString,
+            ),
+            'ListPresets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPresets,
+                    request_deserializer=assay_dot_v1_dot_mining__pb2.ListPresetsRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_mining__pb2.ListPresetsResponse.SerializeToString,
             ),
             'Score': grpc.unary_stream_rpc_method_handler(
                     servicer.Score,
@@ -124,6 +141,33 @@ class Mining(object):
             '/assay.v1.Mining/ListStrategies',
             assay_dot_v1_dot_mining__pb2.ListStrategiesRequest.SerializeToString,
             assay_dot_v1_dot_mining__pb2.ListStrategiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPresets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.Mining/ListPresets',
+            assay_dot_v1_dot_mining__pb2.ListPresetsRequest.SerializeToString,
+            assay_dot_v1_dot_mining__pb2.ListPresetsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,7 +34,9 @@ class MiningStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MiningAsyncStub: ...
     ListStrategies: _grpc.UnaryUnaryMultiCallable[_mining_pb2.ListStrategiesRequest, _mining_pb2.ListStrategiesResponse]
-    """Lists the strategies and presets of this server."""
+    """Lists the strategies of this server by name."""
+    ListPresets: _grpc.UnaryUnaryMultiCallable[_mining_pb2.ListPresetsRequest, _mining_pb2.ListPresetsResponse]
+    """Lists the presets of this server, the plans with a name, by name."""
     Score: _grpc.UnaryStreamMultiCallable[_mining_pb2.ScoreRequest, _mining_pb2.ScoreResponse]
     """Streams the scores of all matching samples by row, in chunks."""
     Mine: _grpc.UnaryUnaryMultiCallable[_mining_pb2.MineRequest, _mining_pb2.MineResponse]
@@ -46,7 +48,9 @@ class MiningAsyncStub(MiningStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListStrategies: _aio.UnaryUnaryMultiCallable[_mining_pb2.ListStrategiesRequest, _mining_pb2.ListStrategiesResponse]  # type: ignore[assignment]
-    """Lists the strategies and presets of this server."""
+    """Lists the strategies of this server by name."""
+    ListPresets: _aio.UnaryUnaryMultiCallable[_mining_pb2.ListPresetsRequest, _mining_pb2.ListPresetsResponse]  # type: ignore[assignment]
+    """Lists the presets of this server, the plans with a name, by name."""
     Score: _aio.UnaryStreamMultiCallable[_mining_pb2.ScoreRequest, _mining_pb2.ScoreResponse]  # type: ignore[assignment]
     """Streams the scores of all matching samples by row, in chunks."""
     Mine: _aio.UnaryUnaryMultiCallable[_mining_pb2.MineRequest, _mining_pb2.MineResponse]  # type: ignore[assignment]
@@ -61,7 +65,15 @@ class MiningServicer(metaclass=_abc_1.ABCMeta):
         request: _mining_pb2.ListStrategiesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mining_pb2.ListStrategiesResponse, _abc.Awaitable[_mining_pb2.ListStrategiesResponse]]:
-        """Lists the strategies and presets of this server."""
+        """Lists the strategies of this server by name."""
+
+    @_abc_1.abstractmethod
+    def ListPresets(
+        self,
+        request: _mining_pb2.ListPresetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mining_pb2.ListPresetsResponse, _abc.Awaitable[_mining_pb2.ListPresetsResponse]]:
+        """Lists the presets of this server, the plans with a name, by name."""
 
     @_abc_1.abstractmethod
     def Score(

@@ -22,61 +22,177 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from assay.v1 import options_pb2 as assay_dot_v1_dot_options__pb2
 from assay.v1 import types_pb2 as assay_dot_v1_dot_types__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import client_pb2 as google_dot_api_dot_client__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssay/v1/models.proto\x12\x08\x61ssay.v1\x1a\x14\x61ssay/v1/types.proto\x1a#google/longrunning/operations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"I\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x05\x64type\x18\x02 \x01(\x0e\x32\x0f.assay.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\x03\",\n\x08\x44\x61taFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\xa8\x02\n\x0c\x42\x61\x63kboneInfo\x12$\n\x06inputs\x18\x01 \x03(\x0b\x32\x14.assay.v1.TensorSpec\x12\x18\n\x10\x65mbedding_output\x18\x02 \x01(\t\x12\x15\n\rlogits_output\x18\x03 \x01(\t\x12\"\n\x07pooling\x18\x04 \x01(\x0e\x32\x11.assay.v1.Pooling\x12\x12\n\nmask_input\x18\x05 \x01(\t\x12\x11\n\tnormalize\x18\x06 \x01(\x08\x12\x11\n\tdimension\x18\x07 \x01(\x05\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12\x0e\n\x06sha256\x18\t \x01(\t\x12&\n\ndata_files\x18\n \x03(\x0b\x32\x12.assay.v1.DataFile\x12\x17\n\x0f\x65mbedding_space\x18\x0b \x01(\t\"\x9c\x01\n\x0bHeadMetrics\x12\x15\n\x08\x61\x63\x63uracy\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08log_loss\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11\x63\x61libration_error\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x0f\n\x07samples\x18\x04 \x01(\x03\x42\x0b\n\t_accuracyB\x0b\n\t_log_lossB\x14\n\x12_calibration_error\"\xc3\x01\n\x08HeadInfo\x12\x17\n\x0f\x65mbedding_space\x18\x01 \x01(\t\x12\x14\n\x0c\x63lasses_seen\x18\x02 \x01(\x05\x12\x0f\n\x07members\x18\x03 \x01(\x05\x12\x0e\n\x06labels\x18\x04 \x01(\x03\x12\n\n\x02l2\x18\x05 \x01(\x01\x12\x13\n\x0btemperature\x18\x06 \x01(\x01\x12&\n\x07metrics\x18\x07 \x01(\x0b\x32\x15.assay.v1.HeadMetrics\x12\x10\n\x08\x62\x61lanced\x18\x08 \x01(\x08\x12\x0c\n\x04seed\x18\t \x01(\x04\"\xea\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.assay.v1.ModelKind\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x08\x62\x61\x63kbone\x18\x06 \x01(\x0b\x32\x16.assay.v1.BackboneInfoH\x00\x12\"\n\x04head\x18\x07 \x01(\x0b\x32\x12.assay.v1.HeadInfoH\x00\x42\t\n\x07\x64\x65tails\"\xa8\x02\n\x14UploadBackboneHeader\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x18\n\x10\x65mbedding_output\x18\x04 \x01(\t\x12\x15\n\rlogits_output\x18\x05 \x01(\t\x12\"\n\x07pooling\x18\x06 \x01(\x0e\x32\x11.assay.v1.Pooling\x12\x12\n\nmask_input\x18\x07 \x01(\t\x12\x11\n\tnormalize\x18\x08 \x01(\x08\x12\x12\n\nsize_bytes\x18\t \x01(\x03\x12\x0e\n\x06sha256\x18\n \x01(\t\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x12&\n\ndata_files\x18\x0c \x03(\x0b\x32\x12.assay.v1.DataFile\"b\n\x15UploadBackboneRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.assay.v1.UploadBackboneHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"k\n\x11ListModelsRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.assay.v1.ModelKind\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"N\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"6\n\x12\x44\x65leteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"8\n\x14\x41\x63tivateModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"[\n\x14RollbackModelRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.assay.v1.ModelKind\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\xd4\x01\n\x10TrainHeadRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0f\n\x02l2\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x62\x61lanced\x18\x04 \x01(\x08\x12\x14\n\x07members\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\x05\x66olds\x18\x06 \x01(\x05H\x02\x88\x01\x01\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12\x10\n\x08\x61\x63tivate\x18\x08 \x01(\x08\x12\x12\n\nrequest_id\x18\t \x01(\tB\x05\n\x03_l2B\n\n\x08_membersB\x08\n\x06_folds\"\xaf\x02\n\x0ePredictRequest\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\x35\n\x07samples\x18\x02 \x01(\x0b\x32\".assay.v1.PredictRequest.SampleIdsH\x00\x12&\n\nembeddings\x18\x03 \x01(\x0b\x32\x10.assay.v1.MatrixH\x00\x12\x31\n\x06inputs\x18\x04 \x01(\x0b\x32\x1f.assay.v1.PredictRequest.InputsH\x00\x12\x0c\n\x04head\x18\x05 \x01(\t\x12\x1a\n\x12include_embeddings\x18\x06 \x01(\x08\x1a\x18\n\tSampleIds\x12\x0b\n\x03ids\x18\x01 \x03(\t\x1a\x30\n\x06Inputs\x12&\n\x07tensors\x18\x01 \x03(\x0b\x32\x15.assay.v1.NamedTensorB\x07\n\x05query\"\xdf\x01\n\x0fPredictResponse\x12\'\n\rprobabilities\x18\x01 \x01(\x0b\x32\x10.assay.v1.Matrix\x12\x13\n\x0b\x63lass_names\x18\x02 \x03(\t\x12$\n\nembeddings\x18\x03 \x01(\x0b\x32\x10.assay.v1.Matrix\x12\x0c\n\x04head\x18\x04 \x01(\t\x12\x19\n\x11prediction_source\x18\x05 \x01(\t\x12\x17\n\x0f\x65mbedding_space\x18\x06 \x01(\t\x12&\n\x07timings\x18\x07 \x03(\x0b\x32\x15.assay.v1.StageTiming*U\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_KIND_BACKBONE\x10\x01\x12\x13\n\x0fMODEL_KIND_HEAD\x10\x02*q\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOLING_NONE\x10\x01\x12\x10\n\x0cPOOLING_MEAN\x10\x02\x12\x0f\n\x0bPOOLING_CLS\x10\x03\x12\x18\n\x14POOLING_SPATIAL_MEAN\x10\x04\x32\xbc\x04\n\x06Models\x12\x44\n\x0eUploadBackbone\x12\x1f.assay.v1.UploadBackboneRequest\x1a\x0f.assay.v1.Model(\x01\x12\x36\n\x08GetModel\x12\x19.assay.v1.GetModelRequest\x1a\x0f.assay.v1.Model\x12G\n\nListModels\x12\x1b.assay.v1.ListModelsRequest\x1a\x1c.assay.v1.ListModelsResponse\x12\x43\n\x0b\x44\x65leteModel\x12\x1c.assay.v1.DeleteModelRequest\x1a\x16.google.protobuf.Empty\x12N\n\rActivateModel\x12\x1e.assay.v1.ActivateModelRequest\x1a\x1d.google.longrunning.Operation\x12N\n\rRollbackModel\x12\x1e.assay.v1.RollbackModelRequest\x1a\x1d.google.longrunning.Operation\x12\x46\n\tTrainHead\x12\x1a.assay.v1.TrainHeadRequest\x1a\x1d.google.longrunning.Operation\x12>\n\x07Predict\x12\x18.assay.v1.PredictRequest\x1a\x19.assay.v1.PredictResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssay/v1/models.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/options.proto\x1a\x14\x61ssay/v1/types.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a#google/longrunning/operations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"I\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x05\x64type\x18\x02 \x01(\x0e\x32\x0f.assay.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\x03\",\n\x08\x44\x61taFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\xa8\x02\n\x0c\x42\x61\x63kboneInfo\x12$\n\x06inputs\x18\x01 \x03(\x0b\x32\x14.assay.v1.TensorSpec\x12\x18\n\x10\x65mbedding_output\x18\x02 \x01(\t\x12\x15\n\rlogits_output\x18\x03 \x01(\t\x12\"\n\x07pooling\x18\x04 \x01(\x0e\x32\x11.assay.v1.Pooling\x12\x12\n\nmask_input\x18\x05 \x01(\t\x12\x11\n\tnormalize\x18\x06 \x01(\x08\x12\x11\n\tdimension\x18\x07 \x01(\x05\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12\x0e\n\x06sha256\x18\t \x01(\t\x12&\n\ndata_files\x18\n \x03(\x0b\x32\x12.assay.v1.DataFile\x12\x17\n\x0f\x65mbedding_space\x18\x0b \x01(\t\"\x9c\x01\n\x0bHeadMetrics\x12\x15\n\x08\x61\x63\x63uracy\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08log_loss\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11\x63\x61libration_error\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x0f\n\x07samples\x18\x04 \x01(\x03\x42\x0b\n\t_accuracyB\x0b\n\t_log_lossB\x14\n\x12_calibration_error\"\xc3\x01\n\x08HeadInfo\x12\x17\n\x0f\x65mbedding_space\x18\x01 \x01(\t\x12\x14\n\x0c\x63lasses_seen\x18\x02 \x01(\x05\x12\x0f\n\x07members\x18\x03 \x01(\x05\x12\x0e\n\x06labels\x18\x04 \x01(\x03\x12\n\n\x02l2\x18\x05 \x01(\x01\x12\x13\n\x0btemperature\x18\x06 \x01(\x01\x12&\n\x07metrics\x18\x07 \x01(\x0b\x32\x15.assay.v1.HeadMetrics\x12\x10\n\x08\x62\x61lanced\x18\x08 \x01(\x08\x12\x0c\n\x04seed\x18\t \x01(\x04\"\xc6\x02\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x13.assay.v1.ModelKindB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x61\x63tive\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12*\n\x08\x62\x61\x63kbone\x18\x06 \x01(\x0b\x32\x16.assay.v1.BackboneInfoH\x00\x12\"\n\x04head\x18\x07 \x01(\x0b\x32\x12.assay.v1.HeadInfoH\x00:<\xea\x41\x39\n\x0b\x61ssay/Model\x12\x1bpools/{pool}/models/{model}*\x06models2\x05modelB\t\n\x07\x64\x65tails\"\x82\x03\n\x14UploadBackboneHeader\x12$\n\x06parent\x18\x01 \x01(\tB\x14\xe2\x41\x01\x02\xfa\x41\r\x12\x0b\x61ssay/Model\x12\x16\n\x08model_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1a\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1e\n\x10\x65mbedding_output\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rlogits_output\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x07pooling\x18\x06 \x01(\x0e\x32\x11.assay.v1.PoolingB\x04\xe2\x41\x01\x01\x12\x18\n\nmask_input\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tnormalize\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nsize_bytes\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x14\n\x06sha256\x18\n \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x0b \x01(\tB\x04\xe2\x41\x01\x01\x12,\n\ndata_files\x18\x0c \x03(\x0b\x32\x12.assay.v1.DataFileB\x04\xe2\x41\x01\x01\"b\n\x15UploadBackboneRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.assay.v1.UploadBackboneHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"5\n\x0fGetModelRequest\x12\"\n\x04name\x18\x01 \x01(\tB\x14\xe2\x41\x01\x02\xfa\x41\r\n\x0b\x61ssay/Model\"\x95\x01\n\x11ListModelsRequest\x12$\n\x06parent\x18\x01 \x01(\tB\x14\xe2\x41\x01\x02\xfa\x41\r\x12\x0b\x61ssay/Model\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x13.assay.v1.ModelKindB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"N\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"R\n\x12\x44\x65leteModelRequest\x12\"\n\x04name\x18\x01 \x01(\tB\x14\xe2\x41\x01\x02\xfa\x41\r\n\x0b\x61ssay/Model\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"T\n\x14\x41\x63tivateModelRequest\x12\"\n\x04name\x18\x01 \x01(\tB\x14\xe2\x41\x01\x02\xfa\x41\r\n\x0b\x61ssay/Model\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x7f\n\x14RollbackModelRequest\x12$\n\x06parent\x18\x01 \x01(\tB\x14\xe2\x41\x01\x02\xfa\x41\r\x12\x0b\x61ssay/Model\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x13.assay.v1.ModelKindB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\x9c\x02\n\x10TrainHeadRequest\x12$\n\x06parent\x18\x01 \x01(\tB\x14\xe2\x41\x01\x02\xfa\x41\r\x12\x0b\x61ssay/Model\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x02l2\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x16\n\x08\x62\x61lanced\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x07members\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x18\n\x05\x66olds\x18\x06 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x12\n\x04seed\x18\x07 \x01(\x04\x42\x04\xe2\x41\x01\x01\x12\x16\n\x08\x61\x63tivate\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x42\x05\n\x03_l2B\n\n\x08_membersB\x08\n\x06_folds\"a\n\x11TrainHeadMetadata\x12-\n\x08progress\x18\x01 \x01(\x0b\x32\x1b.assay.v1.OperationProgress\x12\x1d\n\x04pool\x18\x02 \x01(\tB\x0f\xfa\x41\x0c\n\nassay/Pool\"e\n\x15\x41\x63tivateModelMetadata\x12-\n\x08progress\x18\x01 \x01(\x0b\x32\x1b.assay.v1.OperationProgress\x12\x1d\n\x04pool\x18\x02 \x01(\tB\x0f\xfa\x41\x0c\n\nassay/Pool\"\xe0\x02\n\x0ePredictRequest\x12!\n\x04pool\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x35\n\x07samples\x18\x02 \x01(\x0b\x32\".assay.v1.PredictRequest.SampleIdsH\x00\x12&\n\nembeddings\x18\x03 \x01(\x0b\x32\x10.assay.v1.MatrixH\x00\x12\x31\n\x06inputs\x18\x04 \x01(\x0b\x32\x1f.assay.v1.PredictRequest.InputsH\x00\x12\"\n\x04head\x18\x05 \x01(\tB\x14\xe2\x41\x01\x01\xfa\x41\r\n\x0b\x61ssay/Model\x12 \n\x12include_embeddings\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x1a\x18\n\tSampleIds\x12\x0b\n\x03ids\x18\x01 \x03(\t\x1a\x30\n\x06Inputs\x12&\n\x07tensors\x18\x01 \x03(\x0b\x32\x15.assay.v1.NamedTensorB\x07\n\x05query\"\x8d\x02\n\x0fPredictResponse\x12\'\n\rprobabilities\x18\x01 \x01(\x0b\x32\x10.assay.v1.Matrix\x12\x13\n\x0b\x63lass_names\x18\x02 \x03(\t\x12$\n\nembeddings\x18\x03 \x01(\x0b\x32\x10.assay.v1.Matrix\x12\x1e\n\x04head\x18\x04 \x01(\tB\x10\xfa\x41\r\n\x0b\x61ssay/Model\x12\x35\n\x11prediction_source\x18\x05 \x01(\x0e\x32\x1a.assay.v1.PredictionSource\x12\x17\n\x0f\x65mbedding_space\x18\x06 \x01(\t\x12&\n\x07timings\x18\x07 \x03(\x0b\x32\x15.assay.v1.StageTiming*U\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_KIND_BACKBONE\x10\x01\x12\x13\n\x0fMODEL_KIND_HEAD\x10\x02*q\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOLING_NONE\x10\x01\x12\x10\n\x0cPOOLING_MEAN\x10\x02\x12\x0f\n\x0bPOOLING_CLS\x10\x03\x12\x18\n\x14POOLING_SPATIAL_MEAN\x10\x04\x32\xbf\x08\n\x06Models\x12N\n\x0eUploadBackbone\x12\x1f.assay.v1.UploadBackboneRequest\x1a\x0f.assay.v1.Model\"\x08\xe2\xf9\x18\x04\x08\x04\x10\x01(\x01\x12j\n\x08GetModel\x12\x19.assay.v1.GetModelRequest\x1a\x0f.assay.v1.Model\"2\xda\x41\x04name\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{name=pools/*/models/*}\x12}\n\nListModels\x12\x1b.assay.v1.ListModelsRequest\x1a\x1c.assay.v1.ListModelsResponse\"4\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{parent=pools/*}/models\x12w\n\x0b\x44\x65leteModel\x12\x1c.assay.v1.DeleteModelRequest\x1a\x16.google.protobuf.Empty\"2\xda\x41\x04name\xe2\xf9\x18\x04\x08\x04\x10\x01\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/{name=pools/*/models/*}\x12\xaf\x01\n\rActivateModel\x12\x1e.assay.v1.ActivateModelRequest\x1a\x1d.google.longrunning.Operation\"_\xca\x41\x1e\n\x05Model\x12\x15\x41\x63tivateModelMetadata\xda\x41\x04name\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02)\"$/v1/{name=pools/*/models/*}:activate:\x01*\x12\xb6\x01\n\rRollbackModel\x12\x1e.assay.v1.RollbackModelRequest\x1a\x1d.google.longrunning.Operation\"f\xca\x41\x1e\n\x05Model\x12\x15\x41\x63tivateModelMetadata\xda\x41\x0bparent,kind\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02)\"$/v1/{parent=pools/*}/models:rollback:\x01*\x12\xa6\x01\n\tTrainHead\x12\x1a.assay.v1.TrainHeadRequest\x1a\x1d.google.longrunning.Operation\"^\xca\x41\x1a\n\x05Model\x12\x11TrainHeadMetadata\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02*\"%/v1/{parent=pools/*}/models:trainHead:\x01*\x12m\n\x07Predict\x12\x18.assay.v1.PredictRequest\x1a\x19.assay.v1.PredictResponse\"-\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{pool=pools/*}:predict:\x01*B\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assay.v1.models_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_MODELKIND']._serialized_start=2745
-  _globals['_MODELKIND']._serialized_end=2830
-  _globals['_POOLING']._serialized_start=2832
-  _globals['_POOLING']._serialized_end=2945
-  _globals['_TENSORSPEC']._serialized_start=156
-  _globals['_TENSORSPEC']._serialized_end=229
-  _globals['_DATAFILE']._serialized_start=231
-  _globals['_DATAFILE']._serialized_end=275
-  _globals['_BACKBONEINFO']._serialized_start=278
-  _globals['_BACKBONEINFO']._serialized_end=574
-  _globals['_HEADMETRICS']._serialized_start=577
-  _globals['_HEADMETRICS']._serialized_end=733
-  _globals['_HEADINFO']._serialized_start=736
-  _globals['_HEADINFO']._serialized_end=931
-  _globals['_MODEL']._serialized_start=934
-  _globals['_MODEL']._serialized_end=1168
-  _globals['_UPLOADBACKBONEHEADER']._serialized_start=1171
-  _globals['_UPLOADBACKBONEHEADER']._serialized_end=1467
-  _globals['_UPLOADBACKBONEREQUEST']._serialized_start=1469
-  _globals['_UPLOADBACKBONEREQUEST']._serialized_end=1567
-  _globals['_GETMODELREQUEST']._serialized_start=1569
-  _globals['_GETMODELREQUEST']._serialized_end=1600
-  _globals['_LISTMODELSREQUEST']._serialized_start=1602
-  _globals['_LISTMODELSREQUEST']._serialized_end=1709
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1711
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1789
-  _globals['_DELETEMODELREQUEST']._serialized_start=1791
-  _globals['_DELETEMODELREQUEST']._serialized_end=1845
-  _globals['_ACTIVATEMODELREQUEST']._serialized_start=1847
-  _globals['_ACTIVATEMODELREQUEST']._serialized_end=1903
-  _globals['_ROLLBACKMODELREQUEST']._serialized_start=1905
-  _globals['_ROLLBACKMODELREQUEST']._serialized_end=1996
-  _globals['_TRAINHEADREQUEST']._serialized_start=1999
-  _globals['_TRAINHEADREQUEST']._serialized_end=2211
-  _globals['_PREDICTREQUEST']._serialized_start=2214
-  _globals['_PREDICTREQUEST']._serialized_end=2517
-  _globals['_PREDICTREQUEST_SAMPLEIDS']._serialized_start=2434
-  _globals['_PREDICTREQUEST_SAMPLEIDS']._serialized_end=2458
-  _globals['_PREDICTREQUEST_INPUTS']._serialized_start=2460
-  _globals['_PREDICTREQUEST_INPUTS']._serialized_end=2508
-  _globals['_PREDICTRESPONSE']._serialized_start=2520
-  _globals['_PREDICTRESPONSE']._serialized_end=2743
-  _globals['_MODELS']._serialized_start=2948
-  _globals['_MODELS']._serialized_end=3520
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'Z\020assay/v1;assayv1'
+  _globals['_MODEL'].fields_by_name['name']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['name']._serialized_options = b'\342A\001\010'
+  _globals['_MODEL'].fields_by_name['kind']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['kind']._serialized_options = b'\342A\001\003'
+  _globals['_MODEL'].fields_by_name['display_name']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['display_name']._serialized_options = b'\342A\001\003'
+  _globals['_MODEL'].fields_by_name['active']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['active']._serialized_options = b'\342A\001\003'
+  _globals['_MODEL'].fields_by_name['create_time']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_MODEL']._loaded_options = None
+  _globals['_MODEL']._serialized_options = b'\352A9\n\013assay/Model\022\033pools/{pool}/models/{model}*\006models2\005model'
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['parent']._loaded_options = None
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\r\022\013assay/Model'
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['model_id']._loaded_options = None
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['model_id']._serialized_options = b'\342A\001\001'
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['display_name']._loaded_options = None
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['display_name']._serialized_options = b'\342A\001\001'
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['embedding_output']._loaded_options = None
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['embedding_output']._serialized_options = b'\342A\001\001'
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['logits_output']._loaded_options = None
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['logits_output']._serialized_options = b'\342A\001\001'
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['pooling']._loaded_options = None
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['pooling']._serialized_options = b'\342A\001\001'
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['mask_input']._loaded_options = None
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['mask_input']._serialized_options = b'\342A\001\001'
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['normalize']._loaded_options = None
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['normalize']._serialized_options = b'\342A\001\001'
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['size_bytes']._loaded_options = None
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['size_bytes']._serialized_options = b'\342A\001\002'
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['sha256']._loaded_options = None
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['sha256']._serialized_options = b'\342A\001\001'
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['data_files']._loaded_options = None
+  _globals['_UPLOADBACKBONEHEADER'].fields_by_name['data_files']._serialized_options = b'\342A\001\001'
+  _globals['_GETMODELREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETMODELREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\r\n\013assay/Model'
+  _globals['_LISTMODELSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTMODELSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\r\022\013assay/Model'
+  _globals['_LISTMODELSREQUEST'].fields_by_name['kind']._loaded_options = None
+  _globals['_LISTMODELSREQUEST'].fields_by_name['kind']._serialized_options = b'\342A\001\001'
+  _globals['_LISTMODELSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTMODELSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTMODELSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTMODELSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEMODELREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETEMODELREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\r\n\013assay/Model'
+  _globals['_DELETEMODELREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DELETEMODELREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_ACTIVATEMODELREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ACTIVATEMODELREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\r\n\013assay/Model'
+  _globals['_ACTIVATEMODELREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ACTIVATEMODELREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_ROLLBACKMODELREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_ROLLBACKMODELREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\r\022\013assay/Model'
+  _globals['_ROLLBACKMODELREQUEST'].fields_by_name['kind']._loaded_options = None
+  _globals['_ROLLBACKMODELREQUEST'].fields_by_name['kind']._serialized_options = b'\342A\001\002'
+  _globals['_ROLLBACKMODELREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ROLLBACKMODELREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_TRAINHEADREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_TRAINHEADREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\r\022\013assay/Model'
+  _globals['_TRAINHEADREQUEST'].fields_by_name['display_name']._loaded_options = None
+  _globals['_TRAINHEADREQUEST'].fields_by_name['display_name']._serialized_options = b'\342A\001\001'
+  _globals['_TRAINHEADREQUEST'].fields_by_name['l2']._loaded_options = None
+  _globals['_TRAINHEADREQUEST'].fields_by_name['l2']._serialized_options = b'\342A\001\001'
+  _globals['_TRAINHEADREQUEST'].fields_by_name['balanced']._loaded_options = None
+  _globals['_TRAINHEADREQUEST'].fields_by_name['balanced']._serialized_options = b'\342A\001\001'
+  _globals['_TRAINHEADREQUEST'].fields_by_name['members']._loaded_options = None
+  _globals['_TRAINHEADREQUEST'].fields_by_name['members']._serialized_options = b'\342A\001\001'
+  _globals['_TRAINHEADREQUEST'].fields_by_name['folds']._loaded_options = None
+  _globals['_TRAINHEADREQUEST'].fields_by_name['folds']._serialized_options = b'\342A\001\001'
+  _globals['_TRAINHEADREQUEST'].fields_by_name['seed']._loaded_options = None
+  _globals['_TRAINHEADREQUEST'].fields_by_name['seed']._serialized_options = b'\342A\001\001'
+  _globals['_TRAINHEADREQUEST'].fields_by_name['activate']._loaded_options = None
+  _globals['_TRAINHEADREQUEST'].fields_by_name['activate']._serialized_options = b'\342A\001\001'
+  _globals['_TRAINHEADREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_TRAINHEADREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_TRAINHEADMETADATA'].fields_by_name['pool']._loaded_options = None
+  _globals['_TRAINHEADMETADATA'].fields_by_name['pool']._serialized_options = b'\372A\014\n\nassay/Pool'
+  _globals['_ACTIVATEMODELMETADATA'].fields_by_name['pool']._loaded_options = None
+  _globals['_ACTIVATEMODELMETADATA'].fields_by_name['pool']._serialized_options = b'\372A\014\n\nassay/Pool'
+  _globals['_PREDICTREQUEST'].fields_by_name['pool']._loaded_options = None
+  _globals['_PREDICTREQUEST'].fields_by_name['pool']._serialized_options = b'\342A\001\002\372A\014\n\nassay/Pool'
+  _globals['_PREDICTREQUEST'].fields_by_name['head']._loaded_options = None
+  _globals['_PREDICTREQUEST'].fields_by_name['head']._serialized_options = b'\342A\001\001\372A\r\n\013assay/Model'
+  _globals['_PREDICTREQUEST'].fields_by_name['include_embeddings']._loaded_options = None
+  _globals['_PREDICTREQUEST'].fields_by_name['include_embeddings']._serialized_options = b'\342A\001\001'
+  _globals['_PREDICTRESPONSE'].fields_by_name['head']._loaded_options = None
+  _globals['_PREDICTRESPONSE'].fields_by_name['head']._serialized_options = b'\372A\r\n\013assay/Model'
+  _globals['_MODELS'].methods_by_name['UploadBackbone']._loaded_options = None
+  _globals['_MODELS'].methods_by_name['UploadBackbone']._serialized_options = b'\342\371\030\004\010\004\020\001'
+  _globals['_MODELS'].methods_by_name['GetModel']._loaded_options = None
+  _globals['_MODELS'].methods_by_name['GetModel']._serialized_options = b'\332A\004name\342\371\030\004\010\001\020\001\202\323\344\223\002\035\022\033/v1/{name=pools/*/models/*}'
+  _globals['_MODELS'].methods_by_name['ListModels']._loaded_options = None
+  _globals['_MODELS'].methods_by_name['ListModels']._serialized_options = b'\332A\006parent\342\371\030\004\010\001\020\001\202\323\344\223\002\035\022\033/v1/{parent=pools/*}/models'
+  _globals['_MODELS'].methods_by_name['DeleteModel']._loaded_options = None
+  _globals['_MODELS'].methods_by_name['DeleteModel']._serialized_options = b'\332A\004name\342\371\030\004\010\004\020\001\202\323\344\223\002\035*\033/v1/{name=pools/*/models/*}'
+  _globals['_MODELS'].methods_by_name['ActivateModel']._loaded_options = None
+  _globals['_MODELS'].methods_by_name['ActivateModel']._serialized_options = b'\312A\036\n\005Model\022\025ActivateModelMetadata\332A\004name\342\371\030\004\010\003\020\001\202\323\344\223\002)\"$/v1/{name=pools/*/models/*}:activate:\001*'
+  _globals['_MODELS'].methods_by_name['RollbackModel']._loaded_options = None
+  _globals['_MODELS'].methods_by_name['RollbackModel']._serialized_options = b'\312A\036\n\005Model\022\025ActivateModelMetadata\332A\013parent,kind\342\371\030\004\010\003\020\001\202\323\344\223\002)\"$/v1/{parent=pools/*}/models:rollback:\001*'
+  _globals['_MODELS'].methods_by_name['TrainHead']._loaded_options = None
+  _globals['_MODELS'].methods_by_name['TrainHead']._serialized_options = b'\312A\032\n\005Model\022\021TrainHeadMetadata\332A\006parent\342\371\030\004\010\003\020\001\202\323\344\223\002*\"%/v1/{parent=pools/*}/models:trainHead:\001*'
+  _globals['_MODELS'].methods_by_name['Predict']._loaded_options = None
+  _globals['_MODELS'].methods_by_name['Predict']._serialized_options = b'\342\371\030\004\010\001\020\001\202\323\344\223\002\037\"\032/v1/{pool=pools/*}:predict:\001*'
+  _globals['_MODELKIND']._serialized_start=3592
+  _globals['_MODELKIND']._serialized_end=3677
+  _globals['_POOLING']._serialized_start=3679
+  _globals['_POOLING']._serialized_end=3792
+  _globals['_TENSORSPEC']._serialized_start=295
+  _globals['_TENSORSPEC']._serialized_end=368
+  _globals['_DATAFILE']._serialized_start=370
+  _globals['_DATAFILE']._serialized_end=414
+  _globals['_BACKBONEINFO']._serialized_start=417
+  _globals['_BACKBONEINFO']._serialized_end=713
+  _globals['_HEADMETRICS']._serialized_start=716
+  _globals['_HEADMETRICS']._serialized_end=872
+  _globals['_HEADINFO']._serialized_start=875
+  _globals['_HEADINFO']._serialized_end=1070
+  _globals['_MODEL']._serialized_start=1073
+  _globals['_MODEL']._serialized_end=1399
+  _globals['_UPLOADBACKBONEHEADER']._serialized_start=1402
+  _globals['_UPLOADBACKBONEHEADER']._serialized_end=1788
+  _globals['_UPLOADBACKBONEREQUEST']._serialized_start=1790
+  _globals['_UPLOADBACKBONEREQUEST']._serialized_end=1888
+  _globals['_GETMODELREQUEST']._serialized_start=1890
+  _globals['_GETMODELREQUEST']._serialized_end=1943
+  _globals['_LISTMODELSREQUEST']._serialized_start=1946
+  _globals['_LISTMODELSREQUEST']._serialized_end=2095
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2097
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2175
+  _globals['_DELETEMODELREQUEST']._serialized_start=2177
+  _globals['_DELETEMODELREQUEST']._serialized_end=2259
+  _globals['_ACTIVATEMODELREQUEST']._serialized_start=2261
+  _globals['_ACTIVATEMODELREQUEST']._serialized_end=2345
+  _globals['_ROLLBACKMODELREQUEST']._serialized_start=2347
+  _globals['_ROLLBACKMODELREQUEST']._serialized_end=2474
+  _globals['_TRAINHEADREQUEST']._serialized_start=2477
+  _globals['_TRAINHEADREQUEST']._serialized_end=2761
+  _globals['_TRAINHEADMETADATA']._serialized_start=2763
+  _globals['_TRAINHEADMETADATA']._serialized_end=2860
+  _globals['_ACTIVATEMODELMETADATA']._serialized_start=2862
+  _globals['_ACTIVATEMODELMETADATA']._serialized_end=2963
+  _globals['_PREDICTREQUEST']._serialized_start=2966
+  _globals['_PREDICTREQUEST']._serialized_end=3318
+  _globals['_PREDICTREQUEST_SAMPLEIDS']._serialized_start=3235
+  _globals['_PREDICTREQUEST_SAMPLEIDS']._serialized_end=3259
+  _globals['_PREDICTREQUEST_INPUTS']._serialized_start=3261
+  _globals['_PREDICTREQUEST_INPUTS']._serialized_end=3309
+  _globals['_PREDICTRESPONSE']._serialized_start=3321
+  _globals['_PREDICTRESPONSE']._serialized_end=3590
+  _globals['_MODELS']._serialized_start=3795
+  _globals['_MODELS']._serialized_end=4882
 # @@protoc_insertion_point(module_scope)

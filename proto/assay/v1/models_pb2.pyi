@@ -366,7 +366,7 @@ class UploadBackboneHeader(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POOL_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     MODEL_ID_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     EMBEDDING_OUTPUT_FIELD_NUMBER: _builtins.int
@@ -378,7 +378,7 @@ class UploadBackboneHeader(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     DATA_FILES_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
+    parent: _builtins.str
     """Resource name "pools/{pool}"."""
     model_id: _builtins.str
     """Model id: a letter, then up to 62 lower-case letters, digits, "-" or "_"; empty lets the server choose."""
@@ -407,7 +407,7 @@ class UploadBackboneHeader(_message.Message):
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
+        parent: _builtins.str = ...,
         model_id: _builtins.str = ...,
         display_name: _builtins.str = ...,
         embedding_output: _builtins.str = ...,
@@ -422,7 +422,7 @@ class UploadBackboneHeader(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_files", b"data_files", "display_name", b"display_name", "embedding_output", b"embedding_output", "logits_output", b"logits_output", "mask_input", b"mask_input", "model_id", b"model_id", "normalize", b"normalize", "pool", b"pool", "pooling", b"pooling", "request_id", b"request_id", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_files", b"data_files", "display_name", b"display_name", "embedding_output", b"embedding_output", "logits_output", b"logits_output", "mask_input", b"mask_input", "model_id", b"model_id", "normalize", b"normalize", "parent", b"parent", "pooling", b"pooling", "request_id", b"request_id", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -486,11 +486,11 @@ class ListModelsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POOL_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
+    parent: _builtins.str
     """Resource name "pools/{pool}"."""
     kind: Global___ModelKind.ValueType
     """Only this kind; unspecified means all."""
@@ -501,14 +501,14 @@ class ListModelsRequest(_message.Message):
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
+        parent: _builtins.str = ...,
         kind: Global___ModelKind.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "pool", b"pool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -600,10 +600,10 @@ class RollbackModelRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POOL_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
+    parent: _builtins.str
     """Resource name "pools/{pool}"."""
     kind: Global___ModelKind.ValueType
     """Which kind to roll back."""
@@ -612,13 +612,13 @@ class RollbackModelRequest(_message.Message):
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
+        parent: _builtins.str = ...,
         kind: Global___ModelKind.ValueType = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "pool", b"pool", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -630,7 +630,7 @@ class TrainHeadRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POOL_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     L2_FIELD_NUMBER: _builtins.int
     BALANCED_FIELD_NUMBER: _builtins.int
@@ -639,7 +639,7 @@ class TrainHeadRequest(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     ACTIVATE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
+    parent: _builtins.str
     """Resource name "pools/{pool}"."""
     display_name: _builtins.str
     """Text of the user, up to 256 bytes."""
@@ -660,7 +660,7 @@ class TrainHeadRequest(_message.Message):
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
+        parent: _builtins.str = ...,
         display_name: _builtins.str = ...,
         l2: _builtins.float | None = ...,
         balanced: _builtins.bool = ...,
@@ -672,7 +672,7 @@ class TrainHeadRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_folds", b"_folds", "_l2", b"_l2", "_members", b"_members", "folds", b"folds", "l2", b"l2", "members", b"members"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_folds", b"_folds", "_l2", b"_l2", "_members", b"_members", "activate", b"activate", "balanced", b"balanced", "display_name", b"display_name", "folds", b"folds", "l2", b"l2", "members", b"members", "pool", b"pool", "request_id", b"request_id", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_folds", b"_folds", "_l2", b"_l2", "_members", b"_members", "activate", b"activate", "balanced", b"balanced", "display_name", b"display_name", "folds", b"folds", "l2", b"l2", "members", b"members", "parent", b"parent", "request_id", b"request_id", "seed", b"seed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__folds: _TypeAlias = _typing.Literal["folds"]  # noqa: Y015
     _WhichOneofArgType__folds: _TypeAlias = _typing.Literal["_folds", b"_folds"]  # noqa: Y015
@@ -688,6 +688,62 @@ class TrainHeadRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__members) -> _WhichOneofReturnType__members | None: ...
 
 Global___TrainHeadRequest: _TypeAlias = TrainHeadRequest  # noqa: Y015
+
+@_typing.final
+class TrainHeadMetadata(_message.Message):
+    """How far TrainHead is: the metadata of its operation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    pool: _builtins.str
+    """Pool that it works on, "pools/{pool}"."""
+    @_builtins.property
+    def progress(self) -> _types_pb2.OperationProgress:
+        """How far it is."""
+
+    def __init__(
+        self,
+        *,
+        progress: _types_pb2.OperationProgress | None = ...,
+        pool: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainHeadMetadata: _TypeAlias = TrainHeadMetadata  # noqa: Y015
+
+@_typing.final
+class ActivateModelMetadata(_message.Message):
+    """How far ActivateModel or RollbackModel is: the metadata of its operation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    pool: _builtins.str
+    """Pool that it works on, "pools/{pool}"."""
+    @_builtins.property
+    def progress(self) -> _types_pb2.OperationProgress:
+        """How far it is."""
+
+    def __init__(
+        self,
+        *,
+        progress: _types_pb2.OperationProgress | None = ...,
+        pool: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool", "progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActivateModelMetadata: _TypeAlias = ActivateModelMetadata  # noqa: Y015
 
 @_typing.final
 class PredictRequest(_message.Message):
@@ -798,8 +854,8 @@ class PredictResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     head: _builtins.str
     """Resource name of the head in use; empty where predictions came from elsewhere."""
-    prediction_source: _builtins.str
-    """Where the probabilities came from: "head", "backbone", "pushed" or "none"."""
+    prediction_source: _types_pb2.PredictionSource.ValueType
+    """Where the probabilities came from."""
     embedding_space: _builtins.str
     """Id of the embedding space."""
     @_builtins.property
@@ -827,7 +883,7 @@ class PredictResponse(_message.Message):
         class_names: _abc.Iterable[_builtins.str] | None = ...,
         embeddings: _types_pb2.Matrix | None = ...,
         head: _builtins.str = ...,
-        prediction_source: _builtins.str = ...,
+        prediction_source: _types_pb2.PredictionSource.ValueType = ...,
         embedding_space: _builtins.str = ...,
         timings: _abc.Iterable[_types_pb2.StageTiming] | None = ...,
     ) -> None: ...

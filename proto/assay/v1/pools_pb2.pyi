@@ -3,6 +3,7 @@
 isort:skip_file
 Pools of unlabeled samples: their life, ingest, listing and search."""
 
+from assay.v1 import tasks_pb2 as _tasks_pb2
 from assay.v1 import types_pb2 as _types_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -30,7 +31,7 @@ class _MetricEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Metric.ValueTy
     METRIC_UNSPECIFIED: _Metric.ValueType  # 0
     """Not given; taken as METRIC_COSINE."""
     METRIC_COSINE: _Metric.ValueType  # 1
-    """Cosine similarity; vectors are stored normalised to length 1."""
+    """Angle; vectors are stored normalised to length 1."""
     METRIC_L2: _Metric.ValueType  # 2
     """Euclidean distance."""
     METRIC_INNER_PRODUCT: _Metric.ValueType  # 3
@@ -42,7 +43,7 @@ class Metric(_Metric, metaclass=_MetricEnumTypeWrapper):
 METRIC_UNSPECIFIED: Metric.ValueType  # 0
 """Not given; taken as METRIC_COSINE."""
 METRIC_COSINE: Metric.ValueType  # 1
-"""Cosine similarity; vectors are stored normalised to length 1."""
+"""Angle; vectors are stored normalised to length 1."""
 METRIC_L2: Metric.ValueType  # 2
 """Euclidean distance."""
 METRIC_INNER_PRODUCT: Metric.ValueType  # 3
@@ -73,6 +74,34 @@ POOL_STATE_DEGRADED: PoolState.ValueType  # 2
 """Serving, but some stored segments are damaged; see damaged_segments."""
 Global___PoolState: _TypeAlias = PoolState  # noqa: Y015
 
+class _IndexKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _IndexKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IndexKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INDEX_KIND_UNSPECIFIED: _IndexKind.ValueType  # 0
+    """Not given."""
+    INDEX_KIND_EXACT: _IndexKind.ValueType  # 1
+    """None: every search is exact."""
+    INDEX_KIND_HNSW: _IndexKind.ValueType  # 2
+    """A graph of neighbours (HNSW)."""
+    INDEX_KIND_IVF: _IndexKind.ValueType  # 3
+    """Cells around centres (IVF)."""
+
+class IndexKind(_IndexKind, metaclass=_IndexKindEnumTypeWrapper):
+    """Kind of an index."""
+
+INDEX_KIND_UNSPECIFIED: IndexKind.ValueType  # 0
+"""Not given."""
+INDEX_KIND_EXACT: IndexKind.ValueType  # 1
+"""None: every search is exact."""
+INDEX_KIND_HNSW: IndexKind.ValueType  # 2
+"""A graph of neighbours (HNSW)."""
+INDEX_KIND_IVF: IndexKind.ValueType  # 3
+"""Cells around centres (IVF)."""
+Global___IndexKind: _TypeAlias = IndexKind  # noqa: Y015
+
 class _OnConflict:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -92,7 +121,7 @@ class _OnConflictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnConflict
     """
 
 class OnConflict(_OnConflict, metaclass=_OnConflictEnumTypeWrapper):
-    """What AddSamples does with an id that the pool already has."""
+    """What AddSamples and UploadSamples do with an id that the pool already has."""
 
 ON_CONFLICT_UNSPECIFIED: OnConflict.ValueType  # 0
 """Not given; taken as ON_CONFLICT_ERROR."""
@@ -186,8 +215,8 @@ class IndexStatus(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     INDEXED_FIELD_NUMBER: _builtins.int
     BUILDING_FIELD_NUMBER: _builtins.int
-    kind: _builtins.str
-    """Kind: "exact" (no approximate index), "hnsw" or "ivf"."""
+    kind: Global___IndexKind.ValueType
+    """Kind."""
     indexed: _builtins.int
     """Samples that the approximate index holds; the rest is searched exactly."""
     building: _builtins.bool
@@ -195,7 +224,7 @@ class IndexStatus(_message.Message):
     def __init__(
         self,
         *,
-        kind: _builtins.str = ...,
+        kind: Global___IndexKind.ValueType = ...,
         indexed: _builtins.int = ...,
         building: _builtins.bool = ...,
     ) -> None: ...
@@ -250,12 +279,12 @@ class Pool(_message.Message):
         KEY_FIELD_NUMBER: _builtins.int
         VALUE_FIELD_NUMBER: _builtins.int
         key: _builtins.str
-        value: _builtins.str
+        value: _types_pb2.AttributeKind.ValueType
         def __init__(
             self,
             *,
             key: _builtins.str = ...,
-            value: _builtins.str = ...,
+            value: _types_pb2.AttributeKind.ValueType = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -265,10 +294,10 @@ class Pool(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     METRIC_FIELD_NUMBER: _builtins.int
-    CLASS_NAMES_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
     DIMENSION_FIELD_NUMBER: _builtins.int
     EMBEDDING_SPACE_FIELD_NUMBER: _builtins.int
-    KEEP_INPUTS_FIELD_NUMBER: _builtins.int
+    DISCARD_INPUTS_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
@@ -283,15 +312,17 @@ class Pool(_message.Message):
     name: _builtins.str
     """Resource name "pools/{pool}"."""
     metric: Global___Metric.ValueType
-    """Metric of the embeddings."""
+    """Metric of the embeddings; cosine where unspecified at creation."""
     dimension: _builtins.int
-    """Length of the embeddings in the active space; 0 until the first samples arrive or a backbone is activated."""
+    """Length of the embeddings in the active space, at most 65,536. 0 at creation lets the first samples or the first
+    backbone decide.
+    """
     embedding_space: _builtins.str
     """Id of the active embedding space, such as "space-2"; empty until there is one. Pushed embeddings are in "space-1"
     until a backbone is activated; each backbone has a space of its own.
     """
-    keep_inputs: _builtins.bool
-    """Whether named model inputs are kept, so that a new backbone can embed the pool again."""
+    discard_inputs: _builtins.bool
+    """Do not keep named model inputs after they were embedded: no new backbone can embed the pool again."""
     state: Global___PoolState.ValueType
     """State of the pool."""
     epoch: _builtins.int
@@ -305,16 +336,16 @@ class Pool(_message.Message):
     embedding_bytes: _builtins.int
     """Bytes of embeddings in the active space."""
     @_builtins.property
-    def class_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Class names, in the order of every probability column. Distinct."""
+    def task(self) -> _tasks_pb2.Task:
+        """What people say of its samples; unset at creation means classification without classes, for a pool without labels."""
 
     @_builtins.property
     def counts(self) -> Global___SampleCounts:
         """Samples by state."""
 
     @_builtins.property
-    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Names and types ("string", "double", "int64", "bool") of the attributes seen so far."""
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _types_pb2.AttributeKind.ValueType]:
+        """Kinds of the attributes seen so far, by name."""
 
     @_builtins.property
     def index(self) -> Global___IndexStatus:
@@ -333,25 +364,25 @@ class Pool(_message.Message):
         *,
         name: _builtins.str = ...,
         metric: Global___Metric.ValueType = ...,
-        class_names: _abc.Iterable[_builtins.str] | None = ...,
+        task: _tasks_pb2.Task | None = ...,
         dimension: _builtins.int = ...,
         embedding_space: _builtins.str = ...,
-        keep_inputs: _builtins.bool = ...,
+        discard_inputs: _builtins.bool = ...,
         counts: Global___SampleCounts | None = ...,
         state: Global___PoolState.ValueType = ...,
         epoch: _builtins.int = ...,
         active_backbone: _builtins.str = ...,
         active_head: _builtins.str = ...,
-        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        attributes: _abc.Mapping[_builtins.str, _types_pb2.AttributeKind.ValueType] | None = ...,
         index: Global___IndexStatus | None = ...,
         segments: _builtins.int = ...,
         embedding_bytes: _builtins.int = ...,
         damaged_segments: _abc.Iterable[Global___DamagedSegment] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "index", b"index"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "index", b"index", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_backbone", b"active_backbone", "active_head", b"active_head", "attributes", b"attributes", "class_names", b"class_names", "counts", b"counts", "create_time", b"create_time", "damaged_segments", b"damaged_segments", "dimension", b"dimension", "embedding_bytes", b"embedding_bytes", "embedding_space", b"embedding_space", "epoch", b"epoch", "index", b"index", "keep_inputs", b"keep_inputs", "metric", b"metric", "name", b"name", "segments", b"segments", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_backbone", b"active_backbone", "active_head", b"active_head", "attributes", b"attributes", "counts", b"counts", "create_time", b"create_time", "damaged_segments", b"damaged_segments", "dimension", b"dimension", "discard_inputs", b"discard_inputs", "embedding_bytes", b"embedding_bytes", "embedding_space", b"embedding_space", "epoch", b"epoch", "index", b"index", "metric", b"metric", "name", b"name", "segments", b"segments", "state", b"state", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -364,40 +395,28 @@ class CreatePoolRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     POOL_ID_FIELD_NUMBER: _builtins.int
-    METRIC_FIELD_NUMBER: _builtins.int
-    CLASS_NAMES_FIELD_NUMBER: _builtins.int
-    DIMENSION_FIELD_NUMBER: _builtins.int
-    DISCARD_INPUTS_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     pool_id: _builtins.str
     """Pool id: a letter, then up to 62 lower-case letters, digits, "-" or "_"."""
-    metric: Global___Metric.ValueType
-    """Metric; cosine if unspecified. Fixed for the pool's life."""
-    dimension: _builtins.int
-    """Length of pushed embeddings; 0 lets the first batch or the first backbone decide. At most 65,536."""
-    discard_inputs: _builtins.bool
-    """Do not keep named model inputs after they were embedded."""
     request_id: _builtins.str
     """Idempotency key, up to 128 characters; a repeated request with it gets the first reply while the pool that it made
     is there.
     """
     @_builtins.property
-    def class_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Up to 10,000 distinct class names of 1 to 256 bytes. May be empty for a pool without labels. Fixed."""
+    def pool(self) -> Global___Pool:
+        """The pool: metric, task, dimension and discard_inputs, each with a default. What is output only is not read."""
 
     def __init__(
         self,
         *,
         pool_id: _builtins.str = ...,
-        metric: Global___Metric.ValueType = ...,
-        class_names: _abc.Iterable[_builtins.str] | None = ...,
-        dimension: _builtins.int = ...,
-        discard_inputs: _builtins.bool = ...,
+        pool: Global___Pool | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_names", b"class_names", "dimension", b"dimension", "discard_inputs", b"discard_inputs", "metric", b"metric", "pool_id", b"pool_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool", "pool_id", b"pool_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -733,15 +752,51 @@ class SampleBatch(_message.Message):
 Global___SampleBatch: _TypeAlias = SampleBatch  # noqa: Y015
 
 @_typing.final
-class AddSamplesHeader(_message.Message):
-    """First message of an AddSamples stream."""
+class AddSamplesRequest(_message.Message):
+    """Request of AddSamples."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POOL_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
     ON_CONFLICT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
+    parent: _builtins.str
+    """Resource name "pools/{pool}"."""
+    on_conflict: Global___OnConflict.ValueType
+    """What to do with ids that the pool already has."""
+    request_id: _builtins.str
+    """Idempotency key."""
+    @_builtins.property
+    def batch(self) -> Global___SampleBatch:
+        """The samples."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        batch: Global___SampleBatch | None = ...,
+        on_conflict: Global___OnConflict.ValueType = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "on_conflict", b"on_conflict", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddSamplesRequest: _TypeAlias = AddSamplesRequest  # noqa: Y015
+
+@_typing.final
+class UploadSamplesHeader(_message.Message):
+    """First message of an UploadSamples stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    ON_CONFLICT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
     """Resource name "pools/{pool}"."""
     on_conflict: Global___OnConflict.ValueType
     """What to do with ids that the pool already has."""
@@ -750,28 +805,28 @@ class AddSamplesHeader(_message.Message):
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
+        parent: _builtins.str = ...,
         on_conflict: Global___OnConflict.ValueType = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["on_conflict", b"on_conflict", "pool", b"pool", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on_conflict", b"on_conflict", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AddSamplesHeader: _TypeAlias = AddSamplesHeader  # noqa: Y015
+Global___UploadSamplesHeader: _TypeAlias = UploadSamplesHeader  # noqa: Y015
 
 @_typing.final
-class AddSamplesRequest(_message.Message):
-    """One message of an AddSamples stream."""
+class UploadSamplesRequest(_message.Message):
+    """One message of an UploadSamples stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     HEADER_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def header(self) -> Global___AddSamplesHeader:
+    def header(self) -> Global___UploadSamplesHeader:
         """First message."""
 
     @_builtins.property
@@ -781,7 +836,7 @@ class AddSamplesRequest(_message.Message):
     def __init__(
         self,
         *,
-        header: Global___AddSamplesHeader | None = ...,
+        header: Global___UploadSamplesHeader | None = ...,
         batch: Global___SampleBatch | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "kind", b"kind"]  # noqa: Y015
@@ -792,11 +847,11 @@ class AddSamplesRequest(_message.Message):
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
-Global___AddSamplesRequest: _TypeAlias = AddSamplesRequest  # noqa: Y015
+Global___UploadSamplesRequest: _TypeAlias = UploadSamplesRequest  # noqa: Y015
 
 @_typing.final
 class AddSamplesResponse(_message.Message):
-    """Reply of AddSamples: every counted sample is durable."""
+    """Reply of AddSamples and UploadSamples: every counted sample is durable."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -848,21 +903,17 @@ class GetSampleRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POOL_FIELD_NUMBER: _builtins.int
-    ID_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
-    """Resource name "pools/{pool}"."""
-    id: _builtins.str
-    """Sample id."""
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name "pools/{pool}/samples/{sample}"."""
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
-        id: _builtins.str = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "pool", b"pool"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -874,13 +925,13 @@ class ListSamplesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POOL_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     INCLUDE_PAYLOAD_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
+    parent: _builtins.str
     """Resource name "pools/{pool}"."""
     page_size: _builtins.int
     """At most this many, 1 to 1,000; 0 means 100. A page has fewer where more would not fit a message."""
@@ -899,7 +950,7 @@ class ListSamplesRequest(_message.Message):
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
+        parent: _builtins.str = ...,
         filter: _types_pb2.Filter | None = ...,
         states: _abc.Iterable[_types_pb2.SampleState.ValueType] | None = ...,
         page_size: _builtins.int = ...,
@@ -908,7 +959,7 @@ class ListSamplesRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_payload", b"include_payload", "page_size", b"page_size", "page_token", b"page_token", "pool", b"pool", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_payload", b"include_payload", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -948,11 +999,11 @@ class DeleteSamplesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    POOL_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
     ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
+    parent: _builtins.str
     """Resource name "pools/{pool}"."""
     allow_missing: _builtins.bool
     """Do not fail on ids that the pool does not have."""
@@ -965,14 +1016,14 @@ class DeleteSamplesRequest(_message.Message):
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
+        parent: _builtins.str = ...,
         ids: _abc.Iterable[_builtins.str] | None = ...,
         allow_missing: _builtins.bool = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "ids", b"ids", "pool", b"pool", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "ids", b"ids", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1032,7 +1083,7 @@ class SearchSamplesRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    POOL_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     VECTORS_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
     K_FIELD_NUMBER: _builtins.int
@@ -1040,7 +1091,7 @@ class SearchSamplesRequest(_message.Message):
     STATES_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     INCLUDE_PAYLOAD_FIELD_NUMBER: _builtins.int
-    pool: _builtins.str
+    parent: _builtins.str
     """Resource name "pools/{pool}"."""
     k: _builtins.int
     """Neighbours per query, 1 to 10,000; unset means 10."""
@@ -1067,7 +1118,7 @@ class SearchSamplesRequest(_message.Message):
     def __init__(
         self,
         *,
-        pool: _builtins.str = ...,
+        parent: _builtins.str = ...,
         vectors: _types_pb2.Matrix | None = ...,
         samples: Global___SearchSamplesRequest.SampleIds | None = ...,
         k: _builtins.int | None = ...,
@@ -1078,7 +1129,7 @@ class SearchSamplesRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "filter", b"filter", "k", b"k", "query", b"query", "samples", b"samples", "vectors", b"vectors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "filter", b"filter", "include_payload", b"include_payload", "k", b"k", "mode", b"mode", "pool", b"pool", "query", b"query", "samples", b"samples", "states", b"states", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_k", b"_k", "filter", b"filter", "include_payload", b"include_payload", "k", b"k", "mode", b"mode", "parent", b"parent", "query", b"query", "samples", b"samples", "states", b"states", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__k: _TypeAlias = _typing.Literal["k"]  # noqa: Y015
     _WhichOneofArgType__k: _TypeAlias = _typing.Literal["_k", b"_k"]  # noqa: Y015
@@ -1099,8 +1150,13 @@ class Neighbor(_message.Message):
 
     SAMPLE_FIELD_NUMBER: _builtins.int
     DISTANCE_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
     distance: _builtins.float
-    """Cosine similarity or inner product (higher = nearer), or squared Euclidean distance (lower = nearer)."""
+    """Lower = nearer. In L2 and cosine pools the squared Euclidean distance of the embeddings as they are stored, which in
+    a cosine pool is 2 - 2 similarity; in pools of inner products, which have no distance, minus the similarity.
+    """
+    similarity: _builtins.float
+    """Higher = nearer: the cosine or the inner product; in L2 pools, minus the squared Euclidean distance."""
     @_builtins.property
     def sample(self) -> _types_pb2.Sample:
         """The sample."""
@@ -1110,10 +1166,11 @@ class Neighbor(_message.Message):
         *,
         sample: _types_pb2.Sample | None = ...,
         distance: _builtins.float = ...,
+        similarity: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sample", b"sample"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["distance", b"distance", "sample", b"sample"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distance", b"distance", "sample", b"sample", "similarity", b"similarity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -57,9 +57,14 @@ class PoolsStub(object):
                 request_serializer=assay_dot_v1_dot_pools__pb2.DeletePoolRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
-        self.AddSamples = channel.stream_unary(
+        self.AddSamples = channel.unary_unary(
                 '/assay.v1.Pools/AddSamples',
                 request_serializer=assay_dot_v1_dot_pools__pb2.AddSamplesRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_pools__pb2.AddSamplesResponse.FromString,
+                _registered_method=True)
+        self.UploadSamples = channel.stream_unary(
+                '/assay.v1.Pools/UploadSamples',
+                request_serializer=assay_dot_v1_dot_pools__pb2.UploadSamplesRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_pools__pb2.AddSamplesResponse.FromString,
                 _registered_method=True)
         self.GetSample = channel.unary_unary(
@@ -116,11 +121,19 @@ class PoolsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def AddSamples(self, request_iterator, context):
-        """Adds samples from a stream: one header, then batches. Each batch is stored whole or not at all, in order; the
-        reply comes when all are durable. If the stream fails, the error's metadata key "stored" says how many of its
-        samples are stored; where one sample is to blame, "row" says which, counted over the stream from 0, and "id" its id.
-        Sent again with the same request_id, batches that are already stored are not stored twice.
+    def AddSamples(self, request, context):
+        """Adds one batch of samples, whole or not at all; the reply comes when it is durable. Where one sample is to blame for
+        a failure, the error's metadata key "row" says which, counted from 0, and "id" its id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadSamples(self, request_iterator, context):
+        """Adds samples from a stream: one header, then batches. Each batch is stored as AddSamples stores one, in order; the
+        reply comes when all are durable, and counts them together. If the stream fails, the error's metadata key "stored"
+        says how many of its samples are stored; where one sample is to blame, "row" says which, counted over the stream
+        from 0, and "id" its id. Sent again with the same request_id, batches that are already stored are not stored twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,9 +191,14 @@ def add_PoolsServicer_to_server(servicer, server):
                     request_deserializer=assay_dot_v1_dot_pools__pb2.DeletePoolRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
-            'AddSamples': grpc.stream_unary_rpc_method_handler(
+            'AddSamples': grpc.unary_unary_rpc_method_handler(
                     servicer.AddSamples,
                     request_deserializer=assay_dot_v1_dot_pools__pb2.AddSamplesRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_pools__pb2.AddSamplesResponse.SerializeToString,
+            ),
+            'UploadSamples': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadSamples,
+                    request_deserializer=assay_dot_v1_dot_pools__pb2.UploadSamplesRequest.FromString,
                     response_serializer=assay_dot_v1_dot_pools__pb2.AddSamplesResponse.SerializeToString,
             ),
             'GetSample': grpc.unary_unary_rpc_method_handler(
@@ -324,7 +342,34 @@ class Pools(object):
             _registered_method=True)
 
     @staticmethod
-    def AddSamples(request_iterator,
+    def AddSamples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.Pools/AddSamples',
+            assay_dot_v1_dot_pools__pb2.AddSamplesRequest.SerializeToString,
+            assay_dot_v1_dot_pools__pb2.AddSamplesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadSamples(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -337,8 +382,8 @@ class Pools(object):
         return grpc.experimental.stream_unary(
             request_iterator,
             target,
-            '/assay.v1.Pools/AddSamples',
-            assay_dot_v1_dot_pools__pb2.AddSamplesRequest.SerializeToString,
+            '/assay.v1.Pools/UploadSamples',
+            assay_dot_v1_dot_pools__pb2.UploadSamplesRequest.SerializeToString,
             assay_dot_v1_dot_pools__pb2.AddSamplesResponse.FromString,
             options,
             channel_credentials,

@@ -43,11 +43,15 @@ class PoolsStub:
     """Lists pools by name."""
     DeletePool: _grpc.UnaryUnaryMultiCallable[_pools_pb2.DeletePoolRequest, _empty_pb2.Empty]
     """Deletes a pool with all its samples, labels, leases and models. Cannot be undone."""
-    AddSamples: _grpc.StreamUnaryMultiCallable[_pools_pb2.AddSamplesRequest, _pools_pb2.AddSamplesResponse]
-    """Adds samples from a stream: one header, then batches. Each batch is stored whole or not at all, in order; the
-    reply comes when all are durable. If the stream fails, the error's metadata key "stored" says how many of its
-    samples are stored; where one sample is to blame, "row" says which, counted over the stream from 0, and "id" its id.
-    Sent again with the same request_id, batches that are already stored are not stored twice.
+    AddSamples: _grpc.UnaryUnaryMultiCallable[_pools_pb2.AddSamplesRequest, _pools_pb2.AddSamplesResponse]
+    """Adds one batch of samples, whole or not at all; the reply comes when it is durable. Where one sample is to blame for
+    a failure, the error's metadata key "row" says which, counted from 0, and "id" its id.
+    """
+    UploadSamples: _grpc.StreamUnaryMultiCallable[_pools_pb2.UploadSamplesRequest, _pools_pb2.AddSamplesResponse]
+    """Adds samples from a stream: one header, then batches. Each batch is stored as AddSamples stores one, in order; the
+    reply comes when all are durable, and counts them together. If the stream fails, the error's metadata key "stored"
+    says how many of its samples are stored; where one sample is to blame, "row" says which, counted over the stream
+    from 0, and "id" its id. Sent again with the same request_id, batches that are already stored are not stored twice.
     """
     GetSample: _grpc.UnaryUnaryMultiCallable[_pools_pb2.GetSampleRequest, _types_pb2.Sample]
     """Gets one sample."""
@@ -73,11 +77,15 @@ class PoolsAsyncStub(PoolsStub):
     """Lists pools by name."""
     DeletePool: _aio.UnaryUnaryMultiCallable[_pools_pb2.DeletePoolRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a pool with all its samples, labels, leases and models. Cannot be undone."""
-    AddSamples: _aio.StreamUnaryMultiCallable[_pools_pb2.AddSamplesRequest, _pools_pb2.AddSamplesResponse]  # type: ignore[assignment]
-    """Adds samples from a stream: one header, then batches. Each batch is stored whole or not at all, in order; the
-    reply comes when all are durable. If the stream fails, the error's metadata key "stored" says how many of its
-    samples are stored; where one sample is to blame, "row" says which, counted over the stream from 0, and "id" its id.
-    Sent again with the same request_id, batches that are already stored are not stored twice.
+    AddSamples: _aio.UnaryUnaryMultiCallable[_pools_pb2.AddSamplesRequest, _pools_pb2.AddSamplesResponse]  # type: ignore[assignment]
+    """Adds one batch of samples, whole or not at all; the reply comes when it is durable. Where one sample is to blame for
+    a failure, the error's metadata key "row" says which, counted from 0, and "id" its id.
+    """
+    UploadSamples: _aio.StreamUnaryMultiCallable[_pools_pb2.UploadSamplesRequest, _pools_pb2.AddSamplesResponse]  # type: ignore[assignment]
+    """Adds samples from a stream: one header, then batches. Each batch is stored as AddSamples stores one, in order; the
+    reply comes when all are durable, and counts them together. If the stream fails, the error's metadata key "stored"
+    says how many of its samples are stored; where one sample is to blame, "row" says which, counted over the stream
+    from 0, and "id" its id. Sent again with the same request_id, batches that are already stored are not stored twice.
     """
     GetSample: _aio.UnaryUnaryMultiCallable[_pools_pb2.GetSampleRequest, _types_pb2.Sample]  # type: ignore[assignment]
     """Gets one sample."""
@@ -128,13 +136,23 @@ class PoolsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def AddSamples(
         self,
-        request_iterator: _MaybeAsyncIterator[_pools_pb2.AddSamplesRequest],
+        request: _pools_pb2.AddSamplesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_pools_pb2.AddSamplesResponse, _abc.Awaitable[_pools_pb2.AddSamplesResponse]]:
-        """Adds samples from a stream: one header, then batches. Each batch is stored whole or not at all, in order; the
-        reply comes when all are durable. If the stream fails, the error's metadata key "stored" says how many of its
-        samples are stored; where one sample is to blame, "row" says which, counted over the stream from 0, and "id" its id.
-        Sent again with the same request_id, batches that are already stored are not stored twice.
+        """Adds one batch of samples, whole or not at all; the reply comes when it is durable. Where one sample is to blame for
+        a failure, the error's metadata key "row" says which, counted from 0, and "id" its id.
+        """
+
+    @_abc_1.abstractmethod
+    def UploadSamples(
+        self,
+        request_iterator: _MaybeAsyncIterator[_pools_pb2.UploadSamplesRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_pools_pb2.AddSamplesResponse, _abc.Awaitable[_pools_pb2.AddSamplesResponse]]:
+        """Adds samples from a stream: one header, then batches. Each batch is stored as AddSamples stores one, in order; the
+        reply comes when all are durable, and counts them together. If the stream fails, the error's metadata key "stored"
+        says how many of its samples are stored; where one sample is to blame, "row" says which, counted over the stream
+        from 0, and "id" its id. Sent again with the same request_id, batches that are already stored are not stored twice.
         """
 
     @_abc_1.abstractmethod

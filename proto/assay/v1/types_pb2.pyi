@@ -82,6 +82,38 @@ DTYPE_UINT32: DType.ValueType  # 11
 """Unsigned 32-bit integer."""
 Global___DType: _TypeAlias = DType  # noqa: Y015
 
+class _AttributeKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AttributeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttributeKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ATTRIBUTE_KIND_UNSPECIFIED: _AttributeKind.ValueType  # 0
+    """Not given."""
+    ATTRIBUTE_KIND_STRING: _AttributeKind.ValueType  # 1
+    """Text."""
+    ATTRIBUTE_KIND_DOUBLE: _AttributeKind.ValueType  # 2
+    """Numbers."""
+    ATTRIBUTE_KIND_INT64: _AttributeKind.ValueType  # 3
+    """Whole numbers."""
+    ATTRIBUTE_KIND_BOOL: _AttributeKind.ValueType  # 4
+    """Truth values."""
+
+class AttributeKind(_AttributeKind, metaclass=_AttributeKindEnumTypeWrapper):
+    """Kind of an attribute, fixed by its first use."""
+
+ATTRIBUTE_KIND_UNSPECIFIED: AttributeKind.ValueType  # 0
+"""Not given."""
+ATTRIBUTE_KIND_STRING: AttributeKind.ValueType  # 1
+"""Text."""
+ATTRIBUTE_KIND_DOUBLE: AttributeKind.ValueType  # 2
+"""Numbers."""
+ATTRIBUTE_KIND_INT64: AttributeKind.ValueType  # 3
+"""Whole numbers."""
+ATTRIBUTE_KIND_BOOL: AttributeKind.ValueType  # 4
+"""Truth values."""
+Global___AttributeKind: _TypeAlias = AttributeKind  # noqa: Y015
+
 class _SampleState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -230,6 +262,38 @@ SHORTLIST_ORDER_RANDOM: ShortlistOrder.ValueType  # 2
 """Random, made from the seed and each sample's row. Cut before anything is scored."""
 Global___ShortlistOrder: _TypeAlias = ShortlistOrder  # noqa: Y015
 
+class _PredictionSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PredictionSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PredictionSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PREDICTION_SOURCE_UNSPECIFIED: _PredictionSource.ValueType  # 0
+    """Not given."""
+    PREDICTION_SOURCE_NONE: _PredictionSource.ValueType  # 1
+    """From nowhere: nothing predicts, or nothing was asked to."""
+    PREDICTION_SOURCE_HEAD: _PredictionSource.ValueType  # 2
+    """From a head."""
+    PREDICTION_SOURCE_BACKBONE: _PredictionSource.ValueType  # 3
+    """From the backbone's own output of logits."""
+    PREDICTION_SOURCE_PUSHED: _PredictionSource.ValueType  # 4
+    """From the user's own model, pushed with the samples."""
+
+class PredictionSource(_PredictionSource, metaclass=_PredictionSourceEnumTypeWrapper):
+    """Where probabilities come from."""
+
+PREDICTION_SOURCE_UNSPECIFIED: PredictionSource.ValueType  # 0
+"""Not given."""
+PREDICTION_SOURCE_NONE: PredictionSource.ValueType  # 1
+"""From nowhere: nothing predicts, or nothing was asked to."""
+PREDICTION_SOURCE_HEAD: PredictionSource.ValueType  # 2
+"""From a head."""
+PREDICTION_SOURCE_BACKBONE: PredictionSource.ValueType  # 3
+"""From the backbone's own output of logits."""
+PREDICTION_SOURCE_PUSHED: PredictionSource.ValueType  # 4
+"""From the user's own model, pushed with the samples."""
+Global___PredictionSource: _TypeAlias = PredictionSource  # noqa: Y015
+
 @_typing.final
 class Matrix(_message.Message):
     """A dense matrix as raw bytes."""
@@ -371,6 +435,7 @@ class Sample(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     ROW_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The user's id, unique in the pool: 1 to 256 bytes of UTF-8 without control characters."""
     uri: _builtins.str
@@ -385,6 +450,8 @@ class Sample(_message.Message):
     """Class name of its label; empty where it has none."""
     row: _builtins.int
     """The row: the server's own number for this sample, 0 or more, never reused."""
+    name: _builtins.str
+    """Resource name "pools/{pool}/samples/{sample}": what comes after "samples/" is the id as it is, slashes too."""
     @_builtins.property
     def attributes(self) -> _containers.MessageMap[_builtins.str, Global___AttributeValue]:
         """Scalar attributes by name."""
@@ -400,10 +467,11 @@ class Sample(_message.Message):
         state: Global___SampleState.ValueType = ...,
         label: _builtins.str = ...,
         row: _builtins.int = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "id", b"id", "label", b"label", "payload", b"payload", "payload_media_type", b"payload_media_type", "row", b"row", "state", b"state", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "id", b"id", "label", b"label", "name", b"name", "payload", b"payload", "payload_media_type", b"payload_media_type", "row", b"row", "state", b"state", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -982,47 +1050,56 @@ class Prediction(_message.Message):
 Global___Prediction: _TypeAlias = Prediction  # noqa: Y015
 
 @_typing.final
+class ScorePart(_message.Message):
+    """One of the scores that a pick was made by."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    strategy: _builtins.str
+    """The strategy that gave it."""
+    score: _builtins.float
+    """What it gave; higher = more informative."""
+    def __init__(
+        self,
+        *,
+        strategy: _builtins.str = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["score", b"score", "strategy", b"strategy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScorePart: _TypeAlias = ScorePart  # noqa: Y015
+
+@_typing.final
 class Pick(_message.Message):
     """One picked sample and why it was picked."""
 
     DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class PartsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.float
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.float = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     SAMPLE_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
     PREDICTIONS_FIELD_NUMBER: _builtins.int
+    EXPLORING_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Place among the picks, from 1."""
     score: _builtins.float
     """Score by which the plan picked it; higher = more informative."""
+    exploring: _builtins.bool
+    """Whether it was drawn at random, by the plan's exploration, whatever its scores."""
     @_builtins.property
     def sample(self) -> Global___Sample:
         """The sample, with its attributes; its payload only if asked for."""
 
     @_builtins.property
-    def parts(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """The parts of the score by strategy name; a part of an exploring pick is named "exploration"."""
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScorePart]:
+        """What each score of the plan gave, in the plan's order: a strategy that the plan names twice is here twice."""
 
     @_builtins.property
     def predictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Prediction]:
@@ -1034,12 +1111,13 @@ class Pick(_message.Message):
         sample: Global___Sample | None = ...,
         rank: _builtins.int = ...,
         score: _builtins.float = ...,
-        parts: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        parts: _abc.Iterable[Global___ScorePart] | None = ...,
         predictions: _abc.Iterable[Global___Prediction] | None = ...,
+        exploring: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sample", b"sample"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts", "predictions", b"predictions", "rank", b"rank", "sample", b"sample", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exploring", b"exploring", "parts", b"parts", "predictions", b"predictions", "rank", b"rank", "sample", b"sample", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1063,8 +1141,8 @@ class Provenance(_message.Message):
     """Resource name of the active backbone; empty where embeddings are pushed by the user."""
     head: _builtins.str
     """Resource name of the head that gave the probabilities; empty where none was used."""
-    prediction_source: _builtins.str
-    """Where the probabilities came from: "head", "backbone", "pushed" or "none"."""
+    prediction_source: Global___PredictionSource.ValueType
+    """Where the probabilities came from."""
     embedding_space: _builtins.str
     """Id of the embedding space."""
     epoch: _builtins.int
@@ -1080,7 +1158,7 @@ class Provenance(_message.Message):
         *,
         backbone: _builtins.str = ...,
         head: _builtins.str = ...,
-        prediction_source: _builtins.str = ...,
+        prediction_source: Global___PredictionSource.ValueType = ...,
         embedding_space: _builtins.str = ...,
         epoch: _builtins.int = ...,
         plan_digest: _builtins.str = ...,
@@ -1125,7 +1203,7 @@ Global___StageTiming: _TypeAlias = StageTiming  # noqa: Y015
 
 @_typing.final
 class OperationProgress(_message.Message):
-    """Progress of a long-running operation; the metadata of every operation of assay."""
+    """How far a long-running operation is; part of the metadata of every one of assay's."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1134,8 +1212,6 @@ class OperationProgress(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     ETA_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
-    TARGET_FIELD_NUMBER: _builtins.int
-    KIND_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
     """Stage now: "embed", "train", "score", "index", ..."""
@@ -1143,10 +1219,6 @@ class OperationProgress(_message.Message):
     """Units of work done in this stage."""
     total: _builtins.int
     """Units of work in this stage; 0 where unknown."""
-    target: _builtins.str
-    """What it works on, such as "pools/news"."""
-    kind: _builtins.str
-    """What it does: "train_head", "activate_model"."""
     cancel_requested: _builtins.bool
     """True once a cancellation was asked for."""
     @_builtins.property
@@ -1165,13 +1237,11 @@ class OperationProgress(_message.Message):
         total: _builtins.int = ...,
         eta: _duration_pb2.Duration | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
-        target: _builtins.str = ...,
-        kind: _builtins.str = ...,
         cancel_requested: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "eta", b"eta"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "create_time", b"create_time", "done", b"done", "eta", b"eta", "kind", b"kind", "stage", b"stage", "target", b"target", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "create_time", b"create_time", "done", b"done", "eta", b"eta", "stage", b"stage", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

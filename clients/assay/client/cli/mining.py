@@ -1,12 +1,13 @@
 """`assay strategies`, `assay score` and `assay mine`."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
 import typer
 from rich.console import Group, RenderableType
 
-from assay.client import CostEstimate, Strategies
+from assay.client import CostEstimate, Preset, Strategy
 from assay.client.cli.arguments import (
     JsonOption,
     PlanOption,
@@ -26,8 +27,8 @@ from assay.client.cli.output import fields, picked, show, table
 def strategies(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the strategies and presets of the server."""
     with connect(context) as client:
-        known = client.list_strategies()
-    show(known._asdict(), as_json, lambda: _strategies(known))
+        known, presets = list(client.list_strategies()), list(client.list_presets())
+    show({"strategies": known, "presets": presets}, as_json, lambda: _strategies(known, presets))
 
 
 def score(
@@ -90,14 +91,14 @@ def mine(
     show(result, as_json, lambda: _estimate(estimate) if estimate else picked(result.picks, result.quotas))
 
 
-def _strategies(known: Strategies) -> RenderableType:
+def _strategies(known: Sequence[Strategy], presets: Sequence[Preset]) -> RenderableType:
     return Group(
         table(
             ("strategy", "kind", "needs", "meaning"),
-            ((entry.name, entry.kind, entry.needs, entry.summary) for entry in known.strategies),
+            ((entry.name, entry.kind, entry.needs, entry.summary) for entry in known),
         ),
         "",
-        table(("preset", "meaning"), ((preset.name, preset.summary) for preset in known.presets)),
+        table(("preset", "meaning"), ((preset.name, preset.summary) for preset in presets)),
     )
 
 

@@ -141,6 +141,11 @@ def _percent(share: float | None) -> str | None:
     return None if share is None else f"{share:.0%}"
 
 
+def _parts(pick: Pick) -> list[str]:
+    parts = [f"{part.strategy}={cell(part.score)}" for part in pick.parts]
+    return [*parts, "at random"] if pick.exploring else parts
+
+
 def picks_table(picks: Sequence[Pick]) -> Table:
     """Picks, best first, and why they were picked."""
     return table(
@@ -150,7 +155,7 @@ def picks_table(picks: Sequence[Pick]) -> Table:
                 pick.rank,
                 pick.id,
                 pick.score,
-                pick.parts,
+                _parts(pick),
                 [f"{guess.class_name} {guess.probability:.0%}" for guess in pick.predictions],
                 preview(pick.sample),
             )

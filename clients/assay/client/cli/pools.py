@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
-from assay.client import Pool
+from assay.client import Classification, Pool
 from assay.client.cli.arguments import JsonOption, PoolArgument, connect
 from assay.client.cli.output import fields, show, table
 
@@ -34,7 +34,7 @@ def create(
     with connect(context) as client:
         made = client.create_pool(
             pool,
-            class_names=names,
+            task=Classification(names),
             metric=metric,  # type: ignore[arg-type]
             dimension=dimension,
             discard_inputs=discard_inputs,

@@ -199,12 +199,12 @@ def search(
 
 
 def _hits(queries: list[str], result: SearchResult) -> RenderableType:
-    columns = ("near", "id", "distance", "state", "label", "text")
+    columns = ("near", "id", "similarity", "state", "label", "text")
     return Group(
         table(
             columns,
             (
-                (query, hit.sample.id, hit.distance, hit.sample.state, hit.sample.label, preview(hit.sample))
+                (query, hit.sample.id, hit.similarity, hit.sample.state, hit.sample.label, preview(hit.sample))
                 for query, hits in zip(queries, result.hits, strict=True)
                 for hit in hits
             ),

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from rich.console import Group, RenderableType
 
-from assay.client import Operation, Pool
+from assay.client import Operation, Pool, ServerInfo
 from assay.client.cli.arguments import Connection, JsonOption, connect
 from assay.client.cli.output import fields, show, table
 from assay.client.cli.pools import pools_table
@@ -15,23 +15,25 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     """Show the server's health, its pools, and the work that it is at."""
     connection: Connection = context.obj
     with connect(context) as client:
-        health = client.health()
+        health, info = client.health(), client.server_info()
         pools = list(client.list_pools())
         running = [operation for operation in client.list_operations() if not operation.is_done]
     report = {
         "server": connection.server,
         "health": health,
+        "version": info.version,
+        "uptime": info.uptime,
         "pools": pools,
         "operations": [{"name": operation.name, **_progress(operation)} for operation in running],
     }
-    show(report, as_json, lambda: _draw(connection.server, health, pools, running))
+    show(report, as_json, lambda: _draw(connection.server, health, info, pools, running))
 
 
 def _progress(operation: Operation) -> dict[str, Any]:
     progress = operation.last_progress
     return {
         "kind": progress.kind,
-        "target": progress.target,
+        "pool": progress.pool,
         "stage": progress.stage,
         "done": progress.done,
         "total": progress.total,
@@ -39,10 +41,11 @@ def _progress(operation: Operation) -> dict[str, Any]:
     }
 
 
-def _draw(server: str, health: str, pools: list[Pool], running: list[Operation]) -> RenderableType:
-    parts: list[RenderableType] = [fields([("server", server), ("health", health)]), "", pools_table(pools)]
+def _draw(server: str, health: str, info: ServerInfo, pools: list[Pool], running: list[Operation]) -> RenderableType:
+    facts = [("server", server), ("health", health), ("version", info.version), ("up since", info.start_time)]
+    parts: list[RenderableType] = [fields(facts), "", pools_table(pools)]
     if running:
-        columns = ("operation", "kind", "target", "stage", "done", "total", "eta")
+        columns = ("operation", "kind", "pool", "stage", "done", "total", "eta")
         rows = [(operation.name, *_progress(operation).values()) for operation in running]
         parts += ["", table(columns, rows)]
     return Group(*parts)

@@ -8,8 +8,8 @@ from assay.client.results.mining import (
     Preset,
     Provenance,
     QuotaReport,
+    ScorePart,
     ScoreResult,
-    Strategies,
     Strategy,
 )
 from assay.client.results.models import (
@@ -34,6 +34,7 @@ from assay.client.results.pools import (
     SearchHit,
     SearchResult,
 )
+from assay.client.results.server import ServerInfo, ServerLimits
 
 __all__ = [
     "AddResult",
@@ -61,10 +62,12 @@ __all__ = [
     "QuotaReport",
     "Sample",
     "SampleBatch",
+    "ScorePart",
     "ScoreResult",
     "SearchHit",
     "SearchResult",
-    "Strategies",
+    "ServerInfo",
+    "ServerLimits",
     "Strategy",
     "SubmitResult",
     "TensorSpec",

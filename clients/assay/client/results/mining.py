@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +29,30 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class ScorePart:
+    """What one score of a plan gave a pick; higher = more informative."""
+
+    strategy: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Pick:
-    """A picked sample and why it was picked: rank from 1, score (higher = more informative) and its parts."""
+    """A picked sample and why it was picked.
+
+    Attributes:
+        rank: from 1.
+        score: higher = more informative.
+        parts: what each score of the plan gave, in the plan's order.
+        exploring: whether it was drawn at random by the plan's exploration.
+    """
 
     sample: Sample
     rank: int
     score: float
-    parts: Mapping[str, float]
+    parts: tuple[ScorePart, ...]
     predictions: tuple[Prediction, ...]
+    exploring: bool = False
 
     @property
     def id(self) -> str:
@@ -123,10 +139,3 @@ class Preset:
     name: str
     summary: str
     plan: Plan
-
-
-class Strategies(NamedTuple):
-    """The strategies and presets of a server, by name."""
-
-    strategies: tuple[Strategy, ...]
-    presets: tuple[Preset, ...]

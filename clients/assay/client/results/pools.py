@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from assay.client.filters import AttributeScalar
+from assay.client.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,9 @@ class Pool:
     Attributes:
         name: resource name "pools/{id}".
         metric: "cosine", "l2" or "inner_product".
-        class_names: in the order of every probability column.
+        task: what people say of its samples.
         dimension: length of the embeddings; 0 until there are some.
+        discard_inputs: whether model inputs are forgotten once they are embedded.
         state: "open" or "degraded" (some files are damaged).
         attributes: types ("string", "double", "int64", "bool") by name.
         epoch: grows with every change.
@@ -56,10 +58,10 @@ class Pool:
 
     name: str
     metric: str
-    class_names: tuple[str, ...]
+    task: Task | None
     dimension: int
     embedding_space: str
-    keep_inputs: bool
+    discard_inputs: bool
     counts: Counts
     state: str
     epoch: int
@@ -76,6 +78,12 @@ class Pool:
     def id(self) -> str:
         """The id: the name without "pools/"."""
         return self.name.removeprefix("pools/")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the task's classes by id, which is the order of every probability column; none where it has none."""
+        classes = getattr(self.task, "classes", ())
+        return tuple(each.name for each in sorted(classes, key=lambda each: each.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +120,7 @@ class Sample:
         state: "unlabeled", "leased", "labeled" or "excluded".
         label: class name; None where it has none.
         row: the server's own number for it, never reused.
+        name: resource name "pools/{pool}/samples/{id}".
     """
 
     id: str
@@ -122,6 +131,7 @@ class Sample:
     state: str
     label: str | None
     row: int
+    name: str = ""
 
     @property
     def text(self) -> str:
@@ -164,9 +174,16 @@ class SampleBatch:
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """A sample found. `distance` is a similarity (higher = nearer) for cosine and inner product, else squared L2."""
+    """A sample found.
+
+    Attributes:
+        similarity: higher = nearer: the cosine or the inner product; in L2 pools, minus the distance.
+        distance: lower = nearer: the squared Euclidean distance of the embeddings as they are stored, in a cosine pool
+            2 - 2 similarity; in pools of inner products, minus the similarity.
+    """
 
     sample: Sample
+    similarity: float
     distance: float
 
 

@@ -8,15 +8,16 @@ import logging
 
 import grpc
 
-from assay.server.rpc.auth import POLICY, Role
+from assay.server.rpc.auth import POLICY
 from assay.server.rpc.current import Call
 from assay.server.rpc.errors import EdgeReason
+from assay.v1.method import Role
 
 LOGGER = "assay.audit"
 REFUSALS = frozenset(
     {EdgeReason.UNAUTHENTICATED, EdgeReason.RPC_DENIED, EdgeReason.ROLE_NEEDED, EdgeReason.POOL_DENIED}
 )
-PRIVILEGED = frozenset(method for method, rule in POLICY.items() if rule.role is Role.ADMIN)
+PRIVILEGED = frozenset(path for path, method in POLICY.items() if method.role is Role.ADMIN)
 MAX_SHOWN = 128
 log = logging.getLogger(LOGGER)
 log.setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""Who may call what: one table over every RPC, API keys with roles, and who calls."""
+"""Who may call what: the table of methods, API keys with roles, and who calls."""
 
 import hashlib
 import hmac
@@ -6,12 +6,13 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from typing import Any
 
-from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from assay.server.rpc.errors import EdgeError, EdgeReason
+from assay.v1 import methods
+from assay.v1.method import Method, Reach, Role
 
 BEARER = "bearer "
 MIN_KEY_LENGTH = 16
@@ -22,66 +23,18 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._@-]{{0,{MAX_NAME_LENGTH - 1}}}")
 _POOL = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
-class Role(IntEnum):
-    """What a key may do; each role may do all that those before it may."""
-
-    READ = 1
-    LABEL = 2
-    MINE = 3
-    ADMIN = 4
-
-    @property
-    def word(self) -> str:
-        """As it is written in files and messages."""
-        return self.name.lower()
-
-
-class Reach(Enum):
-    """How an RPC keeps to the pools of a key that is bound to some."""
-
-    REQUEST = "request"  # its request names one pool, and reaches nothing of others
-    HANDLER = "handler"  # the handler shows and touches only what the caller may see
-    NOTHING = "nothing"  # it tells nothing of any pool
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What an RPC asks of its caller. role None: nothing, anybody may call it."""
-
-    role: Role | None
-    reach: Reach
-
-
-def _rows(service: str, role: Role | None, reach: Reach, *methods: str) -> dict[str, Rule]:
-    return {f"/{service}/{method}": Rule(role, reach) for method in methods}
-
-
-_POOLS, _MODELS = "assay.v1.Pools", "assay.v1.Models"
-_MINING, _LABELING = "assay.v1.Mining", "assay.v1.Labeling"
-_OPERATIONS = "google.longrunning.Operations"
-_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-
-# An RPC that is not listed is denied.
-POLICY: Mapping[str, Rule] = {
-    **_rows(_POOLS, Role.READ, Reach.REQUEST, "GetPool", "GetSample", "ListSamples", "SearchSamples"),
-    **_rows(_POOLS, Role.READ, Reach.HANDLER, "ListPools"),
-    **_rows(_POOLS, Role.MINE, Reach.REQUEST, "AddSamples"),
-    **_rows(_POOLS, Role.ADMIN, Reach.REQUEST, "CreatePool", "DeletePool", "DeleteSamples"),
-    **_rows(_MODELS, Role.READ, Reach.REQUEST, "GetModel", "ListModels", "Predict"),
-    **_rows(_MODELS, Role.MINE, Reach.REQUEST, "ActivateModel", "RollbackModel", "TrainHead"),
-    **_rows(_MODELS, Role.ADMIN, Reach.REQUEST, "UploadBackbone", "DeleteModel"),
-    **_rows(_MINING, Role.READ, Reach.NOTHING, "ListStrategies"),
-    **_rows(_MINING, Role.MINE, Reach.REQUEST, "Score", "Mine"),
-    **_rows(_LABELING, Role.READ, Reach.REQUEST, "GetLease", "ListLeases", "ListLabels", "ExportLabels"),
-    **_rows(_LABELING, Role.LABEL, Reach.REQUEST, "NextBatch", "RenewLease", "ReleaseLease", "SubmitLabels"),
-    **_rows(_LABELING, Role.LABEL, Reach.REQUEST, "ExcludeSamples", "IncludeSamples"),
-    **_rows(_OPERATIONS, Role.READ, Reach.HANDLER, "GetOperation", "ListOperations", "WaitOperation"),
-    **_rows(_OPERATIONS, Role.MINE, Reach.HANDLER, "CancelOperation", "DeleteOperation"),
-    **_rows(reflection.SERVICE_NAME, Role.READ, Reach.NOTHING, "ServerReflectionInfo"),
-    **_rows(_HEALTH, None, Reach.NOTHING, "Check", "List", "Watch"),
-}
-# Takes no place among the calls: these streams last until their callers leave.
-WATCH = f"/{_HEALTH}/Watch"
+# The reflection service has no types in what the clients have, so it is not in the table of methods.
+REFLECTION = Method(
+    f"/{reflection.SERVICE_NAME}/ServerReflectionInfo",
+    reflection_pb2.ServerReflectionRequest,
+    reflection_pb2.ServerReflectionResponse,
+    Role.READ,
+    Reach.NONE,
+    streams_requests=True,
+    streams_responses=True,
+)
+# By path. An RPC that is not listed is denied.
+POLICY: Mapping[str, Method[Any, Any]] = {**methods.METHODS, REFLECTION.path: REFLECTION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,14 +214,14 @@ def authorize(method: str, caller: Caller, metadata: Mapping[str, str]) -> None:
     Raises:
         EdgeError: RPC_DENIED for a method that the table lacks, UNAUTHENTICATED without an accepted key, ROLE_NEEDED.
     """
-    rule = POLICY.get(method)
-    if rule is None:
+    known = POLICY.get(method)
+    if known is None:
         raise EdgeError(EdgeReason.RPC_DENIED, "This RPC is not open to callers.")
-    if rule.role is None or caller.may(rule.role):
+    if known.role is None or caller.may(known.role):
         return
     if caller.role is None:
         raise _unauthenticated(bool(_key_of(metadata)))
-    raise _role_needed(method, caller, caller.role, rule.role)
+    raise _role_needed(known.name, caller, caller.role, known.role)
 
 
 def _unauthenticated(has_key: bool) -> EdgeError:
@@ -278,8 +231,7 @@ def _unauthenticated(has_key: bool) -> EdgeError:
     return EdgeError(EdgeReason.UNAUTHENTICATED, message)
 
 
-def _role_needed(method: str, caller: Caller, has: Role, needed: Role) -> EdgeError:
-    name = method.rpartition("/")[2]
+def _role_needed(name: str, caller: Caller, has: Role, needed: Role) -> EdgeError:
     message = f"{name} needs the role {needed.word}; {caller.described()} has {has.word}. Use a key with that role."
     return EdgeError(EdgeReason.ROLE_NEEDED, message, needed=needed.word, role=has.word)
 

@@ -1,24 +1,23 @@
-"""What all servicers share: running a method in an executor, and remembered requests."""
+"""What all servicers share: running work in an executor, and remembered requests."""
 
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import Callable
 from typing import Any, Concatenate, Literal, TypeVar
 
 from google.protobuf.message import Message
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import RequestReplayed
-from assay.server.rpc.current import Context, current_call
+from assay.server.rpc.current import current_call
 from assay.server.rpc.execution import Executor, Executors
 from assay.server.rpc.gate import Gate
 from assay.server.rpc.replies import Reply, fingerprint, id_of, unpack
-from assay.server.rpc.streams import Pulled
 
 ExecutorName = Literal["compute", "batch", "io", "stream", "ingest", "upload"]
-S = TypeVar("S", bound="BaseServicer")
-Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 T = TypeVar("T")
+# Puts back what is not remembered of a reply; see `remembering`.
+Restore = Callable[[Assay, Any, Any, bytes], None]
 
 
 class BaseServicer:
@@ -61,7 +60,7 @@ class BaseServicer:
         )
 
     async def again(
-        self, replay: RequestReplayed, kind: type[Response], request: Any, restore: "Restore | None" = None
+        self, replay: RequestReplayed, kind: type[Response], request: Any, restore: Restore | None = None
     ) -> Response:
         """The reply that a request got before."""
 
@@ -74,60 +73,6 @@ class BaseServicer:
         return await self.run("io", rebuilt)
 
 
-Restore = Callable[[Assay, Any, Any, bytes], None]
-
-
-def unary(
-    executor: ExecutorName, response_type: type[Response], restore: Restore | None = None
-) -> Callable[[Callable[[S, Request], Response]], Callable[[S, Request, Context], Coroutine[Any, Any, Response]]]:
-    """Makes a blocking method an RPC: it runs in an executor, and what is remembered of a reply is given again, the
-    rest put back by `restore`."""
-
-    def decorate(
-        method: Callable[[S, Request], Response],
-    ) -> Callable[[S, Request, Context], Coroutine[Any, Any, Response]]:
-        @functools.wraps(method)
-        async def rpc(self: S, request: Request, context: Context) -> Response:
-            try:
-                return await self.run(executor, lambda: method(self, request))
-            except RequestReplayed as replay:
-                return await self.again(replay, response_type, request, restore)
-
-        return rpc
-
-    return decorate
-
-
 def bind(function: Callable[Concatenate[str, ...], Response], pool_id: str) -> Callable[[Any], Response]:
     """A conversion that needs the pool's id, with it."""
     return functools.partial(function, pool_id)
-
-
-def streamed(
-    executor: ExecutorName,
-) -> Callable[
-    [Callable[[S, Request], Generator[Response, None, None]]], Callable[[S, Request, Context], AsyncIterator[Response]]
-]:
-    """Makes a blocking generator an RPC that streams: each message is made by a thread when the one before is sent.
-
-    The first one may cost much and is made in the executor of that name; streams take turns at making the others. A
-    caller that leaves while a message is being made stops that, and drops the generator.
-    """
-
-    def decorate(
-        method: Callable[[S, Request], Generator[Response, None, None]],
-    ) -> Callable[[S, Request, Context], AsyncIterator[Response]]:
-        @functools.wraps(method)
-        async def rpc(self: S, request: Request, context: Context) -> AsyncIterator[Response]:
-            messages = Pulled(method(self, request))
-            try:
-                message = await self.run(executor, messages.next)
-                while message is not None:
-                    yield message
-                    message = await self.run("stream", messages.next, bounded=False)
-            finally:
-                messages.close()
-
-        return rpc
-
-    return decorate

@@ -13,7 +13,8 @@ from typing import Any
 import grpc.aio
 
 from assay.server.core.stop import Stop
-from assay.server.rpc.auth import ANONYMOUS, POLICY, Caller, Rule
+from assay.server.rpc.auth import ANONYMOUS, POLICY, Caller
+from assay.v1.method import Method
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _CURRENT: ContextVar["Call"] = ContextVar("assay_call")
@@ -51,8 +52,8 @@ class Call:
         return self.peer.rpartition(":")[0] or self.peer
 
     @property
-    def rule(self) -> Rule:
-        """What the policy table asks of its caller. Raises KeyError for a method that is not listed."""
+    def known(self) -> Method[Any, Any]:
+        """What the table says of its method. Raises KeyError for a method that is not listed."""
         return POLICY[self.method]
 
     @property

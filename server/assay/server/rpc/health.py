@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from assay.server.rpc.current import Context
 from assay.server.rpc.errors import EdgeError, EdgeReason
@@ -14,7 +14,7 @@ SERVING = Response.SERVING
 NOT_SERVING = Response.NOT_SERVING
 
 
-class HealthServicer(health_pb2_grpc.HealthServicer):
+class HealthServicer:
     """Tells one status for the server ("") and for each of its services. On the event loop only."""
 
     def __init__(self, services: Iterable[str]) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from assay.server.rpc.auth import WATCH
 from assay.server.rpc.current import Call
 from assay.server.rpc.errors import EdgeError, EdgeReason
 from assay.server.rpc.streams import Incoming
+from assay.v1 import methods
 
 # A request that comes right after its headers, as nearly all do, is here by then.
 GRACE_S = 0.15
@@ -86,10 +86,10 @@ class Intake:
     def admitted(self, call: Call) -> Iterator[None]:
         """A place for a call while it runs. Health is told to anybody at any time, and in no time; but who watches it
         stays. Raises EdgeError(TOO_MANY_CALLS)."""
-        if call.method == WATCH:
+        if call.method == methods.HEALTH_WATCH.path:  # lasts until its caller leaves
             with self._watches.taken(call.host):
                 yield
-        elif call.rule.role is None:
+        elif call.known.role is None:
             yield
         else:
             with self._calls.taken(call.host):
@@ -120,7 +120,7 @@ class Intake:
             async with asyncio.timeout(ANONYMOUS_RECEIVE_S), self._anonymous:
                 asked = True
                 return await messages.next()
-        if asked and call.method == WATCH:
+        if asked and call.method == methods.HEALTH_WATCH.path:
             raise _incomplete(ANONYMOUS_RECEIVE_S)
         return b""
 

@@ -5,8 +5,7 @@ from functools import partial
 
 from assay.server.core.errors import RequestReplayed
 from assay.server.core.labeling.messages import Attempt, LabelView
-from assay.server.rpc.auth import Role
-from assay.server.rpc.calls import BaseServicer, ExecutorName, bind, streamed, unary
+from assay.server.rpc.calls import BaseServicer, ExecutorName, bind
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.labeling import (
     batch_message,
@@ -25,8 +24,9 @@ from assay.server.rpc.convert.scalars import choice
 from assay.server.rpc.current import Context, current_caller
 from assay.server.rpc.execution import Executors
 from assay.server.rpc.gate import Gate
-from assay.server.rpc.remembering import lease_rows, small_batch, small_lease, whole_batch, whole_lease
-from assay.v1 import labeling_pb2, labeling_pb2_grpc
+from assay.server.rpc.remembering import lease_rows, small_batch, small_lease, whole_batch
+from assay.v1 import labeling_pb2
+from assay.v1.method import Role
 
 Export = Callable[[Iterable[Sequence[LabelView]]], Iterator[bytes]]
 EXPORT_PAGE = 2_000  # labels a chunk: a few ten milliseconds, after which others have their turn
@@ -51,7 +51,7 @@ def _shown(lease: labeling_pb2.Lease) -> labeling_pb2.Lease:
     return lease
 
 
-class LabelingServicer(BaseServicer, labeling_pb2_grpc.LabelingServicer):
+class LabelingServicer(BaseServicer):
     """Translates between the wire and the core's labeling. `parquet` writes labels as a Parquet file, in chunks."""
 
     def __init__(self, gate: Gate, executors: Executors, parquet: Export) -> None:
@@ -81,19 +81,17 @@ class LabelingServicer(BaseServicer, labeling_pb2_grpc.LabelingServicer):
     def _attempt_batch(
         self, request: labeling_pb2.NextBatchRequest, attempt: Attempt
     ) -> labeling_pb2.NextBatchResponse | None:
-        pool_id = names.parse_pool(request.pool)
+        pool_id = names.parse_pool(request.parent)
         reply = self.reply("NextBatch", request, bind(batch_message, pool_id), small_batch)
         result = self.core.labeling.attempt_batch(pool_id, to_batch_spec(request), reply.key, attempt)
         return None if result is None else reply.message
 
-    @unary("io", labeling_pb2.Lease)
     def GetLease(self, request: labeling_pb2.GetLeaseRequest) -> labeling_pb2.Lease:
         pool_id, lease_id = names.parse_lease(request.name)
         return _shown(lease_message(pool_id, self.core.labeling.lease(pool_id, lease_id)))
 
-    @unary("io", labeling_pb2.ListLeasesResponse)
     def ListLeases(self, request: labeling_pb2.ListLeasesRequest) -> labeling_pb2.ListLeasesResponse:
-        pool_id = names.parse_pool(request.pool)
+        pool_id = names.parse_pool(request.parent)
         page = paging.page(request, 0)
         found = self.core.labeling.leases(pool_id, request.worker, page.after, page.fetch)
         messages, token = page.fill(
@@ -104,14 +102,12 @@ class LabelingServicer(BaseServicer, labeling_pb2_grpc.LabelingServicer):
         )
         return labeling_pb2.ListLeasesResponse(leases=messages, next_page_token=token)
 
-    @unary("io", labeling_pb2.Lease, whole_lease)
     def RenewLease(self, request: labeling_pb2.RenewLeaseRequest) -> labeling_pb2.Lease:
         pool_id, lease_id = names.parse_lease(request.name)
         reply = self.reply("RenewLease", request, bind(lease_message, pool_id), small_lease, lease_rows)
         self.core.labeling.renew(pool_id, lease_id, request.fencing_token, to_ttl(request), reply.key)
         return reply.message
 
-    @unary("io", labeling_pb2.Lease, whole_lease)
     def ReleaseLease(self, request: labeling_pb2.ReleaseLeaseRequest) -> labeling_pb2.Lease:
         pool_id, lease_id = names.parse_lease(request.name)
         reply = self.reply("ReleaseLease", request, bind(lease_message, pool_id), small_lease, lease_rows)
@@ -126,31 +122,27 @@ class LabelingServicer(BaseServicer, labeling_pb2_grpc.LabelingServicer):
         )
         return reply.message
 
-    @unary("io", labeling_pb2.ExcludeSamplesResponse)
     def ExcludeSamples(self, request: labeling_pb2.ExcludeSamplesRequest) -> labeling_pb2.ExcludeSamplesResponse:
-        pool_id = names.parse_pool(request.pool)
+        pool_id = names.parse_pool(request.parent)
         reply = self.reply("ExcludeSamples", request, excluded_message)
         ids = list(request.sample_ids)
         self.core.labeling.exclude(pool_id, ids, request.worker, request.reason, reply.key)
         return reply.message
 
-    @unary("io", labeling_pb2.IncludeSamplesResponse)
     def IncludeSamples(self, request: labeling_pb2.IncludeSamplesRequest) -> labeling_pb2.IncludeSamplesResponse:
-        pool_id = names.parse_pool(request.pool)
+        pool_id = names.parse_pool(request.parent)
         reply = self.reply("IncludeSamples", request, included_message)
         self.core.labeling.include(pool_id, list(request.sample_ids), reply.key)
         return reply.message
 
-    @unary("io", labeling_pb2.SubmitLabelsResponse)
     def SubmitLabels(self, request: labeling_pb2.SubmitLabelsRequest) -> labeling_pb2.SubmitLabelsResponse:
-        pool_id = names.parse_pool(request.pool)
+        pool_id = names.parse_pool(request.parent)
         reply = self.reply("SubmitLabels", request, submit_message)
         self.core.labeling.submit(pool_id, to_submit_spec(pool_id, request), reply.key)
         return reply.message
 
-    @unary("io", labeling_pb2.ListLabelsResponse)
     def ListLabels(self, request: labeling_pb2.ListLabelsRequest) -> labeling_pb2.ListLabelsResponse:
-        pool_id = names.parse_pool(request.pool)
+        pool_id = names.parse_pool(request.parent)
         page = paging.page(request, -1)
         found = self.core.labeling.labels(pool_id, request.worker, request.class_name, page.after, page.fetch)
         messages, token = page.fill(
@@ -158,11 +150,10 @@ class LabelingServicer(BaseServicer, labeling_pb2_grpc.LabelingServicer):
         )
         return labeling_pb2.ListLabelsResponse(labels=messages, next_page_token=token)
 
-    @streamed("stream")
     def ExportLabels(
         self, request: labeling_pb2.ExportLabelsRequest
     ) -> Generator[labeling_pb2.ExportLabelsResponse, None, None]:
-        pool_id = names.parse_pool(request.pool)
+        pool_id = names.parse_pool(request.parent)
         export = choice(self._exports, request.format, "format")
         for chunk in export(self._label_pages(pool_id)):
             yield labeling_pb2.ExportLabelsResponse(chunk=chunk)

@@ -11,7 +11,7 @@ from assay.server.core.models.messages import ModelView
 from assay.server.core.models.uploading import BackboneUpload
 from assay.server.core.records.models import NEWEST
 from assay.server.core.records.requests import RequestKey
-from assay.server.rpc.calls import BaseServicer, bind, unary
+from assay.server.rpc.calls import BaseServicer, bind
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.models import (
     model_message,
@@ -28,10 +28,10 @@ from assay.server.rpc.execution import Executors
 from assay.server.rpc.gate import Gate
 from assay.server.rpc.streams import Incoming
 from assay.server.rpc.upload import Arrival, Pace, Slots
-from assay.v1 import models_pb2, models_pb2_grpc
+from assay.v1 import models_pb2
 
 
-class ModelsServicer(BaseServicer, models_pb2_grpc.ModelsServicer):
+class ModelsServicer(BaseServicer):
     """Translates between the wire and the core's models."""
 
     def __init__(self, gate: Gate, executors: Executors) -> None:
@@ -46,7 +46,7 @@ class ModelsServicer(BaseServicer, models_pb2_grpc.ModelsServicer):
             with self._uploads.slot():
                 arrival = Arrival(messages, Pace(), self.gate)
                 header = await arrival.header()
-                reply = self.reply("UploadBackbone", header, bind(model_message, names.parse_pool(header.pool)))
+                reply = self.reply("UploadBackbone", header, bind(model_message, names.parse_pool(header.parent)))
                 upload = await self.run("io", lambda: self._receive(header, reply.key))
                 try:
                     await arrival.chunks(lambda chunk: self.run("io", lambda: upload.write(chunk), bounded=False))
@@ -61,7 +61,7 @@ class ModelsServicer(BaseServicer, models_pb2_grpc.ModelsServicer):
             messages.close()
 
     def _receive(self, header: models_pb2.UploadBackboneHeader, key: RequestKey) -> BackboneUpload:
-        return self.core.models.receive(names.parse_pool(header.pool), to_upload_spec(header), key)
+        return self.core.models.receive(names.parse_pool(header.parent), to_upload_spec(header), key)
 
     async def _abandon(self, upload: BackboneUpload) -> None:
         """Drops what arrived, though the call itself is over."""
@@ -70,14 +70,12 @@ class ModelsServicer(BaseServicer, models_pb2_grpc.ModelsServicer):
         except AssayError:  # the server closes
             upload.abandon()
 
-    @unary("io", models_pb2.Model)
     def GetModel(self, request: models_pb2.GetModelRequest) -> models_pb2.Model:
         pool_id, model_id = names.parse_model(request.name)
         return model_message(pool_id, self.core.models.get(pool_id, model_id))
 
-    @unary("io", models_pb2.ListModelsResponse)
     def ListModels(self, request: models_pb2.ListModelsRequest) -> models_pb2.ListModelsResponse:
-        pool_id = names.parse_pool(request.pool)
+        pool_id = names.parse_pool(request.parent)
         page = paging.page(request, NEWEST)
         found = self.core.models.list(pool_id, to_kind_filter(request.kind), page.after, page.fetch)
         messages, token = page.fill(
@@ -85,36 +83,31 @@ class ModelsServicer(BaseServicer, models_pb2_grpc.ModelsServicer):
         )
         return models_pb2.ListModelsResponse(models=messages, next_page_token=token)
 
-    @unary("io", empty_pb2.Empty)
     def DeleteModel(self, request: models_pb2.DeleteModelRequest) -> empty_pb2.Empty:
         pool_id, model_id = names.parse_model(request.name)
         reply = self.reply("DeleteModel", request, lambda _: empty_pb2.Empty())
         self.core.models.delete(pool_id, model_id, reply.key)
         return reply.message
 
-    @unary("io", operations_pb2.Operation)
     def ActivateModel(self, request: models_pb2.ActivateModelRequest) -> operations_pb2.Operation:
         pool_id, model_id = names.parse_model(request.name)
         reply = self.reply("ActivateModel", request, operation_message)
         self.core.models.activate(pool_id, model_id, reply.key, _result_encoder(pool_id))
         return reply.message
 
-    @unary("io", operations_pb2.Operation)
     def RollbackModel(self, request: models_pb2.RollbackModelRequest) -> operations_pb2.Operation:
-        pool_id = names.parse_pool(request.pool)
+        pool_id = names.parse_pool(request.parent)
         kind = to_model_kind(request.kind)
         reply = self.reply("RollbackModel", request, operation_message)
         self.core.models.rollback(pool_id, kind, reply.key, _result_encoder(pool_id))
         return reply.message
 
-    @unary("io", operations_pb2.Operation)
     def TrainHead(self, request: models_pb2.TrainHeadRequest) -> operations_pb2.Operation:
-        pool_id = names.parse_pool(request.pool)
+        pool_id = names.parse_pool(request.parent)
         reply = self.reply("TrainHead", request, operation_message)
         self.core.models.train(pool_id, to_train_spec(request), reply.key, _result_encoder(pool_id))
         return reply.message
 
-    @unary("compute", models_pb2.PredictResponse)
     def Predict(self, request: models_pb2.PredictRequest) -> models_pb2.PredictResponse:
         pool_id = names.parse_pool(request.pool)
         return predict_message(pool_id, self.core.models.predict(pool_id, to_predict_spec(pool_id, request)))

@@ -1,6 +1,7 @@
 """The Pools service."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from google.protobuf import empty_pb2
@@ -8,7 +9,7 @@ from google.protobuf import empty_pb2
 from assay.server.core.errors import AssayError, Reason, RequestReplayed, SampleError
 from assay.server.core.pools.messages import PoolView
 from assay.server.core.records.samples import OnConflict
-from assay.server.rpc.calls import BaseServicer, unary
+from assay.server.rpc.calls import BaseServicer, bind
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.pools import (
     add_message,
@@ -25,25 +26,25 @@ from assay.server.rpc.convert.scalars import request_id
 from assay.server.rpc.convert.types import sample_message, states, to_filter
 from assay.server.rpc.current import Context, current_caller
 from assay.server.rpc.errors import Annotated
-from assay.server.rpc.remembering import small_pool, whole_pool
+from assay.server.rpc.remembering import small_pool
 from assay.server.rpc.replies import Reply, digest
 from assay.server.rpc.streams import Incoming
-from assay.v1 import pools_pb2, pools_pb2_grpc, types_pb2
+from assay.v1 import pools_pb2, types_pb2
 
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    """Header of an AddSamples stream, checked."""
+    """Header of an UploadSamples stream, checked."""
 
     pool_id: str
     on_conflict: OnConflict
     request_id: str
-    header: pools_pb2.AddSamplesHeader
+    header: pools_pb2.UploadSamplesHeader
 
     def reply(self, index: int, batch: pools_pb2.SampleBatch, most_bytes: int) -> Reply[pools_pb2.AddSamplesResponse]:
         """The reply to one batch, under the stream's id and the batch's place in it."""
         return Reply(
-            "AddSamples",
+            "UploadSamples",
             f"{self.request_id}/{index}" if self.request_id else "",
             digest(self.header, batch) if self.request_id else "",
             add_message,
@@ -79,20 +80,17 @@ class _Tally:
         total.duration.FromMicroseconds(micros)
 
 
-class PoolsServicer(BaseServicer, pools_pb2_grpc.PoolsServicer):
+class PoolsServicer(BaseServicer):
     """Translates between the wire and the core's pools and samples."""
 
-    @unary("io", pools_pb2.Pool, whole_pool)
     def CreatePool(self, request: pools_pb2.CreatePoolRequest) -> pools_pb2.Pool:
         reply = self.reply("CreatePool", request, pool_message, small_pool)
         self.core.pools.create(to_pool_spec(request), reply.key)
         return reply.message
 
-    @unary("io", pools_pb2.Pool)
     def GetPool(self, request: pools_pb2.GetPoolRequest) -> pools_pb2.Pool:
         return pool_message(self.core.pools.get(names.parse_pool(request.name)))
 
-    @unary("io", pools_pb2.ListPoolsResponse)
     def ListPools(self, request: pools_pb2.ListPoolsRequest) -> pools_pb2.ListPoolsResponse:
         page = paging.page(request, "")
         found, caller = self.core.pools.list(page.after, page.fetch), current_caller()
@@ -101,15 +99,27 @@ class PoolsServicer(BaseServicer, pools_pb2_grpc.PoolsServicer):
         )
         return pools_pb2.ListPoolsResponse(pools=messages, next_page_token=token)
 
-    @unary("io", empty_pb2.Empty)
     def DeletePool(self, request: pools_pb2.DeletePoolRequest) -> empty_pb2.Empty:
         pool_id = names.parse_pool(request.name)
         reply = self.reply("DeletePool", request, lambda _: empty_pb2.Empty())
         self.core.pools.delete(pool_id, reply.key)
         return reply.message
 
-    async def AddSamples(
-        self, request_iterator: AsyncIterator[pools_pb2.AddSamplesRequest], context: Context
+    async def AddSamples(self, request: pools_pb2.AddSamplesRequest, context: Context) -> pools_pb2.AddSamplesResponse:
+        with _blaming(request.batch.ids):
+            try:
+                return await self.run("ingest", lambda: self._add_now(request))
+            except RequestReplayed as replay:
+                return await self.again(replay, pools_pb2.AddSamplesResponse, request)
+
+    def _add_now(self, request: pools_pb2.AddSamplesRequest) -> pools_pb2.AddSamplesResponse:
+        pool_id, on_conflict = names.parse_pool(request.parent), to_on_conflict(request)
+        reply = self.reply("AddSamples", request, add_message)
+        self.core.samples.add(pool_id, to_batch(request.batch), on_conflict, reply.key)
+        return reply.message
+
+    async def UploadSamples(
+        self, request_iterator: AsyncIterator[pools_pb2.UploadSamplesRequest], context: Context
     ) -> pools_pb2.AddSamplesResponse:
         tally, messages = _Tally(), Incoming(request_iterator)
         try:
@@ -120,7 +130,7 @@ class PoolsServicer(BaseServicer, pools_pb2_grpc.PoolsServicer):
             messages.close()
         return tally.reply
 
-    async def _store_all(self, messages: Incoming[pools_pb2.AddSamplesRequest], tally: _Tally) -> None:
+    async def _store_all(self, messages: Incoming[pools_pb2.UploadSamplesRequest], tally: _Tally) -> None:
         """Stores batch after batch. The next one is received while one is being stored, and no further one."""
         stream = _opened(await self.gate.heard(messages.next()))
         index = first = 0
@@ -137,78 +147,83 @@ class PoolsServicer(BaseServicer, pools_pb2_grpc.PoolsServicer):
         self, stream: _Stream, index: int, first: int, batch: pools_pb2.SampleBatch
     ) -> pools_pb2.AddSamplesResponse:
         """Stores one batch of a stream; `first` samples came before it."""
-        try:
-            return await self.run("ingest", lambda: self._store_now(stream, index, batch))
-        except RequestReplayed as replay:
-            return await self.again(replay, pools_pb2.AddSamplesResponse, stream.header)
-        except SampleError as error:
-            raise error.among(batch.ids, first) from error
-        except AssayError as error:
-            if error.reason not in _OF_ALL_ROWS:
-                raise
-            raise SampleError(error.reason, 0, error.message, **error.metadata).among(batch.ids, first) from error
+        with _blaming(batch.ids, first):
+            try:
+                return await self.run("ingest", lambda: self._store_now(stream, index, batch))
+            except RequestReplayed as replay:
+                return await self.again(replay, pools_pb2.AddSamplesResponse, stream.header)
 
     def _store_now(self, stream: _Stream, index: int, batch: pools_pb2.SampleBatch) -> pools_pb2.AddSamplesResponse:
         reply = stream.reply(index, batch, self.reply_bytes)
         self.core.samples.add(stream.pool_id, to_batch(batch), stream.on_conflict, reply.key)
         return reply.message
 
-    @unary("io", types_pb2.Sample)
     def GetSample(self, request: pools_pb2.GetSampleRequest) -> types_pb2.Sample:
-        return sample_message(self.core.samples.get(names.parse_pool(request.pool), request.id))
+        pool_id, sample_id = names.parse_sample(request.name)
+        return sample_message(pool_id, self.core.samples.get(pool_id, sample_id))
 
-    @unary("io", pools_pb2.ListSamplesResponse)
     def ListSamples(self, request: pools_pb2.ListSamplesRequest) -> pools_pb2.ListSamplesResponse:
-        page = paging.page(request, -1)
+        pool_id, page = names.parse_pool(request.parent), paging.page(request, -1)
         views, after_row = self.core.samples.list(
-            names.parse_pool(request.pool),
+            pool_id,
             to_filter(request.filter),
             states(request.states),
             page.after,
             page.size,
             request.include_payload,
         )
-        messages, token = page.fill(views, lambda view: view.row, sample_message, self.reply_bytes)
+        messages, token = page.fill(views, lambda view: view.row, bind(sample_message, pool_id), self.reply_bytes)
         if not token and after_row >= 0:
             token = page.token(after_row)
         return pools_pb2.ListSamplesResponse(samples=messages, next_page_token=token)
 
-    @unary("io", pools_pb2.DeleteSamplesResponse)
     def DeleteSamples(self, request: pools_pb2.DeleteSamplesRequest) -> pools_pb2.DeleteSamplesResponse:
-        pool_id = names.parse_pool(request.pool)
+        pool_id = names.parse_pool(request.parent)
         reply = self.reply("DeleteSamples", request, delete_message)
         self.core.samples.delete(pool_id, to_deleted_ids(request), request.allow_missing, reply.key)
         return reply.message
 
-    @unary("compute", pools_pb2.SearchSamplesResponse)
     def SearchSamples(self, request: pools_pb2.SearchSamplesRequest) -> pools_pb2.SearchSamplesResponse:
-        pool_id = names.parse_pool(request.pool)
-        return search_message(self.core.samples.search(pool_id, to_search_spec(request)))
+        pool_id = names.parse_pool(request.parent)
+        return search_message(pool_id, self.core.samples.search(pool_id, to_search_spec(request)))
 
 
 # What is wrong with every sample of a message alike: told of its first, for a caller of a stream does not see messages.
 _OF_ALL_ROWS = frozenset({Reason.DIMENSION_MISMATCH, Reason.ATTRIBUTE_TYPE_MISMATCH})
 
 
+@contextmanager
+def _blaming(ids: Sequence[str], first: int = 0) -> Iterator[None]:
+    """Names the sample that is to blame for what is raised, where one is; `first` samples came before these."""
+    try:
+        yield
+    except SampleError as error:
+        raise error.among(ids, first) from error
+    except AssayError as error:
+        if error.reason not in _OF_ALL_ROWS:
+            raise
+        raise SampleError(error.reason, 0, error.message, **error.metadata).among(ids, first) from error
+
+
 def _pool_id(view: PoolView) -> str:
     return view.record.pool_id
 
 
-def _opened(message: pools_pb2.AddSamplesRequest | None) -> _Stream:
+def _opened(message: pools_pb2.UploadSamplesRequest | None) -> _Stream:
     if message is None or message.WhichOneof("kind") != "header":
-        raise AssayError(Reason.INVALID_ARGUMENT, "An AddSamples stream starts with its header.")
-    header = pools_pb2.AddSamplesHeader()
+        raise AssayError(Reason.INVALID_ARGUMENT, "An UploadSamples stream starts with its header.")
+    header = pools_pb2.UploadSamplesHeader()
     header.CopyFrom(message.header)
     header.ClearField("request_id")
     return _Stream(
-        pool_id=names.parse_pool(header.pool),
+        pool_id=names.parse_pool(header.parent),
         on_conflict=to_on_conflict(header),
         request_id=request_id(message.header.request_id),
         header=header,
     )
 
 
-def _batch(message: pools_pb2.AddSamplesRequest) -> pools_pb2.SampleBatch:
+def _batch(message: pools_pb2.UploadSamplesRequest) -> pools_pb2.SampleBatch:
     if message.WhichOneof("kind") != "batch":
-        raise AssayError(Reason.INVALID_ARGUMENT, "After its header an AddSamples stream has batches only.")
+        raise AssayError(Reason.INVALID_ARGUMENT, "After its header an UploadSamples stream has batches only.")
     return message.batch

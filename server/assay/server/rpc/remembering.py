@@ -20,19 +20,20 @@ from assay.server.rpc.convert import names
 from assay.server.rpc.convert.labeling import to_batch_spec
 from assay.server.rpc.convert.mining import to_mine_spec
 from assay.server.rpc.convert.plans import plan_message
+from assay.server.rpc.convert.tasks import task_message, to_class_names
 from assay.server.rpc.convert.types import fill_content
 from assay.strategies import StrategyError
 from assay.v1 import labeling_pb2, mining_pb2, pools_pb2, types_pb2
 
 
 def small_pool(view: PoolView) -> PoolView:
-    """A new pool without its class names: they came with the request."""
+    """A new pool without its classes: they came with the request."""
     return replace(view, record=replace(view.record, task=replace(view.record.task, classes=(), order=())))
 
 
 def whole_pool(_core: Assay, request: pools_pb2.CreatePoolRequest, reply: pools_pb2.Pool, _extra: bytes) -> None:
     """Puts back what small_pool left out."""
-    reply.class_names.extend(request.class_names)
+    reply.task.CopyFrom(task_message(to_class_names(request.pool.task)))
 
 
 def small_lease(view: LeaseView) -> LeaseView:
@@ -68,7 +69,7 @@ def whole_batch(
     core: Assay, request: labeling_pb2.NextBatchRequest, reply: labeling_pb2.NextBatchResponse, _extra: bytes
 ) -> None:
     """Puts back what small_batch left out."""
-    pool_id, spec = names.parse_pool(request.pool), to_batch_spec(request)
+    pool_id, spec = names.parse_pool(request.parent), to_batch_spec(request)
     by_row = sorted(reply.picks, key=lambda pick: pick.sample.row)
     reply.lease.sample_ids.extend(pick.sample.id for pick in by_row)
     _put_content_back(core, pool_id, reply.picks, payload=spec.payload)

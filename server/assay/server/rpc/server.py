@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 
 import grpc
 import grpc.aio
-from google.longrunning import operations_pb2, operations_pb2_grpc
-from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from assay.server.core.assay import Assay
@@ -23,27 +21,14 @@ from assay.server.rpc.mining import MiningServicer
 from assay.server.rpc.models import ModelsServicer
 from assay.server.rpc.operations import OperationsServicer
 from assay.server.rpc.pools import PoolsServicer
+from assay.server.rpc.serverinfo import ServerServicer
+from assay.server.rpc.table import Servicers, add_to, table
 from assay.server.rpc.tls import Certificates, Tls
 from assay.server.rpc.wire import Wire
-from assay.v1 import (
-    labeling_pb2,
-    labeling_pb2_grpc,
-    mining_pb2,
-    mining_pb2_grpc,
-    models_pb2,
-    models_pb2_grpc,
-    pools_pb2,
-    pools_pb2_grpc,
-)
+from assay.v1.methods import METHODS
 
-SERVICES = (
-    pools_pb2.DESCRIPTOR.services_by_name["Pools"].full_name,
-    models_pb2.DESCRIPTOR.services_by_name["Models"].full_name,
-    mining_pb2.DESCRIPTOR.services_by_name["Mining"].full_name,
-    labeling_pb2.DESCRIPTOR.services_by_name["Labeling"].full_name,
-    operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
-)
 STANDARD_SERVICES = (health.NAME, reflection.SERVICE_NAME)
+SERVICES = tuple(sorted({method.service for method in METHODS.values()} - set(STANDARD_SERVICES)))
 KEEPALIVE_MIN_MS = 10_000
 UNCOMPRESSED = 1 << grpc.Compression.NoCompression
 SPARE_STREAMS = 64  # of a connection, so that calls beyond their bound are told so, and health is answered beside them
@@ -141,15 +126,19 @@ def register(
     gate: Gate,
     executors: Executors,
     parquet: Export,
-    health_servicer: health_pb2_grpc.HealthServicer,
+    health_servicer: health.HealthServicer,
 ) -> None:
     """Adds all services to a server."""
-    pools_pb2_grpc.add_PoolsServicer_to_server(PoolsServicer(gate, executors), server)
-    models_pb2_grpc.add_ModelsServicer_to_server(ModelsServicer(gate, executors), server)
-    mining_pb2_grpc.add_MiningServicer_to_server(MiningServicer(gate, executors), server)
-    labeling_pb2_grpc.add_LabelingServicer_to_server(LabelingServicer(gate, executors, parquet), server)
-    operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(gate, executors), server)
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    servicers = Servicers(
+        PoolsServicer(gate, executors),
+        ModelsServicer(gate, executors),
+        MiningServicer(gate, executors),
+        LabelingServicer(gate, executors, parquet),
+        ServerServicer(gate, executors),
+        OperationsServicer(gate, executors),
+        health_servicer,
+    )
+    add_to(server, table(servicers))
     reflection.enable_server_reflection((*SERVICES, *STANDARD_SERVICES), server)
 
 

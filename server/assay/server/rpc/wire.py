@@ -13,13 +13,13 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.rpc.auth import Reach
 from assay.server.rpc.convert import names
 from assay.server.rpc.current import Call, Context, current_call
 from assay.server.rpc.errors import EdgeError, EdgeReason
 from assay.server.rpc.intake import ANONYMOUS_MESSAGE_BYTES, Intake
 from assay.server.rpc.metrics import Metrics
 from assay.server.rpc.streams import Incoming, send
+from assay.v1.method import Reach
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # not generic at run time
 Behavior = Callable[[Any, Context], Any]
@@ -152,7 +152,7 @@ class _Requests:
         header = getattr(request, "header", request)
         self._call.request_id = getattr(header, "request_id", "") or self._call.request_id
         self._call.pool = _pool(header)
-        if self._call.rule.reach is Reach.REQUEST:
+        if self._call.known.reach is Reach.REQUEST:
             self._call.caller.require(self._call.pool)
 
 
@@ -160,4 +160,5 @@ def _pool(header: Any) -> str:
     """Id of the pool that a request, or the header of a stream, names; "" where it is not well-formed or not there."""
     if hasattr(header, "pool_id"):
         return str(header.pool_id)
-    return names.pool_of(str(getattr(header, "pool", "") or getattr(header, "name", "")))
+    named = (getattr(header, field, "") for field in ("parent", "pool", "name"))
+    return names.pool_of(next((name for name in named if isinstance(name, str) and name), ""))

@@ -21,12 +21,15 @@ _END_OPERATION = (
 _DELETE_OPERATION = delete(operations).where(operations.c.operation_id == bindparam("of_operation"))
 _OPERATIONS = (
     select(operations)
+    .where(
+        tuple_(operations.c.create_time, operations.c.operation_id)
+        > tuple_(bindparam("after_time"), bindparam("after_id"))
+    )
     .order_by(operations.c.create_time, operations.c.operation_id)
     .limit(bindparam("limit", type_=Integer))
 )
-_OPERATIONS_AFTER = _OPERATIONS.where(
-    tuple_(operations.c.create_time, operations.c.operation_id) > tuple_(bindparam("after_time"), bindparam("after_id"))
-)
+_OPERATIONS_OF = _OPERATIONS.where(operations.c.pool_id == bindparam("of_pool"))
+_BEFORE_ALL = (-1.0, "")
 
 _THIS_REQUEST = (
     (requests.c.pool_uid == bindparam("of_pool"))
@@ -70,12 +73,13 @@ class JournalPart(Session):
         row = self._run(_OPERATION, {"of_operation": operation_id}).first()
         return None if row is None else _operation_record(row)
 
-    def operations(self, *, after: tuple[float, str] | None = None, limit: int = 1000) -> list[OperationRecord]:
-        """Operations by (create_time, operation_id)."""
-        if after is None:
-            found = self._run(_OPERATIONS, {"limit": limit})
-        else:
-            found = self._run(_OPERATIONS_AFTER, {"limit": limit, "after_time": after[0], "after_id": after[1]})
+    def operations(
+        self, *, pool_id: str = "", after: tuple[float, str] | None = None, limit: int = 1000
+    ) -> list[OperationRecord]:
+        """Operations by (create_time, operation_id), of one pool or of all ("")."""
+        after_time, after_id = after or _BEFORE_ALL
+        values: dict[str, Any] = {"limit": limit, "after_time": after_time, "after_id": after_id}
+        found = self._run(_OPERATIONS_OF, values | {"of_pool": pool_id}) if pool_id else self._run(_OPERATIONS, values)
         return [_operation_record(row) for row in found]
 
     def delete_operation(self, operation_id: str) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.limits import MAX_PREDICTIONS
 from assay.server.core.mining.messages import PickView
-from assay.server.core.mining.selection.run import EXPLORATION, Picks
+from assay.server.core.mining.selection.run import Picks
 from assay.server.core.models.predictions import PredictionCache, probabilities
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.records.arrays import RowArray
@@ -26,18 +26,12 @@ def describe(
             sample=sample,
             rank=rank,
             score=float(picks.scores[rank - 1]),
-            parts=_parts(picks, rank - 1),
+            parts=tuple((name, float(values[rank - 1])) for name, values in picks.parts),
             predictions=probable[rank - 1],
+            exploring=bool(picks.exploring[rank - 1]),
         )
         for rank, sample in enumerate(samples, start=1)
     )
-
-
-def _parts(picks: Picks, position: int) -> dict[str, float]:
-    parts = {name: float(values[position]) for name, values in picks.parts.items()}
-    if picks.exploring[position]:
-        parts[EXPLORATION] = 1.0
-    return parts
 
 
 def _most_probable(

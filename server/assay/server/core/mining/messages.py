@@ -51,13 +51,20 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class PickView:
-    """One pick and why; predictions are (class name, probability), most likely first."""
+    """One pick and why.
+
+    Attributes:
+        parts: what each score of the plan gave, by strategy, in the plan's order.
+        predictions: (class name, probability), most likely first.
+        exploring: whether it was drawn at random by the plan's exploration.
+    """
 
     sample: SampleView
     rank: int
     score: float
-    parts: Mapping[str, float]
+    parts: tuple[tuple[str, float], ...]
     predictions: tuple[tuple[str, float], ...] = ()
+    exploring: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,10 +56,14 @@ class MiningService:
         self._limits = limits
         self._registry = registry
 
-    def strategies(self) -> tuple[list[StrategyView], list[PresetView]]:
-        """All strategies that load, and all presets, by name."""
-        views = [view for name in self._registry.names() for view in self._view(name)]
-        return views, presets.listed(self._registry)
+    def strategies(self) -> list[StrategyView]:
+        """All strategies that load, by name."""
+        views = (view for name in self._registry.names() for view in self._view(name))
+        return sorted(views, key=lambda view: view.name)
+
+    def presets(self) -> list[PresetView]:
+        """All presets, by name."""
+        return sorted(presets.listed(self._registry), key=lambda view: view.name)
 
     def bound(self, plan: Plan | None, condition: Filter | None) -> BoundPlan:
         """A plan as it would be run, with its defaults filled in. Raises AssayError(INVALID_PLAN), StrategyError."""

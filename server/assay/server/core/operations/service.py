@@ -220,13 +220,13 @@ class OperationService:
             )
         return OperationView(record, Progress())
 
-    def list(self, after: tuple[float, str] | None, limit: int) -> list[OperationView]:
-        """Operations by start."""
+    def list(self, after: tuple[float, str] | None, limit: int, pool_id: str = "") -> list[OperationView]:
+        """Operations by start, of one pool or of all ("")."""
         # Before the catalog is read: one that ends in between is then known to have ended.
         with self._lock:
             running = dict(self._running)
         with self._catalog.reading() as tx:
-            records = tx.operations(after=after, limit=limit)
+            records = tx.operations(pool_id=pool_id, after=after, limit=limit)
         return [
             running[record.operation_id].view if record.operation_id in running else OperationView(record, Progress())
             for record in records

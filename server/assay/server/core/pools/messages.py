@@ -110,10 +110,25 @@ class SearchSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchResult:
-    """Hits (sample, similarity or squared distance) per query, nearest first."""
+class Hit:
+    """A sample that a search found.
 
-    hits: tuple[tuple[tuple[SampleView, float], ...], ...]
+    Attributes:
+        similarity: higher = nearer: the cosine, the inner product, or minus the squared Euclidean distance.
+        distance: lower = nearer: the squared Euclidean distance of the embeddings as they are stored; minus the
+            similarity in pools of inner products.
+    """
+
+    sample: SampleView
+    similarity: float
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Hits per query, nearest first."""
+
+    hits: tuple[tuple[Hit, ...], ...]
     exact: bool
     epoch: int
     timings: Timings

@@ -5,7 +5,7 @@ import numpy as np
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.limits import MAX_HITS, MAX_K, MAX_QUERIES
-from assay.server.core.pools.messages import SampleView, SearchMode, SearchResult, SearchSpec
+from assay.server.core.pools.messages import Hit, SampleView, SearchMode, SearchResult, SearchSpec
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.search import ExactSearch, SearchIndex
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
@@ -128,6 +128,18 @@ def _compare(query_D: FloatArray, vectors_MD: FloatArray, metric: Metric) -> Flo
     return products_M
 
 
+def _nearness(values_K: FloatArray, metric: Metric) -> tuple[FloatArray, FloatArray]:
+    """Similarities (higher = nearer) and distances (lower = nearer) of what a search compares by; see Hit."""
+    match metric:
+        case Metric.L2:
+            return -values_K, values_K
+        case Metric.COSINE:
+            # Rounding takes the cosine of a copy beyond 1, and no distance is below 0.
+            return values_K, np.maximum(2 - 2 * values_K, 0)
+        case Metric.INNER_PRODUCT:
+            return values_K, -values_K
+
+
 def _worst(metric: Metric) -> float:
     return np.inf if metric is Metric.L2 else -np.inf
 
@@ -147,7 +159,7 @@ class _Describing:
         self._max_bytes = max_bytes
         self._bytes = 0
 
-    def hits(self, values_K: FloatArray, rows_K: RowArray, own: int) -> tuple[tuple[SampleView, float], ...]:
+    def hits(self, values_K: FloatArray, rows_K: RowArray, own: int) -> tuple[Hit, ...]:
         """Hits of one query, without the row that it asks for itself. Raises AssayError(TOO_LARGE)."""
         keep = np.flatnonzero((rows_K >= 0) & (rows_K != own))[: self._spec.k]
         samples: list[SampleView] = []
@@ -155,7 +167,8 @@ class _Describing:
             checkpoint()
             block = keep[start : start + DESCRIBED_AT_ONCE]
             samples += self._counted(self._snapshot.describe(rows_K[block], payload=self._spec.payload))
-        return tuple(zip(samples, values_K[keep].tolist(), strict=True))
+        similarities_K, distances_K = _nearness(values_K[keep], self._snapshot.pool.metric)
+        return tuple(map(Hit, samples, similarities_K.tolist(), distances_K.tolist()))
 
     def _counted(self, samples: list[SampleView]) -> list[SampleView]:
         self._bytes += sum(

@@ -176,8 +176,10 @@ class CatalogTx(Protocol):
     def operation(self, operation_id: str) -> OperationRecord | None:
         """An operation."""
 
-    def operations(self, *, after: tuple[float, str] | None = None, limit: int = 1000) -> list[OperationRecord]:
-        """Operations by (create_time, operation_id)."""
+    def operations(
+        self, *, pool_id: str = "", after: tuple[float, str] | None = None, limit: int = 1000
+    ) -> list[OperationRecord]:
+        """Operations by (create_time, operation_id), of one pool or of all ("")."""
 
     def running_operations(self) -> list[OperationRecord]:
         """Operations that are not done."""

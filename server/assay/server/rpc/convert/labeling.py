@@ -92,7 +92,7 @@ def batch_message(pool_id: str, result: BatchResult) -> labeling_pb2.NextBatchRe
     """A leased batch for the wire."""
     return labeling_pb2.NextBatchResponse(
         lease=lease_message(pool_id, result.lease),
-        picks=[pick_message(pick) for pick in result.picks],
+        picks=[pick_message(pool_id, pick) for pick in result.picks],
         plan=plan_message(result.plan),
         provenance=provenance_message(pool_id, result.provenance),
         timings=timing_messages(result.timings),

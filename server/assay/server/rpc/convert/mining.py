@@ -24,11 +24,15 @@ from assay.server.rpc.convert.types import (
     timing_messages,
     to_filter,
 )
+from assay.strategies import Need
 from assay.v1 import mining_pb2
 
 _WIRE_KINDS: Mapping[str, mining_pb2.StrategyKind.ValueType] = {
     "scorer": mining_pb2.STRATEGY_KIND_SCORER,
     "selector": mining_pb2.STRATEGY_KIND_SELECTOR,
+}
+_WIRE_NEEDS: Mapping[str, mining_pb2.Need.ValueType] = {
+    need: mining_pb2.Need.Value(f"NEED_{need.name}") for need in Need
 }
 
 
@@ -58,7 +62,7 @@ def to_score_spec(request: mining_pb2.ScoreRequest) -> ScoreSpec:
 def mine_message(pool_id: str, result: MineResult) -> mining_pb2.MineResponse:
     """Picks for the wire."""
     return mining_pb2.MineResponse(
-        picks=[pick_message(pick) for pick in result.picks],
+        picks=[pick_message(pool_id, pick) for pick in result.picks],
         plan=plan_message(result.plan),
         provenance=provenance_message(pool_id, result.provenance),
         estimate=None if result.estimate is None else _estimate_message(result.estimate),
@@ -94,8 +98,8 @@ def strategy_message(view: StrategyView) -> mining_pb2.Strategy:
         kind=_WIRE_KINDS[view.kind],
         summary=view.summary,
         params_schema=struct_message(view.params_schema),
-        needs=view.needs,
-        optional_needs=view.optional_needs,
+        needs=[_WIRE_NEEDS[need] for need in view.needs],
+        optional_needs=[_WIRE_NEEDS[need] for need in view.optional_needs],
         deterministic=view.deterministic,
         needs_utility=view.needs_utility,
     )

@@ -18,7 +18,7 @@ from assay.server.core.records.models import (
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.arrays import dtype_message, matrix_message, to_matrix, to_tensors
 from assay.server.rpc.convert.scalars import bounded, bounded_or, choice, finite, timestamp_message
-from assay.server.rpc.convert.types import timing_messages
+from assay.server.rpc.convert.types import source_message, timing_messages
 from assay.v1 import models_pb2
 
 _KINDS: Mapping[int, ModelKind] = {
@@ -205,7 +205,7 @@ def predict_message(pool_id: str, result: PredictResult) -> models_pb2.PredictRe
         class_names=result.class_names,
         embeddings=matrix_message(result.embeddings_ND),
         head=names.model_name(pool_id, result.head),
-        prediction_source=result.source,
+        prediction_source=source_message(result.source),
         embedding_space=result.space,
         timings=timing_messages(result.timings),
     )

@@ -1,4 +1,5 @@
-"""Resource names: "pools/{pool}", "pools/{pool}/models/{model}", "pools/{pool}/leases/{lease}", "operations/{id}"."""
+"""Resource names: "pools/{pool}", and below it "samples/{sample}", "models/{model}", "leases/{lease}" and
+"operations/{operation}". What comes after "samples/" is the sample's id as its user gave it, slashes too."""
 
 import re
 
@@ -8,7 +9,9 @@ _ID = r"([A-Za-z0-9][A-Za-z0-9_-]{0,127})"
 _POOL = re.compile(rf"pools/{_ID}")
 _MODEL = re.compile(rf"pools/{_ID}/models/{_ID}")
 _LEASE = re.compile(rf"pools/{_ID}/leases/{_ID}")
-_OPERATION = re.compile(rf"operations/{_ID}")
+_OPERATION = re.compile(rf"pools/{_ID}/operations/{_ID}")
+_OPERATIONS = re.compile(rf"pools/(?:{_ID}|-)(?:/operations)?")
+_SAMPLE = re.compile(rf"pools/{_ID}/samples/(.+)", re.DOTALL)
 _ANY = re.compile(rf"pools/{_ID}(?:/.*)?", re.DOTALL)
 _SHOWN = 200
 
@@ -38,9 +41,21 @@ def parse_lease(name: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def parse_operation(name: str) -> str:
-    """Id of an operation's name."""
-    return _match(_OPERATION, name, "operations/{operation}")[1]
+def parse_sample(name: str) -> tuple[str, str]:
+    """Pool id and sample id of a sample's name."""
+    match = _match(_SAMPLE, name, "pools/{pool}/samples/{sample}")
+    return match[1], match[2]
+
+
+def parse_operation(name: str) -> tuple[str, str]:
+    """Pool id and operation id of an operation's name."""
+    match = _match(_OPERATION, name, "pools/{pool}/operations/{operation}")
+    return match[1], match[2]
+
+
+def parse_operations(name: str) -> str:
+    """Pool id of a collection of operations, "pools/{pool}"; "" for those of all pools, "pools/-"."""
+    return _match(_OPERATIONS, name, "pools/{pool}")[1] or ""
 
 
 def pool_of(name: str) -> str:
@@ -72,6 +87,11 @@ def pool_name(pool_id: str) -> str:
     return f"pools/{pool_id}"
 
 
+def sample_name(pool_id: str, sample_id: str) -> str:
+    """Name of a sample."""
+    return f"pools/{pool_id}/samples/{sample_id}"
+
+
 def model_name(pool_id: str, model_id: str) -> str:
     """Name of a model; "" where there is none."""
     return f"pools/{pool_id}/models/{model_id}" if model_id else ""
@@ -82,6 +102,6 @@ def lease_name(pool_id: str, lease_id: str) -> str:
     return f"pools/{pool_id}/leases/{lease_id}" if lease_id else ""
 
 
-def operation_name(operation_id: str) -> str:
+def operation_name(pool_id: str, operation_id: str) -> str:
     """Name of an operation."""
-    return f"operations/{operation_id}"
+    return f"pools/{pool_id}/operations/{operation_id}"

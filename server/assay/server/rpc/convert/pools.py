@@ -24,8 +24,9 @@ from assay.server.core.records.samples import AttributeColumn, OnConflict, Sampl
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.arrays import to_matrix, to_tensors
 from assay.server.rpc.convert.scalars import bounded, bounded_or, choice, timestamp_message
+from assay.server.rpc.convert.tasks import task_message, to_class_names
 from assay.server.rpc.convert.types import sample_message, states, timing_messages, to_filter
-from assay.v1 import pools_pb2
+from assay.v1 import pools_pb2, types_pb2
 
 _METRICS: Mapping[int, Metric] = {
     pools_pb2.METRIC_UNSPECIFIED: Metric.COSINE,
@@ -46,17 +47,34 @@ _SEARCH_MODES: Mapping[int, SearchMode] = {
     pools_pb2.SEARCH_MODE_EXACT: SearchMode.EXACT,
     pools_pb2.SEARCH_MODE_APPROXIMATE: SearchMode.APPROXIMATE,
 }
+_WIRE_INDEX_KINDS: Mapping[str, pools_pb2.IndexKind.ValueType] = {
+    "exact": pools_pb2.INDEX_KIND_EXACT,
+    "hnsw": pools_pb2.INDEX_KIND_HNSW,
+    "ivf": pools_pb2.INDEX_KIND_IVF,
+}
+_WIRE_ATTRIBUTE_KINDS: Mapping[str, types_pb2.AttributeKind.ValueType] = {
+    "string": types_pb2.ATTRIBUTE_KIND_STRING,
+    "double": types_pb2.ATTRIBUTE_KIND_DOUBLE,
+    "int64": types_pb2.ATTRIBUTE_KIND_INT64,
+    "bool": types_pb2.ATTRIBUTE_KIND_BOOL,
+}
 MAX_DAMAGED_SHOWN = 100
 
 
 def to_pool_spec(request: pools_pb2.CreatePoolRequest) -> PoolSpec:
-    """A pool to create. Raises AssayError(INVALID_ARGUMENT) for an unknown metric or a dimension out of bounds."""
+    """A pool to create.
+
+    Raises:
+        AssayError: INVALID_ARGUMENT for an unknown metric or a dimension out of bounds.
+        EdgeError: TASK_NOT_SERVED.
+    """
+    pool = request.pool
     return PoolSpec(
         pool_id=request.pool_id,
-        metric=choice(_METRICS, request.metric, "metric"),
-        class_names=tuple(request.class_names),
-        dimension=bounded(request.dimension, 0, MAX_DIMENSION, "dimension"),
-        keep_inputs=not request.discard_inputs,
+        metric=choice(_METRICS, pool.metric, "pool.metric"),
+        class_names=to_class_names(pool.task),
+        dimension=bounded(pool.dimension, 0, MAX_DIMENSION, "pool.dimension"),
+        keep_inputs=not pool.discard_inputs,
     )
 
 
@@ -71,17 +89,19 @@ def pool_message(view: PoolView) -> pools_pb2.Pool:
     return pools_pb2.Pool(
         name=names.pool_name(record.pool_id),
         metric=_WIRE_METRICS[record.metric],
-        class_names=record.class_names,
+        task=task_message(record.class_names),
         dimension=record.dimension,
         embedding_space=record.space,
-        keep_inputs=record.keep_inputs,
+        discard_inputs=not record.keep_inputs,
         counts=_counts_message(view.counts),
         state=pools_pb2.POOL_STATE_DEGRADED if _degraded(view) else pools_pb2.POOL_STATE_OPEN,
         epoch=record.epoch,
         active_backbone=names.model_name(record.pool_id, record.backbone),
         active_head=names.model_name(record.pool_id, record.head),
-        attributes=view.attributes,
-        index=pools_pb2.IndexStatus(kind=view.index_kind, indexed=view.indexed, building=view.index_building),
+        attributes={name: _WIRE_ATTRIBUTE_KINDS[kind] for name, kind in view.attributes.items()},
+        index=pools_pb2.IndexStatus(
+            kind=_WIRE_INDEX_KINDS[view.index_kind], indexed=view.indexed, building=view.index_building
+        ),
         segments=view.segments,
         embedding_bytes=view.embedding_bytes,
         damaged_segments=[
@@ -102,9 +122,9 @@ def _counts_message(counts: Mapping[State, int]) -> pools_pb2.SampleCounts:
     return pools_pb2.SampleCounts(**served, total=sum(served.values()), damaged=counts.get(State.DAMAGED, 0))
 
 
-def to_on_conflict(header: pools_pb2.AddSamplesHeader) -> OnConflict:
+def to_on_conflict(request: pools_pb2.AddSamplesRequest | pools_pb2.UploadSamplesHeader) -> OnConflict:
     """What to do with known ids. Raises AssayError(INVALID_ARGUMENT)."""
-    return choice(_ON_CONFLICT, header.on_conflict, "on_conflict")
+    return choice(_ON_CONFLICT, request.on_conflict, "on_conflict")
 
 
 def to_batch(batch: pools_pb2.SampleBatch) -> IngestBatch:
@@ -251,12 +271,17 @@ def to_search_spec(request: pools_pb2.SearchSamplesRequest) -> SearchSpec:
     )
 
 
-def search_message(result: SearchResult) -> pools_pb2.SearchSamplesResponse:
+def search_message(pool_id: str, result: SearchResult) -> pools_pb2.SearchSamplesResponse:
     """Result of a search for the wire."""
     return pools_pb2.SearchSamplesResponse(
         results=[
             pools_pb2.SearchResult(
-                neighbors=[pools_pb2.Neighbor(sample=sample_message(view), distance=value) for view, value in hits]
+                neighbors=[
+                    pools_pb2.Neighbor(
+                        sample=sample_message(pool_id, hit.sample), distance=hit.distance, similarity=hit.similarity
+                    )
+                    for hit in hits
+                ]
             )
             for hits in result.hits
         ],

@@ -23,6 +23,12 @@ STATES: Mapping[int, State] = {
     types_pb2.SAMPLE_STATE_EXCLUDED: State.EXCLUDED,
 }
 _WIRE_STATES = {state: types_pb2.SampleState.ValueType(value) for value, state in STATES.items()}
+_WIRE_SOURCES: Mapping[str, types_pb2.PredictionSource.ValueType] = {
+    "none": types_pb2.PREDICTION_SOURCE_NONE,
+    "head": types_pb2.PREDICTION_SOURCE_HEAD,
+    "backbone": types_pb2.PREDICTION_SOURCE_BACKBONE,
+    "pushed": types_pb2.PREDICTION_SOURCE_PUSHED,
+}
 _OPS: Mapping[int, str] = {
     types_pb2.COMPARE_OP_EQ: "==",
     types_pb2.COMPARE_OP_NE: "!=",
@@ -162,9 +168,10 @@ def scalar_message(value: Scalar) -> types_pb2.AttributeValue:
 # --- samples and picks ---------------------------------------------------------------------------------------------
 
 
-def sample_message(view: SampleView) -> types_pb2.Sample:
+def sample_message(pool_id: str, view: SampleView) -> types_pb2.Sample:
     """A sample for the wire."""
     message = types_pb2.Sample(
+        name=names.sample_name(pool_id, view.record.id),
         id=view.record.id,
         state=_WIRE_STATES.get(view.state, types_pb2.SAMPLE_STATE_UNSPECIFIED),
         label=view.label,
@@ -183,18 +190,24 @@ def fill_content(message: types_pb2.Sample, record: SampleRecord) -> None:
         message.attributes[name].CopyFrom(scalar_message(value))
 
 
-def pick_message(view: PickView) -> types_pb2.Pick:
+def pick_message(pool_id: str, view: PickView) -> types_pb2.Pick:
     """A pick for the wire."""
     return types_pb2.Pick(
-        sample=sample_message(view.sample),
+        sample=sample_message(pool_id, view.sample),
         rank=view.rank,
         score=view.score,
-        parts=view.parts,
+        parts=[types_pb2.ScorePart(strategy=strategy, score=score) for strategy, score in view.parts],
         predictions=[
             types_pb2.Prediction(class_name=class_name, probability=probability)
             for class_name, probability in view.predictions
         ],
+        exploring=view.exploring,
     )
+
+
+def source_message(source: str) -> types_pb2.PredictionSource.ValueType:
+    """Where probabilities come from, for the wire."""
+    return _WIRE_SOURCES[source]
 
 
 def provenance_message(pool_id: str, provenance: Provenance) -> types_pb2.Provenance:
@@ -202,7 +215,7 @@ def provenance_message(pool_id: str, provenance: Provenance) -> types_pb2.Proven
     return types_pb2.Provenance(
         backbone=names.model_name(pool_id, provenance.backbone),
         head=names.model_name(pool_id, provenance.head),
-        prediction_source=provenance.source,
+        prediction_source=source_message(provenance.source),
         embedding_space=provenance.space,
         epoch=provenance.epoch,
         plan_digest=provenance.plan_digest,

@@ -1,6 +1,6 @@
 """Runs a plan over a snapshot: filter -> scores -> shortlist -> select, within quotas, apart, and some at random."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,17 +24,16 @@ from assay.server.core.stopwatch import Stopwatch
 from assay.strategies import Strategy
 from assay.strategies.composition.quotas import Quota, allocate
 
-EXPLORATION = "exploration"
 NOTHING = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class Picks:
-    """What a plan picked: rows in pick order, a score each, and its parts (arrays along the picks)."""
+    """What a plan picked: rows in pick order, a score each, and what each score of the plan gave them, in its order."""
 
     rows: RowArray
     scores: FloatArray
-    parts: Mapping[str, FloatArray]
+    parts: tuple[tuple[str, FloatArray], ...]
     exploring: MaskArray
     provenance: Provenance
     quotas: tuple[QuotaView, ...] = ()
@@ -137,7 +136,9 @@ class Selection:
         return Picks(
             rows=all_rows,
             scores=np.concatenate([scores, np.zeros(len(extra), np.float32)]),
-            parts={bound.scorer.name: term_N[all_rows] for bound, term_N in zip(self.bound.scores, terms, strict=True)},
+            parts=tuple(
+                (bound.scorer.name, term_N[all_rows]) for bound, term_N in zip(self.bound.scores, terms, strict=True)
+            ),
             exploring=np.arange(len(all_rows)) >= len(rows),
             provenance=self.provenance(found.count),
             quotas=self._report(found, all_rows),
