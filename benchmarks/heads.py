@@ -30,14 +30,23 @@ CASES = {
     "wide": (10_000, 2_048, 100, 1.2),
     "very many classes": (20_000, 64, 10_000, 3.0),
 }
-HEAD = "labels x dimension x classes"
-USUAL = ("few", "text", "separable", "images", "classes")
+# labels, dimension, and classes of a set or numbers
+SETS = {"sets": (10_000, 128, 100), "rare sets": (10_000, 384, 500)}
+NUMBERS = {"numbers": (10_000, 384, 8), "wide numbers": (10_000, 2_048, 8)}
+HEAD = "labels x dimension x outputs"
+USUAL = ("few", "text", "separable", "images", "classes", "sets", "numbers")
 
 
-def labels(count: int, dimension: int, classes: int, apart: float) -> tuple[np.ndarray, np.ndarray]:
+def axes(dimension: int, rng: np.random.Generator) -> np.ndarray:
+    """Orthonormal axes, each with less variance than the one before it."""
+    scale_D = np.arange(1, dimension + 1, dtype=np.float32) ** -0.5
+    return scale_D[:, None] * np.linalg.qr(rng.standard_normal((dimension, dimension), dtype=np.float32))[0]
+
+
+def classes_of(count: int, dimension: int, classes: int, apart: float) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings with correlated axes and classes that overlap."""
     rng = np.random.default_rng(0)
-    classes_N = rng.permutation(np.arange(count) % classes).astype(np.int32)
+    classes_N = rng.permutation(np.arange(count) % classes)
     centres_CD = np.zeros((classes, dimension), dtype=np.float32)
     centres_CD[:, :TELLING] = apart * rng.standard_normal((classes, min(TELLING, dimension)))
     noise_ND = rng.standard_normal((count, dimension), dtype=np.float32)
@@ -46,11 +55,46 @@ def labels(count: int, dimension: int, classes: int, apart: float) -> tuple[np.n
     return ((centres_CD[classes_N] + noise_ND) * scale_D) @ axes_DD, classes_N
 
 
+def signals(count: int, dimension: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings with correlated axes, and what they say of so many outputs, of variance 1."""
+    rng = np.random.default_rng(0)
+    embeddings_ND = rng.standard_normal((count, dimension), dtype=np.float32) @ axes(dimension, rng)
+    signal_NT = embeddings_ND.astype(np.float64) @ rng.standard_normal((dimension, outputs))
+    return embeddings_ND, signal_NT / signal_NT.std(axis=0)
+
+
+def sets_of(count: int, dimension: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sets of classes that half to a hundredth of the samples have."""
+    embeddings_ND, signal_NC = signals(count, dimension, classes)
+    noise_NC = np.random.default_rng(1).logistic(size=signal_NC.shape)
+    thresholds_C = np.quantile(3 * signal_NC + noise_NC, 1 - np.geomspace(0.5, 0.01, classes), axis=0).diagonal()
+    return embeddings_ND, 3 * signal_NC + noise_NC > thresholds_C
+
+
+def given(case: str) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """Embeddings, and what their labels are to the heads of this checkout."""
+    if case in CASES:
+        embeddings_ND, classes_N = classes_of(*CASES[case])
+        try:
+            from assay.server.core.records.models import ClassTargets
+        except ImportError:
+            # Heads of before took classes only, as they were.
+            return embeddings_ND, (classes_N.astype(np.int32), CASES[case][2])
+        return embeddings_ND, (ClassTargets(classes_N, CASES[case][2]),)
+    from assay.server.core.records.models import NumberTargets, SetTargets
+
+    if case in SETS:
+        embeddings_ND, members_NC = sets_of(*SETS[case])
+        return embeddings_ND, (SetTargets(members_NC),)
+    embeddings_ND, signal_NT = signals(*NUMBERS[case])
+    return embeddings_ND, (NumberTargets(signal_NT + np.random.default_rng(1).standard_normal(signal_NT.shape)),)
+
+
 def train(case: str, gaps: bool) -> dict[str, Any]:
     """One head in this process."""
     from assay.server.adapters.torch_head import TorchHeads
 
-    embeddings_ND, classes_N = labels(*CASES[case])
+    embeddings_ND, targets = given(case)
     # Heads of before knew their space.
     older: dict[str, Any] = {"space": "s"} if "space" in inspect.signature(TorchHeads.train).parameters else {}
     asked: list[float] = []
@@ -60,10 +104,9 @@ def train(case: str, gaps: bool) -> dict[str, Any]:
         return False
 
     begun, start = time.thread_time(), time.process_time()
-    _, info = TorchHeads().train(
+    trained = TorchHeads().train(
         embeddings_ND,
-        classes_N,
-        CASES[case][2],
+        *targets,
         l2=None,
         balanced=False,
         members=1,
@@ -74,13 +117,11 @@ def train(case: str, gaps: bool) -> dict[str, Any]:
         **older,
     )
     seconds = time.process_time() - start
-    return {
-        "seconds": seconds,
-        "gap": float(np.diff([begun, *asked, time.thread_time()]).max()),
-        "accuracy": info.metrics.accuracy,
-        "log_loss": info.metrics.log_loss,
-        "l2": info.l2,
-    }
+    info = trained[1] if isinstance(trained, tuple) else trained.info
+    measure = "r2" if case in NUMBERS else "log_loss"
+    quality = info.metrics.log_loss if isinstance(trained, tuple) else info.metrics.value(measure)
+    gap = float(np.diff([begun, *asked, time.thread_time()]).max())
+    return {"seconds": seconds, "gap": gap, "quality": f"{measure} {quality:.4f}", "l2": info.l2}
 
 
 def measured(case: str, checkout: Path, gaps: bool = False) -> dict[str, Any]:
@@ -95,27 +136,29 @@ def measured(case: str, checkout: Path, gaps: bool = False) -> dict[str, Any]:
 
 
 def main() -> None:
+    every = {**{case: sizes[:3] for case, sizes in CASES.items()}, **SETS, **NUMBERS}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--against", type=Path, help="another checkout to compare with")
-    parser.add_argument("--case", nargs="+", choices=CASES, default=USUAL)
-    parser.add_argument("--train", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--against", type=Path, help="another checkout to compare with, in heads for classes")
+    parser.add_argument("--case", nargs="+", choices=every, default=USUAL)
+    parser.add_argument("--train", choices=every, help=argparse.SUPPRESS)
     parser.add_argument("--gaps", action="store_true", help="train once more to see the longest time between two looks")
     arguments = parser.parse_args()
     if arguments.train:
         print(json.dumps(train(arguments.train, arguments.gaps)))
         return
-    print(f"{HEAD:30}{'seconds':>9}{'before':>9}{'ratio':>7}{'worst gap':>11}  held-out log loss")
+    print(f"{HEAD:30}{'seconds':>9}{'before':>9}{'ratio':>7}{'worst gap':>11}  held-out quality")
     for case in arguments.case:
         now = measured(case, ROOT)
         gap = f"{measured(case, ROOT, gaps=True)['gap']:.3f}" if arguments.gaps else "-"
-        before = measured(case, arguments.against.resolve()) if arguments.against else None
-        shape = " x ".join(f"{size:,}" for size in CASES[case][:3])
-        was, ratio, loss = "-", "-", ""
+        comparable = arguments.against and case in CASES
+        before = measured(case, arguments.against.resolve()) if comparable else None
+        shape = " x ".join(f"{size:,}" for size in every[case])
+        was, ratio, quality = "-", "-", ""
         if before:
             was, ratio = f"{before['seconds']:.2f}", f"{now['seconds'] / before['seconds']:.2f}"
-            loss = f" (before {before['log_loss']:.4f})"
+            quality = f" (before {before['quality']})"
         print(
-            f"{shape:30}{now['seconds']:9.2f}{was:>9}{ratio:>7}{gap:>11}  {now['log_loss']:.4f}{loss}",
+            f"{shape:30}{now['seconds']:9.2f}{was:>9}{ratio:>7}{gap:>11}  {now['quality']}{quality}",
             flush=True,
         )
 

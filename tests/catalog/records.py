@@ -13,11 +13,11 @@ from assay.server.adapters.sql.blocks import pack
 from assay.server.core.ports.catalog import CatalogTx
 from assay.server.core.records.annotations import EventBlock, EventKind, Origin
 from assay.server.core.records.leases import LeaseRecord
+from assay.server.core.records.metrics import ClassScores, HeadMetrics, Score
 from assay.server.core.records.models import (
     BackboneInfo,
     DataFile,
     HeadInfo,
-    HeadMetrics,
     ModelKind,
     ModelRecord,
     Pooling,
@@ -44,12 +44,18 @@ BACKBONE = BackboneInfo(
     one_by_one=False,
 )
 HEAD = HeadInfo(
+    kind=TaskKind.CLASSIFICATION,
+    classes=tuple(range(1, 20)),
     classes_seen=19,
     members=5,
     labels=400,
     l2=1e-3,
     temperature=1.25,
-    metrics=HeadMetrics(accuracy=0.71, log_loss=0.95, calibration_error=0.04, samples=80),
+    metrics=HeadMetrics(
+        80,
+        {"accuracy": Score(0.71, 0.6, 0.8), "log_loss": Score(0.95), "f1": None},
+        (ClassScores(3, 7, {"recall": Score(0.5, 0.25, 0.75), "precision": None}),),
+    ),
     balanced=True,
     seed=2**63 + 1,
 )

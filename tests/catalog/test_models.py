@@ -6,9 +6,12 @@ from dataclasses import replace
 import pytest
 
 from assay.server.adapters.sql import SqlCatalog
+from assay.server.adapters.sql.codec import info_from_json
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.records.metrics import NO_METRICS, Score
 from assay.server.core.records.models import HeadInfo, ModelKind
 from assay.server.core.records.pools import PoolRecord
+from assay.server.core.records.tasks import TaskKind
 from tests.catalog.records import HEAD, model, pool_record
 
 
@@ -33,26 +36,43 @@ def test_models_come_back_newest_first_in_pages(catalog: SqlCatalog, pool: PoolR
         assert sorted(tx.model_files(pool.uid)) == sorted(record.file for record in given)
 
 
-def test_numbers_outside_json_survive(catalog: SqlCatalog, pool: PoolRecord) -> None:
-    metrics = replace(HEAD.metrics, accuracy=math.nan, log_loss=math.inf, calibration_error=-math.inf)
-    with catalog.transaction() as tx:
-        tx.add_model(pool.uid, replace(model("a"), info=replace(HEAD, metrics=metrics, l2=1e-300)))
+def read_info(catalog: SqlCatalog, pool: PoolRecord) -> HeadInfo:
     with catalog.reading() as tx:
         info = tx.models(pool.uid)[0].info
     assert isinstance(info, HeadInfo)
-    assert info.metrics.accuracy is not None
-    assert math.isnan(info.metrics.accuracy)
-    assert (info.metrics.log_loss, info.metrics.calibration_error, info.l2) == (math.inf, -math.inf, 1e-300)
+    return info
+
+
+def test_numbers_outside_json_survive(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    scores = {"accuracy": Score(math.nan, -math.inf, math.inf), "log_loss": Score(math.inf), "f1": None}
+    with catalog.transaction() as tx:
+        info = replace(HEAD, metrics=replace(HEAD.metrics, scores=scores), l2=1e-300)
+        tx.add_model(pool.uid, replace(model("a"), info=info))
+    found = read_info(catalog, pool)
+    accuracy = found.metrics.scores["accuracy"]
+    assert accuracy is not None
+    assert math.isnan(accuracy.value)
+    assert (accuracy.low, accuracy.high) == (-math.inf, math.inf)
+    assert (found.metrics.value("log_loss"), found.metrics.value("f1"), found.l2) == (math.inf, None, 1e-300)
 
 
 def test_metrics_that_there_are_none_of_stay_none(catalog: SqlCatalog, pool: PoolRecord) -> None:
-    metrics = replace(HEAD.metrics, accuracy=None, log_loss=None, calibration_error=None, samples=0)
+    info = replace(HEAD, metrics=NO_METRICS, split_metrics={"test": HEAD.metrics, "validation": NO_METRICS})
     with catalog.transaction() as tx:
-        tx.add_model(pool.uid, replace(model("a"), info=replace(HEAD, metrics=metrics)))
-    with catalog.reading() as tx:
-        info = tx.models(pool.uid)[0].info
+        tx.add_model(pool.uid, replace(model("a"), info=info))
+    found = read_info(catalog, pool)
+    assert found == info
+    assert found.metrics.value("accuracy") is None
+
+
+def test_what_0_1_0_knew_of_a_head() -> None:
+    metrics = {"accuracy": 0.5, "log_loss": "inf", "calibration_error": None, "samples": 12}
+    known = {"classes_seen": 3, "members": 1, "labels": 12, "l2": 0.1, "temperature": 1.5, "balanced": False, "seed": 4}
+    info = info_from_json(ModelKind.HEAD, {**known, "metrics": metrics})
     assert isinstance(info, HeadInfo)
-    assert info.metrics == metrics
+    assert (info.kind, info.classes, info.classes_seen) == (TaskKind.CLASSIFICATION, (), 3)
+    assert info.metrics.scores == {"accuracy": Score(0.5), "log_loss": Score(math.inf)}
+    assert info.metrics.samples == 12
 
 
 def test_second_model_of_an_id_is_refused(catalog: SqlCatalog, pool: PoolRecord) -> None:

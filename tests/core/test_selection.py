@@ -323,7 +323,11 @@ def test_a_single_model_has_no_committee(extended: Assay) -> None:
     train(extended, members=4)
     head = pool_of(extended).snapshot.head
     assert head is not None
-    members = pool_of(extended).derived.get(PredictionCache).heads.member_probs(head.weights, embeddings)
+    members = (
+        pool_of(extended)
+        .derived.get(PredictionCache)
+        .heads.predict_members(head.weights, embeddings, len(pool_of(extended).snapshot.pool.class_names))
+    )
     spread = members.std(axis=0).mean(axis=1)
     open_rows = np.arange(20, 40)
     expected = open_rows[np.argsort(-spread[open_rows], kind="stable")][:3]

@@ -6,9 +6,11 @@ import torch
 
 from assay.server.adapters.torch_head.calibration import (
     Guesses,
+    Truth,
     cross_fitted,
     expected_calibration_error,
     fit_temperature,
+    guesses,
     log_loss,
     measure,
 )
@@ -34,8 +36,8 @@ def test_calibration_error_of_certainty() -> None:
 def test_metrics_by_hand() -> None:
     """Probabilities (0.5, 0.25, 0.25), (0.1, 0.8, 0.1) and (1, 0, 0), all of class 1."""
     metrics = measure(Guesses(np.array([0.5, 0.8, 1.0]), np.array([False, True, False]), np.array([0.25, 0.8, 0.0])))
-    assert metrics.accuracy == pytest.approx(1 / 3)
-    assert metrics.log_loss == pytest.approx(-(np.log(0.25) + np.log(0.8) + np.log(1e-12)) / 3, rel=1e-6)
+    assert metrics.value("accuracy") == pytest.approx(1 / 3)
+    assert metrics.value("log_loss") == pytest.approx(-(np.log(0.25) + np.log(0.8) + np.log(1e-12)) / 3, rel=1e-6)
     assert metrics.samples == 3
 
 
@@ -44,7 +46,7 @@ def test_temperature_undoes_a_scale() -> None:
     logits_NC = torch.from_numpy(2 * rng.standard_normal((5_000, 5)))
     classes_N = torch.multinomial(torch.softmax(logits_NC, dim=1), 1, generator=torch.manual_seed(0))[:, 0]
     for scale in (0.3, 1.0, 4.0):
-        assert fit_temperature(scale * logits_NC, classes_N, even(5_000)) == pytest.approx(scale, rel=0.06)
+        assert fit_temperature(scale * logits_NC, Truth(classes_N), even(5_000)) == pytest.approx(scale, rel=0.06)
 
 
 def test_temperature_is_the_best_on_a_grid() -> None:
@@ -53,31 +55,31 @@ def test_temperature_is_the_best_on_a_grid() -> None:
     classes_N = torch.from_numpy(np.where(rng.random(300) < 0.5, logits_NC.numpy().argmax(1), rng.integers(0, 4, 300)))
 
     def loss(temperature: float) -> float:
-        return log_loss(logits_NC, classes_N, even(300), temperature) + np.log(temperature) ** 2 / 600
+        return log_loss(logits_NC, Truth(classes_N), even(300), temperature) + np.log(temperature) ** 2 / 600
 
     best = min(np.geomspace(0.2, 5, 300), key=loss)
-    assert fit_temperature(logits_NC, classes_N, even(300)) == pytest.approx(best, rel=0.02)
+    assert fit_temperature(logits_NC, Truth(classes_N), even(300)) == pytest.approx(best, rel=0.02)
 
 
 def test_temperature_stays_finite() -> None:
     right = 5 * torch.eye(3, dtype=torch.float64)
-    assert 0.05 <= fit_temperature(right, torch.arange(3), even(3)) < 1
+    assert 0.05 <= fit_temperature(right, Truth(torch.arange(3)), even(3)) < 1
     wrong = 1e6 * torch.eye(3, dtype=torch.float64)
-    assert 1 < fit_temperature(wrong, torch.tensor([1, 2, 0]), even(3)) < 21
-    assert fit_temperature(torch.zeros(3, 3), torch.arange(3), even(3)) == 1.0
+    assert 1 < fit_temperature(wrong, Truth(torch.tensor([1, 2, 0])), even(3)) < 21
+    assert fit_temperature(torch.zeros(3, 3), Truth(torch.arange(3)), even(3)) == 1.0
 
 
 def test_cross_fitted_temperature_is_of_the_other_fold() -> None:
     """Fold 0 is all right, fold 1 all wrong: each gets the temperature that the other asks for."""
-    logits_NC = torch.tensor([[4.0, 0.0]] * 40)
+    logits_NC = torch.tensor([[4.0, 0.0]] * 40, dtype=torch.float64)
     classes_N = torch.tensor([0] * 20 + [1] * 20)
     fold_N = np.array([0] * 20 + [1] * 20)
-    guesses = cross_fitted(logits_NC, classes_N, even(40), fold_N)
     plain = float(torch.softmax(logits_NC[0], dim=0)[0])
-    assert guesses.confidence_N[0] < plain < guesses.confidence_N[-1]
-    assert guesses.right_N.tolist() == [True] * 20 + [False] * 20
-    np.testing.assert_allclose(guesses.chosen_N[:20], guesses.confidence_N[:20])
-    np.testing.assert_allclose(guesses.chosen_N[20:], 1 - guesses.confidence_N[20:])
+    found = guesses(cross_fitted(logits_NC, Truth(classes_N), even(40), fold_N), classes_N)
+    assert found.confidence_M[0] < plain < found.confidence_M[-1]
+    assert found.right_M.tolist() == [True] * 20 + [False] * 20
+    np.testing.assert_allclose(found.chosen_M[:20], found.confidence_M[:20])
+    np.testing.assert_allclose(found.chosen_M[20:], 1 - found.confidence_M[20:])
 
 
 @pytest.mark.parametrize("folds", [2, 5, 100])
@@ -118,5 +120,5 @@ def test_optimiser_solves_a_bad_quadratic_and_a_log_cosh() -> None:
 
     for objective in (quadratic, log_cosh):
         start = torch.full((30,), 3.0, dtype=torch.float64)
-        found = minimise(objective, start, tolerance=1e-7, steps=500, check=lambda: None)
+        found = minimise(objective, start, tolerance=1e-7, passes=500, check=lambda: None)
         assert float((found - target).abs().max()) < 1e-4

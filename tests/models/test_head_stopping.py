@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from assay.server.adapters.torch_head import TorchHeads, basis, blocks, scaling
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.records.models import ClassTargets, NumberTargets, SetTargets, Targets
 from tests.models.test_heads import blobs
 
 ROWS, DIMENSION, CLASSES = 600, 24, 20
@@ -77,11 +78,18 @@ def small_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(blocks, "_FEWEST_ROWS", 8)
 
 
-def train(stop: Callable[[], bool], **changes: Any) -> None:
+def train(stop: Callable[[], bool], kind: str, **changes: Any) -> None:
     options: dict[str, Any] = {"l2": None, "balanced": True, "members": 2, "folds": 2, "seed": 0}
+    embeddings_ND, classes_N = blobs(ROWS, CLASSES, DIMENSION, spread=12.0)
+    members_NC = classes_N[:, None] == np.arange(CLASSES)
+    targets: dict[str, Targets] = {
+        "classes": ClassTargets(classes_N.astype(np.int64), CLASSES),
+        "sets": SetTargets(members_NC | members_NC[::-1]),
+        "numbers": NumberTargets(embeddings_ND[:, :CLASSES] + members_NC),
+    }
     TorchHeads().train(
-        *blobs(ROWS, CLASSES, DIMENSION, spread=12.0),
-        CLASSES,
+        embeddings_ND,
+        targets[kind],
         progress=lambda done, total: None,
         stop=stop,
         **{**options, **changes},
@@ -89,7 +97,8 @@ def train(stop: Callable[[], bool], **changes: Any) -> None:
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_little_is_done_between_two_looks_at_the_stop() -> None:
+@pytest.mark.parametrize("kind", ["classes", "sets", "numbers"])
+def test_little_is_done_between_two_looks_at_the_stop(kind: str) -> None:
     work = Work()
 
     def stop() -> bool:
@@ -97,15 +106,18 @@ def test_little_is_done_between_two_looks_at_the_stop() -> None:
         return False
 
     with work:
-        train(stop, l2=30.0)
+        train(stop, kind, l2=30.0)
         work.ask()
     assert work.most[0] <= BETWEEN, work.most
     assert BETWEEN <= ROWS * (DIMENSION + 1) * CLASSES / 2
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("share", np.linspace(0.0, 0.99, 5))
-def test_nothing_is_done_once_told_to_stop(share: float) -> None:
+@pytest.mark.parametrize(
+    ("kind", "share"),
+    [*(("classes", share) for share in np.linspace(0.0, 0.99, 5)), ("sets", 0.5), ("sets", 0.99), ("numbers", 0.9)],
+)
+def test_nothing_is_done_once_told_to_stop(kind: str, share: float) -> None:
     """Wherever in the training that is: while the basis is made, in a fit, or in the calibration after it."""
     looks = 0
 
@@ -114,7 +126,7 @@ def test_nothing_is_done_once_told_to_stop(share: float) -> None:
         looks += 1
         return False
 
-    train(count, l2=30.0)
+    train(count, kind, l2=30.0)
     last = int(share * looks)
     work = Work()
 
@@ -123,7 +135,7 @@ def test_nothing_is_done_once_told_to_stop(share: float) -> None:
         return work.asked > last
 
     with work, pytest.raises(AssayError) as caught:
-        train(stop, l2=30.0)
+        train(stop, kind, l2=30.0)
     assert caught.value.reason is Reason.CANCELLED
     assert work.asked <= last + 2  # the look that ends it, and the one that says why
     assert work.since_asked == 0

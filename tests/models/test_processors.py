@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from assay.server.adapters.torch_head import TorchHeads
-from assay.server.core.records.models import HeadInfo
+from assay.server.core.records.models import ClassTargets, HeadInfo, NumberTargets, SetTargets, Targets
 
 Data = tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]
 
@@ -67,15 +67,16 @@ def train(data: Data, **changes: Any) -> tuple[npt.NDArray[np.float32], HeadInfo
     """Probabilities [K, N, C] of the labeled samples, and what is known of the head."""
     options: dict[str, Any] = {"l2": None, "balanced": False, "members": 1, "seed": 0}
     heads = TorchHeads()
-    weights, info = heads.train(
-        *data,
-        int(data[1].max()) + 1,
+    trained = heads.train(
+        data[0],
+        ClassTargets(data[1].astype(np.int64), int(data[1].max()) + 1),
         folds=5,
         progress=lambda done, total: None,
         stop=lambda: False,
         **{**options, **changes},
     )
-    return heads.member_probs(weights, data[0]), info
+    weights = trained.weights
+    return heads.predict_members(weights, data[0], weights.bias_KC.shape[1]), trained.info
 
 
 def everything() -> dict[str, npt.NDArray[Any]]:
@@ -85,7 +86,40 @@ def everything() -> dict[str, npt.NDArray[Any]]:
         found[name], info = train(data)
         found[f"{name} l2"] = np.array(info.l2)
     found["committee"], _ = train(POOLS["hard"], balanced=True, members=3)
+    found["sets"], found["sets l2"], found["thresholds"] = sets()
+    found["numbers"], found["numbers l2"], _ = head_of(
+        NumberTargets(np.sin(POOLS["hard"][0][:, :2].astype(np.float64)))
+    )
     return found
+
+
+def sets() -> tuple[npt.NDArray[Any], ...]:
+    """A committee for sets of classes, of which one is rare."""
+    classes_N = POOLS["hard"][1]
+    members_NC = classes_N[:, None] == np.arange(4)
+    members_NC |= members_NC[:, ::-1] & (np.arange(150) % 3 == 0)[:, None]
+    members_NC[:, 3] = np.arange(150) % 50 == 0
+    return head_of(SetTargets(members_NC), balanced=True)
+
+
+def head_of(targets: Targets, balanced: bool = False) -> tuple[npt.NDArray[Any], ...]:
+    """What a committee says of the samples, its strength, and its thresholds if it has any."""
+    embeddings_ND = POOLS["hard"][0]
+    heads = TorchHeads()
+    head = heads.train(
+        embeddings_ND,
+        targets,
+        l2=None,
+        balanced=balanced,
+        members=2,
+        folds=5,
+        seed=0,
+        progress=lambda done, total: None,
+        stop=lambda: False,
+    )
+    thresholds_C = np.zeros(0) if head.weights.thresholds_C is None else head.weights.thresholds_C
+    columns = head.weights.bias_KC.shape[1]
+    return heads.predict_members(head.weights, embeddings_ND, columns), np.array(head.info.l2), thresholds_C
 
 
 @pytest.fixture(scope="module")

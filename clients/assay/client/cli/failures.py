@@ -19,6 +19,7 @@ _HINTS = {
     "UNKNOWN_STRATEGY": "`assay strategies` shows the strategies and presets.",
     "NEED_MISSING": "Train a head first (`assay train POOL`), or use a plan that needs no model, such as random.",
     "TOO_FEW_CLASSES": "Label samples of at least two classes first.",
+    "TOO_FEW_LABELS": "Label at least two samples first.",
     "NO_BACKBONE": "Upload one with `assay model upload`, or add embeddings.",
     "UNAUTHENTICATED": "Give the key with --api-key or ASSAY_API_KEY.",
     "ROLE_NEEDED": "Ask who runs the server for a key with that role; `assay key --role ROLE` makes one.",

@@ -19,8 +19,8 @@ from assay.strategies.kernels.tensors import alone
 from assay.strategies.kernels.topk import top_k
 from assay.strategies.needs import Need
 
-# Iterations of a fit, and where it ends: the largest entry of the gradient, and the rounding of products in float32.
-_STEPS = 50
+# Evaluations of a fit, and where it ends: the largest entry of the gradient, and the rounding of products in float32.
+_PASSES = 50
 _TOLERANCE = 1e-6
 _NOISE = 1e-7
 
@@ -167,7 +167,7 @@ class Task:
             lambda weights_D: self._loss(weights_D, signs_N, shares_N, share),
             self._weights_D,
             tolerance=_TOLERANCE,
-            steps=_STEPS,
+            passes=_PASSES,
             check=checkpoint,
             noise=_NOISE,
         )

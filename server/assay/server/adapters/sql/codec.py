@@ -1,23 +1,29 @@
 """What is known of a model, to and from JSON."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+from assay.server.core.records.metrics import ClassScores, HeadMetrics, Score
 from assay.server.core.records.models import (
     BackboneInfo,
     DataFile,
     HeadInfo,
-    HeadMetrics,
     ModelKind,
     Pooling,
     TensorSpec,
 )
+from assay.server.core.records.tasks import TaskKind
 
 Json = dict[str, Any]
 
 
 # What a catalog of 0.1.0 does not say of a backbone: the slow way is right for all of them.
 _UNTRIED: Json = {"data_files": [], "classes": 0, "trims_padding": False, "one_by_one": True}
+
+
+# Nor of a head.
+_SINGLE_LABEL: Json = {"kind": "classification", "classes": [], "split_metrics": {}}
 
 
 def info_to_json(info: BackboneInfo | HeadInfo) -> Json:
@@ -57,39 +63,63 @@ def _backbone_from_json(value: Json) -> BackboneInfo:
 
 
 def _head_to_json(info: HeadInfo) -> Json:
-    metrics = info.metrics
     return {
+        "kind": info.kind.value,
+        "classes": list(info.classes),
         "classes_seen": info.classes_seen,
         "members": info.members,
         "labels": info.labels,
         "l2": _float_to_json(info.l2),
         "temperature": _float_to_json(info.temperature),
-        "metrics": {
-            "accuracy": _measure_to_json(metrics.accuracy),
-            "log_loss": _measure_to_json(metrics.log_loss),
-            "calibration_error": _measure_to_json(metrics.calibration_error),
-            "samples": metrics.samples,
-        },
+        "metrics": _metrics_to_json(info.metrics),
         "balanced": info.balanced,
         "seed": info.seed,
+        "split_metrics": {split: _metrics_to_json(metrics) for split, metrics in info.split_metrics.items()},
     }
 
 
 def _head_from_json(value: Json) -> HeadInfo:
-    metrics = value["metrics"]
+    known = {**_SINGLE_LABEL, **value}
     return HeadInfo(
         **{
-            **value,
+            **known,
+            "kind": TaskKind(known["kind"]),
+            "classes": tuple(known["classes"]),
             "l2": float(value["l2"]),
             "temperature": float(value["temperature"]),
-            "metrics": HeadMetrics(
-                accuracy=_measure_from_json(metrics["accuracy"]),
-                log_loss=_measure_from_json(metrics["log_loss"]),
-                calibration_error=_measure_from_json(metrics["calibration_error"]),
-                samples=metrics["samples"],
-            ),
+            "metrics": _metrics_from_json(value["metrics"]),
+            "split_metrics": {split: _metrics_from_json(each) for split, each in known["split_metrics"].items()},
         }
     )
+
+
+def _metrics_to_json(metrics: HeadMetrics) -> Json:
+    classes = [[each.id, each.samples, _scores_to_json(each.scores)] for each in metrics.classes]
+    return {"samples": metrics.samples, "scores": _scores_to_json(metrics.scores), "classes": classes}
+
+
+def _metrics_from_json(value: Json) -> HeadMetrics:
+    if "scores" not in value:
+        # Of 0.1.0: measures without an interval.
+        measures = {name: each for name, each in value.items() if name != "samples" and each is not None}
+        return HeadMetrics(value["samples"], {name: Score(float(each)) for name, each in measures.items()})
+    classes = tuple(ClassScores(id, samples, _scores_from_json(scores)) for id, samples, scores in value["classes"])
+    return HeadMetrics(value["samples"], _scores_from_json(value["scores"]), classes)
+
+
+def _scores_to_json(scores: Mapping[str, Score | None]) -> Json:
+    return {
+        name: None if score is None else [_measure_to_json(part) for part in (score.value, score.low, score.high)]
+        for name, score in scores.items()
+    }
+
+
+def _scores_from_json(value: Json) -> dict[str, Score | None]:
+    return {name: None if each is None else _score_from_json(*each) for name, each in value.items()}
+
+
+def _score_from_json(value: float | str, low: float | str | None, high: float | str | None) -> Score:
+    return Score(float(value), _measure_from_json(low), _measure_from_json(high))
 
 
 def _float_to_json(value: float) -> float | str:

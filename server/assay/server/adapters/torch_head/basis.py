@@ -19,7 +19,7 @@ from assay.server.adapters.torch_head.tensors import as_tensor
 from assay.server.core.errors import AssayError, Reason
 
 _TURN_AT_MOST = 768  # axes: 0.14 s on one thread of an AMD EPYC
-_CORRELATE_AT_MOST = 4096  # axes: their correlations take 134 MB
+CORRELATE_AT_MOST = 4096  # axes: their correlations take 134 MB
 _FLAT = 1e-10  # of the largest variance: axes with less are rounding, and no penalty worth the name lets them matter
 _LARGEST = 1e15  # sums of squares stay finite below in float32, in which the head is applied
 
@@ -53,21 +53,22 @@ class Basis:
         return weights, weights_RC[-1] - self.centre_D @ weights
 
 
-def make_basis(embeddings_ND: npt.NDArray[np.float32]) -> Basis:
-    """The basis of a set of labeled embeddings. Raises AssayError(NOT_FINITE) if their squares are not."""
-    features_NR, centre_D, spread = _centred(as_tensor(embeddings_ND))
+def make_basis(embeddings_ND: npt.NDArray[np.float32], order_N: npt.NDArray[np.int64]) -> Basis:
+    """The basis of a set of labeled embeddings, whose features are in another order. Raises AssayError(NOT_FINITE) if
+    their squares are not."""
+    features_NR, centre_D, spread = _centred(as_tensor(embeddings_ND), torch.from_numpy(order_N))
     centred_ND = features_NR[:, :-1]
     axes_DR = None
     if min(centred_ND.shape) <= _TURN_AT_MOST:
         axes_DR = _principal_axes(centred_ND)
         features_NR = _turned(centred_ND, axes_DR)
     correlation_RR = None
-    if axes_DR is None and features_NR.shape[1] <= _CORRELATE_AT_MOST:
+    if axes_DR is None and features_NR.shape[1] <= CORRELATE_AT_MOST:
         correlation_RR = _products(features_NR).div_(len(features_NR))
     return Basis(features_NR, _mean_squares(features_NR), correlation_RR, centre_D, spread, axes_DR)
 
 
-def _centred(rows_ND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
+def _centred(rows_ND: torch.Tensor, order_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Centred rows scaled to a total variance of 1, with a column of ones; their centre, and the variance they had."""
     count, dimension = rows_ND.shape
     centre_D = torch.zeros(dimension, dtype=torch.float64)
@@ -77,7 +78,7 @@ def _centred(rows_ND: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
     features_NR = torch.ones(count, dimension + 1, dtype=torch.float64)
     largest = total = 0.0
     for rows in blocks(count, dimension):
-        centred_BD = features_NR[rows, :-1].copy_(rows_ND[rows]).sub_(centre_D)
+        centred_BD = features_NR[rows, :-1].copy_(rows_ND[order_N[rows]]).sub_(centre_D)
         largest = max(largest, float(centred_BD.abs().max()))
         total += float(centred_BD.square().sum())
     if not largest < _LARGEST:

@@ -84,7 +84,8 @@ class Supply:
         wanted = strategy.needs | optional
         if wanted & OF_PREDICTIONS:
             # PROBS is met by LOGITS too, so the source's own will do for either.
-            wanted = (wanted - OF_PREDICTIONS) | {self.require_source(strategy.name).source.need}
+            given = self.require_source(strategy.name).source.need
+            wanted = (wanted - OF_PREDICTIONS) | ({given} if given else set())
         return Candidates(len(rows), {need: makers[need] for need in wanted}, keys_N=rows)
 
     def _makers(self, rows: RowArray, conditioned: RowArray) -> dict[Need, ArraySource]:
@@ -178,7 +179,8 @@ class Supply:
     def _member_probs(self, rows: RowArray) -> FloatArray:
         if not self._members_fit(rows):
             raise self._too_large(self._member_bytes(rows), "members' probabilities")
-        return self.cache.heads.member_probs(self._head().weights, self.embeddings(rows))
+        columns = len(self.snapshot.pool.task.classes)
+        return self.cache.heads.predict_members(self._head().weights, self.embeddings(rows), columns)
 
     def _head_weights(self) -> FloatArray:
         """Of the first member, whose logits the pool is scored with; the temperature is in them already."""

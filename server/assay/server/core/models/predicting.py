@@ -66,7 +66,7 @@ class Prediction:
                 return None, embeddings_ND, "none"
             if isinstance(source, HeadSource):
                 # A few rows cost less than the whole pool, and another head's cache would push out the active one's.
-                return self._apply(source, embeddings_ND), embeddings_ND, source.name
+                return self._apply(snapshot, source, embeddings_ND), embeddings_ND, source.name
             predictions = pool.derived.get(PredictionCache).of(snapshot)
             assert predictions is not None
             if not predictions.known(snapshot)[rows].all():
@@ -83,7 +83,7 @@ class Prediction:
             chosen = head or snapshot.head
             if chosen is not None:
                 source = HeadSource(chosen.record.model_id, chosen.weights, self._heads)
-                return self._apply(source, embeddings_ND), embeddings_ND, source.name
+                return self._apply(snapshot, source, embeddings_ND), embeddings_ND, source.name
             if logits_NC is not None:
                 return softmax(logits_NC), embeddings_ND, "backbone"
         return None, embeddings_ND, "none"
@@ -101,10 +101,10 @@ class Prediction:
         embeddings_ND, logits_NC = snapshot.backbone.runtime.embed(spec.inputs)
         return checks.embeddings(embeddings_ND, pool.dimension, pool.metric), logits_NC
 
-    def _apply(self, source: HeadSource, embeddings_ND: FloatArray) -> FloatArray:
-        logits_NC = np.empty((len(embeddings_ND), source.weights.bias_KC.shape[1]), np.float32)
-        source.apply(embeddings_ND, logits_NC)
-        return softmax(logits_NC)
+    def _apply(self, snapshot: Snapshot, source: HeadSource, embeddings_ND: FloatArray) -> FloatArray:
+        values_NC = np.empty((len(embeddings_ND), source.columns(snapshot)), np.float32)
+        source.apply(embeddings_ND, values_NC)
+        return probabilities(source, values_NC)
 
 
 def _check_count(count: int) -> None:

@@ -22,6 +22,7 @@ from assay.server.core.ports.models import Heads
 from assay.server.core.ports.segments import SampleSegment, VectorSegment
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.models import HeadWeights
+from assay.server.core.records.tasks import TaskKind
 from assay.strategies import Candidates, Need, Scorer, checkpoint
 from assay.strategies.candidates import softmax
 from assay.strategies.interrupt import holding, interruptible
@@ -38,12 +39,20 @@ KEPT_SOURCES = 2
 
 Report = Callable[[int, int], None]
 
+_HEAD_NEEDS = {
+    TaskKind.CLASSIFICATION: Need.LOGITS,
+    TaskKind.MULTILABEL: Need.LABEL_PROBS,
+    TaskKind.REGRESSION: None,
+}
+# A logit that is nothing beside any other: of classes that are newer than what the backbone knows.
+UNSEEN_LOGIT = -30.0
+
 
 Filed = TypeVar("Filed", SampleSegment, VectorSegment)
 
 
 class Source(Protocol):
-    """Where class predictions come from."""
+    """Where predictions come from."""
 
     @property
     def key(self) -> str:
@@ -54,8 +63,11 @@ class Source(Protocol):
         """ "head", "backbone" or "pushed"."""
 
     @property
-    def need(self) -> Need:
-        """LOGITS or PROBS: what it gives."""
+    def need(self) -> Need | None:
+        """What it gives: LOGITS, PROBS or LABEL_PROBS; None for numbers, of which strategies read the members'."""
+
+    def columns(self, snapshot: Snapshot) -> int:
+        """How many values it gives of a row: one for every class of the pool, or for every number."""
 
     def fill(self, snapshot: Snapshot, first_row: int, end_row: int, out_NC: FloatArray) -> None:
         """Writes the predictions of the rows first_row..end_row-1; out_NC[i] is row i. Raises Interrupted."""
@@ -63,17 +75,24 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HeadSource:
-    """Logits of a head over the pool's embeddings. N x D reads and 2 N D C operations."""
+    """What a head says of the pool's embeddings. N x D reads and 2 N D C operations."""
 
     head_id: str
     weights: HeadWeights
     heads: Heads
     name: str = "head"
-    need: Need = Need.LOGITS
 
     @property
     def key(self) -> str:
         return f"head:{self.head_id}"
+
+    @property
+    def need(self) -> Need | None:
+        return _HEAD_NEEDS[self.weights.kind]
+
+    def columns(self, snapshot: Snapshot) -> int:
+        of_numbers = self.weights.kind is TaskKind.REGRESSION
+        return self.weights.bias_KC.shape[1] if of_numbers else len(snapshot.pool.task.classes)
 
     def fill(self, snapshot: Snapshot, first_row: int, end_row: int, out_NC: FloatArray) -> None:
         for segment, start, stop in _inside(snapshot.vectors, first_row, end_row):
@@ -86,7 +105,7 @@ class HeadSource:
         for start in range(0, len(embeddings_ND), step):
             checkpoint()
             part = slice(start, start + step)
-            self.heads.logits(self.weights, embeddings_ND[part], out_NC[part])
+            self.heads.predict(self.weights, embeddings_ND[part], out_NC[part])
 
     def _fill_part(self, rows: RowArray, embeddings_MD: FloatArray, out_NC: FloatArray) -> None:
         first, last = int(rows[0]), int(rows[-1])
@@ -110,10 +129,13 @@ class BackboneSource:
     def key(self) -> str:
         return f"backbone:{self.space}"
 
+    def columns(self, snapshot: Snapshot) -> int:
+        return len(snapshot.pool.task.classes)
+
     def fill(self, snapshot: Snapshot, first_row: int, end_row: int, out_NC: FloatArray) -> None:
         for segment, start, stop in _inside(snapshot.vectors, first_row, end_row):
-            rows = segment.rows_N[start:stop]
-            out_NC[rows] = np.nan if segment.logits_NC is None else segment.logits_NC[start:stop]
+            part_MC = None if segment.logits_NC is None else segment.logits_NC[start:stop]
+            _put(out_NC, segment.rows_N[start:stop], part_MC, UNSEEN_LOGIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +146,22 @@ class PushedSource:
     need: Need = Need.PROBS
     key: str = "pushed"
 
+    def columns(self, snapshot: Snapshot) -> int:
+        return len(snapshot.pool.task.classes)
+
     def fill(self, snapshot: Snapshot, first_row: int, end_row: int, out_NC: FloatArray) -> None:
         for segment, start, stop in _inside(snapshot.samples, first_row, end_row):
-            rows = segment.rows_N[start:stop]
-            out_NC[rows] = np.nan if segment.predictions_NC is None else segment.predictions_NC[start:stop]
+            part_MC = None if segment.predictions_NC is None else segment.predictions_NC[start:stop]
+            _put(out_NC, segment.rows_N[start:stop], part_MC, 0.0)
+
+
+def _put(out_NC: FloatArray, rows: RowArray, part_MC: FloatArray | None, unseen: float) -> None:
+    """Writes what is known of rows, NaN where nothing is; classes that came later than it are unseen."""
+    if part_MC is None:
+        out_NC[rows] = np.nan
+        return
+    out_NC[rows, : part_MC.shape[1]] = part_MC
+    out_NC[rows, part_MC.shape[1] :] = unseen
 
 
 def _inside(segments: Iterable[Filed], first_row: int, end_row: int) -> Iterator[tuple[Filed, int, int]]:
@@ -140,8 +174,8 @@ def _inside(segments: Iterable[Filed], first_row: int, end_row: int) -> Iterator
 
 
 def probabilities(source: Source, values_NC: FloatArray) -> FloatArray:
-    """Class probabilities from what a source gives."""
-    return values_NC if source.need is Need.PROBS else softmax(values_NC)
+    """Probabilities from what a source of classes gives."""
+    return softmax(values_NC) if source.need is Need.LOGITS else values_NC
 
 
 def source_of(snapshot: Snapshot, heads: Heads, head: ActiveHead | None = None) -> Source | None:
@@ -227,14 +261,15 @@ class Predictions:
     Memory: 4 N C bytes, in memory or in a scratch file as the Scratch port decides, and 4 N per kept score.
     """
 
-    def __init__(self, source: Source, class_count: int, scratch: Scratch) -> None:
+    def __init__(self, source: Source, columns: int, scratch: Scratch) -> None:
+        """columns: classes, or numbers."""
         self.source = source
-        self._class_count = class_count
+        self._columns = columns
         self._scratch = scratch
         # Held while predictions are computed, and while something is looked up.
         self._turn, self._lock = threading.Lock(), threading.Lock()
-        self._step = max(1, min(BLOCK_ROWS, BLOCK_VALUES // max(class_count, 1)))
-        self._values_NC: FloatArray = scratch.array((0, class_count))
+        self._step = max(1, min(BLOCK_ROWS, BLOCK_VALUES // max(columns, 1)))
+        self._values_NC: FloatArray = scratch.array((0, columns))
         self._known_N: MaskArray = np.empty(0, np.bool_)
         self._complete = True
         # Rows up to here are in the arrays; set after they are.
@@ -277,13 +312,14 @@ class Predictions:
     def scores(self, snapshot: Snapshot, scorer: Scorer, params: Any, params_json: Mapping[str, Any]) -> FloatArray:
         """Scores of every row by a scorer that needs nothing but predictions. Shape [row_count]. A scorer that does not
         ask for a stop itself is stopped between blocks of rows."""
-        values_NC = self.values(snapshot)
+        values_NC, need = self.values(snapshot), self.source.need
+        assert need is not None  # Supply.check
         kept = self._kept(f"{scorer.name}:{json.dumps(params_json, sort_keys=True)}")
 
         def scored(start: int, stop: int) -> FloatArray:
             asked = _Asked()
             with interruptible(asked):
-                scores_B = scorer.score(Candidates(stop - start, {self.source.need: values_NC[start:stop]}), params)
+                scores_B = scorer.score(Candidates(stop - start, {need: values_NC[start:stop]}), params)
             if asked.ever:
                 # It divides the rows by itself, among all cores.
                 kept.step = sys.maxsize
@@ -313,10 +349,10 @@ class Predictions:
     def _fill(self, snapshot: Snapshot, start: int, stop: int) -> None:
         fresh_BC = self._values_NC[start:stop]
         # Rows that no segment holds must still be harmless to a scorer.
-        fresh_BC[:] = 1.0 / self._class_count
+        fresh_BC[:] = 1.0 / self._columns
         self.source.fill(snapshot, start, stop, self._values_NC)
         unknown_B = np.isnan(fresh_BC[:, 0])
-        fresh_BC[unknown_B] = 1.0 / self._class_count
+        fresh_BC[unknown_B] = 1.0 / self._columns
         self._known_N[start:stop] = ~unknown_B
         self._complete = self._complete and not unknown_B.any()
 
@@ -324,7 +360,7 @@ class Predictions:
         if count <= len(self._values_NC):
             return
         capacity = max(count, 2 * len(self._values_NC)) if len(self._values_NC) else count
-        grown = self._scratch.array((capacity, self._class_count))
+        grown = self._scratch.array((capacity, self._columns))
         for start, stop in _blocks(0, self._filled, self._step):
             checkpoint()
             grown[start:stop] = self._values_NC[start:stop]
@@ -349,13 +385,14 @@ class PredictionCache:
         source = source_of(snapshot, self.heads, head)
         if source is None:
             return None
-        # The space is part of the key: rows mean other vectors in another space.
-        key = f"{snapshot.pool.space}/{source.key}"
+        # Rows mean other vectors in another space, and a class that was added is a column more.
+        columns = source.columns(snapshot)
+        key = f"{snapshot.pool.space}/{columns}/{source.key}"
         with self._lock:
             if head is None:
                 # While other heads are scored beside it, a request must not have to score the pool again.
                 self._serving = key
-            found = self._kept.pop(key, None) or Predictions(source, len(snapshot.pool.task.classes), self._scratch)
+            found = self._kept.pop(key, None) or Predictions(source, columns, self._scratch)
             self._kept[key] = found
             unused = [kept for kept in self._kept if kept not in (key, self._serving)]
             for dropped in unused[: max(0, len(self._kept) - KEPT_SOURCES)]:

@@ -24,7 +24,7 @@ from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.models import BackboneLoader, Heads
 from assay.server.core.ports.search import IndexBuilder
 from assay.server.core.ports.segments import SegmentStore
-from assay.server.core.records.models import ModelKind, ModelRecord
+from assay.server.core.records.models import ClassTargets, ModelKind, ModelRecord
 from assay.server.core.records.pools import space_id
 from assay.server.core.records.requests import RequestKey
 
@@ -213,10 +213,9 @@ class ModelService:
     def _train(self, pool: Pool, spec: TrainSpec, task: Task) -> ModelRecord:
         snapshot = pool.snapshot
         rows = snapshot.labeled_rows
-        weights, info = self._heads.train(
+        trained = self._heads.train(
             snapshot.gather(rows),
-            snapshot.labels.at(rows).astype(np.int32),
-            len(snapshot.pool.task.classes),
+            ClassTargets(snapshot.labels.at(rows).astype(np.int64), len(snapshot.pool.task.classes)),
             l2=spec.l2,
             balanced=spec.balanced,
             members=spec.members,
@@ -227,9 +226,9 @@ class ModelService:
         )
         model_id = f"head-{secrets.token_hex(4)}"
         uid = snapshot.pool.uid
-        file, _, _ = self._segments.write_model(uid, model_id, [self._heads.encode(weights)])
+        file, _, _ = self._segments.write_model(uid, model_id, [self._heads.encode(trained.weights)])
         now, space = self._clock.now(), snapshot.pool.space
-        record = ModelRecord(model_id, ModelKind.HEAD, spec.display_name, now, file, space, info)
+        record = ModelRecord(model_id, ModelKind.HEAD, spec.display_name, now, file, space, trained.info)
         with pool.leftovers.of_change(new=[file]), pool.change(NO_KEY) as change:
             change.tx.add_model(uid, record)
         return record

@@ -7,7 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.server.core.records.arrays import FloatArray
-from assay.server.core.records.models import BackboneInfo, BackboneSpec, DataFile, HeadInfo, HeadWeights
+from assay.server.core.records.models import (
+    BackboneInfo,
+    BackboneSpec,
+    DataFile,
+    HeadWeights,
+    Targets,
+    TrainedHead,
+)
 
 
 class Backbone(Protocol):
@@ -47,8 +54,8 @@ class Heads(Protocol):
     def train(
         self,
         embeddings_ND: FloatArray,
-        classes_N: npt.NDArray[np.int32],
-        class_count: int,
+        targets: Targets,
+        weights_N: npt.NDArray[np.float64] | None = None,
         *,
         l2: float | None,
         balanced: bool,
@@ -57,8 +64,9 @@ class Heads(Protocol):
         seed: int,
         progress: Callable[[int, int], None],
         stop: Callable[[], bool],
-    ) -> tuple[HeadWeights, HeadInfo]:
-        """Multinomial logistic regression. Raises AssayError(TOO_FEW_CLASSES | CANCELLED)."""
+    ) -> TrainedHead:
+        """A head of the kind that the targets ask for: multinomial, a sigmoid for each class, or ridge. Raises
+        AssayError(TOO_FEW_CLASSES | TOO_FEW_LABELS | NOT_FINITE | CANCELLED)."""
 
     def encode(self, weights: HeadWeights) -> bytes:
         """Weights as a file."""
@@ -66,8 +74,10 @@ class Heads(Protocol):
     def decode(self, stream: BinaryIO) -> HeadWeights:
         """Weights from a file. Raises AssayError(SEGMENT_DAMAGED)."""
 
-    def logits(self, weights: HeadWeights, embeddings_ND: FloatArray, out_NC: FloatArray) -> None:
-        """Writes the first member's logits of a block into out."""
+    def predict(self, weights: HeadWeights, embeddings_ND: FloatArray, out_NC: FloatArray) -> None:
+        """Writes what the first member says of a block into out, which may have columns for classes that are newer than
+        the head: logits of classes, the probability of each class of a set, or numbers."""
 
-    def member_probs(self, weights: HeadWeights, embeddings_ND: FloatArray) -> FloatArray:
-        """Class probabilities [K, N, C] of every member for a block."""
+    def predict_members(self, weights: HeadWeights, embeddings_ND: FloatArray, columns: int) -> FloatArray:
+        """What every member says of a block [K, N, columns]: class probabilities, the probability of each class of a
+        set, or numbers."""

@@ -1,9 +1,15 @@
 """Model versions: backbones and heads."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from assay.server.core.records.arrays import FloatArray
+import numpy as np
+import numpy.typing as npt
+
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.server.core.records.metrics import HeadMetrics
+from assay.server.core.records.tasks import TaskKind
 
 
 class ModelKind(StrEnum):
@@ -84,20 +90,59 @@ class BackboneSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class HeadMetrics:
-    """Held-out quality of a head. log_loss in nats; calibration_error over 15 equal-width bins. All None where no
-    sample could be held out."""
+class ClassTargets:
+    """One class of each of N samples.
 
-    accuracy: float | None
-    log_loss: float | None
-    calibration_error: float | None
-    samples: int
+    Attributes:
+        classes_N: int64 ids of the classes; of soft targets, of the likeliest.
+        class_count: ids are below it.
+        probs_NC: how probable each class is [N, class_count], rows sum to 1; None where each sample is of its class.
+    """
+
+    classes_N: RowArray
+    class_count: int
+    probs_NC: npt.NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetTargets:
+    """The classes of each of N samples, by their ids: any number of them."""
+
+    members_NC: MaskArray
+
+
+@dataclass(frozen=True, slots=True)
+class NumberTargets:
+    """T numbers of each of N samples, float64 and finite."""
+
+    values_NT: npt.NDArray[np.float64]
+
+
+Targets = ClassTargets | SetTargets | NumberTargets
 
 
 @dataclass(frozen=True, slots=True)
 class HeadInfo:
-    """What is known of a head."""
+    """What is known of a head.
 
+    Attributes:
+        kind: what it predicts: a class, a set of classes, or numbers.
+        classes: ids of the classes that it was trained for, ascending: those with labels that tell them from others.
+            Every other class is unseen: its probability is 0 or nearly. Empty for numbers, and for heads of 0.1.0,
+            which did not write it down.
+        classes_seen: how many these are.
+        members: 1, or the size of the bootstrap committee.
+        labels: samples that it was trained on.
+        l2: strength of the penalty, for raw embeddings.
+        temperature: what the logits were divided by; 1 where classes are calibrated each for itself.
+        metrics: held-out quality by cross-validation.
+        balanced: whether classes counted alike.
+        seed: of folds and bootstraps.
+        split_metrics: quality on the samples that are set apart, by the name of their split.
+    """
+
+    kind: TaskKind
+    classes: tuple[int, ...]
     classes_seen: int
     members: int
     labels: int
@@ -106,19 +151,46 @@ class HeadInfo:
     metrics: HeadMetrics
     balanced: bool
     seed: int
+    split_metrics: Mapping[str, HeadMetrics] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class HeadWeights:
-    """A linear head. Logits are (h @ weights + bias) / temperature, already divided: serve them as they are.
+    """A linear head of K members (K = 1 without a committee), the first of which serves: embeddings @ weights + bias.
+
+    Of one class these are logits, calibrated already, of all classes that the pool had when it was trained; classes
+    without a label have a bias low enough for a probability near 0. Of a set of classes they are the logits of each for
+    itself, calibrated too. Else they are the numbers.
 
     Attributes:
-        weights_KDC: float32 weights of the K members (K = 1 without a committee).
-        bias_KC: float32 biases; classes without a label have a bias low enough for a probability near 0.
+        weights_KDC: float32 weights, a column for every class id or number.
+        bias_KC: float32 biases.
+        kind: what it predicts.
+        thresholds_C: of a set of classes, the probability from which on each is said to be there; else None.
     """
 
     weights_KDC: FloatArray
     bias_KC: FloatArray
+    kind: TaskKind = TaskKind.CLASSIFICATION
+    thresholds_C: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedHead:
+    """A head as it comes from training.
+
+    Attributes:
+        weights: what serves.
+        info: what is known of it.
+        held_M: places of the samples that cross-validation held out, ascending.
+        predictions_MC: what was predicted of them by fits that did not see them: class probabilities, each class's own
+            probability, or numbers.
+    """
+
+    weights: HeadWeights
+    info: HeadInfo
+    held_M: RowArray
+    predictions_MC: FloatArray
 
 
 # Above the number of every version.

@@ -180,9 +180,9 @@ def _tensor_message(spec: TensorSpec) -> models_pb2.TensorSpec:
 
 def _head_message(info: HeadInfo, space: str) -> models_pb2.HeadInfo:
     metrics = models_pb2.HeadMetrics(
-        accuracy=info.metrics.accuracy,
-        log_loss=info.metrics.log_loss,
-        calibration_error=info.metrics.calibration_error,
+        accuracy=info.metrics.value("accuracy"),
+        log_loss=info.metrics.value("log_loss"),
+        calibration_error=info.metrics.value("calibration_error"),
         samples=info.metrics.samples,
     )
     return models_pb2.HeadInfo(
