@@ -52,6 +52,8 @@ def test_operations_by_page(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with catalog.reading() as tx:
         assert tx.operations() == ordered
         assert tx.operations(limit=2) == ordered[:2]
+        assert tx.operations(pool_id=pool.pool_id, after=(1.0, "a"), limit=2) == ordered[2:4]
+        assert tx.operations(pool_id="another") == []
         assert tx.operations(after=(1.0, "a"), limit=2) == ordered[2:4]
         assert tx.operations(after=(3.0, "0")) == []
 

@@ -71,10 +71,11 @@ class Boxes:
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Spans of a text, which may overlap where that is allowed. For `classes` see `Classification`."""
+    """Spans of a text; where they are `disjoint`, no two of a sample share a character. For `classes` see
+    `Classification`."""
 
     classes: Sequence[Any]
-    allow_overlaps: bool = False
+    disjoint: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +103,7 @@ def task_message(task: Task) -> pb.Task:
         case Boxes():
             return pb.Task(boxes=pb.BoxesTask(classes=_class_messages(task.classes)))
         case Spans():
-            spans = pb.SpansTask(classes=_class_messages(task.classes), allow_overlaps=task.allow_overlaps)
-            return pb.Task(spans=spans)
+            return pb.Task(spans=pb.SpansTask(classes=_class_messages(task.classes), disjoint=task.disjoint))
         case Freeform():
             return pb.Task(freeform=pb.FreeformTask())
         case _:
@@ -158,6 +158,6 @@ _READERS: Mapping[str, Callable[[pb.Task], Task]] = {
     "multilabel": lambda message: MultiLabel(_classes(message.multilabel.classes)),
     "regression": lambda message: Regression(_targets(message.regression.targets)),
     "boxes": lambda message: Boxes(_classes(message.boxes.classes)),
-    "spans": lambda message: Spans(_classes(message.spans.classes), message.spans.allow_overlaps),
+    "spans": lambda message: Spans(_classes(message.spans.classes), message.spans.disjoint),
     "freeform": lambda message: Freeform(),
 }

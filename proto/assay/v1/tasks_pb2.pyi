@@ -292,9 +292,9 @@ class SpansTask(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CLASSES_FIELD_NUMBER: _builtins.int
-    ALLOW_OVERLAPS_FIELD_NUMBER: _builtins.int
-    allow_overlaps: _builtins.bool
-    """Whether spans of a sample may overlap."""
+    DISJOINT_FIELD_NUMBER: _builtins.int
+    disjoint: _builtins.bool
+    """Whether two spans of one sample may not share a character."""
     @_builtins.property
     def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Class]:
         """Classes of the spans, in the order in which people see them."""
@@ -303,11 +303,11 @@ class SpansTask(_message.Message):
         self,
         *,
         classes: _abc.Iterable[Global___Class] | None = ...,
-        allow_overlaps: _builtins.bool = ...,
+        disjoint: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_overlaps", b"allow_overlaps", "classes", b"classes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "disjoint", b"disjoint"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -89,7 +89,7 @@ def pool_message(view: PoolView) -> pools_pb2.Pool:
     return pools_pb2.Pool(
         name=names.pool_name(record.pool_id),
         metric=_WIRE_METRICS[record.metric],
-        task=task_message(record.class_names),
+        task=task_message(record.task),
         dimension=record.dimension,
         embedding_space=record.space,
         discard_inputs=not record.keep_inputs,

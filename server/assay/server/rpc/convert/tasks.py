@@ -1,7 +1,6 @@
 """Messages of tasks.proto."""
 
-from collections.abc import Sequence
-
+from assay.server.core.records.tasks import ClassRecord, TaskRecord
 from assay.server.rpc.errors import EdgeError, EdgeReason
 from assay.v1 import tasks_pb2
 
@@ -23,7 +22,12 @@ def to_class_names(task: tasks_pb2.Task) -> tuple[str, ...]:
     return tuple(each.name for each in task.classification.classes)
 
 
-def task_message(class_names: Sequence[str]) -> tasks_pb2.Task:
-    """The task of a pool for the wire."""
-    classes = [tasks_pb2.Class(id=number, name=name) for number, name in enumerate(class_names)]
+def task_message(task: TaskRecord) -> tasks_pb2.Task:
+    """The task of a pool for the wire: its classes as people see them, those that are retired last."""
+    retired = [each for each in task.classes if each.id not in set(task.order)]
+    classes = [_class_message(each) for each in (*(task.classes[number] for number in task.order), *retired)]
     return tasks_pb2.Task(classification=tasks_pb2.ClassificationTask(classes=classes))
+
+
+def _class_message(record: ClassRecord) -> tasks_pb2.Class:
+    return tasks_pb2.Class(id=record.id, name=record.name, retired=record.retired, merged_into=record.merged_into)
