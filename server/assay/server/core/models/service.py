@@ -11,6 +11,7 @@ from assay.server.core import checks
 from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
 from assay.server.core.limits import MAX_ID_BYTES, Limits
 from assay.server.core.models.activation import Activation
+from assay.server.core.models.learning import learned_rows, measured, targets_of
 from assay.server.core.models.messages import ModelView, PredictResult, PredictSpec, TrainSpec, UploadSpec
 from assay.server.core.models.predicting import Prediction
 from assay.server.core.models.uploading import BackboneUpload
@@ -24,9 +25,11 @@ from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.models import BackboneLoader, Heads
 from assay.server.core.ports.search import IndexBuilder
 from assay.server.core.ports.segments import SegmentStore
-from assay.server.core.records.models import ClassTargets, ModelKind, ModelRecord
+from assay.server.core.records.models import ModelKind, ModelRecord
 from assay.server.core.records.pools import space_id
 from assay.server.core.records.requests import RequestKey
+from assay.server.core.records.tasks import TaskKind
+from assay.server.core.tasks.registry import task_of
 
 EncodeModel = Callable[[ModelView], bytes]
 
@@ -212,10 +215,10 @@ class ModelService:
 
     def _train(self, pool: Pool, spec: TrainSpec, task: Task) -> ModelRecord:
         snapshot = pool.snapshot
-        rows = snapshot.labeled_rows
+        rows, of_pool = learned_rows(snapshot), task_of(snapshot.pool.task)
         trained = self._heads.train(
             snapshot.gather(rows),
-            ClassTargets(snapshot.labels.at(rows).astype(np.int64), len(snapshot.pool.task.classes)),
+            targets_of(of_pool, snapshot, rows),
             l2=spec.l2,
             balanced=spec.balanced,
             members=spec.members,
@@ -224,11 +227,12 @@ class ModelService:
             progress=lambda done, total: task.report("train", done, total),
             stop=task.stopped,
         )
+        info = measured(of_pool, snapshot, rows, trained, self._heads, spec.seed)
         model_id = f"head-{secrets.token_hex(4)}"
         uid = snapshot.pool.uid
         file, _, _ = self._segments.write_model(uid, model_id, [self._heads.encode(trained.weights)])
         now, space = self._clock.now(), snapshot.pool.space
-        record = ModelRecord(model_id, ModelKind.HEAD, spec.display_name, now, file, space, trained.info)
+        record = ModelRecord(model_id, ModelKind.HEAD, spec.display_name, now, file, space, info)
         with pool.leftovers.of_change(new=[file]), pool.change(NO_KEY) as change:
             change.tx.add_model(uid, record)
         return record
@@ -272,13 +276,16 @@ def _check_train_spec(spec: TrainSpec) -> None:
 
 
 def _require_two_classes(snapshot: Snapshot) -> None:
-    classes = np.unique(snapshot.labels.at(snapshot.labeled_rows))
+    if snapshot.pool.task.kind is not TaskKind.CLASSIFICATION:
+        return  # Heads of other tasks say themselves what they lack.
+    rows = learned_rows(snapshot)
+    classes = np.unique(snapshot.labels.at(rows))
     if len(classes) < 2:
         raise AssayError(
             Reason.TOO_FEW_CLASSES,
-            f"A head needs labels of at least two classes; the pool has {len(snapshot.labeled_rows)} labels of "
-            f"{len(classes)}. Label more samples.",
-            labels=len(snapshot.labeled_rows),
+            f"A head needs labels of at least two classes; the pool has {len(rows)} labels of {len(classes)}, those "
+            "that are set apart not counted. Label more samples.",
+            labels=len(rows),
             classes=len(classes),
         )
 
