@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from threadpoolctl import threadpool_limits
 
 from assay.strategies.serving import PredictionKind
 from benchmarks.learning.data import DataSet, load
@@ -52,8 +53,10 @@ def _entered(entry: Entry, only: list[str] | None) -> bool:
 
 
 def _quiet() -> None:
-    """One core a simulation; scikit-learn need not tell that a round shows nearly as many classes as labels."""
+    """One core a simulation, numpy's products too; scikit-learn need not tell that a round shows nearly as many classes
+    as labels."""
     torch.set_num_threads(1)
+    threadpool_limits(1)
     warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
 
 

@@ -147,7 +147,7 @@ def _logistic(
 
     start_CE = np.zeros(shape)
     start_CE[:, -1] = bias_C
-    options = {"maxiter": 200, "gtol": 1e-3}
+    options = {"maxiter": 200, "ftol": 1e-6}
     fitted_CE = minimize(loss, start_CE.ravel(), jac=True, method="L-BFGS-B", options=options).x.reshape(shape)
     return fitted_CE[:, :-1], fitted_CE[:, -1]
 

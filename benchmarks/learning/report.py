@@ -43,9 +43,11 @@ all-MiniLM-L6-v2 embeddings of 20 Newsgroups (20) and Reuters R52 (52, very uneq
     PredictionKind.LABELS: """\
 A logistic head for each label by itself, on the columns of yeast (14 functions of genes, 4.2 of them each on average),
 scaled, and on all-MiniLM-L6-v2 embeddings of 20 Newsgroups. Yeast was labeled with several labels. For the newsgroups
-they are the words of the group's name (comp.sys.mac.hardware: comp, sys, mac, hardware), so there are only 20 different
-sets of them: real posts, but labels that go together more than is usual. A label is predicted above 1/2. `utility` is
-the mean entropy; `label_cardinality` is told the mean number of labels so far.""",
+they are those words of a group's name that other names have too (comp.sys.mac.hardware: comp, sys, hardware), so there
+are few different sets of them: real posts, but labels that go together more than is usual. A label is predicted above
+1/2. `utility` is
+the mean entropy; `label_cardinality` is told the mean number of labels so far. Of the strategies without a model, those
+are entered that did best for classes, and k_center.""",
     PredictionKind.VALUES: f"""\
 Ridge regression, with a committee of {MEMBERS} on bootstrap samples for the scatter, on the ten columns of diabetes
 (progression of the disease after a year) and on measures and grades of diamonds (logarithm of the price), scaled.
