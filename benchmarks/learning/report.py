@@ -45,9 +45,8 @@ A logistic head for each label by itself, on the columns of yeast (14 functions 
 scaled, and on all-MiniLM-L6-v2 embeddings of 20 Newsgroups. Yeast was labeled with several labels. For the newsgroups
 they are those words of a group's name that other names have too (comp.sys.mac.hardware: comp, sys, hardware), so there
 are few different sets of them: real posts, but labels that go together more than is usual. A label is predicted above
-1/2. `utility` is
-the mean entropy; `label_cardinality` is told the mean number of labels so far. Of the strategies without a model, those
-are entered that did best for classes, and k_center.""",
+1/2. `utility` is the maximum entropy; `label_cardinality` is told the mean number of labels so far. Of the strategies
+without a model, those are entered that did best for classes, and k_center.""",
     PredictionKind.VALUES: f"""\
 Ridge regression, with a committee of {MEMBERS} on bootstrap samples for the scatter, on the ten columns of diabetes
 (progression of the disease after a year) and on measures and grades of diamonds (logarithm of the price), scaled.
@@ -57,7 +56,7 @@ _SHOWN = {
     PredictionKind.CLASSES: ("random", "margin", "u_herding", "max_herding", "typiclust", "k_center"),
     PredictionKind.LABELS: (
         "random",
-        "multilabel_mean_entropy",
+        "multilabel_max_entropy",
         "u_herding",
         "max_herding",
         "label_cardinality",

@@ -63,7 +63,7 @@ _GIVES = MappingProxyType(
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A scorer and a selector to begin with; None where there is nothing to score by."""
+    """A selector to begin with, and the scorer that ranks where a selector asks for one; None where nothing can."""
 
     scorer: str | None
     selector: str
@@ -73,9 +73,9 @@ class Recommendation:
 RECOMMENDED = MappingProxyType(
     {
         PredictionKind.CLASSES: Recommendation("margin", "u_herding"),
-        PredictionKind.LABELS: Recommendation("multilabel_mean_entropy", "u_herding"),
-        PredictionKind.VALUES: Recommendation("member_std", "u_herding"),
-        PredictionKind.PARTS: Recommendation("ragged", "u_herding"),
+        PredictionKind.LABELS: Recommendation("multilabel_max_entropy", "max_herding"),
+        PredictionKind.VALUES: Recommendation("member_std", "gsx"),
+        PredictionKind.PARTS: Recommendation("ragged", "top"),
         PredictionKind.NOTHING: Recommendation(None, "max_herding"),
     }
 )

@@ -57,7 +57,7 @@ class MultilabelMeanEntropy(MultilabelScorer):
         shards and merges.
     Use when: one annotator answers for all labels of a sample at once.
     Avoid when: there are very many labels, most of them surely absent: the mean hides the few that are uncertain;
-        take `multilabel_max_entropy`.
+        take `multilabel_max_entropy`. While labels are few: on real data it stayed below random sampling up to 300.
     Paper: Settles, Active Learning Literature Survey, 2009 (entropy, here of each label by itself).
     Reference: the formula, with scipy's xlogy. Natural logarithm; others take log2, and the sum for the mean: the
         same order.

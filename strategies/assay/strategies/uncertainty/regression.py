@@ -30,9 +30,8 @@ class MemberStd:
     Formula: sqrt(1/T sum_t 1/K sum_k (y_kt - mean_k y_kt)^2)
     Cost: O(K N T) time, one pass, in float64; memory O(block x K) beside the values. Streams, shards and merges.
     Use when: an ensemble, or passes with dropout, predict a number, or several in like units.
-    Avoid when: members predict their own variance too: this sees only the part that they disagree about. Members that
-        differ by the data they saw only, such as ridge regressions on bootstrap samples, disagree most about samples
-        far from all others: `gsx` finds those from the first label on.
+    Avoid when: members predict their own variance too: this sees only the part that they disagree about. Linear members
+        on bootstrap samples disagree most about outliers: on real data that was no better than random sampling.
     Paper: Burbidge, Rowland and King, Active Learning for Regression Based on Query by Committee, IDEAL 2007;
         RayChaudhuri and Hamey, Minimisation of Data Collection by Active Learning, ICNN 1995.
     Reference: modAL `max_std_sampling` over a committee of regressors (numpy.std, divided by K), the same values for
