@@ -6,7 +6,7 @@ from typing import Any
 from assay.client import Client, Lease, errors
 from assay.client.filters import Filter
 from tests.crash.faults import require
-from tests.crash.ledger import GivenLabel, Held, Ledger
+from tests.crash.ledger import GivenLabel, Held, Ledger, clock_offset
 from tests.crash.requests import POOL, Request, all_or_none, now
 from tests.crash.seen import Seen
 
@@ -55,6 +55,7 @@ class Next(Request):
     def apply(self, ledger: Ledger, fact: Lease) -> None:
         if fact.name in ledger.leases:
             return
+        assert fact.create_time is not None
         require(fact.worker == self.worker, f"{self} got a lease of {fact.worker}")
         require(len(fact.sample_ids) == self.size, f"{self} got {len(fact.sample_ids)} samples")
         require(fact.fencing_token > self.floor, f"{self} got the token {fact.fencing_token}: an older one is larger")
@@ -64,7 +65,7 @@ class Next(Request):
         require(not taken, f"{self} got samples that are labeled or set aside: {taken[:5]}")
         again = set(fact.sample_ids) & ledger.given_back.get(self.worker, set())
         require(self.again or not again, f"{self} got samples that it gave back: {sorted(again)[:5]}")
-        ledger.leases[fact.name] = Held(fact, set(fact.sample_ids), fact.sample_ids, ledger.granting)
+        ledger.leases[fact.name] = Held(fact, set(fact.sample_ids), fact.sample_ids, clock_offset(fact.create_time))
 
     def may_fail(self, ledger: Ledger, error: Exception) -> bool:
         return isinstance(error, errors.Aborted | errors.ResourceExhausted | errors.PoolExhausted)

@@ -2,7 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from assay.client import Batch, Lease
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 
 NO_ROOM = ("STORAGE_FULL", "STORAGE_FAILED")
+DAY = timedelta(days=1)
+
+
+def clock_offset(shown: datetime) -> timedelta:
+    """How far the wall clock was set that showed a time of about now: it is set by whole days, and leases are short."""
+    return round((shown - datetime.now(UTC)) / DAY) * DAY
 
 
 @dataclass
@@ -78,7 +84,6 @@ class Ledger:
         given_back: samples that each worker released: not to be offered to it again.
         raw_samples, raw_backbone: samples of the second pool, and the name of its active backbone.
         offset: how far the server's wall clock is set; times of leases are noted in real time.
-        granting: how far it was set when leases were given out that are noted now.
         half_done: requests that were refused for want of room, after a first part of them was stored perhaps.
         disk_full: whether requests may be refused for want of room.
     """
@@ -97,18 +102,19 @@ class Ledger:
     raw_backbone: str | None = None
     given_back: dict[str, set[str]] = field(default_factory=dict)
     offset: timedelta = timedelta(0)
-    granting: timedelta = timedelta(0)
     half_done: list["Request"] = field(default_factory=list)
     disk_full: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _number: int = 0
 
-    def real(self, reply: Any) -> Any:
-        """A reply, with the ends of leases in real time."""
+    @staticmethod
+    def real(reply: Any) -> Any:
+        """A reply, with the ends of leases in real time. An answer that is given again tells them by the wall clock of
+        when it was first given, whatever that is set to now."""
         if isinstance(reply, Batch):
-            return replace(reply, lease=self.real(reply.lease))
+            return replace(reply, lease=Ledger.real(reply.lease))
         if isinstance(reply, Lease) and reply.expire_time is not None:
-            return replace(reply, expire_time=reply.expire_time - self.offset)
+            return replace(reply, expire_time=reply.expire_time - clock_offset(reply.expire_time))
         return reply
 
     def fresh_number(self) -> int:

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from assay.client import Client, errors
 from tests.crash.content import DIMENSION
 from tests.crash.faults import require
-from tests.crash.ledger import Ledger
+from tests.crash.ledger import NO_ROOM, Ledger
 from tests.crash.requests import POOL, UNSURE, Request
 from tests.crash.seen import Seen
 
@@ -39,7 +39,9 @@ class LongRequest(Request):
 
     def may_fail(self, ledger: Ledger, error: Exception) -> bool:
         # An operation that a crash, or a database that went away, cut off says so, and is not started again.
-        return isinstance(error, errors.AssayError) and error.reason in CUT_OFF
+        # So does one that ended for want of room while nobody was there to hear of it.
+        told = (*CUT_OFF, *NO_ROOM) if self.had_no_room else CUT_OFF
+        return isinstance(error, errors.AssayError) and error.reason in told
 
     def apply(self, ledger: Ledger, fact: Any) -> None:
         if self.operation and self.operation not in ledger.operations:

@@ -35,6 +35,8 @@ class Request(ABC):
     # Whether a refusal may come when a first part is stored for good.
     may_be_half_done: ClassVar[bool] = False
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    # Whether it was on its way while the disk was full.
+    had_no_room: bool = False
 
     def begin(self, ledger: Ledger) -> None:
         """Notes what is no longer sure once the request is on its way."""

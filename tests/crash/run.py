@@ -206,6 +206,8 @@ class CrashRun:
             require(said == "LEASE_EXPIRED", f"labels of a client that was stopped past its lease: {said}")
 
     def _make_room(self) -> None:
+        for request in self.ledger.pending.values():
+            request.had_no_room = True
         self._ballast.unlink(missing_ok=True)
         self.ledger.disk_full = False
 
@@ -281,13 +283,11 @@ class CrashRun:
         with self.client() as client:
             seen = self._look(client)
             facts = checks.settle(self.ledger, seen)
-            self.ledger.granting = self.ledger.offset
             verify(self.ledger, seen)
             self._check(client, seen)
             self._send_again(client, facts)
             if fault == "clock":
                 self._set_clock()
-                self.ledger.granting = self.ledger.offset
             verify(self.ledger, self._look(client))
         disk.require_tidy(self.server.data_dir, self._catalog)
         disk.require_whole_backbones(self.server.data_dir, backbone())
