@@ -1,6 +1,7 @@
 """What surrounds the calls: health, reflection, metrics, keys, drain."""
 
 import asyncio
+import gc
 
 import grpc.aio
 import pytest
@@ -12,6 +13,7 @@ from assay.server.adapters.label_export import parquet_chunks
 from assay.server.core.errors import AssayError, Reason
 from assay.server.rpc.execution import open_executors
 from assay.server.rpc.server import SERVICES, EdgeSettings, RpcServer
+from assay.server.rpc.streams import Incoming
 from assay.v1 import pools_pb2
 from tests.rpc.stubs import Stubs, failure
 
@@ -152,3 +154,25 @@ async def test_drain_lets_calls_finish(start, monkeypatch):
         assert await waiting == pools_pb2.ListPoolsResponse()
         await draining
     await channel.close()
+
+
+async def test_a_refused_call_leaves_nothing_of_its_request(start):
+    """Not even until garbage is collected, which is seldom: gigabytes, where many large requests are refused."""
+    async with start() as server, grpc.aio.insecure_channel(server.address) as channel:
+        calls = (channel.unary_unary("/assay.v1.Pools/ListPools"), channel.unary_stream("/assay.v1.Mining/Score"))
+        gc.collect()
+        gc.disable()
+        try:
+            for call in calls:
+                code, *_ = await failure(_first(call(b"\xff" * 1000)))
+                assert code is grpc.StatusCode.INVALID_ARGUMENT
+            async with asyncio.timeout(30):  # the call ends a moment after its caller has heard of it
+                while any(isinstance(each, Incoming) for each in gc.get_objects()):
+                    await asyncio.sleep(0)
+        finally:
+            gc.enable()
+
+
+async def _first(call):
+    """The reply of a call, or its first."""
+    return await (call.read() if hasattr(call, "read") else call)

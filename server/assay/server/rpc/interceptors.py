@@ -71,19 +71,35 @@ class Around(grpc.aio.ServerInterceptor):
 
     def _single(self, method: str, behavior: Behavior) -> Behavior:
         async def single(request: Any, context: Context) -> Any:
-            async with self.around(method, request, context) as tell:
-                response = await behavior(request, context)
-                tell(response)
-                return response
+            try:
+                async with self.around(method, request, context) as tell:
+                    response = await behavior(request, context)
+                    tell(response)
+                    return response
+            except grpc.aio.AbortError as aborted:
+                del request, context
+                raise _without_past(aborted)  # noqa: B904 - it is the same
 
         return single
 
     def _stream(self, method: str, behavior: Behavior) -> Behavior:
         async def stream(request: Any, context: Context) -> None:
-            async with self.around(method, request, context):
-                await send(behavior(request, context), context)
+            try:
+                async with self.around(method, request, context):
+                    await send(behavior(request, context), context)
+            except grpc.aio.AbortError as aborted:
+                del request, context
+                raise _without_past(aborted)  # noqa: B904 - it is the same
 
         return stream
+
+
+def _without_past(aborted: grpc.aio.AbortError) -> grpc.aio.AbortError:
+    """The error that ends a refused call, without what led to it: gRPC keeps it with the call, and every frame of its
+    traceback knows the call or its request. They would be one cycle, which stays until Python looks through all its
+    objects: gigabytes of requests, where many large ones are refused."""
+    aborted.__context__ = aborted.__cause__ = None
+    return aborted.with_traceback(None)
 
 
 def _ignore(response: Any) -> None:
