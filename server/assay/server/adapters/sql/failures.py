@@ -39,7 +39,8 @@ def translate(error: Exception) -> AssayError:
     if _sqlite_code(cause) == sqlite3.SQLITE_CORRUPT:
         return AssayError(
             Reason.STORAGE_FAILED,
-            f"The catalog's database is damaged: {_text(cause)}. Restore it from a backup, and look at the disk.",
+            f"The catalog's database is damaged, or cannot be read: {_text(cause)}. Look at the disk (dmesg); if it "
+            "stays so, restore the catalog from a backup.",
         )
     if isinstance(error, exc.DataError):
         return AssayError(Reason.INVALID_ARGUMENT, f"The catalog cannot hold a value: {_text(cause)}. Correct it.")

@@ -89,9 +89,16 @@ class Activation:
         )
 
     def load_head(self, record: ModelRecord) -> ActiveHead:
-        """A head, from its file. Raises AssayError(SEGMENT_DAMAGED)."""
-        with self._segments.open_model(record.file) as stream:
-            return ActiveHead(record, self._heads.decode(stream))
+        """A head, from its file. Raises AssayError(SEGMENT_DAMAGED | STORAGE_FAILED)."""
+        try:
+            with self._segments.open_model(record.file) as stream:
+                return ActiveHead(record, self._heads.decode(stream))
+        except OSError as error:
+            raise AssayError(
+                Reason.STORAGE_FAILED,
+                f"The file of the head {record.model_id!r} cannot be read: {error.strerror}. Look at the disk, then "
+                "try again.",
+            ) from error
 
     def load_backbone(self, record: ModelRecord) -> ActiveBackbone:
         """A backbone, from its file. Raises AssayError(MODEL_INVALID | SEGMENT_DAMAGED)."""
