@@ -14,9 +14,10 @@ from assay.server.core.models import predictions
 from assay.server.core.models.messages import PredictSpec, TrainSpec
 from assay.server.core.operations.service import Task
 from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.ports.segments import VectorSegment
 from assay.server.core.records.models import NEWEST, ModelKind
 from assay.server.core.records.operations import OperationRecord
-from assay.server.core.records.samples import OnConflict
+from assay.server.core.records.samples import OnConflict, SegmentFile
 from tests.core.kit import (
     POOL,
     House,
@@ -73,6 +74,33 @@ def with_backbone(core: Assay, graphs: dict[str, str], name: str = "one", count:
 
 def embedded(core: Assay, count: int) -> np.ndarray:
     return pool_of(core).snapshot.gather(np.arange(count))
+
+
+def test_a_space_whose_files_are_replaced_while_it_is_looked_at_is_opened_as_it_is_then(
+    house: House, core: Assay, graphs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a request has opened the files of a space that the catalog named, the space is the pool's, and they are
+    merged."""
+    with_backbone(core, graphs, count=60)
+    upload(core, graphs["two"], "two")
+    activate(core, "two")
+    pool = pool_of(core)
+    before = pool.snapshot
+    record = core.models.get(POOL, "one").record
+    activate(core, "one")
+    opening = house.store.open_vectors
+    merges = iter([house.merger().merge_once])
+
+    def overtaken(file: SegmentFile, *, verify: bool) -> VectorSegment:
+        for merge in merges:
+            while merge(pool):
+                pass
+        return opening(file, verify=verify)
+
+    monkeypatch.setattr(house.store, "open_vectors", overtaken)
+    named = {segment.file.file for segment in pool.snapshot.vectors}
+    core.models._activation.check(before, record)
+    assert not named & {segment.file.file for segment in pool.snapshot.vectors}
 
 
 # --- heads -------------------------------------------------------------------------------------------------------

@@ -205,10 +205,24 @@ class Activation:
         return np.flatnonzero(needed)
 
     def _open_space(self, snapshot: Snapshot, space: str) -> tuple[VectorSegment, ...]:
+        """The files of a space as the catalog names them. Where the pool is in that space by now, or its model is
+        deleted, they may be replaced between the look into the catalog and their opening: then it is looked again."""
+        uid = snapshot.pool.uid
+        files = self._files_of(uid, space)
+        while True:
+            try:
+                opened = [self._segments.open_vectors(file, verify=False) for file in files]
+            except AssayError as error:
+                named = self._files_of(uid, space)
+                if error.reason is not Reason.SEGMENT_DAMAGED or named == files:
+                    raise
+                files = named
+            else:
+                return tuple(sorted(opened, key=lambda segment: segment.file.first_row))
+
+    def _files_of(self, pool_uid: int, space: str) -> list[SegmentFile]:
         with self._catalog.reading() as tx:
-            files = [file for file in tx.segments(snapshot.pool.uid) if file.kind == "vectors" and file.space == space]
-        opened = [self._segments.open_vectors(file, verify=False) for file in files]
-        return tuple(sorted(opened, key=lambda segment: segment.file.first_row))
+            return [file for file in tx.segments(pool_uid) if file.kind == "vectors" and file.space == space]
 
     def _swap(self, change: Change, backbone: ActiveBackbone) -> None:
         pool, info = change.before.pool, backbone.runtime.info
