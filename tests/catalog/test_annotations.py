@@ -93,15 +93,28 @@ def test_a_block_comes_back_as_it_was(given: EventBlock) -> None:
 @given(st.lists(event_blocks().filter(lambda one: not isinstance(one.labels, Blobs)), min_size=1, max_size=5))
 @settings(max_examples=25, deadline=None)
 def test_columns_for_opening_are_those_of_the_blocks(given: list[EventBlock]) -> None:
-    (piece,) = blocks.event_columns(map(stored, given))
+    (piece,) = blocks.event_columns(map(stored, given), classes=True)
     np.testing.assert_array_equal(piece.numbers_N, np.concatenate([one.numbers_N for one in given]))
     np.testing.assert_array_equal(piece.rows_N, np.concatenate([one.rows_N for one in given]))
     np.testing.assert_array_equal(piece.kinds_N, np.concatenate([one.kinds_N for one in given]))
     np.testing.assert_array_equal(piece.answered_N, np.concatenate([one.answered_after_N for one in given]))
     labels = [np.full(len(one), -1) if one.labels is None else one.labels for one in given]
-    np.testing.assert_array_equal(piece.labels_N, np.concatenate(labels))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(piece.labels, np.concatenate(labels))  # type: ignore[arg-type]
     workers = [worker for worker, count in piece.workers for _ in range(count)]
     assert workers == [one.worker for one in given for _ in range(len(one))]
+
+
+@given(st.lists(event_blocks().filter(lambda one: not isinstance(one.labels, np.ndarray)), min_size=1, max_size=5))
+@settings(max_examples=25, deadline=None)
+def test_labels_for_opening_may_be_bytes(given: list[EventBlock]) -> None:
+    (piece,) = blocks.event_columns(map(stored, given), classes=False)
+    assert isinstance(piece.labels, Blobs)
+    told = [
+        value
+        for one in given
+        for value in ([None] * len(one) if one.labels is None else one.labels.at(np.arange(len(one))))  # type: ignore[union-attr]
+    ]
+    assert piece.labels.at(np.arange(len(piece.labels))) == told
 
 
 @given(event_blocks(), st.integers(0, 10**6), st.integers(0, 7))
@@ -117,7 +130,7 @@ def test_damage_is_named_and_never_a_label(given: EventBlock, place: int, bit: i
         (shared[0] + 1, *shared[1:], blob),
     ]
     for one in harmed:
-        for read in (blocks.unpack, lambda one: list(blocks.event_columns([one]))):
+        for read in (blocks.unpack, lambda one: list(blocks.event_columns([one], classes=True))):
             with pytest.raises(AssayError, match="damaged") as refused:
                 read(one)  # type: ignore[arg-type]
             assert refused.value.reason is Reason.STORAGE_FAILED
@@ -136,12 +149,12 @@ def test_the_log_is_read_in_order_and_by_pool(catalog: SqlCatalog, pool: PoolRec
             tx.append_events(pool.uid, catalog.pack(given))
         tx.append_events(other.uid, catalog.pack(block(0, [7], [1])))
     with catalog.reading() as tx:
-        (piece,) = tx.event_columns(pool.uid)
+        (piece,) = tx.event_columns(pool.uid, classes=True)
         assert piece.numbers_N.tolist() == list(range(7))
         assert piece.rows_N.tolist() == [1, 2, 3, 4, 8, 9, 1]
-        assert piece.labels_N.tolist() == [0, 0, 1, 1, 0, 1, 1]
+        assert piece.labels.tolist() == [0, 0, 1, 1, 0, 1, 1]
         assert piece.workers == (("ann", 6), ("bob", 1))
-        assert list(tx.event_columns(pool.uid + 99)) == []
+        assert list(tx.event_columns(pool.uid + 99, classes=True)) == []
 
 
 def test_events_are_found_by_number(catalog: SqlCatalog, pool: PoolRecord) -> None:
@@ -207,7 +220,7 @@ def test_a_damaged_block_in_the_database_is_named(catalog: SqlCatalog, pool: Poo
     with direct(url) as connection:
         connection.execute(text("UPDATE annotation_blocks SET create_time = create_time + 1"))
     with catalog.reading() as tx:
-        for read in (lambda: list(tx.event_columns(pool.uid)), lambda: tx.event_blocks(pool.uid)):
+        for read in (lambda: list(tx.event_columns(pool.uid, classes=True)), lambda: tx.event_blocks(pool.uid)):
             with pytest.raises(AssayError, match="events 0 to 1 of worker 'ann'") as refused:
                 read()
             assert refused.value.reason is Reason.STORAGE_FAILED

@@ -1,4 +1,4 @@
-"""Leases: no row is ever in two live ones."""
+"""Leases: no worker ever has a row in two live ones."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -53,6 +53,15 @@ def test_overlap_is_refused_whole(catalog: SqlCatalog, pool: PoolRecord, overlap
     with catalog.reading() as tx:
         assert tx.live_leases(pool.uid) == [lease("a", (2, 6))]
         assert labels_of(tx, pool.uid) == []
+
+
+def test_a_row_may_be_with_several_workers(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    given = [lease("a", (2, 6)), lease("b", (2, 7), token=2, worker="bob")]
+    with catalog.transaction() as tx:
+        for one in given:
+            tx.add_lease(pool.uid, one)
+        tx.drop_lease_rows(pool.uid, "a", np.array([2]), "")
+        assert tx.live_leases(pool.uid) == [replace(given[0], rows=(6,)), given[1]]
 
 
 def test_half_a_lease_never_commits_even_if_the_conflict_is_caught(catalog: SqlCatalog, pool: PoolRecord) -> None:

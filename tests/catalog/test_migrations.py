@@ -78,6 +78,10 @@ def said(connection: Connection, uid: int) -> None:
     for row, class_index, worker, time, lease in LABELS:
         values = {"row": row, "class_index": class_index, "worker": worker, "create_time": time, "lease_id": lease}
         connection.execute(insert(v1.labels).values(pool_uid=uid, **values))
+    for lease_id, worker in (("l1", "ann"), ("l2", "bob")):
+        values = {"lease_id": lease_id, "worker": worker, "fencing_token": 1, "create_time": 1.0, "expire_time": 9e9}
+        connection.execute(insert(v1.leases).values(pool_uid=uid, state="live", **values))
+    connection.execute(insert(v1.lease_rows).values(pool_uid=uid, row=20, lease_id="l2"))
     for row in (4, 5):
         connection.execute(insert(v1.excluded_rows).values(pool_uid=uid, row=row, worker="ann", reason="dark"))
 
@@ -184,11 +188,12 @@ def test_labels_become_annotations_of_worker_lease_and_time(upgraded: SqlCatalog
         assert kinds == ["SKIP"] * 3 + ["ANNOTATE"] * 6
         assert blocks[1].previous_N.tolist() == [-1, 0]
         assert blocks[4].previous_N.tolist() == [2]
-        found = read_log(tx.event_columns(news.uid), news.next_row)
+        found = read_log(tx.event_columns(news.uid, classes=True), news.next_row)
         assert found.workers.of("cy").declined.array.tolist() == [1, 9]
         assert found.answered_N[[1, 2, 9]].tolist() == [0, 1, 1]
         assert tx.excluded_rows(news.uid).tolist() == [5], "a label is the later word"
         assert pools(upgraded)["mail"].next_event == 0
+        assert [lease.rows for lease in tx.live_leases(news.uid) if lease.worker == "bob"] == [(20,)]
 
 
 def test_operations_stay_with_the_pool_that_they_were_of(upgraded: SqlCatalog) -> None:

@@ -1,6 +1,7 @@
 """Pools, attributes, segment files."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,16 +63,18 @@ def test_uids_are_never_given_twice(catalog: SqlCatalog, pool: PoolRecord) -> No
 
 
 def test_update_sets_the_named_fields_of_one_pool(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    given: dict[str, Any] = {
+        "next_row": np.int64(2**40), "next_fencing_token": 9, "dimension": 8, "next_event": 5, "space": "s",
+        "backbone": "b", "head": "h", "task": TaskRecord.of_classes(TaskKind.MULTILABEL, ["ä"]),
+        "annotations_per_sample": 3, "policy": Policy.MAJORITY, "metadata": {"a": "b"},
+    }  # fmt: skip
     with catalog.transaction() as tx:
         other = tx.insert_pool(pool_record("other"))
-        tx.update_pool(pool.uid, next_row=np.int64(2**40), next_fencing_token=9, dimension=8)
-        tx.update_pool(pool.uid, space="s", backbone="b", head="h", next_event=5)
+        tx.update_pool(pool.uid, **dict(list(given.items())[:4]))
+        tx.update_pool(pool.uid, **dict(list(given.items())[4:]))
         tx.update_pool(pool.uid)
-    changed = replace(
-        pool, next_row=2**40, next_fencing_token=9, dimension=8, space="s", backbone="b", head="h", next_event=5
-    )
     with catalog.reading() as tx:
-        assert tx.pools() == [changed, other]
+        assert tx.pools() == [replace(pool, **given), other]
 
 
 @pytest.mark.parametrize("field", ["uid", "pool_id", "metric", "no_such_field"])
@@ -126,6 +129,7 @@ def _fill(tx: CatalogTx, pool: PoolRecord) -> None:
     put_labels(tx, pool.uid, [label(1), label(2)])
     tx.delete_rows(pool.uid, np.array([3]))
     tx.exclude_rows(pool.uid, np.array([4]), "ann", "blurred")
+    tx.raise_rows(pool.uid, np.array([7]), 3)
     tx.append_events(pool.uid, pack(block(2, [7], [0], external_ids=Blobs.of_texts(["theirs"]))))
     tx.add_lease(pool.uid, lease("lease", (5, 6)))
     tx.drop_lease_rows(pool.uid, "lease", np.array([6]), "skipped")

@@ -113,12 +113,21 @@ def test_states_follow_from_what_is_known() -> None:
 
 def columns_of(snapshot: Snapshot) -> dict[str, object]:
     """What a snapshot knows of its rows."""
-    columns = (snapshot.states, snapshot.labels, snapshot.answered, snapshot.held, snapshot.last_events)
+    columns = (
+        snapshot.states,
+        snapshot.labels,
+        snapshot.answered,
+        snapshot.held,
+        snapshot.raised,
+        snapshot.last_events,
+    )
     workers = {
         name: (rows.answered.array.tolist(), rows.declined.array.tolist())
         for name, rows in snapshot.workers.by_name.items()
     }
-    return {"columns": [column.array.tolist() for column in columns], "workers": workers, "pool": snapshot.pool}
+    judged = snapshot.workers.judged.array.tolist()
+    found = [column.array.tolist() for column in (*columns, snapshot.last_events)]
+    return {"columns": found, "workers": workers, "judged": judged, "pool": snapshot.pool}
 
 
 def test_the_pool_that_is_opened_is_the_pool_that_was_closed(house: House, core: Assay) -> None:
@@ -161,7 +170,7 @@ def test_nothing_of_what_was_said_is_lost(core: Assay, house: House) -> None:
                 one.block.values[one.positions], _superseded(one.block)[one.positions], strict=True,  # type: ignore[index]
             )
         ]  # fmt: skip
-        assert history.own_answers(read, snapshot.last_events.at(np.arange(3)), "bob").tolist() == [-1, 3, -1]
+        assert history.own_answers(read, snapshot.last_events.at(np.arange(3)), "bob").numbers_N.tolist() == [-1, 3, -1]
     lease = taken.lease.record.lease_id
     assert sorted(told) == [
         (0, 0, "ada", "ANNOTATE", 0, -1),

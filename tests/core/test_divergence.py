@@ -50,7 +50,7 @@ def elsewhere(house: House, *statements: str) -> None:
 ANOTHER_EPOCH = "UPDATE pools SET epoch = epoch + 1"
 A_LEASE = (
     "INSERT INTO leases VALUES (1, 'theirs', 'eve', 7, 1.0, 1e12, 'live')",
-    "INSERT INTO lease_rows VALUES (1, 0, 'theirs')",
+    "INSERT INTO lease_rows VALUES (1, 0, 'eve', 'theirs')",
     "UPDATE pools SET next_fencing_token = 8",
 )
 

@@ -22,6 +22,8 @@ MAX_TARGETS = 64
 MAX_DIMENSION = 65_536
 # Things in one request.
 MAX_IDS = 100_000
+# Annotations that are wanted of one sample.
+MAX_ANNOTATIONS = 100
 MAX_PREDICTED = 10_000
 MAX_QUERIES = 1000
 # A search: neighbours of a query, and of all its queries together.

@@ -62,9 +62,10 @@ class AnnotationPart(Session):
             )
             self._run(_add_external_ids(self._dialect), {"pool_uid": pool_uid, **given})
 
-    def event_columns(self, pool_uid: int) -> Iterator[EventColumns]:
-        """All events of a pool in order, in pieces. Raises AssayError(STORAGE_FAILED) for a damaged block."""
-        return blocks.event_columns(self._in_order(pool_uid))
+    def event_columns(self, pool_uid: int, *, classes: bool) -> Iterator[EventColumns]:
+        """All events of a pool, one whose labels are classes or not, in order and in pieces. Raises
+        AssayError(STORAGE_FAILED) for a damaged block."""
+        return blocks.event_columns(self._in_order(pool_uid), classes=classes)
 
     def _in_order(self, pool_uid: int) -> Iterator[Stored]:
         start = 0

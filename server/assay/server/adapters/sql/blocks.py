@@ -90,8 +90,8 @@ def unpack(stored: Stored) -> EventBlock:
             supersedes_N=_optional_ints(columns[6], count),
             durations_N=_optional_ints(columns[7], count),
             confidences_N=_floats(columns[8], count),
-            comments=_blobs(columns[9], count),
-            external_ids=_blobs(columns[10], count),
+            comments=_optional_blobs(columns[9], count),
+            external_ids=_optional_blobs(columns[10], count),
             agreements_after_N=_floats(columns[11], count),
             confidences_after_N=_floats(columns[12], count),
         )
@@ -99,15 +99,15 @@ def unpack(stored: Stored) -> EventBlock:
         raise _damaged(stored, str(error)) from error
 
 
-def event_columns(blocks: Iterable[Stored]) -> Iterator[EventColumns]:
+def event_columns(blocks: Iterable[Stored], *, classes: bool) -> Iterator[EventColumns]:
     """All events of blocks, in order, with what opening a pool needs of them, in pieces of about PIECE events. Many
     small blocks are as good as one large one. Raises as unpack."""
-    piece = _Piece()
+    piece = _Piece(classes)
     for stored in blocks:
         piece.add(stored)
         if piece.count >= PIECE:
             yield piece.columns()
-            piece = _Piece()
+            piece = _Piece(classes)
     if piece.count:
         yield piece.columns()
 
@@ -115,7 +115,9 @@ def event_columns(blocks: Iterable[Stored]) -> Iterator[EventColumns]:
 class _Piece:
     """Events of consecutive blocks on their way into one array a column."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: bool) -> None:
+        self._classes = classes
+        self._labels: list[Blobs] = []
         self.count = 0
         self._workers: list[tuple[str, int]] = []
         self._arrays: list[tuple[npt.NDArray[Any], ...]] = []
@@ -127,8 +129,11 @@ class _Piece:
         first, count, worker = stored[:3]
         try:
             label = columns[3] if columns[3] is not None else columns[2]
+            if not self._classes:
+                self._labels.append(_blobs([NO_CLASS, b""] if label is None else label, count))
+            if not self._classes or label is None:
+                label = NO_CLASS
             if count == 1:
-                label = NO_CLASS if label is None else label
                 self._singles.append((first, columns[0], columns[1], label, columns[4]))
             else:
                 self._flush()
@@ -137,7 +142,7 @@ class _Piece:
                         np.arange(first, first + count, dtype=np.int64),
                         _rows(columns[0], count),
                         _ints(columns[1], count, np.uint8),
-                        _ints(NO_CLASS if label is None else label, count, np.int32),
+                        _ints(label, count, np.int32),
                         _ints(columns[4], count, np.uint8),
                     )
                 )
@@ -152,7 +157,8 @@ class _Piece:
     def columns(self) -> EventColumns:
         self._flush()
         numbers_N, rows_N, kinds_N, labels_N, answered_N = map(np.concatenate, zip(*self._arrays, strict=True))
-        return EventColumns(numbers_N, rows_N, kinds_N, labels_N, answered_N, tuple(self._workers))
+        labels = labels_N if self._classes else _joined(self._labels)
+        return EventColumns(numbers_N, rows_N, kinds_N, labels, answered_N, tuple(self._workers))
 
     def _flush(self) -> None:
         if self._singles:
@@ -269,9 +275,15 @@ def _pack_blobs(values: Blobs | None) -> list[Any] | None:
     return [_pack_ints(values.lengths_N), data]
 
 
-def _blobs(column: Any, count: int) -> Blobs | None:
-    if column is None:
-        return None
+def _optional_blobs(column: Any, count: int) -> Blobs | None:
+    return None if column is None else _blobs(column, count)
+
+
+def _joined(parts: list[Blobs]) -> Blobs:
+    return Blobs(np.concatenate([part.lengths_N for part in parts]), b"".join(part.data for part in parts))
+
+
+def _blobs(column: Any, count: int) -> Blobs:
     lengths_N, data = _ints(column[0], count, np.int64), column[1]
     if isinstance(column[0], int) and column[0] > 0 and len(data) == column[0]:
         data *= count
@@ -286,5 +298,5 @@ def _pack_values(values: Values | None) -> Any:
 
 def _values(column: Any, count: int) -> Values | None:
     if column is None or isinstance(column, list):
-        return _blobs(column, count)
+        return _optional_blobs(column, count)
     return _ints(column, count, np.int32)

@@ -1,4 +1,4 @@
-"""Leases and the rows they hold. That no row is in two of them is the primary key of `lease_rows`."""
+"""Leases and the rows they hold. That no worker has a row twice is the primary key of `lease_rows`."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -72,16 +72,17 @@ class LeasePart(Session):
     """The part of a transaction that keeps leases."""
 
     def add_lease(self, pool_uid: int, lease: LeaseRecord) -> None:
-        """Stores a live lease on its rows; the transaction is lost if another live lease holds one."""
+        """Stores a live lease on its rows; the transaction is lost if another live lease of its worker holds one."""
         try:
             self._run(_ADD_LEASE, _lease_values(pool_uid, lease))
-            self._run(_add_rows(self._dialect), self._given(pool_uid, lease.lease_id, lease.rows))
+            given = {**self._given(pool_uid, lease.lease_id, lease.rows), "by": lease.worker}
+            self._run(_add_rows(self._dialect), given)
         except AssayError as error:
             if error.reason is not Reason.CONFLICT:
                 raise
             raise AssayError(
                 Reason.CONFLICT,
-                "A sample of the lease was leased to another meanwhile. Choose again.",
+                "A sample of the lease was leased to the same worker meanwhile. Choose again.",
                 worker=lease.worker,
             ) from error
 
@@ -135,8 +136,8 @@ def _record(fields: Sequence[Any], rows: Sequence[int]) -> LeaseRecord:
 
 @cache
 def _add_rows(dialect: Dialect) -> Executable:
-    source = select(_POOL, dialect.given_rows.subquery().c.row, _LEASE)
-    return insert(lease_rows).from_select(["pool_uid", "row", "lease_id"], source)
+    source = select(_POOL, dialect.given_rows.subquery().c.row, bindparam("by", type_=Text), _LEASE)
+    return insert(lease_rows).from_select(["pool_uid", "row", "worker", "lease_id"], source)
 
 
 @cache

@@ -167,7 +167,7 @@ def retention(connection: Connection) -> None:
 def annotation_log(connection: Connection) -> None:
     """Version 5. Labels become annotation events: those of one worker, lease and time are a block. What a worker gave
     back becomes a skip, of the time when its pool was made, for the true one is not known. Class names become a
-    task."""
+    task. A row may be in leases of several workers."""
     string, double = _text(connection), _double(connection)
     _run(
         connection,
@@ -189,6 +189,28 @@ def annotation_log(connection: Connection) -> None:
         ){_by_key(connection)}""",
         "CREATE INDEX blocks_of_worker ON annotation_blocks (pool_uid, worker, first_number)",
         "CREATE INDEX blocks_by_time ON annotation_blocks (pool_uid, create_time)",
+        f"""CREATE TABLE raised_rows (
+            pool_uid BIGINT NOT NULL REFERENCES pools (uid) ON DELETE CASCADE,
+            "row" BIGINT NOT NULL,
+            wanted INTEGER NOT NULL,
+            PRIMARY KEY (pool_uid, "row")
+        ){_by_key(connection)}""",
+        "DROP INDEX rows_of_lease",
+        "ALTER TABLE lease_rows RENAME TO lease_rows_before",
+        f"""CREATE TABLE lease_rows (
+            pool_uid BIGINT NOT NULL REFERENCES pools (uid) ON DELETE CASCADE,
+            "row" BIGINT NOT NULL,
+            worker {string} NOT NULL,
+            lease_id {string} NOT NULL,
+            CONSTRAINT lease_rows_key PRIMARY KEY (pool_uid, "row", worker),
+            FOREIGN KEY (pool_uid, lease_id) REFERENCES leases (pool_uid, lease_id) ON DELETE CASCADE
+        ){_by_key(connection)}""",
+        """INSERT INTO lease_rows
+            SELECT old.pool_uid, old."row", leases.worker, old.lease_id
+            FROM lease_rows_before AS old JOIN leases
+            ON leases.pool_uid = old.pool_uid AND leases.lease_id = old.lease_id""",
+        "DROP TABLE lease_rows_before",
+        'CREATE INDEX rows_of_lease ON lease_rows (pool_uid, lease_id, "row")',
         f"""CREATE TABLE external_ids (
             pool_uid BIGINT NOT NULL REFERENCES pools (uid) ON DELETE CASCADE,
             external_id {string} NOT NULL,

@@ -1,6 +1,6 @@
 """Pools, their attributes and their segment files."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,8 +15,14 @@ from assay.server.core.records.pools import Metric, PoolRecord
 from assay.server.core.records.samples import SegmentFile
 from assay.server.core.records.tasks import TaskRecord
 
-NUMBERS = {"dimension", "next_fencing_token", "next_row", "next_space", "next_event"}
-NAMES = {"space", "backbone", "head", "search_index"}
+NUMBERS = {"dimension", "next_fencing_token", "next_row", "next_space", "next_event", "annotations_per_sample"}
+NAMES = {"space", "backbone", "head", "search_index", "policy"}
+PLAIN: dict[str, Callable[[Any], object]] = {
+    **dict.fromkeys(NUMBERS, int),
+    **dict.fromkeys(NAMES, str),
+    "task": TaskRecord.to_json,
+    "metadata": dict,
+}
 
 _POOLS = select(pools).order_by(pools.c.pool_id)
 _POOL = select(pools).where(pools.c.uid == bindparam("pool_uid"))
@@ -83,9 +89,9 @@ class PoolPart(Session):
         """Sets fields of a pool. Raises TypeError for one that never changes."""
         if not changes:
             return
-        if fixed := changes.keys() - NUMBERS - NAMES:
+        if fixed := changes.keys() - PLAIN.keys():
             raise TypeError(f"fields of a pool that cannot be set: {sorted(fixed)}")
-        values = {name: int(value) if name in NUMBERS else str(value) for name, value in changes.items()}
+        values = {name: PLAIN[name](value) for name, value in changes.items()}
         self._run(_update_pool(tuple(sorted(changes))), {"of_pool": pool_uid, **values})
 
     def attributes(self, pool_uid: int) -> dict[str, str]:
@@ -125,7 +131,7 @@ def _insert_pool(dialect: Dialect) -> Executable:
 
 @cache
 def _update_pool(names: tuple[str, ...]) -> Executable:
-    values: dict[str, Any] = {name: bindparam(name) for name in names}
+    values: dict[str, Any] = {name: bindparam(name, type_=pools.c[name].type) for name in names}
     return update(pools).where(pools.c.uid == bindparam("of_pool")).values(values)
 
 

@@ -136,6 +136,16 @@ annotation_blocks = Table(
     sqlite_with_rowid=False,
 )
 
+# Rows of which more answers are wanted than of the pool's others.
+raised_rows = Table(
+    "raised_rows",
+    metadata,
+    _pool(),
+    _key("row", BigInteger()),
+    _given("wanted", Integer()),
+    sqlite_with_rowid=False,
+)
+
 # The caller's own ids of events.
 external_ids = Table(
     "external_ids",
@@ -173,12 +183,13 @@ Index(
     postgresql_where=text("state <> 'live'"),
 )
 
-# Rows of live leases. The key is what keeps a row from being in two of them.
+# Rows of live leases. The key is what keeps a row from being with one worker twice.
 lease_rows = Table(
     "lease_rows",
     metadata,
     _pool(),
     _key("row", BigInteger()),
+    _key("worker", String),
     _given("lease_id", String),
     ForeignKeyConstraint(["pool_uid", "lease_id"], ["leases.pool_uid", "leases.lease_id"], ondelete="CASCADE"),
     Index("rows_of_lease", "pool_uid", "lease_id", "row"),

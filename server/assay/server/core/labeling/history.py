@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.server.core.pools.pool import Diverged
-from assay.server.core.records.annotations import NO_EVENT, EventBlock, EventKind, NumberArray
+from assay.server.core.records.annotations import NO_CLASS, NO_EVENT, ClassArray, EventBlock, EventKind, NumberArray
 from assay.server.core.records.arrays import MaskArray
 
 # The blocks that hold events, by number.
@@ -74,16 +74,27 @@ def _at(read: Read, chains: Places, numbers: NumberArray) -> Iterator[Found]:
         raise Diverged
 
 
-def own_answers(read: Read, last_events: NumberArray, worker: str) -> NumberArray:
-    """The newest answer of a worker in each chain; -1 where there is none. Raises as walk."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """The newest answer of a worker in each chain: its number, and its class in a classification; -1 for none."""
+
+    numbers_N: NumberArray
+    classes_N: ClassArray
+
+
+def own_answers(read: Read, last_events: NumberArray, worker: str) -> Answers:
+    """The newest answer of a worker in each chain. Raises as walk."""
     answers = np.full(len(last_events), NO_EVENT, np.int64)
+    classes = np.full(len(last_events), NO_CLASS, np.int32)
     done = np.zeros(len(last_events), np.bool_)
     for found in walk(read, last_events, done):
         if found.block.worker == worker:
             said = np.isin(found.kinds, ANSWERS)
             answers[found.chains[said]] = found.numbers[said]
+            if isinstance(found.block.values, np.ndarray):
+                classes[found.chains[said]] = found.block.values[found.positions[said]]
             done[found.chains[said]] = True
-    return answers
+    return Answers(answers, classes)
 
 
 def givers(read: Read, last_events: NumberArray) -> list[EventBlock]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
-from assay.server.core.labeling import aside, events, history
+from assay.server.core.labeling import annotating, aside, history, offers
 from assay.server.core.labeling.leases import add, check_in_lease, expire_due, held, lease_not_found, shrink, view
 from assay.server.core.labeling.messages import (
     AsideResult,
@@ -41,7 +41,7 @@ from assay.server.core.ports.machine import Clock
 from assay.server.core.records.annotations import NO_CLASS, EventBlock, NumberArray
 from assay.server.core.records.arrays import RowArray
 from assay.server.core.records.leases import LeaseRecord
-from assay.server.core.records.pools import OPEN_STATES, State
+from assay.server.core.records.pools import OPEN_STATES
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.stopwatch import Stopwatch
 from assay.strategies import StrategyError
@@ -120,7 +120,7 @@ class LabelingService:
         snapshot = pool.snapshot
         plan_checks.fits(bound.plan, snapshot)
         predictions, frontiers = pool.derived.get(PredictionCache), pool.derived.get(Frontiers)
-        withheld = None if spec.released else snapshot.workers.of(spec.worker).declined.array
+        withheld = offers.withheld(snapshot, spec.worker, declined_too=spec.released)
         selection = Selection(snapshot, bound, spec.seed, predictions, frontiers, self._limits, watch, withheld)
         chosen = selection.run(spec.size, allow_fewer=True)
         with watch.stage("describe"):
@@ -147,6 +147,11 @@ class LabelingService:
         before = change.before
         if not np.isin(before.states.at(chosen.rows), OPEN_STATES).all():
             raise _Taken
+        if before.overlaps:
+            # The same worker may ask twice at a time.
+            withheld = offers.withheld(before, spec.worker, declined_too=spec.released)
+            if withheld is not None and np.isin(chosen.rows, withheld).any():
+                raise _Taken
         now, rows = self._clock.steady(), np.sort(chosen.rows)
         token = before.pool.next_fencing_token
         lease = LeaseRecord(
@@ -226,11 +231,12 @@ class LabelingService:
             uid = change.before.pool.uid
             rows = change.before.require(sample_ids) if sample_ids else rows_array(lease.rows)
             check_in_lease(change.before, lease, rows)
-            change.hold(rows, -1)
+            change.hold(rows, -1, settle=exclude)
             if exclude:
                 change.exclude(rows)
             else:
-                events.skipped(change, lease.worker, self._clock.now(), lease_id, np.sort(rows), reason)
+                skip = annotating.skip(lease.worker, self._clock.now(), np.sort(rows), lease_id, reason)
+                annotating.append(change, self._read(pool), skip)
             result = view(change.before, shrink(change, lease, rows), self._clock)
             change.answer(result)
             change.tx.drop_lease_rows(uid, lease_id, rows, reason)
@@ -347,5 +353,5 @@ def _default_plan(pool: Pool, snapshot: Snapshot) -> Plan:
         return Plan(preset="random")
     if predictions.source.name == "head":
         return Plan(preset="margin")
-    unknown = snapshot.mask((State.UNLABELED,)) & ~predictions.known(snapshot)
+    unknown = snapshot.mask(OPEN_STATES) & ~predictions.known(snapshot)
     return Plan(preset="random" if unknown.any() else "margin")

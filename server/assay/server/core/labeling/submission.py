@@ -5,20 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from assay.server.core.errors import AssayError, Reason, SampleError
-from assay.server.core.labeling import events, history
+from assay.server.core.labeling import annotating, history
 from assay.server.core.labeling.leases import check_in_lease, held, shrink
 from assay.server.core.labeling.messages import SubmitResult, SubmitSpec
+from assay.server.core.labeling.offers import in_own_hands
 from assay.server.core.pools import checks as pool_checks
 from assay.server.core.pools.ingest import sample_leased
-from assay.server.core.pools.pool import Change
+from assay.server.core.pools.pool import Change, rows_array
 from assay.server.core.ports.machine import Clock
-from assay.server.core.records.annotations import NO_EVENT, ClassArray, EventKind
+from assay.server.core.records.annotations import NO_CLASS, ClassArray
 from assay.server.core.records.arrays import MaskArray, RowArray
 from assay.server.core.records.leases import LeaseRecord
 from assay.server.core.records.pools import State
-
-# What a byte holds: nobody wants so many answers of one sample.
-MOST_ANSWERS = 255
 
 
 class Submission:
@@ -46,8 +44,8 @@ class Submission:
 
         Raises:
             AssayError: SAMPLE_NOT_FOUND, UNKNOWN_CLASS; LABEL_EXISTS for another class without overwrite;
-            LEASE_NOT_FOUND,
-                LEASE_EXPIRED, LEASE_FOREIGN, LEASE_DONE; SAMPLE_LEASED for labels from elsewhere.
+                LEASE_NOT_FOUND, LEASE_EXPIRED, LEASE_FOREIGN, LEASE_DONE; SAMPLE_LEASED for labels from elsewhere.
+            Diverged: the log is not as the snapshot has it.
         """
         rows, classes = self._resolve()
         unchanged = self._already_so(rows, classes)
@@ -81,23 +79,21 @@ class Submission:
         """Appends the annotations, and takes samples back that were set aside: a label is the later word on them."""
         change, rows, worker = self._change, self._rows, self._spec.worker
         change.include(rows[change.before.states.at(rows) == State.EXCLUDED])
-        own = change.before.workers.of(worker).answered.holds(rows)
-        superseded = np.full(len(rows), NO_EVENT, np.int64)
-        if own.any():
-            last_events = change.before.last_events.at(rows[own]).astype(np.int64, copy=False)
-            superseded[own] = history.own_answers(self._read, last_events, worker)
-        answered = change.before.answered.at(rows).astype(np.int64) + ~own
-        events.said(
+        own = self._own(rows)
+        said = history.own_answers(self._read, self._last_events(rows, own), worker)
+        annotating.append(
             change,
-            worker,
-            self._clock.now(),
-            self._spec.lease,
-            rows,
-            np.where(own, np.uint8(EventKind.CORRECT), np.uint8(EventKind.ANNOTATE)),
-            classes,
-            np.minimum(answered, MOST_ANSWERS).astype(np.uint8),
-            supersedes_N=superseded if own.any() else None,
+            self._read,
+            annotating.annotations(worker, self._clock.now(), rows, classes, own, said.numbers_N, self._spec.lease),
         )
+
+    def _own(self, rows: RowArray) -> MaskArray:
+        """Which of the rows the worker has answered."""
+        return self._change.before.workers.of(self._spec.worker).answered.holds(rows)
+
+    def _last_events(self, rows: RowArray, which: MaskArray) -> RowArray:
+        """The last event of some of the rows, -1 for the others."""
+        return np.where(which, self._change.before.last_events.at(rows).astype(np.int64, copy=False), -1)
 
     def _resolve(self) -> tuple[RowArray, ClassArray]:
         before = self._change.before
@@ -111,8 +107,18 @@ class Submission:
         return before.require(self._ids), classes
 
     def _already_so(self, rows: RowArray, classes: ClassArray) -> MaskArray:
-        """Labels that are stored already. Raises AssayError(LABEL_EXISTS) for another class without overwrite."""
-        stored = self._change.before.labels.at(rows).astype(np.int32, copy=False)
+        """What is stored already: as the label of a sample, or as the worker's answer where it has no label yet. What
+        the worker's lease holds is an answer that is waited for, whatever the label. Raises AssayError(LABEL_EXISTS)
+        for another class without overwrite."""
+        before = self._change.before
+        stored = before.labels.at(rows).astype(np.int32, copy=True)
+        lease = before.leases.get(self._spec.lease)
+        if lease is not None and lease.worker == self._spec.worker and before.overlaps:
+            stored[np.isin(rows, rows_array(lease.rows))] = NO_CLASS
+        open_own = self._own(rows) & (stored < 0)
+        if open_own.any():
+            said = history.own_answers(self._read, self._last_events(rows, open_own), self._spec.worker)
+            stored[open_own] = said.classes_N[open_own]
         differs = (stored >= 0) & (stored != classes)
         if differs.any() and not self._spec.overwrite:
             position = int(np.flatnonzero(differs)[0])
@@ -120,7 +126,7 @@ class Submission:
             raise AssayError(
                 Reason.LABEL_EXISTS,
                 f"Sample {sample_id!r} already has the label "
-                f"{self._change.before.pool.class_names[int(stored[position])]!r}, not {class_name!r}. "
+                f"{before.pool.class_names[int(stored[position])]!r}, not {class_name!r}. "
                 "Submit with overwrite to replace it.",
                 id=sample_id,
             )
@@ -132,9 +138,11 @@ class Submission:
         that a repeated submission under a lease that is done by now succeeds."""
         before = self._change.before
         if not self._spec.lease:
-            leased = np.flatnonzero(before.states.at(rows) == State.LEASED)
-            if len(leased):
-                raise sample_leased(before.ids(rows[leased[:1]])[0], len(leased))
+            leased = before.states.at(rows) == State.LEASED
+            if before.overlaps:
+                leased |= np.isin(rows, in_own_hands(before, self._spec.worker))
+            if leased.any():
+                raise sample_leased(before.ids(rows[leased][:1])[0], int(leased.sum()))
             return None
         if all_unchanged:
             return None
@@ -148,8 +156,10 @@ class Submission:
         return lease
 
     def _take_from(self, lease: LeaseRecord) -> None:
-        # A label that replaces one of the same request's lease is no longer in the lease: only unlabeled rows are.
-        self._taken = self._rows[self._change.before.states.at(self._rows) != State.LABELED]
-        check_in_lease(self._change.before, lease, self._taken)
-        self._change.hold(self._taken, -1)
+        # What has a label, or the worker's answer, need not be in the lease any more: it is being replaced.
+        known = (self._change.before.labels.at(self._rows) != NO_CLASS) | self._own(self._rows)
+        holds = np.isin(self._rows, rows_array(lease.rows))
+        check_in_lease(self._change.before, lease, self._rows[holds | ~known])
+        self._taken = self._rows[holds]
+        self._change.hold(self._taken, -1, settle=False)
         shrink(self._change, lease, self._taken)

@@ -16,7 +16,7 @@ from assay.server.core.ports.models import BackboneLoader, Heads
 from assay.server.core.ports.segments import SampleSegment, SegmentStore, VectorSegment
 from assay.server.core.records.arrays import RowArray
 from assay.server.core.records.models import BackboneInfo, HeadInfo, ModelKind, ModelRecord
-from assay.server.core.records.pools import State
+from assay.server.core.records.pools import LIVE_STATES
 from assay.server.core.records.samples import SegmentFile
 
 # Samples embedded between two looks at the stop flag, and per file of a new space.
@@ -199,7 +199,7 @@ class Activation:
 
     def _uncovered(self, snapshot: Snapshot, space: str) -> RowArray:
         """Rows of the pool that a space has no vectors for."""
-        needed = snapshot.mask((State.UNLABELED, State.LEASED, State.LABELED, State.EXCLUDED))
+        needed = snapshot.mask(LIVE_STATES)
         for segment in self._open_space(snapshot, space):
             needed[segment.rows_N[segment.rows_N < len(needed)]] = False
         return np.flatnonzero(needed)

@@ -8,7 +8,7 @@ import numpy as np
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason, SampleError
-from assay.server.core.limits import MAX_ID_BYTES, MAX_TEXT_BYTES, MAX_URI_BYTES, Limits
+from assay.server.core.limits import MAX_ANNOTATIONS, MAX_ID_BYTES, MAX_TEXT_BYTES, MAX_URI_BYTES, Limits
 from assay.server.core.pools.messages import IngestBatch, PoolSpec
 from assay.server.core.records.pools import PoolRecord
 from assay.server.core.records.samples import AttributeColumn, SampleColumns
@@ -30,6 +30,11 @@ def pool_spec(spec: PoolSpec, limits: Limits) -> None:
                 Reason.INVALID_ARGUMENT,
                 f"{class_name!r} is no class name: 1 to {MAX_ID_BYTES} bytes without control characters.",
             )
+    if not 1 <= spec.annotations_per_sample <= MAX_ANNOTATIONS:
+        raise AssayError(
+            Reason.INVALID_ARGUMENT,
+            f"Of a sample 1 to {MAX_ANNOTATIONS} annotations are wanted, not {spec.annotations_per_sample}.",
+        )
     if not 0 <= spec.dimension <= limits.max_dimension:
         raise AssayError(
             Reason.INVALID_ARGUMENT, f"The dimension is 0 (open) to {limits.max_dimension}, not {spec.dimension}."

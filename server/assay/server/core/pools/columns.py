@@ -20,17 +20,21 @@ class RowColumn:
         chunks: arrays of CHUNK_ROWS elements each.
         length: number of rows in use.
         fill: value of rows that were never set.
+        touched: whether a row was ever set.
     """
 
-    def __init__(self, chunks: tuple[npt.NDArray[np.generic], ...], length: int, fill: np.generic) -> None:
+    def __init__(
+        self, chunks: tuple[npt.NDArray[np.generic], ...], length: int, fill: np.generic, *, touched: bool = True
+    ) -> None:
         self._chunks = chunks
         self._fill = fill
         self.length = length
+        self.touched = touched
 
     @classmethod
     def filled(cls, length: int, fill: np.generic) -> "RowColumn":
         """A column of one value."""
-        return cls((), 0, fill).extended(length)
+        return cls((), 0, fill, touched=False).extended(length)
 
     @classmethod
     def of(cls, values: npt.NDArray[np.generic], fill: np.generic) -> "RowColumn":
@@ -61,7 +65,7 @@ class RowColumn:
         missing = -(-length // CHUNK_ROWS) - len(self._chunks)
         # One for all: a chunk is never written to, only its copies are.
         fresh = (np.full(CHUNK_ROWS, self._fill),) * missing if missing > 0 else ()
-        return RowColumn(self._chunks + fresh, max(length, self.length), self._fill)
+        return RowColumn(self._chunks + fresh, max(length, self.length), self._fill, touched=self.touched)
 
     def at(self, rows: RowArray) -> npt.NDArray[np.generic]:
         """Values of some rows; rows beyond the end have the fill value."""
@@ -82,8 +86,10 @@ class RowColumn:
         each = np.broadcast_to(np.asarray(values, self._fill.dtype), rows.shape)
         chunks = list(self._chunks)
         for chunk, positions in self._by_chunk(rows):
-            chunks[chunk] = chunks[chunk].copy()
-            chunks[chunk][rows[positions] % CHUNK_ROWS] = each[positions]
+            places, fresh = rows[positions] % CHUNK_ROWS, each[positions]
+            if (chunks[chunk][places] != fresh).any():
+                chunks[chunk] = chunks[chunk].copy()
+                chunks[chunk][places] = fresh
         return RowColumn(tuple(chunks), self.length, self._fill)
 
     @staticmethod

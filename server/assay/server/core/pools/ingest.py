@@ -17,7 +17,7 @@ from assay.server.core.pools.replacing import dropped
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.segments import SampleSegment, SegmentStore, VectorSegment
-from assay.server.core.records.annotations import NO_EVENT, EventBlock, EventKind, Origin
+from assay.server.core.records.annotations import NO_CLASS, NO_EVENT, EventBlock, EventKind, Origin, Policy
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.pools import PUSHED_SPACE, PoolRecord
 from assay.server.core.records.requests import RequestKey
@@ -189,7 +189,8 @@ class Ingest:
         change.grow(int(placement.rows[0]), next_row)
         labeled, classes = _labels(kept.labels, placement.rows, before.pool)
         if len(labeled):
-            change.append(_imported(change.next_event, labeled, classes, self._clock.now()))
+            settled = before.pool.annotations_per_sample == 1 and before.pool.policy is Policy.LATEST
+            change.append(_imported(change.next_event, labeled, classes, self._clock.now(), settled=settled))
         change.replace(samples=(*before.samples, opened[0]), vectors=(*before.vectors, opened[1]))
         change.replace_pool(next_row=next_row, space=vectors.space, dimension=vectors.embeddings_ND.shape[1])
         change.tx.add_segments(uid, files)
@@ -198,8 +199,10 @@ class Ingest:
             change.tx.delete_rows(uid, placement.replaced)
 
 
-def _imported(first_number: int, rows: RowArray, classes: npt.NDArray[np.int32], now: float) -> EventBlock:
-    """Labels that come with new samples, as annotations."""
+def _imported(
+    first_number: int, rows: RowArray, classes: npt.NDArray[np.int32], now: float, *, settled: bool
+) -> EventBlock:
+    """Labels that come with new samples, as annotations; settled: one is enough."""
     count = len(rows)
     return EventBlock(
         first_number,
@@ -210,6 +213,7 @@ def _imported(first_number: int, rows: RowArray, classes: npt.NDArray[np.int32],
         rows_N=rows,
         kinds_N=np.full(count, EventKind.ANNOTATE, np.uint8),
         values=classes,
+        labels_after=None if settled else np.full(count, NO_CLASS, np.int32),
         answered_after_N=np.ones(count, np.uint8),
         previous_N=np.full(count, NO_EVENT, np.int64),
     )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.pools.row_sets import WorkerRows, Workers
+from assay.server.core.pools.row_sets import NO_ROWS, WorkerRows, Workers
+from assay.server.core.pools.values import ValueTable, codes_of
 from assay.server.core.records.annotations import (
     NO_CLASS,
     NO_EVENT,
@@ -31,13 +32,15 @@ class LogColumns:
     workers: Workers
 
 
-def read_log(pieces: Iterable[EventColumns], row_count: int) -> LogColumns:
-    """What events come to, given in their order. Raises AssayError(STORAGE_FAILED) for an event of a row that was never
-    given out."""
+def read_log(pieces: Iterable[EventColumns], row_count: int, values: ValueTable | None = None) -> LogColumns:
+    """What events come to, given in their order; `values` takes those labels that are no classes.
+
+    Raises AssayError(STORAGE_FAILED) for an event of a row that was never given out."""
     labels_N = np.full(row_count, NO_CLASS, np.int32)
     answered_N = np.zeros(row_count, np.uint8)
     last_events_N = np.full(row_count, NO_EVENT, np.int64)
     workers: defaultdict[str, WorkerRows] = defaultdict(WorkerRows)
+    judged = NO_ROWS
     for piece in pieces:
         rows_N = piece.rows_N
         if int(rows_N.max()) >= row_count or int(rows_N.min()) < 0:
@@ -47,13 +50,14 @@ def read_log(pieces: Iterable[EventColumns], row_count: int) -> LogColumns:
                 f"to {row_count - 1} were given out. Restore the catalog from a backup.",
             )
         # Of several values for one place, numpy keeps the last.
-        labels_N[rows_N] = piece.labels_N
+        labels_N[rows_N] = codes_of(piece.labels, values)
         answered_N[rows_N] = piece.answered_N
         last_events_N[rows_N] = piece.numbers_N
+        judged = judged.with_rows(rows_N[piece.kinds_N == EventKind.VERDICT])
         for worker, places in _by_worker(piece.workers).items():
             rows, kinds = _last_of_each(rows_N[places], piece.kinds_N[places])
             workers[worker] = workers[worker].after(rows, kinds)
-    return LogColumns(labels_N, answered_N, last_events_N, Workers(dict(workers)))
+    return LogColumns(labels_N, answered_N, last_events_N, Workers(dict(workers), judged))
 
 
 def _by_worker(runs: Iterable[tuple[str, int]]) -> dict[str, NumberArray]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from assay.server.core.records.annotations import Policy
 from assay.server.core.records.arrays import FloatArray
 from assay.server.core.records.filters import Filter
 from assay.server.core.records.pools import Metric, PoolRecord, State
@@ -20,6 +21,8 @@ class PoolSpec:
     class_names: tuple[str, ...] = ()
     dimension: int = 0
     keep_inputs: bool = True
+    annotations_per_sample: int = 1
+    policy: Policy = Policy.LATEST
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from assay.server.core.pools.messages import DamagedFile
 from assay.server.core.pools.pool import Pool, rows_array
 from assay.server.core.pools.snapshot import ActiveBackbone, ActiveHead, Snapshot
 from assay.server.core.pools.states import StateArray, states_after
+from assay.server.core.pools.values import table_for
 from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.search import IndexBuilder, SearchIndex
@@ -28,6 +29,7 @@ from assay.server.core.records.leases import LeaseRecord
 from assay.server.core.records.models import ModelRecord
 from assay.server.core.records.pools import PoolRecord, State
 from assay.server.core.records.samples import SegmentFile
+from assay.server.core.tasks.registry import task_of
 
 log = logging.getLogger(__name__)
 
@@ -153,16 +155,19 @@ class Opener:
         )
         active = (f for f in files if f.kind == "vectors" and f.space == pool.space)
         vectors = self._open_files(pool, active, self._segments.open_vectors, damaged, known.vectors if known else ())
-        events = read_log(tx.event_columns(pool.uid), pool.next_row)
+        values = table_for(pool.task)
+        events = read_log(tx.event_columns(pool.uid, classes=values is None), pool.next_row, values)
         leases = {lease.lease_id: lease for lease in tx.live_leases(pool.uid)}
         broken = {damage.file for damage in damaged}
         lost = [file for file in files if file.kind == "samples" and file.file in broken]
         states_N = _present(pool.next_row, samples, vectors, lost)
+        raised_rows, wanted = tx.raised_rows(pool.uid)
+        raised = RowColumn.filled(pool.next_row, np.uint8(0)).with_values(raised_rows, wanted)
         held_N = _held(leases.values(), pool.next_row)
         served_N = states_N == State.UNLABELED
         settled_N = states_after(
             excluded_N=_mask(tx.excluded_rows(pool.uid), pool.next_row),
-            wanted_N=np.full(pool.next_row, pool.annotations_per_sample, np.uint8),
+            wanted_N=np.maximum(raised.array, np.uint8(pool.annotations_per_sample)).astype(np.uint8, copy=False),
             answered_N=events.answered_N,
             leases_N=held_N,
             resolved_N=events.labels_N >= 0,
@@ -174,13 +179,16 @@ class Opener:
         serving = [tx.model(pool.uid, model_id) for model_id in (pool.backbone, pool.head)]
         return Snapshot(
             pool=pool,
+            task=task_of(pool.task) if known is None or known.pool.task != pool.task else known.task,
             attributes=tx.attributes(pool.uid),
             samples=samples,
             vectors=vectors,
             states=RowColumn.of(states_N, np.uint8(State.ABSENT)),
             labels=RowColumn.of(np.where(gone_N, np.int32(NO_CLASS), events.labels_N), np.int32(NO_CLASS)),
+            values=values,
             answered=RowColumn.of(events.answered_N, np.uint8(0)),
             held=RowColumn.of(held_N, np.uint8(0)),
+            raised=raised,
             last_events=RowColumn.of(events.last_events_N, np.int64(NO_EVENT)),
             leases=leases,
             workers=events.workers,
@@ -262,13 +270,16 @@ def empty_snapshot(pool: PoolRecord) -> Snapshot:
     """A pool without samples."""
     return Snapshot(
         pool=pool,
+        task=task_of(pool.task),
         attributes={},
         samples=(),
         vectors=(),
         states=RowColumn.filled(0, np.uint8(State.ABSENT)),
         labels=RowColumn.filled(0, np.int32(NO_CLASS)),
+        values=table_for(pool.task),
         answered=RowColumn.filled(0, np.uint8(0)),
         held=RowColumn.filled(0, np.uint8(0)),
+        raised=RowColumn.filled(0, np.uint8(0)),
         last_events=RowColumn.filled(0, np.int64(NO_EVENT)),
         leases={},
     )

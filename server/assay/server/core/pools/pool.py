@@ -18,14 +18,16 @@ from assay.server.core.pools.derived import Derived
 from assay.server.core.pools.leftovers import Leftovers
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.pools.states import states_after
+from assay.server.core.pools.values import codes_of
 from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.search import SearchIndex
 from assay.server.core.ports.segments import SegmentStore
-from assay.server.core.records.annotations import NO_CLASS, Blobs, EventBlock, PackedBlock
+from assay.server.core.records.annotations import NO_CLASS, EventBlock, PackedBlock
 from assay.server.core.records.arrays import MaskArray, RowArray
 from assay.server.core.records.pools import LIVE_STATES, State
 from assay.server.core.records.requests import RequestKey
+from assay.server.core.tasks.registry import task_of
 from assay.server.core.turns import Turn
 
 log = logging.getLogger(__name__)
@@ -97,6 +99,7 @@ class Change:
             labels=after.labels.extended(length),
             answered=after.answered.extended(length),
             held=after.held.extended(length),
+            raised=after.raised.extended(length),
             last_events=after.last_events.extended(length),
         )
 
@@ -110,11 +113,8 @@ class Change:
         change is finished; call it before `tx` is used, for a block takes a moment to pack."""
         rows_N, after = block.rows_N, self._after
         self._blocks.append(self._pack(block))
-        labels = NO_CLASS if block.labels is None else block.labels
-        if isinstance(labels, Blobs):
-            raise TypeError("labels that are no classes")
         self.replace(
-            labels=after.labels.with_values(rows_N, labels),
+            labels=after.labels.with_values(rows_N, codes_of(block.labels, after.values)),
             answered=after.answered.with_values(rows_N, block.answered_after_N),
             last_events=after.last_events.with_values(rows_N, block.numbers_N),
             workers=after.workers.after(block.worker, rows_N, block.kinds_N),
@@ -136,21 +136,33 @@ class Change:
         self.mark(rows, State.UNLABELED)
         self.settle(rows)
 
-    def hold(self, rows: RowArray, leases: int | npt.NDArray[np.int64]) -> None:
-        """Notes that so many live leases more hold distinct rows; less, if negative."""
+    def hold(self, rows: RowArray, leases: int | npt.NDArray[np.int64], *, settle: bool = True) -> None:
+        """Notes that so many live leases more hold distinct rows; less, if negative. Who appends events on the same
+        rows next leaves it to them to settle."""
         held = self._after.held
         self.replace(held=held.with_values(rows, held.at(rows).astype(np.int64) + leases))
-        self.settle(rows)
+        if settle:
+            self.settle(rows)
+
+    def want(self, rows: RowArray, wanted: int) -> None:
+        """Wants at least so many answers of rows, whatever the pool wants of others."""
+        more = rows[self._after.wanted(rows) < wanted]
+        if len(more):
+            self.replace(raised=self._after.raised.with_values(more, wanted))
+            self.settle(more)
 
     def settle(self, rows: RowArray) -> None:
         """Puts rows into the state that follows from what is known of them. Those that are not served stay so."""
-        rows = self._served(rows)
         after = self._after
+        states = after.states.at(rows).astype(np.uint8, copy=False)
+        served = _IS_LIVE[states]
+        if not served.all():
+            rows, states = rows[served], states[served]
         self.replace(
             states=after.states.with_values(
                 rows,
                 states_after(
-                    excluded_N=after.states.at(rows) == State.EXCLUDED,
+                    excluded_N=states == State.EXCLUDED,
                     wanted_N=after.wanted(rows),
                     answered_N=after.answered.at(rows).astype(np.uint8, copy=False),
                     leases_N=after.held.at(rows).astype(np.uint8, copy=False),
@@ -180,7 +192,8 @@ class Change:
         self.tx.update_pool(self.before.pool.uid, **self._pool_changes)
         self._answer.remember(self.tx, self.before.pool.uid, now)
         record = dataclasses.replace(self._after.pool, epoch=self.epoch, **self._pool_changes)
-        return dataclasses.replace(self._after, pool=record)
+        task = self._after.task if record.task is self._after.pool.task else task_of(record.task)
+        return dataclasses.replace(self._after, pool=record, task=task)
 
 
 class Diverged(Exception):

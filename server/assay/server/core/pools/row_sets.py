@@ -90,9 +90,15 @@ class WorkerRows:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """What each worker did."""
+    """What each worker did.
+
+    Attributes:
+        by_name: the same by worker.
+        judged: rows on which there was ever a verdict.
+    """
 
     by_name: Mapping[str, WorkerRows] = field(default_factory=dict)
+    judged: RowSet = NO_ROWS
 
     def of(self, worker: str) -> WorkerRows:
         """What a worker did; nothing, if nobody has heard of it."""
@@ -100,4 +106,5 @@ class Workers:
 
     def after(self, worker: str, rows: RowArray, kinds: ByteArray) -> "Workers":
         """The same once some events of a worker have happened, on distinct rows."""
-        return Workers({**self.by_name, worker: self.of(worker).after(rows, kinds)})
+        judged = self.judged.with_rows(rows[kinds == EventKind.VERDICT])
+        return Workers({**self.by_name, worker: self.of(worker).after(rows, kinds)}, judged)

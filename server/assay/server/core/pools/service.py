@@ -67,6 +67,8 @@ class PoolService:
             keep_inputs=spec.keep_inputs,
             create_time=self._clock.now(),
             dimension=spec.dimension,
+            annotations_per_sample=spec.annotations_per_sample,
+            policy=spec.policy,
         )
         answer = Answer(key)
         # Until it is in the directory, a repeated request must not hear of it.

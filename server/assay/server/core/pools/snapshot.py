@@ -12,6 +12,7 @@ from assay.server.core.errors import AssayError, Reason
 from assay.server.core.pools.columns import RowColumn
 from assay.server.core.pools.messages import DamagedFile, SampleView
 from assay.server.core.pools.row_sets import Workers
+from assay.server.core.pools.values import ValueTable
 from assay.server.core.ports.models import Backbone
 from assay.server.core.ports.search import SearchIndex
 from assay.server.core.ports.segments import SampleSegment, VectorSegment
@@ -21,6 +22,7 @@ from assay.server.core.records.filters import Filter
 from assay.server.core.records.leases import LeaseRecord
 from assay.server.core.records.models import HeadWeights, ModelRecord
 from assay.server.core.records.pools import LIVE_STATES, PoolRecord, State
+from assay.server.core.tasks.base import Task
 from assay.strategies import checkpoint
 
 # float32 values that are gathered between two looks at the stop.
@@ -49,13 +51,16 @@ class Snapshot:
 
     Attributes:
         pool: its record.
+        task: what its record's task is.
         attributes: kinds of its attributes by name.
         samples: open samples files, by first row.
         vectors: open vectors files of the active space, by first row.
         states: State of each row.
-        labels: the label of each row as a class id, -1 without one.
+        labels: the label of each row, -1 without one: a class id, or else the code of a value.
+        values: values by code; None in a classification, where a code is a class id.
         answered: workers with a standing annotation of each row.
         held: live leases that hold each row.
+        raised: answers that are wanted of a row, where they are more than the pool wants; else 0.
         last_events: the last annotation event of each row, -1 without one.
         leases: live leases by id.
         earliest_expiry: no lease ends before it.
@@ -65,13 +70,16 @@ class Snapshot:
     """
 
     pool: PoolRecord
+    task: Task
     attributes: Mapping[str, str]
     samples: tuple[SampleSegment, ...]
     vectors: tuple[VectorSegment, ...]
     states: RowColumn
     labels: RowColumn
+    values: ValueTable | None
     answered: RowColumn
     held: RowColumn
+    raised: RowColumn
     last_events: RowColumn
     leases: Mapping[str, LeaseRecord]
     earliest_expiry: float = -math.inf
@@ -130,7 +138,15 @@ class Snapshot:
 
     def wanted(self, rows: RowArray) -> npt.NDArray[np.uint8]:
         """Answers that are wanted of rows."""
-        return np.full(len(rows), self.pool.annotations_per_sample, np.uint8)
+        wanted = np.full(len(rows), self.pool.annotations_per_sample, np.uint8)
+        if self.raised.touched:
+            wanted = np.maximum(wanted, self.raised.at(rows).astype(np.uint8, copy=False))
+        return wanted
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether a sample may be with several workers."""
+        return self.pool.annotations_per_sample > 1 or self.raised.touched
 
     @cached_property
     def labeled_rows(self) -> RowArray:
@@ -233,7 +249,7 @@ class Snapshot:
                     row=int(rows[position]),
                     record=record,
                     state=State(int(states[position])),
-                    label=names[label] if label >= 0 else "",
+                    label=names[label] if label >= 0 and self.values is None else "",
                 )
         return [view for view in views if view is not None]
 

@@ -46,7 +46,7 @@ class CatalogTx(Protocol):
 
     def update_pool(self, pool_uid: int, **changes: object) -> None:
         """Sets fields of PoolRecord by name (dimension, space, backbone, head, search_index, next_fencing_token,
-        next_row, next_space, next_event)."""
+        next_row, next_space, next_event, task, annotations_per_sample, policy, metadata)."""
 
     # attributes
     def attributes(self, pool_uid: int) -> dict[str, str]:
@@ -87,13 +87,20 @@ class CatalogTx(Protocol):
     def include_rows(self, pool_uid: int, rows: RowArray) -> None:
         """Takes rows back that were set aside; others stay as they are."""
 
+    def raise_rows(self, pool_uid: int, rows: RowArray, wanted: int) -> None:
+        """Wants so many answers of rows, whatever the pool wants of others; more than were wanted stay wanted."""
+
+    def raised_rows(self, pool_uid: int) -> tuple[RowArray, NumberArray]:
+        """Rows of which more answers are wanted, ascending, and how many of each."""
+
     # annotations
     def append_events(self, pool_uid: int, block: PackedBlock) -> None:
         """Adds a block to the pool's log of annotation events. Raises AssayError(CONFLICT) for an external id that the
         pool has already, or numbers that were given before."""
 
-    def event_columns(self, pool_uid: int) -> Iterator[EventColumns]:
-        """All events of a pool in order, in pieces. Raises AssayError(STORAGE_FAILED) for a damaged block."""
+    def event_columns(self, pool_uid: int, *, classes: bool) -> Iterator[EventColumns]:
+        """All events of a pool, one whose labels are classes or not, in order and in pieces. Raises
+        AssayError(STORAGE_FAILED) for a damaged block."""
 
     def blocks_of_events(self, pool_uid: int, numbers: NumberArray) -> list[EventBlock]:
         """The blocks that hold events, by number. Raises AssayError(STORAGE_FAILED) for a damaged block."""
@@ -116,7 +123,8 @@ class CatalogTx(Protocol):
 
     # leases
     def add_lease(self, pool_uid: int, lease: LeaseRecord) -> None:
-        """Stores a live lease on its rows. Raises AssayError(CONFLICT) if a row is under another live lease."""
+        """Stores a live lease on its rows. Raises AssayError(CONFLICT) if a row is under another live lease of the same
+        worker."""
 
     def lease(self, pool_uid: int, lease_id: str) -> LeaseRecord | None:
         """A lease with the rows it still holds."""

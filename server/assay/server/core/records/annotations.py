@@ -191,13 +191,14 @@ class EventColumns:
 
     Attributes:
         numbers_N: their numbers, ascending.
-        rows_N, kinds_N, labels_N, answered_N: see EventBlock; labels are those after the event.
+        rows_N, kinds_N, answered_N: see EventBlock.
+        labels: the label of each row after the event.
         workers: (worker, events) of each run of events of one worker, in order.
     """
 
     numbers_N: NumberArray
     rows_N: RowArray
     kinds_N: ByteArray
-    labels_N: ClassArray
+    labels: Values
     answered_N: ByteArray
     workers: tuple[tuple[str, int], ...]

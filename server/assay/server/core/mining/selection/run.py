@@ -19,7 +19,7 @@ from assay.server.core.mining.supply import OF_MODEL, Supply
 from assay.server.core.models.predictions import PredictionCache
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
-from assay.server.core.records.pools import State
+from assay.server.core.records.pools import OPEN_STATES, State
 from assay.server.core.stopwatch import Stopwatch
 from assay.strategies import Strategy
 from assay.strategies.composition.quotas import Quota, allocate
@@ -82,7 +82,7 @@ class Selection:
         """Scores of the plan."""
         return Scoring(self.supply, self.bound)
 
-    def candidates(self, states: tuple[State, ...] = (State.UNLABELED,)) -> MaskArray:
+    def candidates(self, states: tuple[State, ...] = OPEN_STATES) -> MaskArray:
         """Rows that may be picked. Shape [row_count]."""
         with self.watch.stage("filter"):
             mask_N = self.snapshot.mask(states, self.bound.plan.filter)
@@ -239,7 +239,10 @@ class Selection:
     def exhausted(self, count: int, size: int) -> AssayError:
         """The error for more picks than candidates."""
         withheld = self._withheld_count()
-        gave_back = f" {withheld} more were given back by this worker: ask with include_released." if withheld else ""
+        gave_back = ""
+        if withheld:
+            gave_back = f" {withheld} more this worker has already, has answered or gave back: the last are offered "
+            gave_back += "again with include_released."
         return AssayError(
             Reason.POOL_EXHAUSTED,
             f"The plan may pick from {count} samples, and {size} were asked for. "
@@ -253,7 +256,7 @@ class Selection:
         """Rows that could be picked but for being withheld."""
         if self.withheld is None:
             return 0
-        mask_N = self.snapshot.mask((State.UNLABELED,), self.bound.plan.filter)
+        mask_N = self.snapshot.mask(OPEN_STATES, self.bound.plan.filter)
         return int(np.count_nonzero(mask_N[self.withheld]))
 
     def _too_near(self, count: int, apart: int, size: int) -> AssayError:
