@@ -6,7 +6,7 @@ STAMP := $(VENV)/.complete
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types contracts proto proto-check bench overload bench-stopping bench-heads bench-strategies bench-commits bench-learning strategy-pages serve crash fuzz soak clean
+.PHONY: help setup demo test test-slow lint types contracts proto proto-check bench overload bench-stopping bench-heads bench-strategies bench-commits bench-learning strategy-pages serve crash fuzz soak languages clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
@@ -80,6 +80,9 @@ fuzz: setup  ## Send hostile requests to a live server and look for crashes, han
 
 soak: setup  ## Work on a live server for twenty minutes and see that nothing piles up
 	$(BIN)/python -m pytest -m soak tests/soak -s
+
+languages: setup  ## Build a TypeScript client from the protos and let it work (needs node and npm)
+	$(BIN)/python -m pytest -m languages tests/languages -s
 
 clean:  ## Remove the environment, caches and outputs
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist demo-out fuzz-failures

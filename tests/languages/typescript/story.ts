@@ -1,0 +1,117 @@
+// A round of labeling by a client that is generated from the protos: what a person of another language would write.
+import { promisify } from "node:util";
+
+import { credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
+
+import {
+  LabelingClient,
+  NextBatchRequest,
+  type NextBatchResponse,
+  SubmitLabelsRequest,
+  type SubmitLabelsResponse,
+} from "./generated/assay/v1/labeling";
+import { Model, ModelsClient, TrainHeadMetadata, TrainHeadRequest } from "./generated/assay/v1/models";
+import {
+  AddSamplesRequest,
+  type AddSamplesResponse,
+  CreatePoolRequest,
+  GetSampleRequest,
+  Metric,
+  type Pool,
+  PoolsClient,
+} from "./generated/assay/v1/pools";
+import { ServerClient, type ServerInfo } from "./generated/assay/v1/server";
+import { DType } from "./generated/assay/v1/types";
+import { type Operation, OperationsClient, WaitOperationRequest } from "./generated/google/longrunning/operations";
+
+const [target] = process.argv.slice(2);
+const plain = credentials.createInsecure();
+const parent = "pools/typed";
+const COUNT = 60;
+
+function call<Request, Reply>(
+  method: (request: Request, done: (error: ServiceError | null, reply: Reply) => void) => unknown,
+  request: Request,
+): Promise<Reply> {
+  return promisify(method)(request) as Promise<Reply>;
+}
+
+// Two clusters in two dimensions: even samples lie right, odd ones left.
+function embeddings(): Buffer {
+  const data = Buffer.alloc(COUNT * 2 * 4);
+  for (let row = 0; row < COUNT; row++) {
+    data.writeFloatLE((row % 2 === 0 ? 1 : -1) + row / 1000, row * 8);
+    data.writeFloatLE(row / 100, row * 8 + 4);
+  }
+  return data;
+}
+
+async function main(): Promise<void> {
+  const pools = new PoolsClient(target, plain);
+  const labeling = new LabelingClient(target, plain);
+  const models = new ModelsClient(target, plain);
+  const operations = new OperationsClient(target, plain);
+  const server = new ServerClient(target, plain);
+
+  const info: ServerInfo = await call(server.getServerInfo.bind(server), {});
+  const pool: Pool = await call(pools.createPool.bind(pools), CreatePoolRequest.fromPartial({
+    poolId: "typed",
+    pool: {
+      metric: Metric.METRIC_L2,
+      task: { kind: { $case: "classification", value: { classes: [{ name: "right" }, { name: "left" }] } } },
+    },
+    requestId: "create",
+  }));
+  const ids = Array.from({ length: COUNT }, (_, row) => `s/${row}`);
+  const added: AddSamplesResponse = await call(pools.addSamples.bind(pools), AddSamplesRequest.fromPartial({
+    parent,
+    batch: { ids, embeddings: { dtype: DType.DTYPE_FLOAT32, rows: BigInt(COUNT), cols: 2n, data: embeddings() } },
+    requestId: "add",
+  }));
+  const batch: NextBatchResponse = await call(labeling.nextBatch.bind(labeling), NextBatchRequest.fromPartial({
+    parent,
+    worker: "ann",
+    size: 20,
+  }));
+  const labels = batch.picks.map((pick) => ({
+    sampleId: pick.sample!.id,
+    className: Number(pick.sample!.id.slice(2)) % 2 === 0 ? "right" : "left",
+  }));
+  const stored: SubmitLabelsResponse = await call(labeling.submitLabels.bind(labeling), SubmitLabelsRequest.fromPartial({
+    parent,
+    worker: "ann",
+    labels,
+    lease: batch.lease!.name,
+    fencingToken: batch.lease!.fencingToken,
+  }));
+  const started: Operation = await call(models.trainHead.bind(models), TrainHeadRequest.fromPartial({ parent, activate: true }));
+  const ended: Operation = await call(operations.waitOperation.bind(operations), WaitOperationRequest.fromPartial({
+    name: started.name,
+    timeout: { seconds: 60n, nanos: 0 },
+  }));
+  const metadata = TrainHeadMetadata.decode(ended.metadata!.value);
+  const head = ended.result?.$case === "response" ? Model.decode(ended.result.value.value) : undefined;
+  const refused = await call(pools.getSample.bind(pools), GetSampleRequest.fromPartial({ name: `${parent}/samples/none` })).then(
+    () => undefined,
+    (error: ServiceError) => error,
+  );
+  console.log(
+    JSON.stringify({
+      version: info.version,
+      classes: pool.task?.kind?.$case === "classification" ? pool.task.kind.value.classes.map((each) => each.name) : [],
+      added: Number(added.added),
+      names: batch.picks.map((pick) => pick.sample!.name),
+      stored: Number(stored.stored),
+      operation: started.name,
+      pool: metadata.pool,
+      head: head?.name,
+      labels: head?.details?.$case === "head" ? Number(head.details.value.labels) : -1,
+      refused: [refused?.code, refused?.metadata instanceof Metadata],
+    }),
+  );
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exit(1);
+});
