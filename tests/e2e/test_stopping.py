@@ -68,7 +68,7 @@ def selections_that_are_waited_for(stubs):
 def samples_that_hang(stubs):
     """A stream of samples of which nothing comes after its header."""
     header = pools_pb2.UploadSamplesHeader(parent=POOL)
-    return stubs.pools.AddSamples.future(Hanging(pools_pb2.UploadSamplesRequest(header=header)))
+    return stubs.pools.UploadSamples.future(Hanging(pools_pb2.UploadSamplesRequest(header=header)))
 
 
 def upload_that_hangs(stubs):
