@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, types_pb2
+from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, tasks_pb2, types_pb2
 from tests.e2e.wire import matrix
 from tests.fuzz.world import CLASSES, DIMENSION, FEATURES, SAMPLES, World
 
@@ -242,14 +242,26 @@ def _delete_pool(rng: Random, world: World) -> Requests:
 
 
 def _create_pool(rng: Random, world: World) -> Requests:
-    return [
-        pools_pb2.CreatePoolRequest(
-            pool_id=f"victim-{rng.randrange(20)}",
-            class_names=CLASSES,
-            metric=rng.randrange(4),
-            dimension=rng.choice((0, DIMENSION)),
-            request_id=_request_id(rng),
-        )
+    pool = pools_pb2.Pool(metric=rng.randrange(4), dimension=rng.choice((0, DIMENSION)), task=_task(rng))
+    return [pools_pb2.CreatePoolRequest(pool_id=f"victim-{rng.randrange(20)}", pool=pool, request_id=_request_id(rng))]
+
+
+def _task(rng: Random) -> tasks_pb2.Task:
+    classes = [tasks_pb2.Class(name=name) for name in CLASSES]
+    targets = [tasks_pb2.Target(name="height", minimum=0, maximum=3)]
+    return rng.choice((
+        tasks_pb2.Task(classification=tasks_pb2.ClassificationTask(classes=classes)),
+        tasks_pb2.Task(multilabel=tasks_pb2.MultilabelTask(classes=classes)),
+        tasks_pb2.Task(regression=tasks_pb2.RegressionTask(targets=targets)),
+        tasks_pb2.Task(boxes=tasks_pb2.BoxesTask(classes=classes)),
+        tasks_pb2.Task(spans=tasks_pb2.SpansTask(classes=classes)),
+        tasks_pb2.Task(freeform=tasks_pb2.FreeformTask()),
+    ))  # fmt: skip
+
+
+def _aside(request_type: Any, **more: Any) -> Maker:
+    return lambda rng, world: [
+        request_type(parent=world.pool(rng), sample_ids=_ids(rng), request_id=_request_id(rng), **more)
     ]
 
 
@@ -306,6 +318,8 @@ CORPUS: Mapping[str, Maker] = {
     "/assay.v1.Labeling/ListLeases": _of_pool(labeling_pb2.ListLeasesRequest, page_size=5),
     "/assay.v1.Labeling/RenewLease": _lease_verb(labeling_pb2.RenewLeaseRequest, ttl=duration_pb2.Duration(seconds=2)),
     "/assay.v1.Labeling/ReleaseLease": _lease_verb(labeling_pb2.ReleaseLeaseRequest, reason="unclear"),
+    "/assay.v1.Labeling/ExcludeSamples": _aside(labeling_pb2.ExcludeSamplesRequest, worker="w1", reason="blurred"),
+    "/assay.v1.Labeling/IncludeSamples": _aside(labeling_pb2.IncludeSamplesRequest),
     "/assay.v1.Labeling/SubmitLabels": _submit,
     "/assay.v1.Labeling/ListLabels": _of_pool(labeling_pb2.ListLabelsRequest, page_size=5),
     "/assay.v1.Labeling/ExportLabels": _of_pool(labeling_pb2.ExportLabelsRequest),
