@@ -93,9 +93,9 @@ class FaultyServer(ServerProcess):
         super().__init__(directory, **settings)
         self._more = environment
 
-    def start(self, seconds: float = START_SECONDS) -> None:
+    def start(self, *arguments: str, seconds: float = START_SECONDS) -> None:
         """As any server, with patience: a busy machine is no broken promise."""
-        super().start(seconds)
+        super().start(*arguments, seconds=seconds)
 
     def _environment(self) -> dict[str, str]:
         return super()._environment() | dict(self._more)

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib import image
 from rich.console import Console, RenderableType
 
-from assay.client import Batch, Lease, Pick, Plan, Prediction, Provenance, Sample
+from assay.client import Batch, Lease, Pick, Plan, Prediction, Provenance, Sample, ScorePart
 from demo.curves import Curves
 from demo.plot import plot_curves
 from demo.report import curves_table, picks_table, timings_table, verdict, why, write_report
@@ -30,7 +30,7 @@ def sample(text: str) -> Sample:
 
 def pick(text: str = "re brakes") -> Pick:
     guesses = (Prediction("rec.autos", 0.31), Prediction("rec.motorcycles", 0.3))
-    return Pick(sample(text), 1, 0.99, {"margin": 0.99}, guesses)
+    return Pick(sample(text), 1, 0.99, (ScorePart("margin", 0.99),), guesses)
 
 
 def batch(*picks: Pick) -> Batch:

@@ -75,7 +75,8 @@ def _write_lines(path: Path, records):
 def test_the_whole_job_from_a_shell(shell, corpus, pool):
     classes = [word for name in CLASSES for word in ("--class", name)]
     created = shell.json("pool", "create", pool, *classes)
-    assert (created["name"], created["class_names"]) == (f"pools/{pool}", list(CLASSES))
+    assert created["name"] == f"pools/{pool}"
+    assert [each["name"] for each in created["task"]["classes"]] == list(CLASSES)
     _write_lines(shell.folder / "corpus.jsonl", _records(corpus))
     added = shell.json("add", pool, "--from", "corpus.jsonl")
     assert (added["added"], added["skipped"], added["replaced"]) == (len(corpus.ids), 0, 0)

@@ -1,9 +1,6 @@
 """Names and directories that are used again: a pool created anew, a model called like a space, a restore."""
 
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import grpc
@@ -75,21 +72,10 @@ def test_a_model_called_pushed_is_no_space(stubs, pool, tmp_path):
     assert len(stubs.pools.SearchSamples(search).results[0].neighbors) == 3
 
 
-def adopting(server: ServerProcess) -> str:
-    """Starts a server's data with --adopt, lets it serve, and ends it; returns its log."""
-    address = server.data_dir.parent / "adopted"
-    command = [sys.executable, "-m", "assay.client.cli", "serve", "--adopt", "--port-file", str(address)]
-    with subprocess.Popen(command, env=server._environment(), stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        lines = []
-        for line in process.stderr:
-            lines.append(line)
-            if address.exists():
-                process.send_signal(signal.SIGTERM)
-                break
-        lines += process.stderr.readlines()
-    assert process.returncode == 0, lines
-    return "".join(lines)
+def adopt(server: ServerProcess) -> None:
+    """Starts a server's data with --adopt, lets it serve, and ends it."""
+    server.start("--adopt")
+    assert server.stop() == 0
 
 
 def test_catalog_and_directory_that_are_no_pair_are_refused_until_they_are_adopted(tmp_path):
@@ -106,7 +92,7 @@ def test_catalog_and_directory_that_are_no_pair_are_refused_until_they_are_adopt
     shutil.copytree(first.data_dir / "pools", restored.data_dir / "pools")
     with pytest.raises(ServerFailed, match="--adopt"):
         restored.start()
-    adopting(restored)
+    adopt(restored)
     restored.start()
     with restored.client() as client:
         assert client.get_pool("news").counts.total == 1

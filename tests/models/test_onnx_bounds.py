@@ -72,7 +72,7 @@ def test_a_node_that_cannot_be_interrupted_is_left_to_itself(tmp_path: Path) -> 
     backbone = serve(factory.stubborn(tmp_path / "m.onnx", 1000))
     ended: list[AssayError] = []
     callers = [
-        threading.Thread(target=lambda: ended.append(refusal(backbone, 30.0, stop=Stop.after(0.05))))
+        threading.Thread(target=lambda: ended.append(refusal(backbone, 60.0, stop=Stop.after(0.05))))
         for _ in range(MOST_LEFT)
     ]
     for caller in callers:

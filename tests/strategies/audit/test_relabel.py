@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from cleanlab import multiannotator
+from cleanlab.internal import multiannotator_utils
 from cleanlab.multiannotator import get_active_learning_scores
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,11 +55,22 @@ def case_of(seed, size=60, classes=3, annotators=4, share=0.5, error=0.2, overla
     return Case(probs_NC.astype(np.float32).astype(np.float64), dense_NW)
 
 
+def counted(labels_A, *, num_classes):
+    """How often each class was answered."""
+    return np.bincount(labels_A.astype(int), minlength=num_classes)
+
+
 def by_cleanlab(case):
-    """One minus its scores, labeled and unlabeled in one array. It draws by chance where all else is equal."""
+    """One minus its scores, labeled and unlabeled in one array. It draws by chance where all else is equal.
+
+    Its own count of answers, which come as floats beside the NaN of those that are missing, takes the classes that
+    occur for the first ones: answers that are all of class 1 count as class 0, for the consensus and the temperature.
+    """
     scores_N = np.empty(len(case.probs_NC))
     known_N = case.labeled_N
-    with warnings.catch_warnings():
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        for module in (multiannotator, multiannotator_utils):
+            patch.setattr(module, "value_counts", counted)
         warnings.simplefilter("ignore")
         scores_N[known_N], scores_N[~known_N] = get_active_learning_scores(
             case.dense_NW[known_N], case.probs_NC[known_N], case.probs_NC[~known_N]
@@ -98,25 +111,39 @@ def transcribed(case, skills=None):
     def votes(i, c):
         return list(said[i].values()).count(c)
 
-    consensus = {i: max(range(classes), key=lambda c: (votes(i, c), probs[i][c])) for i in labeled}
     shared = [i for i in labeled if len(said[i]) > 1]
-    commonest = max(range(classes), key=lambda c: [consensus[i] for i in shared].count(c))
-    baseline = max(np.mean([consensus[i] != commonest for i in shared]), 1e-6)
-    right = np.mean([votes(i, consensus[i]) / len(said[i]) for i in shared])
-    weights = []
-    for w in range(case.dense_NW.shape[1]):
-        compared = [(votes(i, said[i][w]) - 1, len(said[i]) - 1) for i in shared if w in said[i]]
-        skill = sum(a for a, _ in compared) / sum(b for _, b in compared) if skills is None else skills[w]
-        weights.append(max(1 - (1 - skill) / baseline, 1e-6))
-    wrong = np.mean([np.argmax(probs[i]) != consensus[i] for i in shared])
-    model = max(1 - wrong / baseline, 1e-6) * math.sqrt(np.mean([len(said[i]) for i in labeled]))
+
+    def weighed(consensus):
+        commonest = max(range(classes), key=lambda c: [consensus[i] for i in shared].count(c))
+        baseline = max(np.mean([consensus[i] != commonest for i in shared]), 1e-6)
+        right = np.mean([votes(i, consensus[i]) / len(said[i]) for i in shared])
+        weights = []
+        for w in range(case.dense_NW.shape[1]):
+            compared = [(votes(i, said[i][w]) - 1, len(said[i]) - 1) for i in shared if w in said[i]]
+            skill = sum(a for a, _ in compared) / sum(b for _, b in compared) if skills is None else skills[w]
+            weights.append(max(1 - (1 - skill) / baseline, 1e-6))
+        wrong = np.mean([np.argmax(probs[i]) != consensus[i] for i in shared])
+        return max(1 - wrong / baseline, 1e-6) * math.sqrt(np.mean([len(said[i]) for i in labeled])), weights, right
+
+    def what_is_said(i, told, model, weights, right):
+        votes_for, weight = [probs[i][told]], [model]
+        for w, c in said[i].items():
+            votes_for.append(right if c == told else (1 - right) / (classes - 1))
+            weight.append(weights[w])
+        return votes_for, weight
+
+    def quality(i, told, weighed_by):
+        votes_for, weight = what_is_said(i, told, *weighed_by)
+        return np.average(votes_for, weights=weight)
+
+    most_frequent = {i: max(range(classes), key=lambda c: (votes(i, c), probs[i][c])) for i in labeled}
+    at_first = weighed(most_frequent)
+    consensus = {i: max(range(classes), key=lambda c: quality(i, c, at_first)) for i in labeled}
+    model, weights, right = weighed(consensus)
     average = np.mean(weights)
     worth = []
     for i, row in enumerate(probs):
-        votes_for, weight = [max(row) if i not in consensus else row[consensus[i]]], [model]
-        for w, c in said[i].items():
-            votes_for.append(right if c == consensus[i] else (1 - right) / (classes - 1))
-            weight.append(weights[w])
+        votes_for, weight = what_is_said(i, consensus.get(i, int(np.argmax(row))), model, weights, right)
         worth.append(1 - np.average([*votes_for, 1 / classes], weights=[*weight, average]))
     return worth
 

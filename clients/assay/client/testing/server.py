@@ -63,8 +63,12 @@ class ServerProcess:
         """A client of this server; takes the options of `Client`."""
         return Client(self._target, **options)
 
-    def start(self, seconds: float = START_SECONDS) -> None:
+    def start(self, *arguments: str, seconds: float = START_SECONDS) -> None:
         """Start it and wait until it serves.
+
+        Args:
+            arguments: further words for `assay serve`, such as "--adopt".
+            seconds: how long it may take.
 
         Raises:
             ServerFailed: it ended, or does not serve after so many seconds.
@@ -74,7 +78,7 @@ class ServerProcess:
         address.unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "assay.client.cli", "serve", "--port-file", str(address)],
+                [sys.executable, "-m", "assay.client.cli", "serve", "--port-file", str(address), *arguments],
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

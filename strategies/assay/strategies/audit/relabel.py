@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,7 +31,8 @@ class Relabeling:
     """What another label is worth for each sample, and what the labels say so far.
 
     worth_N: float32 within [0, 1], higher = more to be learned from one more label, whether it is the first or not.
-    consensus_N: the most frequent answer to each sample, int64; -1 where there is none.
+    consensus_N: what answers and prediction together make likeliest, int64; -1 where there is no answer. It may be a
+        class that nobody gave, where the model counts for more than those who answered.
     quality_N: how likely the consensus is right, float32; of samples without an answer, the highest probability.
     agreement_N: the share of a sample's answers that are the consensus, float32; 1 where there is none.
     annotator_weights_W: what each annotator's answer counts for, float64, at least 1e-6; 0 for who has not answered.
@@ -59,10 +61,11 @@ def relabeling(
 
     The quality of a sample's consensus is the mean of what the model and each of its annotators make of it, weighted by
     how far each is better than always naming the commonest class; annotators are judged by their agreement with each
-    other, the model by its agreement with the consensus. The worth of another label is one minus that quality, drawn
-    towards that of knowing nothing (1 - 1/C) as much as one more average annotator would count for: so a sample without
-    answers whose prediction is unsure comes first, before or after one whose answers contradict each other, and a
-    sample that many trusted people agree about comes last.
+    other, the model by its agreement with the consensus. The consensus is the most frequent answer at first, then the
+    class of the highest quality by the weights that follow from that, and the weights follow anew. The worth of another
+    label is one minus that quality, drawn towards that of knowing nothing (1 - 1/C) as much as one more average
+    annotator would count for: so a sample without answers whose prediction is unsure comes first, before or after one
+    whose answers contradict each other, and a sample that many trusted people agree about comes last.
 
     probs_NC: predictions, (N, C), of labeled samples best by a model that did not see their labels.
     offsets_O: sample i has the answers offsets_O[i] to offsets_O[i + 1] - 1, (N + 1,); none where it is not labeled.
@@ -89,7 +92,11 @@ def relabeling(
     judged = bool((answers.counts_N > 1).any())
     temperature = _best_temperature(probs, answers) if judged and probs.shape[1] > 1 else 1.0
     table = _Table.of(probs, answers, temperature)
-    weights = _weighed(table, answers, skills, probs.shape[1]) if judged else _unjudged(answers)
+    if not judged:
+        return _rated(table, answers, _unjudged(answers), probs.shape[1], temperature)
+    at_first = _weighed(table, answers, skills, probs.shape[1])
+    table = table.decided(probs, answers, at_first, temperature)
+    weights = _weighed(table, answers, skills, probs.shape[1])
     return _rated(table, answers, weights, probs.shape[1], temperature)
 
 
@@ -97,8 +104,8 @@ def relabeling(
 class _Table:
     """What is needed of each sample's probabilities at the chosen temperature.
 
-    likeliest_N, top_N: the likeliest class and its probability. consensus_N, support_N: the most frequent answer (-1:
-    none), and how many gave it. believed_N: the probability of the consensus.
+    likeliest_N, top_N: the likeliest class and its probability. consensus_N, support_N: what is taken for right, the
+    most frequent answer at first (-1: none), and how many gave it. believed_N: the probability of the consensus.
     """
 
     likeliest_N: Counts
@@ -138,6 +145,33 @@ class _Table:
         self.consensus_N[rows] = np.where(answered_B, consensus_B, -1)
         self.believed_N[rows] = scaled_BC[places_B, consensus_B]
 
+    def decided(self, probs_NC: NDArray[np.float32], answers: Answers, weights: _Weights, temperature: float) -> _Table:
+        """With the class of the highest quality as the consensus; of equal ones, what it was before."""
+        table = replace(
+            self,
+            consensus_N=self.consensus_N.copy(),
+            support_N=self.support_N.copy(),
+            believed_N=self.believed_N.copy(),
+        )
+        step = by_blocks(probs_NC)
+        for start in range(0, len(probs_NC), step):
+            checkpoint()
+            block = slice(start, start + step)
+            table._decide(block, _scaled(probs_NC[block], temperature), answers, weights)
+        return table
+
+    def _decide(self, rows: slice, scaled_BC: Floats, answers: Answers, weights: _Weights) -> None:
+        given_A = weights.annotators_W[answers.annotators_A]
+        # What all classes of a sample have in common does not change which is the best.
+        told = weights.right - weights.wrong(scaled_BC.shape[1])
+        quality_BC = weights.model * scaled_BC + told * _tally(answers, rows, scaled_BC.shape, given_A)
+        best_BC = quality_BC == quality_BC.max(axis=1, keepdims=True)
+        decided_B = (self.consensus_N[rows] >= 0) & (best_BC.sum(axis=1) == 1)
+        classes_M, places_M = best_BC.argmax(axis=1)[decided_B], np.flatnonzero(decided_B)
+        self.consensus_N[rows][places_M] = classes_M
+        self.support_N[rows][places_M] = _tally(answers, rows, scaled_BC.shape)[places_M, classes_M]
+        self.believed_N[rows][places_M] = scaled_BC[places_M, classes_M]
+
 
 def _scaled(probs_BC: NDArray[np.float32], temperature: float) -> Floats:
     """Probabilities to the power of 1 / temperature, adding up to 1 again."""
@@ -148,13 +182,14 @@ def _scaled(probs_BC: NDArray[np.float32], temperature: float) -> Floats:
     return raised_BC
 
 
-def _tally(answers: Answers, rows: slice, shape: tuple[int, ...]) -> Counts:
-    """How many annotators gave each class to each sample of a block."""
+def _tally(answers: Answers, rows: slice, shape: tuple[int, ...], weights_A: Floats | None = None) -> NDArray[Any]:
+    """How many annotators gave each class to each sample of a block, or what they weigh together."""
     offsets = answers.offsets_O[rows.start : rows.start + shape[0] + 1]
     given = slice(int(offsets[0]), int(offsets[-1]))
     samples_A = np.repeat(np.arange(shape[0]), np.diff(offsets))
     cells_A = samples_A * shape[1] + answers.classes_A[given]
-    return np.bincount(cells_A, minlength=shape[0] * shape[1]).reshape(shape)
+    given_weights_A = None if weights_A is None else weights_A[given]
+    return np.bincount(cells_A, given_weights_A, minlength=shape[0] * shape[1]).reshape(shape)
 
 
 def _most_frequent(counts_BC: Counts, probs_BC: Floats, frequency_C: Counts) -> Counts:
@@ -208,6 +243,10 @@ class _Weights:
     annotators_W: Floats
     right: float
 
+    def wrong(self, classes: int) -> float:
+        """How likely an answer is any one class but the consensus."""
+        return (1 - self.right) / max(classes - 1, 1)
+
     @property
     def average(self) -> float:
         """That of an average annotator; 1 where there is none."""
@@ -257,8 +296,7 @@ def _rated(table: _Table, answers: Answers, weights: _Weights, classes: int, tem
     trust_N = np.bincount(samples_A, given_A, len(counts_N))
     quality_N = np.where(answered_N, table.believed_N, table.top_N)
     if not math.isnan(weights.right):
-        wrong = (1 - weights.right) / max(classes - 1, 1)
-        says_A = np.where(answers.classes_A == table.consensus_N[samples_A], weights.right, wrong)
+        says_A = np.where(answers.classes_A == table.consensus_N[samples_A], weights.right, weights.wrong(classes))
         said_N = np.bincount(samples_A, given_A * says_A, len(counts_N))
         quality_N = (quality_N * weights.model + said_N) / (weights.model + trust_N)
     known_N = weights.model + trust_N

@@ -306,7 +306,7 @@ class LabelingService:
 
     def _label_views(self, pool: Pool, snapshot: Snapshot, rows: RowArray, worker: str) -> list[LabelView]:
         """The labels of rows, of those that a worker gave if one is named."""
-        samples = snapshot.describe(rows, payload=False, attributes=False)
+        described = {sample.row: sample for sample in snapshot.describe(rows, payload=False, attributes=False)}
         names, classes = snapshot.pool.class_names, snapshot.labels.at(rows).tolist()
         try:
             given = history.givers(self._read(pool), snapshot.last_events.at(rows).astype(np.int64, copy=False))
@@ -325,8 +325,8 @@ class LabelingService:
                 lease=block.lease_id,
                 uri=sample.record.uri,
             )
-            for sample, class_index, block in zip(samples, classes, given, strict=True)
-            if worker in ("", block.worker)
+            for row, class_index, block in zip(rows.tolist(), classes, given, strict=True)
+            if worker in ("", block.worker) and (sample := described.get(row)) is not None
         ]
 
     def _read(self, pool: Pool) -> history.Read:

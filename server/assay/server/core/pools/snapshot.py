@@ -155,12 +155,14 @@ class Snapshot:
 
     def labeled_after(self, after_row: int, limit: int, class_id: int = NO_CLASS, worker: str = "") -> RowArray:
         """The first rows with a label after a row, ascending; those of a class, and those that a worker annotated, if
-        they are given."""
+        they are given. A row in a damaged file has its label still."""
         found: list[RowArray] = []
         count, start = 0, after_row + 1
         while start < self.row_count and count < limit:
             states = self.states.rest_of_chunk(start)
             has = states == np.uint8(State.LABELED)
+            if self.damaged:
+                has |= (states == np.uint8(State.DAMAGED)) & (self.labels.rest_of_chunk(start) >= 0)
             if class_id != NO_CLASS:
                 has &= self.labels.rest_of_chunk(start) == class_id
             rows = start + np.flatnonzero(has)
@@ -238,7 +240,7 @@ class Snapshot:
         )
 
     def describe(self, rows: RowArray, *, payload: bool, attributes: bool = True) -> list[SampleView]:
-        """What is known of rows, in their order."""
+        """What is known of rows, in their order, less those whose samples are in a damaged file."""
         views: list[SampleView | None] = [None] * len(rows)
         states, labels, names = self.states.at(rows), self.labels.at(rows), self.pool.class_names
         for number, positions, places in _locate(self._first_sample_rows, self.samples, rows):
