@@ -162,7 +162,8 @@ class Snapshot:
             states = self.states.rest_of_chunk(start)
             has = states == np.uint8(State.LABELED)
             if self.damaged:
-                has |= (states == np.uint8(State.DAMAGED)) & (self.labels.rest_of_chunk(start) >= 0)
+                labels = self.labels.rest_of_chunk(start).astype(np.int32, copy=False)
+                has |= (states == np.uint8(State.DAMAGED)) & (labels >= 0)
             if class_id != NO_CLASS:
                 has &= self.labels.rest_of_chunk(start) == class_id
             rows = start + np.flatnonzero(has)
