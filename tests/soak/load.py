@@ -19,9 +19,10 @@ INGEST_ROWS, INGEST_PAUSE_SECONDS, TRAIN_PAUSE_SECONDS = 100, 2.0, 20.0
 
 @dataclass
 class Seen:
-    """What callers saw: when each call of a kind ended and how long it took, and what failed."""
+    """What callers saw: when each call of a kind ended and how long it took, when rows were added, and what failed."""
 
     calls: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    rows: list[tuple[float, int]] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -86,6 +87,7 @@ class Load:
                 for start in range(0, len(labels) - 200, INGEST_ROWS):
                     numbers = [int(sample_id[1:]) for sample_id in labels[start : start + INGEST_ROWS]]
                     await self._timed("AddSamples", self._add(client, pool, numbers, rng))
+                    self.seen.rows.append((time.monotonic(), len(numbers)))
                 await asyncio.sleep(INGEST_PAUSE_SECONDS)
 
     async def _train(self, pool: str) -> None:
