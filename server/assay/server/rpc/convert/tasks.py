@@ -24,7 +24,8 @@ def to_class_names(task: tasks_pb2.Task) -> tuple[str, ...]:
 
 def task_message(task: TaskRecord) -> tasks_pb2.Task:
     """The task of a pool for the wire: its classes as people see them, those that are retired last."""
-    retired = [each for each in task.classes if each.id not in set(task.order)]
+    taken = set(task.order)
+    retired = [each for each in task.classes if each.id not in taken]
     classes = [_class_message(each) for each in (*(task.classes[number] for number in task.order), *retired)]
     return tasks_pb2.Task(classification=tasks_pb2.ClassificationTask(classes=classes))
 
