@@ -146,9 +146,9 @@ def test_many_copies_are_passed_over_in_few_rounds(core: Assay, monkeypatch: pyt
     uniform = np.full((3000, 3), 1 / 3, np.float32)
     add(core, names(0, 3000), spots, predictions_NC=uniform)
     looked_at: list[int] = []
-    offer = spacing._Spaced.offer
+    offer = spacing.Spaced.offer
     monkeypatch.setattr(
-        spacing._Spaced,
+        spacing.Spaced,
         "offer",
         lambda self, batch, count: (looked_at.append(len(batch[0])), offer(self, batch, count)),
     )

@@ -40,20 +40,21 @@ class Frontiers:
         self._kept: OrderedDict[_Key, tuple[SearchIndex | None, Frontier]] = OrderedDict()
 
     def near(self, snapshot: Snapshot, neighbors: int) -> RowArray:
-        """Rows among the nearest `neighbors` of a labeled sample, ascending; labeled ones among them. Only labels that
+        """Rows among the nearest `neighbors` of a labeled sample that is not set apart, ascending; labeled ones among
+        them. Only labels that
         are new since the last call are searched for. Raises AssayError(INVALID_PLAN) for more than may be held."""
 
         def search(rows: RowArray) -> RowArray:
             return self._neighbors(snapshot, rows, neighbors)
 
-        remembered = len(snapshot.labeled_rows) * neighbors
+        remembered = len(snapshot.learned_rows) * neighbors
         if remembered > MAX_REMEMBERED:
             raise AssayError(
                 Reason.INVALID_PLAN,
-                f"{neighbors} neighbors of {len(snapshot.labeled_rows):,} labeled samples are more than the "
+                f"{neighbors} neighbors of {len(snapshot.learned_rows):,} labeled samples are more than the "
                 f"{MAX_REMEMBERED:,} that are remembered. Ask for fewer neighbors.",
             )
-        return self._frontier(snapshot, neighbors).candidates(snapshot.labeled_rows, search)
+        return self._frontier(snapshot, neighbors).candidates(snapshot.learned_rows, search)
 
     def _frontier(self, snapshot: Snapshot, neighbors: int) -> Frontier:
         key = _Key(snapshot.pool.space, neighbors, snapshot.row_count, snapshot.live_count)

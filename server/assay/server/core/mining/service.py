@@ -152,9 +152,9 @@ def _cost(selection: Selection, count: int, size: int) -> CostEstimate:
         flop += 2.0 * rows * width * classes
     if Need.EMBEDDINGS in selection.bound.selector.needs:
         shortlist = selection.bound.plan.shortlist
-        kept = count if shortlist is None else min(count, _kept(shortlist, size, len(selection.snapshot.labeled_rows)))
+        kept = count if shortlist is None else min(count, _kept(shortlist, size, len(selection.snapshot.learned_rows)))
         bytes_read += kept * 4.0 * width
-        flop += 2.0 * kept * width * (size + len(selection.snapshot.labeled_rows))
+        flop += 2.0 * kept * width * (size + len(selection.snapshot.learned_rows))
     return CostEstimate(count, int(bytes_read), flop / 1e9, bytes_read / _BYTES_PER_S + flop / _FLOP_PER_S)
 
 

@@ -1,8 +1,5 @@
-"""What a head learns from, and what it is measured by: the labels of a snapshot, by the pool's task.
-
-A sample whose attribute `split` is "test" or "validation" is set apart: no head is trained on it, and every head is
-measured on it.
-"""
+"""What a head learns from, and what it is measured by: the labels of a snapshot, by the pool's task. Samples that are
+set apart teach nothing, and every head is measured by them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,9 +10,9 @@ import numpy.typing as npt
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.models.predictions import HeadSource, probabilities
 from assay.server.core.pools.snapshot import Snapshot
+from assay.server.core.pools.splits import SET_APART
 from assay.server.core.ports.models import Heads
 from assay.server.core.records.arrays import FloatArray, RowArray
-from assay.server.core.records.filters import Compare, OneOf
 from assay.server.core.records.metrics import ClassScores, HeadMetrics, Score
 from assay.server.core.records.models import (
     ClassTargets,
@@ -25,29 +22,12 @@ from assay.server.core.records.models import (
     Targets,
     TrainedHead,
 )
+from assay.server.core.records.pools import State
 from assay.server.core.tasks import base
 from assay.server.core.tasks.base import PredictionForm, Task
 
-SPLIT = "split"
-SET_APART = ("test", "validation")
 # Predictions of held-out samples that intervals are taken from; beyond them measures come without.
 _RESAMPLED_AT_MOST = 1 << 26
-
-
-def learned_rows(snapshot: Snapshot) -> RowArray:
-    """Labeled rows that heads are trained on, ascending."""
-    rows = snapshot.labeled_rows
-    if snapshot.attributes.get(SPLIT) != "string":
-        return rows
-    return rows[~snapshot.matches(OneOf(SPLIT, SET_APART))[rows]]
-
-
-def rows_set_apart(snapshot: Snapshot, split: str) -> RowArray:
-    """Labeled rows of a split that no head is trained on, ascending."""
-    rows = snapshot.labeled_rows
-    if snapshot.attributes.get(SPLIT) != "string":
-        return rows[:0]
-    return rows[snapshot.matches(Compare(SPLIT, "==", split))[rows]]
 
 
 def targets_of(task: Task, snapshot: Snapshot, rows: RowArray) -> Targets:
@@ -75,7 +55,7 @@ def measured(task: Task, snapshot: Snapshot, rows: RowArray, trained: TrainedHea
         metrics = HeadMetrics(held.samples, {**metrics.scores, **held.scores}, held.classes)
     splits = {}
     for split in SET_APART:
-        apart = rows_set_apart(snapshot, split)
+        apart = labeled_of(snapshot, split)
         if len(apart):
             found = task_metrics(task, snapshot, apart, _predictions(snapshot, apart, trained, heads), trained, seed)
             splits[split] = found or HeadMetrics(len(apart))
@@ -95,6 +75,13 @@ def task_metrics(
     ids = {name: place for place, name in enumerate(names)}
     classes = tuple(ClassScores(ids[each.name], each.samples, _scores(each.scores)) for each in found.classes)
     return HeadMetrics(found.samples, _scores(found.scores), classes)
+
+
+def labeled_of(snapshot: Snapshot, split: str) -> RowArray:
+    """Rows with a label of a split that is set apart, ascending."""
+    rows = snapshot.split_rows(split)
+    labeled: RowArray = rows[snapshot.states.at(rows) == State.LABELED]
+    return labeled
 
 
 def _values(snapshot: Snapshot, rows: RowArray) -> npt.NDArray[np.int32]:

@@ -11,7 +11,7 @@ from assay.server.core import checks
 from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
 from assay.server.core.limits import MAX_ID_BYTES, Limits
 from assay.server.core.models.activation import Activation
-from assay.server.core.models.learning import learned_rows, measured, targets_of
+from assay.server.core.models.learning import measured, targets_of
 from assay.server.core.models.messages import ModelView, PredictResult, PredictSpec, TrainSpec, UploadSpec
 from assay.server.core.models.predicting import Prediction
 from assay.server.core.models.uploading import BackboneUpload
@@ -29,7 +29,6 @@ from assay.server.core.records.models import ModelKind, ModelRecord
 from assay.server.core.records.pools import space_id
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.tasks import TaskKind
-from assay.server.core.tasks.registry import task_of
 
 EncodeModel = Callable[[ModelView], bytes]
 
@@ -215,7 +214,7 @@ class ModelService:
 
     def _train(self, pool: Pool, spec: TrainSpec, task: Task) -> ModelRecord:
         snapshot = pool.snapshot
-        rows, of_pool = learned_rows(snapshot), task_of(snapshot.pool.task)
+        rows, of_pool = snapshot.learned_rows, snapshot.task
         trained = self._heads.train(
             snapshot.gather(rows),
             targets_of(of_pool, snapshot, rows),
@@ -278,7 +277,7 @@ def _check_train_spec(spec: TrainSpec) -> None:
 def _require_two_classes(snapshot: Snapshot) -> None:
     if snapshot.pool.task.kind is not TaskKind.CLASSIFICATION:
         return  # Heads of other tasks say themselves what they lack.
-    rows = learned_rows(snapshot)
+    rows = snapshot.learned_rows
     classes = np.unique(snapshot.labels.at(rows))
     if len(classes) < 2:
         raise AssayError(

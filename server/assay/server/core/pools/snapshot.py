@@ -12,6 +12,7 @@ from assay.server.core.errors import AssayError, Reason
 from assay.server.core.pools.columns import RowColumn
 from assay.server.core.pools.messages import DamagedFile, SampleView
 from assay.server.core.pools.row_sets import Workers
+from assay.server.core.pools.splits import SET_APART, SPLIT, Splits
 from assay.server.core.pools.values import ValueTable
 from assay.server.core.ports.models import Backbone
 from assay.server.core.ports.search import SearchIndex
@@ -67,6 +68,7 @@ class Snapshot:
         workers: what each worker annotated or declined.
         backbone, head: the current model.
         damaged: files that cannot be served.
+        splits: which samples are set apart; derived, and shared by all snapshots of the pool.
     """
 
     pool: PoolRecord
@@ -88,6 +90,7 @@ class Snapshot:
     head: ActiveHead | None = None
     index: SearchIndex | None = None
     damaged: tuple[DamagedFile, ...] = ()
+    splits: Splits = field(default_factory=Splits, compare=False, repr=False)
 
     @property
     def row_count(self) -> int:
@@ -153,6 +156,33 @@ class Snapshot:
         """Rows with a label, ascending."""
         return np.flatnonzero(self.states.array == State.LABELED)
 
+    def split_rows(self, split: str) -> RowArray:
+        """Rows of a split that is set apart, "test" or "validation", ascending: heads are measured by them, never
+        trained on them, and no plan picks them."""
+        if self.attributes.get(SPLIT) != "string":
+            return np.empty(0, np.int64)
+        return np.sort(self.splits.rows(self.samples, split))
+
+    @cached_property
+    def set_apart(self) -> RowArray:
+        """Rows of all splits that are set apart."""
+        return np.concatenate([self.split_rows(split) for split in SET_APART])
+
+    @property
+    def measuring_rows(self) -> RowArray:
+        """Rows with a label that are set apart: heads are measured by them."""
+        rows: RowArray = self.set_apart[self.states.at(self.set_apart) == State.LABELED]
+        return rows
+
+    @cached_property
+    def learned_rows(self) -> RowArray:
+        """Rows with a label that heads are trained on: those that are not set apart; ascending."""
+        if len(self.set_apart) == 0:
+            return self.labeled_rows
+        learned_N: MaskArray = self.states.array == np.uint8(State.LABELED)
+        learned_N[self.set_apart] = False
+        return np.flatnonzero(learned_N)
+
     def labeled_after(self, after_row: int, limit: int, class_id: int = NO_CLASS, worker: str = "") -> RowArray:
         """The first rows with a label after a row, ascending; those of a class, and those that a worker annotated, if
         they are given. A row in a damaged file has its label still."""
@@ -176,8 +206,9 @@ class Snapshot:
 
     @cached_property
     def conditioned_rows(self) -> RowArray:
-        """Rows that a selection takes for known: labeled ones, then those in somebody's hands, each ascending."""
-        return np.concatenate([self.labeled_rows, np.flatnonzero(self.states.array == State.LEASED)])
+        """Rows that a selection takes for known: those that a head learns from, then those in somebody's hands, each
+        ascending. What is set apart teaches nothing, so what is near to it is still worth a label."""
+        return np.concatenate([self.learned_rows, np.flatnonzero(self.states.array == State.LEASED)])
 
     @cached_property
     def _first_vector_rows(self) -> npt.NDArray[np.int64]:

@@ -13,11 +13,12 @@ from assay.server.core.mining.plan.binding import BoundPlan
 from assay.server.core.mining.scoring import Scoring
 from assay.server.core.mining.selection.grouping import Grouping, group, reduced
 from assay.server.core.mining.selection.pickers import Picked, Picker, RandomPicker, SelectorPicker, TopPicker
-from assay.server.core.mining.selection.spacing import pick_apart
+from assay.server.core.mining.selection.spacing import Spaced, pick_apart
 from assay.server.core.mining.shortlists import Cut
 from assay.server.core.mining.supply import OF_MODEL, Supply
 from assay.server.core.models.predictions import PredictionCache
 from assay.server.core.pools.snapshot import Snapshot
+from assay.server.core.pools.splits import SPLIT
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.pools import OPEN_STATES, State
 from assay.server.core.stopwatch import Stopwatch
@@ -83,7 +84,8 @@ class Selection:
         return Scoring(self.supply, self.bound)
 
     def candidates(self, states: tuple[State, ...] = OPEN_STATES) -> MaskArray:
-        """Rows that may be picked. Shape [row_count]."""
+        """Rows that the plan's filter lets through, those that are set apart among them: they are scored as others
+        are, and never picked. Shape [row_count]."""
         with self.watch.stage("filter"):
             mask_N = self.snapshot.mask(states, self.bound.plan.filter)
             if self.withheld is not None:
@@ -97,6 +99,7 @@ class Selection:
             AssayError: POOL_EXHAUSTED; NEED_MISSING, MODEL_NOT_STOCHASTIC; QUOTA_INFEASIBLE.
         """
         mask_N = self.candidates()
+        mask_N[self.snapshot.set_apart] = False
         count = int(np.count_nonzero(mask_N))
         if count == 0 or (count < size and not allow_fewer):
             raise self.exhausted(count, size)
@@ -190,7 +193,9 @@ class Selection:
         if radius == 0:
             return picker.batch(open_N, bounds, size, known)
         final = isinstance(picker, RandomPicker) or not self._cut_before
-        return pick_apart(picker, self.supply, radius, open_N, bounds, size, known, final=final)
+        # A copy of a sample that heads are measured by would let them see the answer.
+        spaced = Spaced(self.supply, radius, open_N.copy(), known, self.snapshot.measuring_rows, size)
+        return pick_apart(picker, spaced, bounds, size, final=final)
 
     def _explore(self, found: Field, picked: RowArray, size: int, exploring: int) -> RowArray:
         """Picks at random; also those that a shortlist cut before the scores left too few samples apart for."""
@@ -239,9 +244,12 @@ class Selection:
     def exhausted(self, count: int, size: int) -> AssayError:
         """The error for more picks than candidates."""
         withheld = self._withheld_count()
+        apart = self._apart_count()
         gave_back = ""
+        if apart:
+            gave_back = f" {apart} more are set apart by their attribute {SPLIT!r}, to measure heads by."
         if withheld:
-            gave_back = f" {withheld} more this worker has already, has answered or gave back: the last are offered "
+            gave_back += f" {withheld} more this worker has already, has answered or gave back: the last are offered "
             gave_back += "again with include_released."
         return AssayError(
             Reason.POOL_EXHAUSTED,
@@ -250,13 +258,20 @@ class Selection:
             candidates=count,
             size=size,
             released=withheld,
+            set_apart=apart,
         )
+
+    def _apart_count(self) -> int:
+        """Rows that could be picked but for being set apart."""
+        rows = self.snapshot.set_apart
+        return int(np.count_nonzero(self.candidates()[rows])) if len(rows) else 0
 
     def _withheld_count(self) -> int:
         """Rows that could be picked but for being withheld."""
         if self.withheld is None:
             return 0
         mask_N = self.snapshot.mask(OPEN_STATES, self.bound.plan.filter)
+        mask_N[self.snapshot.set_apart] = False
         return int(np.count_nonzero(mask_N[self.withheld]))
 
     def _too_near(self, count: int, apart: int, size: int) -> AssayError:

@@ -18,18 +18,8 @@ LOOKED_AT_LEAST = 512
 NOTE = " by samples that are farther apart than near_duplicate_radius"
 
 
-def pick_apart(
-    picker: Picker,
-    supply: Supply,
-    radius: float,
-    open_N: MaskArray,
-    bounds: Sequence[Quota],
-    size: int,
-    known: RowArray,
-    *,
-    final: bool = True,
-) -> Picked:
-    """Picks that are farther than `radius` from each other and from the known rows; fewer where no more are.
+def pick_apart(picker: Picker, spaced: "Spaced", bounds: Sequence[Quota], size: int, *, final: bool = True) -> Picked:
+    """Picks that are farther than the radius from each other and from the known rows; fewer where no more are.
 
     What is near to a pick that is kept is never looked at again, so this ends. The picker is asked for whole batches a
     few times, each in view of what is kept; after that candidates are looked at one by one in its order of preference.
@@ -38,7 +28,6 @@ def pick_apart(
         AssayError: QUOTA_INFEASIBLE where samples that are apart cannot meet a minimum; unless this is not final, for
         then others fill up what is missing.
     """
-    spaced = _Spaced(supply, radius, open_N.copy(), known, size)
     number = 0
     while spaced.left and spaced.open_N.any():
         checkpoint()
@@ -56,7 +45,7 @@ def pick_apart(
 
 
 def _rest(
-    picker: Picker, spaced: "_Spaced", bounds: Sequence[Quota], size: int, final: bool
+    picker: Picker, spaced: "Spaced", bounds: Sequence[Quota], size: int, final: bool
 ) -> tuple[Sequence[Quota], int]:
     """The bounds for what is left to pick, and how much of it may be."""
     open_rows = np.flatnonzero(spaced.open_N)
@@ -74,7 +63,7 @@ def _rest(
     return rest, left
 
 
-class _Spaced:
+class Spaced:
     """What is kept so far.
 
     Attributes:
@@ -83,7 +72,10 @@ class _Spaced:
         left: how many more are wanted.
     """
 
-    def __init__(self, supply: Supply, radius: float, open_N: MaskArray, known: RowArray, size: int) -> None:
+    def __init__(
+        self, supply: Supply, radius: float, open_N: MaskArray, known: RowArray, apart: RowArray, size: int
+    ) -> None:
+        """apart: rows that nothing is kept near to either, although the picker does not know them."""
         self._supply = supply
         self._radius = radius
         self.open_N = open_N
@@ -91,9 +83,10 @@ class _Spaced:
         self.left = size
         self._scores = np.empty(0, np.float32)
         # With room for what will be kept: growing it each time would copy it each time.
-        self._around_MD = np.empty((len(known) + size, supply.snapshot.pool.dimension), np.float32)
-        self._around_MD[: len(known)] = supply.embeddings(known)
-        self._first = len(known)
+        around = np.concatenate([apart, known])
+        self._around_MD = np.empty((len(around) + size, supply.snapshot.pool.dimension), np.float32)
+        self._around_MD[: len(around)] = supply.embeddings(around)
+        self._first, self._apart = len(known), len(apart)
 
     @property
     def batch(self) -> Picked:
@@ -103,11 +96,11 @@ class _Spaced:
     def offer(self, batch: Picked, count: int) -> None:
         """Keeps up to `count` of the offered rows, in their order; all that were looked at are open no more."""
         rows, scores = batch
-        embeddings_MD = self._supply.embeddings(rows)
-        kept = apart(embeddings_MD, self._radius, count, self._around_MD[: len(self.known)])
+        embeddings_MD, around = self._supply.embeddings(rows), self._apart + len(self.known)
+        kept = apart(embeddings_MD, self._radius, count, self._around_MD[:around])
         looked_at = int(kept[-1]) + 1 if len(kept) == count else len(rows)
         self.open_N[rows[:looked_at]] = False
-        self._around_MD[len(self.known) : len(self.known) + len(kept)] = embeddings_MD[kept]
+        self._around_MD[around : around + len(kept)] = embeddings_MD[kept]
         self.known = np.concatenate([self.known, rows[kept]])
         self._scores = np.concatenate([self._scores, scores[kept]])
         self.left -= len(kept)
