@@ -101,6 +101,16 @@ def test_a_pool_from_file_to_export(pool: str, assay: Assay, assay_json: AssayJs
     assert assay("export", pool) == out.read_text()
 
 
+def test_a_pool_s_classes_are_edited_by_name(pool: str, assay: Assay, assay_json: AssayJson) -> None:
+    edits = ("--add-class", "cow", "--rename", "ant=emu", "--merge", "bee=cow", "--metadata", "team=birds")
+    changed = assay_json("pool", "update", pool, *edits, "--annotations-per-sample", "2", "--policy", "unanimous")
+    classes = [(each["name"], each["retired"], each["merged_into"]) for each in changed["task"]["classes"]]
+    assert classes == [("emu", False, None), ("cow", False, None), ("bee", True, 2)]
+    assert (changed["policy"], changed["annotations_per_sample"]) == ("unanimous", 2)
+    assert changed["metadata"] == {"team": "birds"}
+    assert "unanimous" in assay("pool", "get", pool)
+
+
 def test_tables_show_what_json_says(pool: str, assay: Assay, assay_json: AssayJson) -> None:
     assert pool in assay("pool", "list")
     report = assay_json("status")

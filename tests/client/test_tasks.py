@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay.client import Boxes, Class, Classification, Freeform, MultiLabel, Regression, Spans, Target
-from assay.client.tasks import task_from_proto, task_message
+from assay.client import Boxes, Class, Classification, Freeform, MultiLabel, Regression, Spans, Target, edit_classes
+from assay.client.tasks import edited_message, task_from_proto, task_message
 from assay.v1 import tasks_pb2
 
 PAIR = (Class(0, "a"), Class(1, "b"))
@@ -61,3 +61,41 @@ def test_what_became_of_a_class_is_told() -> None:
 def test_what_is_no_task_is_refused_before_it_is_sent(task: Any, problem: str) -> None:
     with pytest.raises((TypeError, ValueError), match=problem):
         task_message(task)
+
+
+def test_classes_are_edited_by_name() -> None:
+    task = Classification((*PAIR, Class(2, "c", True)))
+    edited = edit_classes(
+        task, add=["d", "e"], rename={"a": "A"}, restore=["c"], merge={"b": "d"}, order=["e", "c", "A", "d"]
+    )
+    assert edited == Classification(["e", Class(2, "c"), Class(0, "A"), "d", Class(1, "b", True, 4)])
+    message = edited_message(Classification(["e", Class(1, "b", True, 0), Class(0, "A")]))
+    classes = message.classification.classes
+    assert [each.HasField("id") for each in classes] == [False, True, True]
+    assert [each.HasField("merged_into") for each in classes] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("edits", "word"),
+    [
+        ({"retire": ["x"]}, "'x' is no class"),
+        ({"retire": ["c"]}, "retired already"),
+        ({"retire": ["a", "a"]}, "retired already"),
+        ({"restore": ["a"]}, "in use"),
+        ({"merge": {"a": "a"}}, "into itself"),
+        ({"merge": {"a": "x"}}, "'x' is no class"),
+        ({"rename": {"x": "y"}}, "'x' is no class"),
+        ({"order": ["a"]}, "each class in use once"),
+        ({"order": ["a", "b", "c"]}, "each class in use once"),
+    ],
+)
+def test_an_edit_that_makes_no_sense_is_refused(edits: Any, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        edit_classes(Classification((*PAIR, Class(2, "c", True))), **edits)
+
+
+def test_a_task_without_classes_has_none_to_edit() -> None:
+    with pytest.raises(ValueError, match="has no classes"):
+        edit_classes(Freeform(), add=["a"])
+    with pytest.raises(ValueError, match="only classes can"):
+        edited_message(Freeform())

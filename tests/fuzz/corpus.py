@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from google.longrunning import operations_pb2
-from google.protobuf import duration_pb2, struct_pb2
+from google.protobuf import duration_pb2, field_mask_pb2, struct_pb2
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
@@ -246,6 +246,27 @@ def _create_pool(rng: Random, world: World) -> Requests:
     return [pools_pb2.CreatePoolRequest(pool_id=f"victim-{rng.randrange(20)}", pool=pool, request_id=_request_id(rng))]
 
 
+def _update_pool(rng: Random, world: World) -> Requests:
+    classes = [tasks_pb2.Class(id=number, name=name) for number, name in enumerate(CLASSES)]
+    edit = rng.randrange(4)
+    if edit == 0:
+        classes.append(tasks_pb2.Class(name=f"new-{rng.randrange(100)}"))
+    elif edit == 1:
+        classes[0].merged_into = 1
+    elif edit == 2:
+        rng.shuffle(classes)
+    pool = pools_pb2.Pool(
+        name=rng.choice(("pools/empty", f"pools/victim-{rng.randrange(20)}")),
+        task=tasks_pb2.Task(classification=tasks_pb2.ClassificationTask(classes=classes)),
+        annotations_per_sample=rng.randrange(3),
+        policy=rng.randrange(6),
+        metadata={"team": "birds"},
+    )
+    fields = ("task", "annotations_per_sample", "policy", "metadata")
+    mask = field_mask_pb2.FieldMask(paths=rng.sample(fields, rng.randrange(4)))
+    return [pools_pb2.UpdatePoolRequest(pool=pool, update_mask=mask, request_id=_request_id(rng))]
+
+
 def _task(rng: Random) -> tasks_pb2.Task:
     classes = [tasks_pb2.Class(name=name) for name in CLASSES]
     targets = [tasks_pb2.Target(name="height", minimum=0, maximum=3)]
@@ -288,6 +309,7 @@ WEIGHTS: Mapping[str, int] = {
 
 CORPUS: Mapping[str, Maker] = {
     "/assay.v1.Pools/CreatePool": _create_pool,
+    "/assay.v1.Pools/UpdatePool": _update_pool,
     "/assay.v1.Pools/GetPool": _of_pool(pools_pb2.GetPoolRequest, "name"),
     "/assay.v1.Pools/ListPools": _always(pools_pb2.ListPoolsRequest, page_size=5),
     "/assay.v1.Pools/DeletePool": _delete_pool,

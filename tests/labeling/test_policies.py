@@ -12,17 +12,23 @@ from assay.server.core.labeling.policies import (
     Decision,
     Outcome,
     Standing,
-    check_policy,
     decide,
     decide_classes,
     vote_weights,
 )
+from assay.server.core.pools import checks as pool_checks
 from assay.server.core.records.annotations import Policy
 from assay.server.core.records.tasks import TargetRecord, TaskKind, TaskRecord
-from assay.server.core.tasks.editing import merge_classes
+from assay.server.core.tasks.editing import ClassEdit, edit_classes
 from assay.server.core.tasks.registry import task_of
 
 TASK = task_of(TaskRecord.of_classes(TaskKind.CLASSIFICATION, "abcd"))
+
+
+def _merged(class_id, into):
+    """The record of TASK with one class merged into another."""
+    edits = [ClassEdit(i, name, merged_into=into if i == class_id else None) for i, name in enumerate("abcd")]
+    return edit_classes(TASK.record, edits, 100)
 
 
 def _said(*values, verdict=None):
@@ -38,14 +44,14 @@ def _outcome(policy, *values, wanted=2, **more):
 @pytest.mark.parametrize("policy", [Policy.MAJORITY, Policy.UNANIMOUS, Policy.WEIGHTED])
 def test_a_policy_that_compares_needs_somebody_to_compare(policy):
     with pytest.raises(AssayError, match="annotations_per_sample is 1") as refusal:
-        check_policy(policy, 1)
+        pool_checks.policy(policy, 1)
     assert refusal.value.reason is Reason.POLICY_INFEASIBLE
-    check_policy(policy, 2)
+    pool_checks.policy(policy, 2)
 
 
 def test_other_policies_are_content_with_one():
-    check_policy(Policy.LATEST, 1)
-    check_policy(Policy.REVIEWED, 1)
+    pool_checks.policy(Policy.LATEST, 1)
+    pool_checks.policy(Policy.REVIEWED, 1)
 
 
 @pytest.mark.parametrize("policy", list(Policy))
@@ -102,7 +108,7 @@ def test_unanimous_means_near_enough_where_a_task_says_so():
 
 
 def test_labels_follow_merges():
-    task = task_of(merge_classes(TASK.record, 0, 3))
+    task = task_of(_merged(0, 3))
     assert decide(Policy.UNANIMOUS, task, _said(0, 3), 2).value == 3
     assert decide(Policy.LATEST, task, _said(0), 1).value == 3
 
@@ -113,7 +119,7 @@ def test_labels_follow_merges():
     st.booleans(),
 )
 def test_many_at_once_are_decided_as_one_by_one(policy, samples, merged):
-    task = task_of(merge_classes(TASK.record, 0, 2)) if merged else TASK
+    task = task_of(_merged(0, 2)) if merged else TASK
     offsets = np.cumsum([0, *(len(values) for values, _ in samples)])
     classes = np.array([value for values, _ in samples for value in values], np.int32)
     many = decide_classes(policy, task, offsets, classes, np.array([wanted for _, wanted in samples], np.uint8))

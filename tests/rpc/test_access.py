@@ -72,6 +72,9 @@ def _request(method, pool):
             # The resource itself, or something below it.
             child = {"model": "models/m", "lease": "leases/l", "sample": "samples/s", "operation": "operations/o"}
             below = next((path for word, path in child.items() if word in method.rpartition("/")[2].lower()), "")
+            if target.DESCRIPTOR.fields_by_name[field].message_type is not None:
+                # The resource comes whole, and its name in it.
+                target, field = getattr(target, field), "name"
             setattr(target, field, f"{value}/{below}" if field == "name" and below else value)
             return made
     raise AssertionError(f"{method} names no pool")

@@ -77,7 +77,18 @@ from assay.client.results import (
     TensorSpec,
 )
 from assay.client.retry import RetryPolicy
-from assay.client.tasks import Boxes, Class, Classification, Freeform, MultiLabel, Regression, Spans, Target, Task
+from assay.client.tasks import (
+    Boxes,
+    Class,
+    Classification,
+    Freeform,
+    MultiLabel,
+    Regression,
+    Spans,
+    Target,
+    Task,
+    edit_classes,
+)
 
 __all__ = [
     "DEFAULT_TARGET",
@@ -163,6 +174,7 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "attr",
+    "edit_classes",
     "ids",
     "parse_filter",
     "scorer",

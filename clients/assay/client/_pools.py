@@ -1,8 +1,9 @@
 """The calls of pools and samples, save ingest."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+from google.protobuf.field_mask_pb2 import FieldMask
 from numpy.typing import NDArray
 
 from assay.client import _replies, results
@@ -12,9 +13,10 @@ from assay.client._tables import array_of
 from assay.client._values import Place, kind_of, shown, text, texts, whole
 from assay.client._wire import Pages, Unary, nothing, pages, unary
 from assay.client.filters import Filter
-from assay.client.tasks import Task, task_message
+from assay.client.tasks import Task, edited_message, task_message
 from assay.v1 import methods, pools_pb2, types_pb2
 
+LabelPolicy: TypeAlias = Literal["latest", "majority", "unanimous", "weighted", "reviewed"]
 Metric: TypeAlias = Literal["cosine", "l2", "inner_product"]
 SampleState: TypeAlias = Literal["unlabeled", "leased", "labeled", "excluded"]
 SearchMode: TypeAlias = Literal["auto", "exact", "approximate"]
@@ -27,17 +29,23 @@ def create_pool(
     metric: Metric = "cosine",
     dimension: int = 0,
     discard_inputs: bool = False,
+    annotations_per_sample: int = 1,
+    policy: LabelPolicy = "latest",
+    metadata: Mapping[str, str] | None = None,
     request_id: str | None = None,
 ) -> Unary[results.Pool]:
     """Create an empty pool.
 
     Args:
         pool_id: a letter, then up to 62 lower-case letters, digits, "-" or "_".
-        task: what people say of its samples, such as Classification(["sport", "science"]); fixed for the pool's life,
-            as is the metric. None is a classification without classes, for a pool without labels.
-        metric: of the embeddings.
+        task: what people say of its samples, such as Classification(["sport", "science"]); its kind is fixed for the
+            pool's life. None is a classification without classes, for a pool without labels.
+        metric: of the embeddings; fixed for the pool's life.
         dimension: length of pushed embeddings; 0 lets the first batch or backbone decide.
         discard_inputs: do not keep model inputs once they are embedded; a new backbone then cannot embed them again.
+        annotations_per_sample: annotations that are wanted of each sample, by different annotators.
+        policy: how labels follow from annotations; "majority", "unanimous" and "weighted" need two or more a sample.
+        metadata: your own texts by name.
         request_id: idempotency key; made up if not given.
 
     Raises:
@@ -49,6 +57,9 @@ def create_pool(
         metric=enum_value(pools_pb2.Metric, metric),
         dimension=whole(dimension, "dimension"),
         discard_inputs=discard_inputs,
+        annotations_per_sample=whole(annotations_per_sample, "annotations_per_sample"),
+        policy=enum_value(pools_pb2.LabelPolicy, policy),
+        metadata=metadata,
     )
     request = pools_pb2.CreatePoolRequest(
         pool_id=text(pool_id, "pool_id"), pool=pool, request_id=fresh_request_id(request_id)
@@ -59,6 +70,55 @@ def create_pool(
 def get_pool(pool: str) -> Unary[results.Pool]:
     """Get a pool with its counts."""
     return unary(methods.GET_POOL, pools_pb2.GetPoolRequest(name=pool_name(pool)), _replies.pool)
+
+
+def update_pool(
+    pool: str,
+    *,
+    task: Task | None = None,
+    annotations_per_sample: int | None = None,
+    policy: LabelPolicy | None = None,
+    metadata: Mapping[str, str] | None = None,
+    request_id: str | None = None,
+) -> Unary[results.Pool]:
+    """Update what of a pool may change, all of it or nothing; what is not given stays as it is.
+
+    Labels that follow from what changes are derived anew in the same step; what annotators said stays.
+
+    Args:
+        pool: its id.
+        task: the pool's task with all its classes, new ones by name: `edit_classes(get_pool(pool).task, ...)` makes
+            it. A class is known by its id.
+        annotations_per_sample: annotations that are wanted of each sample, by different annotators.
+        policy: how labels follow from annotations; "majority", "unanimous" and "weighted" need two or more a sample.
+        metadata: your own texts by name, in place of all that the pool has.
+        request_id: idempotency key; made up if not given.
+
+    Raises:
+        FailedPrecondition: a sample has more annotations than are to be wanted, reason ANNOTATIONS_EXIST.
+        InvalidArgument: classes that are left out or cannot be merged, a policy that needs several annotators.
+        NotFound: there is no such pool.
+    """
+    message = pools_pb2.Pool(name=pool_name(pool))
+    paths: list[str] = []
+    if task is not None:
+        message.task.CopyFrom(edited_message(task))
+        paths.append("task")
+    if annotations_per_sample is not None:
+        message.annotations_per_sample = whole(annotations_per_sample, "annotations_per_sample")
+        paths.append("annotations_per_sample")
+    if policy is not None:
+        message.policy = enum_value(pools_pb2.LabelPolicy, policy)
+        paths.append("policy")
+    if metadata is not None:
+        message.metadata.update({text(name, "metadata"): text(value, name) for name, value in metadata.items()})
+        paths.append("metadata")
+    if not paths:
+        raise ValueError("nothing is to be updated: give task, annotations_per_sample, policy or metadata")
+    request = pools_pb2.UpdatePoolRequest(
+        pool=message, update_mask=FieldMask(paths=paths), request_id=fresh_request_id(request_id)
+    )
+    return unary(methods.UPDATE_POOL, request, _replies.pool)
 
 
 def list_pools() -> Pages[results.Pool]:

@@ -61,6 +61,10 @@ def pool(message: pools_pb2.Pool) -> results.Pool:
             for segment in message.damaged_segments
         ),
         create_time=when(message, "create_time"),
+        annotations_per_sample=message.annotations_per_sample,
+        policy=enum_word(pools_pb2.LabelPolicy, message.policy),
+        metadata=dict(sorted(message.metadata.items())),
+        unseen_classes=tuple(message.unseen_classes),
     )
 
 

@@ -133,6 +133,7 @@ class AsyncClient(_Connected):
 
     # Pools and samples
     create_pool = _unary(_pools.create_pool)
+    update_pool = _unary(_pools.update_pool)
     get_pool = _unary(_pools.get_pool)
     list_pools = _pages(_pools.list_pools)
     delete_pool = _unary(_pools.delete_pool)

@@ -8,7 +8,7 @@ GetServerInfo lists the kinds that a server has pools for; it refuses the others
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from assay.client._values import Place, kind_of, number, shown, text, texts
@@ -127,6 +127,94 @@ def _target_message(target: Target | str) -> pb.Target:
         minimum=None if given.minimum is None else number(given.minimum, f"the minimum of {given.name!r}"),
         maximum=None if given.maximum is None else number(given.maximum, f"the maximum of {given.name!r}"),
     )
+
+
+def edited_message(task: Task) -> pb.Task:
+    """The message of a pool's task as it is to be: its classes by their ids, names for new ones.
+
+    Raises:
+        TypeError, ValueError: see task_message, and for a task without classes.
+    """
+    message = task_message(task)
+    arm = getattr(message, message.WhichOneof("kind") or "")
+    if not hasattr(arm, "classes"):
+        raise ValueError(f"of {kind_of(task)} nothing can be changed; only classes can")
+    for made, given in zip(arm.classes, list(task.classes), strict=True):  # type: ignore[union-attr]
+        if isinstance(given, Class):
+            made.id, made.retired = given.id, given.retired
+            if given.merged_into is not None:
+                made.merged_into = given.merged_into
+    return message
+
+
+def edit_classes(
+    task: Task,
+    *,
+    add: Iterable[str] = (),
+    rename: Mapping[str, str] | None = None,
+    retire: Iterable[str] = (),
+    restore: Iterable[str] = (),
+    merge: Mapping[str, str] | None = None,
+    order: Sequence[str] | None = None,
+) -> Task:
+    """A pool's task with its classes edited, for `update_pool`; classes are named as they are now.
+
+    Args:
+        task: that of the pool, as `get_pool` gives it.
+        add: names of new classes, last in the order.
+        rename: new names by old ones; what was said stays, and has the new name.
+        retire: classes that nobody is to say any more; their annotations stay.
+        restore: retired or merged classes that are in use again.
+        merge: by the class that goes, the class that it is counted as from now on, which may be one of `add`;
+            annotations keep what was said.
+        order: all classes that are in use afterwards, by their new names, as people are to see them.
+
+    Raises:
+        ValueError: a class that is not there, one that is retired already or in use already, a merge of a class into
+            itself, an order that does not name each class in use once.
+    """
+    if not hasattr(task, "classes"):
+        raise ValueError(f"{kind_of(task)} has no classes")
+    classes: dict[str, Class | str] = {each.name: each for each in task.classes}
+    added = list(add)
+    # A server numbers new classes as they come.
+    coming = added if order is None else [name for name in order if name in added]
+    fresh = {name: len(classes) + place for place, name in enumerate(coming)}
+
+    def known(name: str) -> Class:
+        found = classes.get(name)
+        if not isinstance(found, Class):
+            raise ValueError(f"{name!r} is no class of the pool; its classes are: {', '.join(classes)}")
+        return found
+
+    for name in retire:
+        if known(name).retired:
+            raise ValueError(f"class {name!r} is retired already")
+        classes[name] = replace(known(name), retired=True)
+    for name in restore:
+        if not known(name).retired:
+            raise ValueError(f"class {name!r} is in use")
+        classes[name] = replace(known(name), retired=False, merged_into=None)
+    for name, into in (merge or {}).items():
+        if name == into:
+            raise ValueError(f"class {name!r} cannot be merged into itself")
+        classes[name] = replace(known(name), retired=True, merged_into=fresh[into] if into in fresh else known(into).id)
+    for name, new in (rename or {}).items():
+        classes[name] = replace(known(name), name=new)
+    edited: list[Class | str] = [*classes.values(), *added]
+    return replace(task, classes=edited if order is None else _ordered(edited, order))  # type: ignore[arg-type]
+
+
+def _ordered(classes: Sequence[Class | str], order: Sequence[str]) -> list[Class | str]:
+    in_use = {_name(each): each for each in classes if isinstance(each, str) or not each.retired}
+    if sorted(order) != sorted(in_use):
+        raise ValueError(f"the order names each class in use once, which are: {', '.join(in_use)}")
+    retired = [each for each in classes if isinstance(each, Class) and each.retired]
+    return [*(in_use[name] for name in order), *retired]
+
+
+def _name(each: Class | str) -> str:
+    return each if isinstance(each, str) else each.name
 
 
 def task_from_proto(message: pb.Task) -> Task | None:

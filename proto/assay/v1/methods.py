@@ -184,6 +184,13 @@ GET_POOL = Method(
     Role.READ,
     Reach.REQUEST,
 )
+UPDATE_POOL = Method(
+    "/assay.v1.Pools/UpdatePool",
+    pools_pb2.UpdatePoolRequest,
+    pools_pb2.Pool,
+    Role.ADMIN,
+    Reach.REQUEST,
+)
 LIST_POOLS = Method(
     "/assay.v1.Pools/ListPools",
     pools_pb2.ListPoolsRequest,
@@ -334,6 +341,7 @@ METHODS: Mapping[str, Method[Any, Any]] = {
         PREDICT,
         CREATE_POOL,
         GET_POOL,
+        UPDATE_POOL,
         LIST_POOLS,
         DELETE_POOL,
         ADD_SAMPLES,

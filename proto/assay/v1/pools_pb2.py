@@ -30,10 +30,11 @@ from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61ssay/v1/pools.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/options.proto\x1a\x14\x61ssay/v1/tasks.proto\x1a\x14\x61ssay/v1/types.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"t\n\x0cSampleCounts\x12\x11\n\tunlabeled\x18\x01 \x01(\x03\x12\x0e\n\x06leased\x18\x02 \x01(\x03\x12\x0f\n\x07labeled\x18\x03 \x01(\x03\x12\x10\n\x08\x65xcluded\x18\x04 \x01(\x03\x12\r\n\x05total\x18\x05 \x01(\x03\x12\x0f\n\x07\x64\x61maged\x18\x06 \x01(\x03\"S\n\x0bIndexStatus\x12!\n\x04kind\x18\x01 \x01(\x0e\x32\x13.assay.v1.IndexKind\x12\x0f\n\x07indexed\x18\x02 \x01(\x03\x12\x10\n\x08\x62uilding\x18\x03 \x01(\x08\"?\n\x0e\x44\x61magedSegment\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0f\n\x07samples\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x89\x06\n\x04Pool\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12&\n\x06metric\x18\x02 \x01(\x0e\x32\x10.assay.v1.MetricB\x04\xe2\x41\x01\x05\x12\"\n\x04task\x18\x03 \x01(\x0b\x32\x0e.assay.v1.TaskB\x04\xe2\x41\x01\x05\x12\x17\n\tdimension\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x05\x12\x1d\n\x0f\x65mbedding_space\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x64iscard_inputs\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x05\x12,\n\x06\x63ounts\x18\x07 \x01(\x0b\x32\x16.assay.v1.SampleCountsB\x04\xe2\x41\x01\x03\x12(\n\x05state\x18\x08 \x01(\x0e\x32\x13.assay.v1.PoolStateB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x65poch\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\x12-\n\x0f\x61\x63tive_backbone\x18\n \x01(\tB\x14\xe2\x41\x01\x03\xfa\x41\r\n\x0b\x61ssay/Model\x12)\n\x0b\x61\x63tive_head\x18\x0b \x01(\tB\x14\xe2\x41\x01\x03\xfa\x41\r\n\x0b\x61ssay/Model\x12\x38\n\nattributes\x18\x0c \x03(\x0b\x32\x1e.assay.v1.Pool.AttributesEntryB\x04\xe2\x41\x01\x03\x12*\n\x05index\x18\r \x01(\x0b\x32\x15.assay.v1.IndexStatusB\x04\xe2\x41\x01\x03\x12\x16\n\x08segments\x18\x0e \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x65mbedding_bytes\x18\x0f \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x38\n\x10\x64\x61maged_segments\x18\x10 \x03(\x0b\x32\x18.assay.v1.DamagedSegmentB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x1aJ\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0e\x32\x17.assay.v1.AttributeKind:\x02\x38\x01:*\xea\x41\'\n\nassay/Pool\x12\x0cpools/{pool}*\x05pools2\x04pool\"h\n\x11\x43reatePoolRequest\x12\x15\n\x07pool_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\"\n\x04pool\x18\x02 \x01(\x0b\x32\x0e.assay.v1.PoolB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"3\n\x0eGetPoolRequest\x12!\n\x04name\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\"E\n\x10ListPoolsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"K\n\x11ListPoolsResponse\x12\x1d\n\x05pools\x18\x01 \x03(\x0b\x32\x0e.assay.v1.Pool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x11\x44\x65letePoolRequest\x12!\n\x04name\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x1e\n\x0cStringColumn\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x1e\n\x0c\x44oubleColumn\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1d\n\x0bInt64Column\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x1c\n\nBoolColumn\x12\x0e\n\x06values\x18\x01 \x03(\x08\"\xde\x01\n\x0f\x41ttributeColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x07strings\x18\x02 \x01(\x0b\x32\x16.assay.v1.StringColumnH\x00\x12)\n\x07\x64oubles\x18\x03 \x01(\x0b\x32\x16.assay.v1.DoubleColumnH\x00\x12\'\n\x06int64s\x18\x04 \x01(\x0b\x32\x15.assay.v1.Int64ColumnH\x00\x12%\n\x05\x62ools\x18\x05 \x01(\x0b\x32\x14.assay.v1.BoolColumnH\x00\x12\x0f\n\x07present\x18\x06 \x03(\x08\x42\x06\n\x04kind\"\x89\x02\n\x0bSampleBatch\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12$\n\nembeddings\x18\x02 \x01(\x0b\x32\x10.assay.v1.Matrix\x12%\n\x06inputs\x18\x03 \x03(\x0b\x32\x15.assay.v1.NamedTensor\x12\x0c\n\x04uris\x18\x04 \x03(\t\x12\x10\n\x08payloads\x18\x05 \x03(\x0c\x12\x1a\n\x12payload_media_type\x18\x06 \x01(\t\x12-\n\nattributes\x18\x07 \x03(\x0b\x32\x19.assay.v1.AttributeColumn\x12\x0e\n\x06labels\x18\x08 \x03(\t\x12%\n\x0bpredictions\x18\t \x01(\x0b\x32\x10.assay.v1.Matrix\"\xb1\x01\n\x11\x41\x64\x64SamplesRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xfa\x41\x0e\x12\x0c\x61ssay/Sample\x12*\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.assay.v1.SampleBatchB\x04\xe2\x41\x01\x02\x12/\n\x0bon_conflict\x18\x03 \x01(\x0e\x32\x14.assay.v1.OnConflictB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\x87\x01\n\x13UploadSamplesHeader\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xfa\x41\x0e\x12\x0c\x61ssay/Sample\x12/\n\x0bon_conflict\x18\x02 \x01(\x0e\x32\x14.assay.v1.OnConflictB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"w\n\x14UploadSamplesRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1d.assay.v1.UploadSamplesHeaderH\x00\x12&\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.assay.v1.SampleBatchH\x00\x42\x06\n\x04kind\"\xb1\x01\n\x12\x41\x64\x64SamplesResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x01(\x03\x12\x0f\n\x07skipped\x18\x02 \x01(\x03\x12\x10\n\x08replaced\x18\x03 \x01(\x03\x12\x16\n\x0elabels_dropped\x18\x06 \x01(\x03\x12\x1a\n\x12\x61ttributes_dropped\x18\x07 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12&\n\x07timings\x18\x05 \x03(\x0b\x32\x15.assay.v1.StageTiming\"7\n\x10GetSampleRequest\x12#\n\x04name\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xfa\x41\x0e\n\x0c\x61ssay/Sample\"\xe2\x01\n\x12ListSamplesRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xfa\x41\x0e\x12\x0c\x61ssay/Sample\x12&\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x10.assay.v1.FilterB\x04\xe2\x41\x01\x01\x12+\n\x06states\x18\x03 \x03(\x0e\x32\x15.assay.v1.SampleStateB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0finclude_payload\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"Q\n\x13ListSamplesResponse\x12!\n\x07samples\x18\x01 \x03(\x0b\x32\x10.assay.v1.Sample\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x87\x01\n\x14\x44\x65leteSamplesRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xfa\x41\x0e\x12\x0c\x61ssay/Sample\x12\x11\n\x03ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rallow_missing\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"7\n\x15\x44\x65leteSamplesResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\xfc\x02\n\x14SearchSamplesRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xfa\x41\x0e\x12\x0c\x61ssay/Sample\x12#\n\x07vectors\x18\x02 \x01(\x0b\x32\x10.assay.v1.MatrixH\x00\x12;\n\x07samples\x18\x03 \x01(\x0b\x32(.assay.v1.SearchSamplesRequest.SampleIdsH\x00\x12\x14\n\x01k\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12&\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x10.assay.v1.FilterB\x04\xe2\x41\x01\x01\x12+\n\x06states\x18\x06 \x03(\x0e\x32\x15.assay.v1.SampleStateB\x04\xe2\x41\x01\x01\x12(\n\x04mode\x18\x07 \x01(\x0e\x32\x14.assay.v1.SearchModeB\x04\xe2\x41\x01\x01\x12\x1d\n\x0finclude_payload\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x1a\x18\n\tSampleIds\x12\x0b\n\x03ids\x18\x01 \x03(\tB\x07\n\x05queryB\x04\n\x02_k\"R\n\x08Neighbor\x12 \n\x06sample\x18\x01 \x01(\x0b\x32\x10.assay.v1.Sample\x12\x10\n\x08\x64istance\x18\x02 \x01(\x02\x12\x12\n\nsimilarity\x18\x03 \x01(\x02\"5\n\x0cSearchResult\x12%\n\tneighbors\x18\x01 \x03(\x0b\x32\x12.assay.v1.Neighbor\"\x86\x01\n\x15SearchSamplesResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.assay.v1.SearchResult\x12\r\n\x05\x65xact\x18\x02 \x01(\x08\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12&\n\x07timings\x18\x04 \x03(\x0b\x32\x15.assay.v1.StageTiming*\\\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\r\n\tMETRIC_L2\x10\x02\x12\x18\n\x14METRIC_INNER_PRODUCT\x10\x03*U\n\tPoolState\x12\x1a\n\x16POOL_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPOOL_STATE_OPEN\x10\x01\x12\x17\n\x13POOL_STATE_DEGRADED\x10\x02*f\n\tIndexKind\x12\x1a\n\x16INDEX_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10INDEX_KIND_EXACT\x10\x01\x12\x13\n\x0fINDEX_KIND_HNSW\x10\x02\x12\x12\n\x0eINDEX_KIND_IVF\x10\x03*o\n\nOnConflict\x12\x1b\n\x17ON_CONFLICT_UNSPECIFIED\x10\x00\x12\x15\n\x11ON_CONFLICT_ERROR\x10\x01\x12\x14\n\x10ON_CONFLICT_SKIP\x10\x02\x12\x17\n\x13ON_CONFLICT_REPLACE\x10\x03*s\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10SEARCH_MODE_AUTO\x10\x01\x12\x15\n\x11SEARCH_MODE_EXACT\x10\x02\x12\x1b\n\x17SEARCH_MODE_APPROXIMATE\x10\x03\x32\xad\t\n\x05Pools\x12i\n\nCreatePool\x12\x1b.assay.v1.CreatePoolRequest\x1a\x0e.assay.v1.Pool\".\xda\x41\x0cpool,pool_id\xe2\xf9\x18\x04\x08\x04\x10\x01\x82\xd3\xe4\x93\x02\x11\"\t/v1/pools:\x04pool\x12^\n\x07GetPool\x12\x18.assay.v1.GetPoolRequest\x1a\x0e.assay.v1.Pool\")\xda\x41\x04name\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=pools/*}\x12\x62\n\tListPools\x12\x1a.assay.v1.ListPoolsRequest\x1a\x1b.assay.v1.ListPoolsResponse\"\x1c\xda\x41\x00\xe2\xf9\x18\x04\x08\x01\x10\x02\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/pools\x12l\n\nDeletePool\x12\x1b.assay.v1.DeletePoolRequest\x1a\x16.google.protobuf.Empty\")\xda\x41\x04name\xe2\xf9\x18\x04\x08\x04\x10\x01\x82\xd3\xe4\x93\x02\x14*\x12/v1/{name=pools/*}\x12\x8b\x01\n\nAddSamples\x12\x1b.assay.v1.AddSamplesRequest\x1a\x1c.assay.v1.AddSamplesResponse\"B\xda\x41\x0cparent,batch\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02%\" /v1/{parent=pools/*}/samples:add:\x01*\x12Y\n\rUploadSamples\x12\x1e.assay.v1.UploadSamplesRequest\x1a\x1c.assay.v1.AddSamplesResponse\"\x08\xe2\xf9\x18\x04\x08\x03\x10\x01(\x01\x12o\n\tGetSample\x12\x1a.assay.v1.GetSampleRequest\x1a\x10.assay.v1.Sample\"4\xda\x41\x04name\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=pools/*/samples/**}\x12\x89\x01\n\x0bListSamples\x12\x1c.assay.v1.ListSamplesRequest\x1a\x1d.assay.v1.ListSamplesResponse\"=\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02&\"!/v1/{parent=pools/*}/samples:list:\x01*\x12\x95\x01\n\rDeleteSamples\x12\x1e.assay.v1.DeleteSamplesRequest\x1a\x1f.assay.v1.DeleteSamplesResponse\"C\xda\x41\nparent,ids\xe2\xf9\x18\x04\x08\x04\x10\x01\x82\xd3\xe4\x93\x02(\"#/v1/{parent=pools/*}/samples:delete:\x01*\x12\x88\x01\n\rSearchSamples\x12\x1e.assay.v1.SearchSamplesRequest\x1a\x1f.assay.v1.SearchSamplesResponse\"6\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02(\"#/v1/{parent=pools/*}/samples:search:\x01*B\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61ssay/v1/pools.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/options.proto\x1a\x14\x61ssay/v1/tasks.proto\x1a\x14\x61ssay/v1/types.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"t\n\x0cSampleCounts\x12\x11\n\tunlabeled\x18\x01 \x01(\x03\x12\x0e\n\x06leased\x18\x02 \x01(\x03\x12\x0f\n\x07labeled\x18\x03 \x01(\x03\x12\x10\n\x08\x65xcluded\x18\x04 \x01(\x03\x12\r\n\x05total\x18\x05 \x01(\x03\x12\x0f\n\x07\x64\x61maged\x18\x06 \x01(\x03\"S\n\x0bIndexStatus\x12!\n\x04kind\x18\x01 \x01(\x0e\x32\x13.assay.v1.IndexKind\x12\x0f\n\x07indexed\x18\x02 \x01(\x03\x12\x10\n\x08\x62uilding\x18\x03 \x01(\x08\"?\n\x0e\x44\x61magedSegment\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0f\n\x07samples\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xe1\x07\n\x04Pool\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12&\n\x06metric\x18\x02 \x01(\x0e\x32\x10.assay.v1.MetricB\x04\xe2\x41\x01\x05\x12\"\n\x04task\x18\x03 \x01(\x0b\x32\x0e.assay.v1.TaskB\x04\xe2\x41\x01\x01\x12\x17\n\tdimension\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x05\x12\x1d\n\x0f\x65mbedding_space\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x64iscard_inputs\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x05\x12,\n\x06\x63ounts\x18\x07 \x01(\x0b\x32\x16.assay.v1.SampleCountsB\x04\xe2\x41\x01\x03\x12(\n\x05state\x18\x08 \x01(\x0e\x32\x13.assay.v1.PoolStateB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x65poch\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\x12-\n\x0f\x61\x63tive_backbone\x18\n \x01(\tB\x14\xe2\x41\x01\x03\xfa\x41\r\n\x0b\x61ssay/Model\x12)\n\x0b\x61\x63tive_head\x18\x0b \x01(\tB\x14\xe2\x41\x01\x03\xfa\x41\r\n\x0b\x61ssay/Model\x12\x38\n\nattributes\x18\x0c \x03(\x0b\x32\x1e.assay.v1.Pool.AttributesEntryB\x04\xe2\x41\x01\x03\x12*\n\x05index\x18\r \x01(\x0b\x32\x15.assay.v1.IndexStatusB\x04\xe2\x41\x01\x03\x12\x16\n\x08segments\x18\x0e \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x65mbedding_bytes\x18\x0f \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x38\n\x10\x64\x61maged_segments\x18\x10 \x03(\x0b\x32\x18.assay.v1.DamagedSegmentB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12$\n\x16\x61nnotations_per_sample\x18\x12 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12+\n\x06policy\x18\x13 \x01(\x0e\x32\x15.assay.v1.LabelPolicyB\x04\xe2\x41\x01\x01\x12\x34\n\x08metadata\x18\x14 \x03(\x0b\x32\x1c.assay.v1.Pool.MetadataEntryB\x04\xe2\x41\x01\x01\x12\x1c\n\x0eunseen_classes\x18\x15 \x03(\x05\x42\x04\xe2\x41\x01\x03\x1aJ\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0e\x32\x17.assay.v1.AttributeKind:\x02\x38\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:*\xea\x41\'\n\nassay/Pool\x12\x0cpools/{pool}*\x05pools2\x04pool\"h\n\x11\x43reatePoolRequest\x12\x15\n\x07pool_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\"\n\x04pool\x18\x02 \x01(\x0b\x32\x0e.assay.v1.PoolB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"3\n\x0eGetPoolRequest\x12!\n\x04name\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\"\x88\x01\n\x11UpdatePoolRequest\x12\"\n\x04pool\x18\x01 \x01(\x0b\x32\x0e.assay.v1.PoolB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"E\n\x10ListPoolsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"K\n\x11ListPoolsResponse\x12\x1d\n\x05pools\x18\x01 \x03(\x0b\x32\x0e.assay.v1.Pool\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"P\n\x11\x44\x65letePoolRequest\x12!\n\x04name\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x1e\n\x0cStringColumn\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x1e\n\x0c\x44oubleColumn\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1d\n\x0bInt64Column\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x1c\n\nBoolColumn\x12\x0e\n\x06values\x18\x01 \x03(\x08\"\xde\x01\n\x0f\x41ttributeColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x07strings\x18\x02 \x01(\x0b\x32\x16.assay.v1.StringColumnH\x00\x12)\n\x07\x64oubles\x18\x03 \x01(\x0b\x32\x16.assay.v1.DoubleColumnH\x00\x12\'\n\x06int64s\x18\x04 \x01(\x0b\x32\x15.assay.v1.Int64ColumnH\x00\x12%\n\x05\x62ools\x18\x05 \x01(\x0b\x32\x14.assay.v1.BoolColumnH\x00\x12\x0f\n\x07present\x18\x06 \x03(\x08\x42\x06\n\x04kind\"\x89\x02\n\x0bSampleBatch\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12$\n\nembeddings\x18\x02 \x01(\x0b\x32\x10.assay.v1.Matrix\x12%\n\x06inputs\x18\x03 \x03(\x0b\x32\x15.assay.v1.NamedTensor\x12\x0c\n\x04uris\x18\x04 \x03(\t\x12\x10\n\x08payloads\x18\x05 \x03(\x0c\x12\x1a\n\x12payload_media_type\x18\x06 \x01(\t\x12-\n\nattributes\x18\x07 \x03(\x0b\x32\x19.assay.v1.AttributeColumn\x12\x0e\n\x06labels\x18\x08 \x03(\t\x12%\n\x0bpredictions\x18\t \x01(\x0b\x32\x10.assay.v1.Matrix\"\xb1\x01\n\x11\x41\x64\x64SamplesRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xfa\x41\x0e\x12\x0c\x61ssay/Sample\x12*\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.assay.v1.SampleBatchB\x04\xe2\x41\x01\x02\x12/\n\x0bon_conflict\x18\x03 \x01(\x0e\x32\x14.assay.v1.OnConflictB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"\x87\x01\n\x13UploadSamplesHeader\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xfa\x41\x0e\x12\x0c\x61ssay/Sample\x12/\n\x0bon_conflict\x18\x02 \x01(\x0e\x32\x14.assay.v1.OnConflictB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"w\n\x14UploadSamplesRequest\x12/\n\x06header\x18\x01 \x01(\x0b\x32\x1d.assay.v1.UploadSamplesHeaderH\x00\x12&\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x15.assay.v1.SampleBatchH\x00\x42\x06\n\x04kind\"\xb1\x01\n\x12\x41\x64\x64SamplesResponse\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x01(\x03\x12\x0f\n\x07skipped\x18\x02 \x01(\x03\x12\x10\n\x08replaced\x18\x03 \x01(\x03\x12\x16\n\x0elabels_dropped\x18\x06 \x01(\x03\x12\x1a\n\x12\x61ttributes_dropped\x18\x07 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12&\n\x07timings\x18\x05 \x03(\x0b\x32\x15.assay.v1.StageTiming\"7\n\x10GetSampleRequest\x12#\n\x04name\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xfa\x41\x0e\n\x0c\x61ssay/Sample\"\xe2\x01\n\x12ListSamplesRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xfa\x41\x0e\x12\x0c\x61ssay/Sample\x12&\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x10.assay.v1.FilterB\x04\xe2\x41\x01\x01\x12+\n\x06states\x18\x03 \x03(\x0e\x32\x15.assay.v1.SampleStateB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0finclude_payload\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"Q\n\x13ListSamplesResponse\x12!\n\x07samples\x18\x01 \x03(\x0b\x32\x10.assay.v1.Sample\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x87\x01\n\x14\x44\x65leteSamplesRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xfa\x41\x0e\x12\x0c\x61ssay/Sample\x12\x11\n\x03ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rallow_missing\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"7\n\x15\x44\x65leteSamplesResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\xfc\x02\n\x14SearchSamplesRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xfa\x41\x0e\x12\x0c\x61ssay/Sample\x12#\n\x07vectors\x18\x02 \x01(\x0b\x32\x10.assay.v1.MatrixH\x00\x12;\n\x07samples\x18\x03 \x01(\x0b\x32(.assay.v1.SearchSamplesRequest.SampleIdsH\x00\x12\x14\n\x01k\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12&\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x10.assay.v1.FilterB\x04\xe2\x41\x01\x01\x12+\n\x06states\x18\x06 \x03(\x0e\x32\x15.assay.v1.SampleStateB\x04\xe2\x41\x01\x01\x12(\n\x04mode\x18\x07 \x01(\x0e\x32\x14.assay.v1.SearchModeB\x04\xe2\x41\x01\x01\x12\x1d\n\x0finclude_payload\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x1a\x18\n\tSampleIds\x12\x0b\n\x03ids\x18\x01 \x03(\tB\x07\n\x05queryB\x04\n\x02_k\"R\n\x08Neighbor\x12 \n\x06sample\x18\x01 \x01(\x0b\x32\x10.assay.v1.Sample\x12\x10\n\x08\x64istance\x18\x02 \x01(\x02\x12\x12\n\nsimilarity\x18\x03 \x01(\x02\"5\n\x0cSearchResult\x12%\n\tneighbors\x18\x01 \x03(\x0b\x32\x12.assay.v1.Neighbor\"\x86\x01\n\x15SearchSamplesResponse\x12\'\n\x07results\x18\x01 \x03(\x0b\x32\x16.assay.v1.SearchResult\x12\r\n\x05\x65xact\x18\x02 \x01(\x08\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12&\n\x07timings\x18\x04 \x03(\x0b\x32\x15.assay.v1.StageTiming*\\\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\r\n\tMETRIC_L2\x10\x02\x12\x18\n\x14METRIC_INNER_PRODUCT\x10\x03*\xb1\x01\n\x0bLabelPolicy\x12\x1c\n\x18LABEL_POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13LABEL_POLICY_LATEST\x10\x01\x12\x19\n\x15LABEL_POLICY_MAJORITY\x10\x02\x12\x1a\n\x16LABEL_POLICY_UNANIMOUS\x10\x03\x12\x19\n\x15LABEL_POLICY_WEIGHTED\x10\x04\x12\x19\n\x15LABEL_POLICY_REVIEWED\x10\x05*U\n\tPoolState\x12\x1a\n\x16POOL_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fPOOL_STATE_OPEN\x10\x01\x12\x17\n\x13POOL_STATE_DEGRADED\x10\x02*f\n\tIndexKind\x12\x1a\n\x16INDEX_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10INDEX_KIND_EXACT\x10\x01\x12\x13\n\x0fINDEX_KIND_HNSW\x10\x02\x12\x12\n\x0eINDEX_KIND_IVF\x10\x03*o\n\nOnConflict\x12\x1b\n\x17ON_CONFLICT_UNSPECIFIED\x10\x00\x12\x15\n\x11ON_CONFLICT_ERROR\x10\x01\x12\x14\n\x10ON_CONFLICT_SKIP\x10\x02\x12\x17\n\x13ON_CONFLICT_REPLACE\x10\x03*s\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x14\n\x10SEARCH_MODE_AUTO\x10\x01\x12\x15\n\x11SEARCH_MODE_EXACT\x10\x02\x12\x1b\n\x17SEARCH_MODE_APPROXIMATE\x10\x03\x32\xaa\n\n\x05Pools\x12i\n\nCreatePool\x12\x1b.assay.v1.CreatePoolRequest\x1a\x0e.assay.v1.Pool\".\xda\x41\x0cpool,pool_id\xe2\xf9\x18\x04\x08\x04\x10\x01\x82\xd3\xe4\x93\x02\x11\"\t/v1/pools:\x04pool\x12^\n\x07GetPool\x12\x18.assay.v1.GetPoolRequest\x1a\x0e.assay.v1.Pool\")\xda\x41\x04name\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=pools/*}\x12{\n\nUpdatePool\x12\x1b.assay.v1.UpdatePoolRequest\x1a\x0e.assay.v1.Pool\"@\xda\x41\x10pool,update_mask\xe2\xf9\x18\x04\x08\x04\x10\x01\x82\xd3\xe4\x93\x02\x1f\x32\x17/v1/{pool.name=pools/*}:\x04pool\x12\x62\n\tListPools\x12\x1a.assay.v1.ListPoolsRequest\x1a\x1b.assay.v1.ListPoolsResponse\"\x1c\xda\x41\x00\xe2\xf9\x18\x04\x08\x01\x10\x02\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/pools\x12l\n\nDeletePool\x12\x1b.assay.v1.DeletePoolRequest\x1a\x16.google.protobuf.Empty\")\xda\x41\x04name\xe2\xf9\x18\x04\x08\x04\x10\x01\x82\xd3\xe4\x93\x02\x14*\x12/v1/{name=pools/*}\x12\x8b\x01\n\nAddSamples\x12\x1b.assay.v1.AddSamplesRequest\x1a\x1c.assay.v1.AddSamplesResponse\"B\xda\x41\x0cparent,batch\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02%\" /v1/{parent=pools/*}/samples:add:\x01*\x12Y\n\rUploadSamples\x12\x1e.assay.v1.UploadSamplesRequest\x1a\x1c.assay.v1.AddSamplesResponse\"\x08\xe2\xf9\x18\x04\x08\x03\x10\x01(\x01\x12o\n\tGetSample\x12\x1a.assay.v1.GetSampleRequest\x1a\x10.assay.v1.Sample\"4\xda\x41\x04name\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{name=pools/*/samples/**}\x12\x89\x01\n\x0bListSamples\x12\x1c.assay.v1.ListSamplesRequest\x1a\x1d.assay.v1.ListSamplesResponse\"=\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02&\"!/v1/{parent=pools/*}/samples:list:\x01*\x12\x95\x01\n\rDeleteSamples\x12\x1e.assay.v1.DeleteSamplesRequest\x1a\x1f.assay.v1.DeleteSamplesResponse\"C\xda\x41\nparent,ids\xe2\xf9\x18\x04\x08\x04\x10\x01\x82\xd3\xe4\x93\x02(\"#/v1/{parent=pools/*}/samples:delete:\x01*\x12\x88\x01\n\rSearchSamples\x12\x1e.assay.v1.SearchSamplesRequest\x1a\x1f.assay.v1.SearchSamplesResponse\"6\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02(\"#/v1/{parent=pools/*}/samples:search:\x01*B\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,12 +44,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'Z\020assay/v1;assayv1'
   _globals['_POOL_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_POOL_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_POOL_METADATAENTRY']._loaded_options = None
+  _globals['_POOL_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_POOL'].fields_by_name['name']._loaded_options = None
   _globals['_POOL'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_POOL'].fields_by_name['metric']._loaded_options = None
   _globals['_POOL'].fields_by_name['metric']._serialized_options = b'\342A\001\005'
   _globals['_POOL'].fields_by_name['task']._loaded_options = None
-  _globals['_POOL'].fields_by_name['task']._serialized_options = b'\342A\001\005'
+  _globals['_POOL'].fields_by_name['task']._serialized_options = b'\342A\001\001'
   _globals['_POOL'].fields_by_name['dimension']._loaded_options = None
   _globals['_POOL'].fields_by_name['dimension']._serialized_options = b'\342A\001\005'
   _globals['_POOL'].fields_by_name['embedding_space']._loaded_options = None
@@ -77,6 +80,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POOL'].fields_by_name['damaged_segments']._serialized_options = b'\342A\001\003'
   _globals['_POOL'].fields_by_name['create_time']._loaded_options = None
   _globals['_POOL'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_POOL'].fields_by_name['annotations_per_sample']._loaded_options = None
+  _globals['_POOL'].fields_by_name['annotations_per_sample']._serialized_options = b'\342A\001\001'
+  _globals['_POOL'].fields_by_name['policy']._loaded_options = None
+  _globals['_POOL'].fields_by_name['policy']._serialized_options = b'\342A\001\001'
+  _globals['_POOL'].fields_by_name['metadata']._loaded_options = None
+  _globals['_POOL'].fields_by_name['metadata']._serialized_options = b'\342A\001\001'
+  _globals['_POOL'].fields_by_name['unseen_classes']._loaded_options = None
+  _globals['_POOL'].fields_by_name['unseen_classes']._serialized_options = b'\342A\001\003'
   _globals['_POOL']._loaded_options = None
   _globals['_POOL']._serialized_options = b'\352A\'\n\nassay/Pool\022\014pools/{pool}*\005pools2\004pool'
   _globals['_CREATEPOOLREQUEST'].fields_by_name['pool_id']._loaded_options = None
@@ -87,6 +98,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEPOOLREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
   _globals['_GETPOOLREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETPOOLREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\014\n\nassay/Pool'
+  _globals['_UPDATEPOOLREQUEST'].fields_by_name['pool']._loaded_options = None
+  _globals['_UPDATEPOOLREQUEST'].fields_by_name['pool']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEPOOLREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATEPOOLREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEPOOLREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UPDATEPOOLREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
   _globals['_LISTPOOLSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTPOOLSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTPOOLSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -147,6 +164,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POOLS'].methods_by_name['CreatePool']._serialized_options = b'\332A\014pool,pool_id\342\371\030\004\010\004\020\001\202\323\344\223\002\021\"\t/v1/pools:\004pool'
   _globals['_POOLS'].methods_by_name['GetPool']._loaded_options = None
   _globals['_POOLS'].methods_by_name['GetPool']._serialized_options = b'\332A\004name\342\371\030\004\010\001\020\001\202\323\344\223\002\024\022\022/v1/{name=pools/*}'
+  _globals['_POOLS'].methods_by_name['UpdatePool']._loaded_options = None
+  _globals['_POOLS'].methods_by_name['UpdatePool']._serialized_options = b'\332A\020pool,update_mask\342\371\030\004\010\004\020\001\202\323\344\223\002\0372\027/v1/{pool.name=pools/*}:\004pool'
   _globals['_POOLS'].methods_by_name['ListPools']._loaded_options = None
   _globals['_POOLS'].methods_by_name['ListPools']._serialized_options = b'\332A\000\342\371\030\004\010\001\020\002\202\323\344\223\002\013\022\t/v1/pools'
   _globals['_POOLS'].methods_by_name['DeletePool']._loaded_options = None
@@ -163,76 +182,82 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POOLS'].methods_by_name['DeleteSamples']._serialized_options = b'\332A\nparent,ids\342\371\030\004\010\004\020\001\202\323\344\223\002(\"#/v1/{parent=pools/*}/samples:delete:\001*'
   _globals['_POOLS'].methods_by_name['SearchSamples']._loaded_options = None
   _globals['_POOLS'].methods_by_name['SearchSamples']._serialized_options = b'\342\371\030\004\010\001\020\001\202\323\344\223\002(\"#/v1/{parent=pools/*}/samples:search:\001*'
-  _globals['_METRIC']._serialized_start=4176
-  _globals['_METRIC']._serialized_end=4268
-  _globals['_POOLSTATE']._serialized_start=4270
-  _globals['_POOLSTATE']._serialized_end=4355
-  _globals['_INDEXKIND']._serialized_start=4357
-  _globals['_INDEXKIND']._serialized_end=4459
-  _globals['_ONCONFLICT']._serialized_start=4461
-  _globals['_ONCONFLICT']._serialized_end=4572
-  _globals['_SEARCHMODE']._serialized_start=4574
-  _globals['_SEARCHMODE']._serialized_end=4689
-  _globals['_SAMPLECOUNTS']._serialized_start=279
-  _globals['_SAMPLECOUNTS']._serialized_end=395
-  _globals['_INDEXSTATUS']._serialized_start=397
-  _globals['_INDEXSTATUS']._serialized_end=480
-  _globals['_DAMAGEDSEGMENT']._serialized_start=482
-  _globals['_DAMAGEDSEGMENT']._serialized_end=545
-  _globals['_POOL']._serialized_start=548
-  _globals['_POOL']._serialized_end=1325
-  _globals['_POOL_ATTRIBUTESENTRY']._serialized_start=1207
-  _globals['_POOL_ATTRIBUTESENTRY']._serialized_end=1281
-  _globals['_CREATEPOOLREQUEST']._serialized_start=1327
-  _globals['_CREATEPOOLREQUEST']._serialized_end=1431
-  _globals['_GETPOOLREQUEST']._serialized_start=1433
-  _globals['_GETPOOLREQUEST']._serialized_end=1484
-  _globals['_LISTPOOLSREQUEST']._serialized_start=1486
-  _globals['_LISTPOOLSREQUEST']._serialized_end=1555
-  _globals['_LISTPOOLSRESPONSE']._serialized_start=1557
-  _globals['_LISTPOOLSRESPONSE']._serialized_end=1632
-  _globals['_DELETEPOOLREQUEST']._serialized_start=1634
-  _globals['_DELETEPOOLREQUEST']._serialized_end=1714
-  _globals['_STRINGCOLUMN']._serialized_start=1716
-  _globals['_STRINGCOLUMN']._serialized_end=1746
-  _globals['_DOUBLECOLUMN']._serialized_start=1748
-  _globals['_DOUBLECOLUMN']._serialized_end=1778
-  _globals['_INT64COLUMN']._serialized_start=1780
-  _globals['_INT64COLUMN']._serialized_end=1809
-  _globals['_BOOLCOLUMN']._serialized_start=1811
-  _globals['_BOOLCOLUMN']._serialized_end=1839
-  _globals['_ATTRIBUTECOLUMN']._serialized_start=1842
-  _globals['_ATTRIBUTECOLUMN']._serialized_end=2064
-  _globals['_SAMPLEBATCH']._serialized_start=2067
-  _globals['_SAMPLEBATCH']._serialized_end=2332
-  _globals['_ADDSAMPLESREQUEST']._serialized_start=2335
-  _globals['_ADDSAMPLESREQUEST']._serialized_end=2512
-  _globals['_UPLOADSAMPLESHEADER']._serialized_start=2515
-  _globals['_UPLOADSAMPLESHEADER']._serialized_end=2650
-  _globals['_UPLOADSAMPLESREQUEST']._serialized_start=2652
-  _globals['_UPLOADSAMPLESREQUEST']._serialized_end=2771
-  _globals['_ADDSAMPLESRESPONSE']._serialized_start=2774
-  _globals['_ADDSAMPLESRESPONSE']._serialized_end=2951
-  _globals['_GETSAMPLEREQUEST']._serialized_start=2953
-  _globals['_GETSAMPLEREQUEST']._serialized_end=3008
-  _globals['_LISTSAMPLESREQUEST']._serialized_start=3011
-  _globals['_LISTSAMPLESREQUEST']._serialized_end=3237
-  _globals['_LISTSAMPLESRESPONSE']._serialized_start=3239
-  _globals['_LISTSAMPLESRESPONSE']._serialized_end=3320
-  _globals['_DELETESAMPLESREQUEST']._serialized_start=3323
-  _globals['_DELETESAMPLESREQUEST']._serialized_end=3458
-  _globals['_DELETESAMPLESRESPONSE']._serialized_start=3460
-  _globals['_DELETESAMPLESRESPONSE']._serialized_end=3515
-  _globals['_SEARCHSAMPLESREQUEST']._serialized_start=3518
-  _globals['_SEARCHSAMPLESREQUEST']._serialized_end=3898
-  _globals['_SEARCHSAMPLESREQUEST_SAMPLEIDS']._serialized_start=3859
-  _globals['_SEARCHSAMPLESREQUEST_SAMPLEIDS']._serialized_end=3883
-  _globals['_NEIGHBOR']._serialized_start=3900
-  _globals['_NEIGHBOR']._serialized_end=3982
-  _globals['_SEARCHRESULT']._serialized_start=3984
-  _globals['_SEARCHRESULT']._serialized_end=4037
-  _globals['_SEARCHSAMPLESRESPONSE']._serialized_start=4040
-  _globals['_SEARCHSAMPLESRESPONSE']._serialized_end=4174
-  _globals['_POOLS']._serialized_start=4692
-  _globals['_POOLS']._serialized_end=5889
+  _globals['_METRIC']._serialized_start=4565
+  _globals['_METRIC']._serialized_end=4657
+  _globals['_LABELPOLICY']._serialized_start=4660
+  _globals['_LABELPOLICY']._serialized_end=4837
+  _globals['_POOLSTATE']._serialized_start=4839
+  _globals['_POOLSTATE']._serialized_end=4924
+  _globals['_INDEXKIND']._serialized_start=4926
+  _globals['_INDEXKIND']._serialized_end=5028
+  _globals['_ONCONFLICT']._serialized_start=5030
+  _globals['_ONCONFLICT']._serialized_end=5141
+  _globals['_SEARCHMODE']._serialized_start=5143
+  _globals['_SEARCHMODE']._serialized_end=5258
+  _globals['_SAMPLECOUNTS']._serialized_start=313
+  _globals['_SAMPLECOUNTS']._serialized_end=429
+  _globals['_INDEXSTATUS']._serialized_start=431
+  _globals['_INDEXSTATUS']._serialized_end=514
+  _globals['_DAMAGEDSEGMENT']._serialized_start=516
+  _globals['_DAMAGEDSEGMENT']._serialized_end=579
+  _globals['_POOL']._serialized_start=582
+  _globals['_POOL']._serialized_end=1575
+  _globals['_POOL_ATTRIBUTESENTRY']._serialized_start=1408
+  _globals['_POOL_ATTRIBUTESENTRY']._serialized_end=1482
+  _globals['_POOL_METADATAENTRY']._serialized_start=1484
+  _globals['_POOL_METADATAENTRY']._serialized_end=1531
+  _globals['_CREATEPOOLREQUEST']._serialized_start=1577
+  _globals['_CREATEPOOLREQUEST']._serialized_end=1681
+  _globals['_GETPOOLREQUEST']._serialized_start=1683
+  _globals['_GETPOOLREQUEST']._serialized_end=1734
+  _globals['_UPDATEPOOLREQUEST']._serialized_start=1737
+  _globals['_UPDATEPOOLREQUEST']._serialized_end=1873
+  _globals['_LISTPOOLSREQUEST']._serialized_start=1875
+  _globals['_LISTPOOLSREQUEST']._serialized_end=1944
+  _globals['_LISTPOOLSRESPONSE']._serialized_start=1946
+  _globals['_LISTPOOLSRESPONSE']._serialized_end=2021
+  _globals['_DELETEPOOLREQUEST']._serialized_start=2023
+  _globals['_DELETEPOOLREQUEST']._serialized_end=2103
+  _globals['_STRINGCOLUMN']._serialized_start=2105
+  _globals['_STRINGCOLUMN']._serialized_end=2135
+  _globals['_DOUBLECOLUMN']._serialized_start=2137
+  _globals['_DOUBLECOLUMN']._serialized_end=2167
+  _globals['_INT64COLUMN']._serialized_start=2169
+  _globals['_INT64COLUMN']._serialized_end=2198
+  _globals['_BOOLCOLUMN']._serialized_start=2200
+  _globals['_BOOLCOLUMN']._serialized_end=2228
+  _globals['_ATTRIBUTECOLUMN']._serialized_start=2231
+  _globals['_ATTRIBUTECOLUMN']._serialized_end=2453
+  _globals['_SAMPLEBATCH']._serialized_start=2456
+  _globals['_SAMPLEBATCH']._serialized_end=2721
+  _globals['_ADDSAMPLESREQUEST']._serialized_start=2724
+  _globals['_ADDSAMPLESREQUEST']._serialized_end=2901
+  _globals['_UPLOADSAMPLESHEADER']._serialized_start=2904
+  _globals['_UPLOADSAMPLESHEADER']._serialized_end=3039
+  _globals['_UPLOADSAMPLESREQUEST']._serialized_start=3041
+  _globals['_UPLOADSAMPLESREQUEST']._serialized_end=3160
+  _globals['_ADDSAMPLESRESPONSE']._serialized_start=3163
+  _globals['_ADDSAMPLESRESPONSE']._serialized_end=3340
+  _globals['_GETSAMPLEREQUEST']._serialized_start=3342
+  _globals['_GETSAMPLEREQUEST']._serialized_end=3397
+  _globals['_LISTSAMPLESREQUEST']._serialized_start=3400
+  _globals['_LISTSAMPLESREQUEST']._serialized_end=3626
+  _globals['_LISTSAMPLESRESPONSE']._serialized_start=3628
+  _globals['_LISTSAMPLESRESPONSE']._serialized_end=3709
+  _globals['_DELETESAMPLESREQUEST']._serialized_start=3712
+  _globals['_DELETESAMPLESREQUEST']._serialized_end=3847
+  _globals['_DELETESAMPLESRESPONSE']._serialized_start=3849
+  _globals['_DELETESAMPLESRESPONSE']._serialized_end=3904
+  _globals['_SEARCHSAMPLESREQUEST']._serialized_start=3907
+  _globals['_SEARCHSAMPLESREQUEST']._serialized_end=4287
+  _globals['_SEARCHSAMPLESREQUEST_SAMPLEIDS']._serialized_start=4248
+  _globals['_SEARCHSAMPLESREQUEST_SAMPLEIDS']._serialized_end=4272
+  _globals['_NEIGHBOR']._serialized_start=4289
+  _globals['_NEIGHBOR']._serialized_end=4371
+  _globals['_SEARCHRESULT']._serialized_start=4373
+  _globals['_SEARCHRESULT']._serialized_end=4426
+  _globals['_SEARCHSAMPLESRESPONSE']._serialized_start=4429
+  _globals['_SEARCHSAMPLESRESPONSE']._serialized_end=4563
+  _globals['_POOLS']._serialized_start=5261
+  _globals['_POOLS']._serialized_end=6583
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from assay.v1 import tasks_pb2 as _tasks_pb2
 from assay.v1 import types_pb2 as _types_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -49,6 +50,46 @@ METRIC_L2: Metric.ValueType  # 2
 METRIC_INNER_PRODUCT: Metric.ValueType  # 3
 """Inner product."""
 Global___Metric: _TypeAlias = Metric  # noqa: Y015
+
+class _LabelPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LabelPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LabelPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LABEL_POLICY_UNSPECIFIED: _LabelPolicy.ValueType  # 0
+    """Not given; taken as LABEL_POLICY_LATEST."""
+    LABEL_POLICY_LATEST: _LabelPolicy.ValueType  # 1
+    """The newest value."""
+    LABEL_POLICY_MAJORITY: _LabelPolicy.ValueType  # 2
+    """What most annotators say. Where two values have as many, the sample is disputed. Needs two annotations a sample or
+    more, as the next two do.
+    """
+    LABEL_POLICY_UNANIMOUS: _LabelPolicy.ValueType  # 3
+    """What all annotators say; else the sample is disputed."""
+    LABEL_POLICY_WEIGHTED: _LabelPolicy.ValueType  # 4
+    """What most annotators say, each counted by estimated skill, and alike before any was estimated."""
+    LABEL_POLICY_REVIEWED: _LabelPolicy.ValueType  # 5
+    """What a reviewer says."""
+
+class LabelPolicy(_LabelPolicy, metaclass=_LabelPolicyEnumTypeWrapper):
+    """How the label of a sample follows from the annotations that stand."""
+
+LABEL_POLICY_UNSPECIFIED: LabelPolicy.ValueType  # 0
+"""Not given; taken as LABEL_POLICY_LATEST."""
+LABEL_POLICY_LATEST: LabelPolicy.ValueType  # 1
+"""The newest value."""
+LABEL_POLICY_MAJORITY: LabelPolicy.ValueType  # 2
+"""What most annotators say. Where two values have as many, the sample is disputed. Needs two annotations a sample or
+more, as the next two do.
+"""
+LABEL_POLICY_UNANIMOUS: LabelPolicy.ValueType  # 3
+"""What all annotators say; else the sample is disputed."""
+LABEL_POLICY_WEIGHTED: LabelPolicy.ValueType  # 4
+"""What most annotators say, each counted by estimated skill, and alike before any was estimated."""
+LABEL_POLICY_REVIEWED: LabelPolicy.ValueType  # 5
+"""What a reviewer says."""
+Global___LabelPolicy: _TypeAlias = LabelPolicy  # noqa: Y015
 
 class _PoolState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -292,6 +333,26 @@ class Pool(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     METRIC_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
@@ -309,6 +370,10 @@ class Pool(_message.Message):
     EMBEDDING_BYTES_FIELD_NUMBER: _builtins.int
     DAMAGED_SEGMENTS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ANNOTATIONS_PER_SAMPLE_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    UNSEEN_CLASSES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name "pools/{pool}"."""
     metric: Global___Metric.ValueType
@@ -335,9 +400,15 @@ class Pool(_message.Message):
     """Number of immutable segments."""
     embedding_bytes: _builtins.int
     """Bytes of embeddings in the active space."""
+    annotations_per_sample: _builtins.int
+    """Annotations that are wanted of each sample, by different annotators, 1 to 100; 0 is taken as 1."""
+    policy: Global___LabelPolicy.ValueType
+    """How labels follow from annotations."""
     @_builtins.property
     def task(self) -> _tasks_pb2.Task:
-        """What people say of its samples; unset at creation means classification without classes, for a pool without labels."""
+        """What people say of its samples; unset at creation means classification without classes, for a pool without labels.
+        UpdatePool changes its classes, and nothing else of it.
+        """
 
     @_builtins.property
     def counts(self) -> Global___SampleCounts:
@@ -359,6 +430,16 @@ class Pool(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
 
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The user's own texts by name: at most 64, names of 1 to 256 bytes, texts of up to 4,096."""
+
+    @_builtins.property
+    def unseen_classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Ids of the classes in use that the active head was not trained on: it gives them a probability of 0 or nearly,
+        until a head is trained that knows them.
+        """
+
     def __init__(
         self,
         *,
@@ -379,10 +460,14 @@ class Pool(_message.Message):
         embedding_bytes: _builtins.int = ...,
         damaged_segments: _abc.Iterable[Global___DamagedSegment] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        annotations_per_sample: _builtins.int = ...,
+        policy: Global___LabelPolicy.ValueType = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        unseen_classes: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "index", b"index", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_backbone", b"active_backbone", "active_head", b"active_head", "attributes", b"attributes", "counts", b"counts", "create_time", b"create_time", "damaged_segments", b"damaged_segments", "dimension", b"dimension", "discard_inputs", b"discard_inputs", "embedding_bytes", b"embedding_bytes", "embedding_space", b"embedding_space", "epoch", b"epoch", "index", b"index", "metric", b"metric", "name", b"name", "segments", b"segments", "state", b"state", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_backbone", b"active_backbone", "active_head", b"active_head", "annotations_per_sample", b"annotations_per_sample", "attributes", b"attributes", "counts", b"counts", "create_time", b"create_time", "damaged_segments", b"damaged_segments", "dimension", b"dimension", "discard_inputs", b"discard_inputs", "embedding_bytes", b"embedding_bytes", "embedding_space", b"embedding_space", "epoch", b"epoch", "index", b"index", "metadata", b"metadata", "metric", b"metric", "name", b"name", "policy", b"policy", "segments", b"segments", "state", b"state", "task", b"task", "unseen_classes", b"unseen_classes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -443,6 +528,45 @@ class GetPoolRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetPoolRequest: _TypeAlias = GetPoolRequest  # noqa: Y015
+
+@_typing.final
+class UpdatePoolRequest(_message.Message):
+    """Request of UpdatePool."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POOL_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Idempotency key."""
+    @_builtins.property
+    def pool(self) -> Global___Pool:
+        """The pool by its name, with what it is to have. `task` lists every class that the pool has, by its id, in the order
+        in which people are to see them, and new ones without an id; to leave one out is refused. A class that is retired,
+        or is merged into another, takes no annotations any more.
+        """
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """What to update: "task", "annotations_per_sample", "policy", "metadata"; "*" is all four. Empty means what is set in
+        `pool`. Anything else is refused.
+        """
+
+    def __init__(
+        self,
+        *,
+        pool: Global___Pool | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pool", b"pool", "request_id", b"request_id", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdatePoolRequest: _TypeAlias = UpdatePoolRequest  # noqa: Y015
 
 @_typing.final
 class ListPoolsRequest(_message.Message):

@@ -47,6 +47,11 @@ class PoolsStub(object):
                 request_serializer=assay_dot_v1_dot_pools__pb2.GetPoolRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_pools__pb2.Pool.FromString,
                 _registered_method=True)
+        self.UpdatePool = channel.unary_unary(
+                '/assay.v1.Pools/UpdatePool',
+                request_serializer=assay_dot_v1_dot_pools__pb2.UpdatePoolRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_pools__pb2.Pool.FromString,
+                _registered_method=True)
         self.ListPools = channel.unary_unary(
                 '/assay.v1.Pools/ListPools',
                 request_serializer=assay_dot_v1_dot_pools__pb2.ListPoolsRequest.SerializeToString,
@@ -102,6 +107,18 @@ class PoolsServicer(object):
 
     def GetPool(self, request, context):
         """Gets a pool with its counts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdatePool(self, request, context):
+        """Updates what of a pool may change: the classes of its task, how labels follow from annotations, how many
+        annotations are wanted of a sample, metadata. All of it or nothing. Where labels follow from what changes (a merge,
+        a policy, the number of annotations), they are derived anew in the same step, from all that was said; annotations
+        stay as they are. That takes time in proportion to the annotations, about a second for a million, during which the
+        pool is served as before. A head goes on serving: classes that it has not seen are listed in
+        Pool.unseen_classes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,6 +196,11 @@ def add_PoolsServicer_to_server(servicer, server):
             'GetPool': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPool,
                     request_deserializer=assay_dot_v1_dot_pools__pb2.GetPoolRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_pools__pb2.Pool.SerializeToString,
+            ),
+            'UpdatePool': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdatePool,
+                    request_deserializer=assay_dot_v1_dot_pools__pb2.UpdatePoolRequest.FromString,
                     response_serializer=assay_dot_v1_dot_pools__pb2.Pool.SerializeToString,
             ),
             'ListPools': grpc.unary_unary_rpc_method_handler(
@@ -276,6 +298,33 @@ class Pools(object):
             target,
             '/assay.v1.Pools/GetPool',
             assay_dot_v1_dot_pools__pb2.GetPoolRequest.SerializeToString,
+            assay_dot_v1_dot_pools__pb2.Pool.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePool(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.Pools/UpdatePool',
+            assay_dot_v1_dot_pools__pb2.UpdatePoolRequest.SerializeToString,
             assay_dot_v1_dot_pools__pb2.Pool.FromString,
             options,
             channel_credentials,

@@ -39,6 +39,14 @@ class PoolsStub:
     """Creates an empty pool."""
     GetPool: _grpc.UnaryUnaryMultiCallable[_pools_pb2.GetPoolRequest, _pools_pb2.Pool]
     """Gets a pool with its counts."""
+    UpdatePool: _grpc.UnaryUnaryMultiCallable[_pools_pb2.UpdatePoolRequest, _pools_pb2.Pool]
+    """Updates what of a pool may change: the classes of its task, how labels follow from annotations, how many
+    annotations are wanted of a sample, metadata. All of it or nothing. Where labels follow from what changes (a merge,
+    a policy, the number of annotations), they are derived anew in the same step, from all that was said; annotations
+    stay as they are. That takes time in proportion to the annotations, about a second for a million, during which the
+    pool is served as before. A head goes on serving: classes that it has not seen are listed in
+    Pool.unseen_classes.
+    """
     ListPools: _grpc.UnaryUnaryMultiCallable[_pools_pb2.ListPoolsRequest, _pools_pb2.ListPoolsResponse]
     """Lists pools by name."""
     DeletePool: _grpc.UnaryUnaryMultiCallable[_pools_pb2.DeletePoolRequest, _empty_pb2.Empty]
@@ -73,6 +81,14 @@ class PoolsAsyncStub(PoolsStub):
     """Creates an empty pool."""
     GetPool: _aio.UnaryUnaryMultiCallable[_pools_pb2.GetPoolRequest, _pools_pb2.Pool]  # type: ignore[assignment]
     """Gets a pool with its counts."""
+    UpdatePool: _aio.UnaryUnaryMultiCallable[_pools_pb2.UpdatePoolRequest, _pools_pb2.Pool]  # type: ignore[assignment]
+    """Updates what of a pool may change: the classes of its task, how labels follow from annotations, how many
+    annotations are wanted of a sample, metadata. All of it or nothing. Where labels follow from what changes (a merge,
+    a policy, the number of annotations), they are derived anew in the same step, from all that was said; annotations
+    stay as they are. That takes time in proportion to the annotations, about a second for a million, during which the
+    pool is served as before. A head goes on serving: classes that it has not seen are listed in
+    Pool.unseen_classes.
+    """
     ListPools: _aio.UnaryUnaryMultiCallable[_pools_pb2.ListPoolsRequest, _pools_pb2.ListPoolsResponse]  # type: ignore[assignment]
     """Lists pools by name."""
     DeletePool: _aio.UnaryUnaryMultiCallable[_pools_pb2.DeletePoolRequest, _empty_pb2.Empty]  # type: ignore[assignment]
@@ -116,6 +132,20 @@ class PoolsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_pools_pb2.Pool, _abc.Awaitable[_pools_pb2.Pool]]:
         """Gets a pool with its counts."""
+
+    @_abc_1.abstractmethod
+    def UpdatePool(
+        self,
+        request: _pools_pb2.UpdatePoolRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pools_pb2.Pool, _abc.Awaitable[_pools_pb2.Pool]]:
+        """Updates what of a pool may change: the classes of its task, how labels follow from annotations, how many
+        annotations are wanted of a sample, metadata. All of it or nothing. Where labels follow from what changes (a merge,
+        a policy, the number of annotations), they are derived anew in the same step, from all that was said; annotations
+        stay as they are. That takes time in proportion to the annotations, about a second for a million, during which the
+        pool is served as before. A head goes on serving: classes that it has not seen are listed in
+        Pool.unseen_classes.
+        """
 
     @_abc_1.abstractmethod
     def ListPools(

@@ -127,27 +127,36 @@ class Class(_message.Message):
     RETIRED_FIELD_NUMBER: _builtins.int
     MERGED_INTO_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    """Number of the class, from 0 in order of creation, never reused: the column of every probability matrix."""
+    """Number of the class, from 0 in order of creation, never reused: the column of every probability matrix. Given in
+    UpdatePool, it says which class is meant; unset there, a new class is. CreatePool does not read it.
+    """
     name: _builtins.str
     """Name: 1 to 256 bytes, distinct within the task."""
     retired: _builtins.bool
-    """Whether it takes no labels any more; its column stays."""
+    """Whether it takes no labels any more; its column stays. Set by UpdatePool, and taken back by it."""
     merged_into: _builtins.int
-    """Class that took its place, by id; unset where none did. Annotations keep what was said, labels follow."""
+    """Class that took its place, by id, which retires this one; unset where none did. Annotations keep what was said,
+    labels follow. Set by UpdatePool, and taken back by it.
+    """
     def __init__(
         self,
         *,
-        id: _builtins.int = ...,
+        id: _builtins.int | None = ...,
         name: _builtins.str = ...,
         retired: _builtins.bool = ...,
         merged_into: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_merged_into", b"_merged_into", "merged_into", b"merged_into"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_merged_into", b"_merged_into", "id", b"id", "merged_into", b"merged_into"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_merged_into", b"_merged_into", "id", b"id", "merged_into", b"merged_into", "name", b"name", "retired", b"retired"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_merged_into", b"_merged_into", "id", b"id", "merged_into", b"merged_into", "name", b"name", "retired", b"retired"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
+    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
     _WhichOneofReturnType__merged_into: _TypeAlias = _typing.Literal["merged_into"]  # noqa: Y015
     _WhichOneofArgType__merged_into: _TypeAlias = _typing.Literal["_merged_into", b"_merged_into"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__merged_into) -> _WhichOneofReturnType__merged_into | None: ...
 
 Global___Class: _TypeAlias = Class  # noqa: Y015

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
-from assay.client import Classification, Pool
+from assay.client import Classification, Pool, edit_classes
 from assay.client.cli.arguments import JsonOption, PoolArgument, connect
 from assay.client.cli.output import fields, show, table
 
-app = typer.Typer(help="Create, look at and delete pools.", no_args_is_help=True)
+app = typer.Typer(help="Create, look at, change and delete pools.", no_args_is_help=True)
 
 
 @app.command()
@@ -40,6 +40,69 @@ def create(
             discard_inputs=discard_inputs,
         )
     show(made, as_json, lambda: pool_details(made))
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    pool: PoolArgument,
+    add_class: Annotated[list[str] | None, typer.Option("--add-class", help="New class; give one per class.")] = None,
+    rename: Annotated[list[str] | None, typer.Option("--rename", help="OLD=NEW; what was said stays.")] = None,
+    retire: Annotated[
+        list[str] | None, typer.Option("--retire", help="Class that nobody is to say any more; its labels stay.")
+    ] = None,
+    restore: Annotated[list[str] | None, typer.Option("--restore", help="Retired class that is in use again.")] = None,
+    merge: Annotated[
+        list[str] | None, typer.Option("--merge", help="CLASS=INTO: its labels count as those of INTO.")
+    ] = None,
+    order: Annotated[
+        list[str] | None, typer.Option("--order", help="Classes in use, as people are to see them; give one per class.")
+    ] = None,
+    annotations_per_sample: Annotated[
+        int | None, typer.Option(min=1, help="Annotations wanted of each sample, by different annotators.")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="How labels follow: latest, majority, unanimous, weighted or reviewed.")
+    ] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option("--metadata", help="NAME=TEXT, in place of all there is; give one per name.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a pool's classes, policy, overlap or metadata; labels that follow are derived anew."""
+    edits = {
+        "add": add_class,
+        "rename": _pairs(rename, "--rename"),
+        "retire": retire,
+        "restore": restore,
+        "merge": _pairs(merge, "--merge"),
+        "order": order,
+    }
+    given = {name: edit for name, edit in edits.items() if edit}
+    with connect(context) as client:
+        task = None
+        if given:
+            known = client.get_pool(pool).task
+            if known is None:
+                raise ValueError("the pool's task is one of a newer server; install a newer assay")
+            task = edit_classes(known, **given)  # type: ignore[arg-type]
+        changed = client.update_pool(
+            pool,
+            task=task,
+            annotations_per_sample=annotations_per_sample,
+            policy=policy,  # type: ignore[arg-type]
+            metadata=_pairs(metadata, "--metadata") if metadata else None,
+        )
+    show(changed, as_json, lambda: pool_details(changed))
+
+
+def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
+    """NAME=VALUE, by name. Raises ValueError for what is not like that."""
+    pairs = [each.partition("=") for each in given or ()]
+    for name, equals, _ in pairs:
+        if not (name and equals):
+            raise ValueError(f"{option} takes NAME=VALUE, not {name!r}")
+    return {name: value for name, _, value in pairs}
 
 
 @app.command()
@@ -116,6 +179,10 @@ def pool_details(pool: Pool) -> RenderableType:
             ("metric", pool.metric),
             ("dimension", pool.dimension),
             ("classes", pool.class_names),
+            ("annotations per sample", pool.annotations_per_sample),
+            ("policy", pool.policy),
+            ("metadata", pool.metadata),
+            ("not seen by the head", [pool.class_names[class_id] for class_id in pool.unseen_classes]),
             ("samples", counts.total),
             ("  unlabeled", counts.unlabeled),
             ("  leased", counts.leased),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -54,6 +54,11 @@ class Pool:
         attributes: types ("string", "double", "int64", "bool") by name.
         epoch: grows with every change.
         active_backbone, active_head: resource names; None where there is none.
+        annotations_per_sample: annotations that are wanted of each sample.
+        policy: how labels follow from them: "latest", "majority", "unanimous", "weighted" or "reviewed".
+        metadata: your own texts by name.
+        unseen_classes: ids of the classes in use that the active head was not trained on: it gives them a probability
+            of 0 or nearly.
     """
 
     name: str
@@ -73,6 +78,10 @@ class Pool:
     embedding_bytes: int
     damaged_segments: tuple[DamagedSegment, ...]
     create_time: datetime | None
+    annotations_per_sample: int = 1
+    policy: str = "latest"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    unseen_classes: tuple[int, ...] = ()
 
     @property
     def id(self) -> str:

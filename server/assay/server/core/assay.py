@@ -3,6 +3,7 @@
 import assay.strategies
 from assay.server.core.labeling.leases import expire_due
 from assay.server.core.labeling.service import LabelingService
+from assay.server.core.labeling.updating import PoolUpdates
 from assay.server.core.limits import Limits
 from assay.server.core.low_priority import LowPriorityExecutor
 from assay.server.core.mining.frontiers import Frontiers
@@ -31,8 +32,8 @@ class Assay:
     """All services over one data directory.
 
     Attributes:
-        pools, samples, models, mining, labeling, operations: the services. Their methods block and compute: call them
-            from worker threads.
+        pools, updates, samples, models, mining, labeling, operations: the services. Their methods block and compute:
+            call them from worker threads.
         retention: forgets what is old.
         limits: bounds on what callers may ask.
     """
@@ -67,6 +68,7 @@ class Assay:
             ports.clock,
             limits,
         )
+        self.updates = PoolUpdates(directory, ports.catalog, ports.clock, limits)
         self.samples = SampleService(directory, Ingest(ports.segments, ports.clock, limits), ports.exact, limits)
         self.models = ModelService(
             directory,

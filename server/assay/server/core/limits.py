@@ -24,6 +24,8 @@ MAX_DIMENSION = 65_536
 MAX_IDS = 100_000
 # Annotations that are wanted of one sample.
 MAX_ANNOTATIONS = 100
+# Metadata of a pool.
+MAX_METADATA = 64
 MAX_PREDICTED = 10_000
 MAX_QUERIES = 1000
 # A search: neighbours of a query, and of all its queries together.

@@ -20,6 +20,7 @@ from assay.server.rpc.convert.pools import (
     to_deleted_ids,
     to_on_conflict,
     to_pool_spec,
+    to_pool_update,
     to_search_spec,
 )
 from assay.server.rpc.convert.scalars import request_id
@@ -90,6 +91,12 @@ class PoolsServicer(BaseServicer):
 
     def GetPool(self, request: pools_pb2.GetPoolRequest) -> pools_pb2.Pool:
         return pool_message(self.core.pools.get(names.parse_pool(request.name)))
+
+    def UpdatePool(self, request: pools_pb2.UpdatePoolRequest) -> pools_pb2.Pool:
+        pool_id = names.parse_pool(request.pool.name)
+        reply = self.reply("UpdatePool", request, pool_message)
+        self.core.updates.update(pool_id, to_pool_update(request), reply.key)
+        return reply.message
 
     def ListPools(self, request: pools_pb2.ListPoolsRequest) -> pools_pb2.ListPoolsResponse:
         page = paging.page(request, "")

@@ -60,6 +60,7 @@ def table(of: Servicers) -> tuple[Row, ...]:
     return (
         _unary(methods.CREATE_POOL, pools, "io", pools.CreatePool, whole_pool),
         _unary(methods.GET_POOL, pools, "io", pools.GetPool),
+        _unary(methods.UPDATE_POOL, pools, "compute", pools.UpdatePool),
         _unary(methods.LIST_POOLS, pools, "io", pools.ListPools),
         _unary(methods.DELETE_POOL, pools, "io", pools.DeletePool),
         _on_loop(methods.ADD_SAMPLES, pools.AddSamples),

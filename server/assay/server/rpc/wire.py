@@ -160,5 +160,7 @@ def _pool(header: Any) -> str:
     """Id of the pool that a request, or the header of a stream, names; "" where it is not well-formed or not there."""
     if hasattr(header, "pool_id"):
         return str(header.pool_id)
-    named = (getattr(header, field, "") for field in ("parent", "pool", "name"))
+    named = [getattr(header, field, "") for field in ("parent", "pool", "name")]
+    # What updates a resource brings it whole: its name is in it.
+    named = [getattr(each, "name", each) for each in named]
     return names.pool_of(next((name for name in named if isinstance(name, str) and name), ""))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from assay.server.core.pools.pool import Diverged
+from assay.server.core.pools.pool import Diverged, Pool
+from assay.server.core.ports.catalog import Catalog
 from assay.server.core.records.annotations import NO_CLASS, NO_EVENT, ClassArray, EventBlock, EventKind, NumberArray
 from assay.server.core.records.arrays import MaskArray
 
@@ -16,6 +17,16 @@ Read = Callable[[NumberArray], list[EventBlock]]
 Places = npt.NDArray[np.int64]
 
 ANSWERS = (EventKind.ANNOTATE, EventKind.CORRECT)
+
+
+def reader(catalog: Catalog, pool: Pool) -> Read:
+    """Reads blocks of a pool's log."""
+
+    def read(numbers: NumberArray) -> list[EventBlock]:
+        with catalog.reading() as tx:
+            return tx.blocks_of_events(pool.snapshot.pool.uid, numbers)
+
+    return read
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,11 +109,12 @@ def own_answers(read: Read, last_events: NumberArray, worker: str) -> Answers:
 
 
 def givers(read: Read, last_events: NumberArray) -> list[EventBlock]:
-    """The block of the event that gave each chain its label: the last one that is no skip. Raises as walk."""
+    """The block of the event that gave each chain its label: the last one in which somebody said something. Raises as
+    walk."""
     blocks: list[EventBlock | None] = [None] * len(last_events)
     done = np.zeros(len(last_events), np.bool_)
     for found in walk(read, last_events, done):
-        gave = found.chains[found.kinds != EventKind.SKIP]
+        gave = found.chains[~np.isin(found.kinds, (EventKind.SKIP, EventKind.RESOLVE))]
         done[gave] = True
         for chain in gave.tolist():
             blocks[chain] = found.block

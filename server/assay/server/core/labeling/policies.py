@@ -8,7 +8,6 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.annotations import Policy
 from assay.server.core.tasks.base import Task, Value
 from assay.server.core.tasks.classification import Classification
@@ -17,7 +16,6 @@ from assay.server.core.tasks.voting import pairwise
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_OF_SEVERAL = (Policy.MAJORITY, Policy.UNANIMOUS, Policy.WEIGHTED)
 # Skills nearer to 0 and 1 than this are not believed.
 _DOUBT = 0.01
 # Shares of weight that differ by less are equal.
@@ -65,18 +63,6 @@ class Decision:
     value: Value | None
     confidence: float
     agreement: float
-
-
-def check_policy(policy: Policy, annotations_per_sample: int) -> None:
-    """Raises AssayError(POLICY_INFEASIBLE) for a policy that needs several annotators where a sample has one."""
-    if policy in _OF_SEVERAL and annotations_per_sample < 2:
-        raise AssayError(
-            Reason.POLICY_INFEASIBLE,
-            f"Policy {policy.value!r} compares annotators, and annotations_per_sample is {annotations_per_sample}. Ask "
-            "for 2 or more annotations of each sample, or choose 'latest' or 'reviewed'.",
-            policy=policy.value,
-            annotations_per_sample=annotations_per_sample,
-        )
 
 
 def decide(

@@ -38,7 +38,7 @@ from assay.server.core.pools.pool import Change, Diverged, Pool, rows_array
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.catalog import Catalog
 from assay.server.core.ports.machine import Clock
-from assay.server.core.records.annotations import NO_CLASS, EventBlock, NumberArray
+from assay.server.core.records.annotations import NO_CLASS
 from assay.server.core.records.arrays import RowArray
 from assay.server.core.records.leases import LeaseRecord
 from assay.server.core.records.pools import OPEN_STATES
@@ -331,12 +331,7 @@ class LabelingService:
 
     def _read(self, pool: Pool) -> history.Read:
         """Reads blocks of a pool's log."""
-
-        def read(numbers: NumberArray) -> list[EventBlock]:
-            with self._catalog.reading() as tx:
-                return tx.blocks_of_events(pool.snapshot.pool.uid, numbers)
-
-        return read
+        return history.reader(self._catalog, pool)
 
     def _held(self, change: Change, lease_id: str, fencing_token: int) -> LeaseRecord:
         return held(change, self._clock.steady(), lease_id, fencing_token)

@@ -1,6 +1,6 @@
 """What stands of all that was said of samples: the newest answer of each worker that was not withdrawn."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -54,8 +54,12 @@ class Told:
             self.supersedes_A[places],
             self.workers_A[places],
             self.names,
-            _take(self.values, places),
+            take(self.values, places),
         )
+
+    def since(self, chain: int) -> "Told":
+        """The same, with samples counted from one on."""
+        return replace(self, chains_A=self.chains_A - chain)
 
     def offsets(self, chains: int) -> npt.NDArray[np.int64]:
         """Where the events of each sample begin, and the end, if they are ordered by sample. Shape [chains + 1]."""
@@ -79,7 +83,7 @@ def of_block(block: EventBlock, positions: Places, chains: Places, *, classes: b
     if block.values is None:
         values = np.full(count, NO_CLASS, np.int32) if classes else Blobs.of([None] * count)
     else:
-        values = _take(block.values, positions)
+        values = take(block.values, positions)
     workers = np.zeros(count, np.int64)
     numbers, kinds = block.numbers_N[positions], block.kinds_N[positions]
     return Told(chains, numbers, kinds, supersedes, workers, (block.worker,), values)
@@ -105,7 +109,7 @@ def together(parts: list[Told], *, classes: bool) -> Told:
         np.concatenate([part.supersedes_A for part in parts]),
         np.concatenate(workers),
         tuple(names),
-        _joined([part.values for part in parts]),
+        joined([part.values for part in parts]),
     ).take(order)
 
 
@@ -116,16 +120,18 @@ def standing(events: Told) -> Told:
     says = np.flatnonzero(np.isin(events.kinds_A, SAYING) & ~gone)
     verdicts = events.kinds_A[says] == EventKind.VERDICT
     # Of each sample, worker and kind the last one: the order within stays.
-    keys = np.stack([events.chains_A[says], events.workers_A[says], verdicts.astype(np.int64)])
-    _, last = np.unique(keys[:, ::-1], axis=1, return_index=True)
+    keys = (events.chains_A[says] * len(events.names) + events.workers_A[says]) * 2 + verdicts
+    _, last = np.unique(keys[::-1], return_index=True)
     return events.take(np.sort(says[len(says) - 1 - last]))
 
 
-def _take(values: Values, places: Places) -> Values:
+def take(values: Values, places: Places) -> Values:
+    """Some of the values."""
     return Blobs.of(values.at(places)) if isinstance(values, Blobs) else values[places]
 
 
-def _joined(parts: list[Values]) -> Values:
+def joined(parts: list[Values]) -> Values:
+    """Values of one or more parts, one after the other."""
     blobs = [part for part in parts if isinstance(part, Blobs)]
     if blobs:
         return Blobs(np.concatenate([part.lengths_N for part in blobs]), b"".join(part.data for part in blobs))

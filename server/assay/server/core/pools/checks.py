@@ -8,12 +8,14 @@ import numpy as np
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason, SampleError
-from assay.server.core.limits import MAX_ANNOTATIONS, MAX_ID_BYTES, MAX_TEXT_BYTES, MAX_URI_BYTES, Limits
+from assay.server.core.limits import MAX_ANNOTATIONS, MAX_ID_BYTES, MAX_METADATA, MAX_TEXT_BYTES, MAX_URI_BYTES, Limits
 from assay.server.core.pools.messages import IngestBatch, PoolSpec
+from assay.server.core.records.annotations import Policy
 from assay.server.core.records.pools import PoolRecord
 from assay.server.core.records.samples import AttributeColumn, SampleColumns
-from assay.server.core.tasks.classes import near_class
+from assay.server.core.tasks.classes import Classes, near_class
 
+_OF_SEVERAL = (Policy.MAJORITY, Policy.UNANIMOUS, Policy.WEIGHTED)
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -30,15 +32,49 @@ def pool_spec(spec: PoolSpec, limits: Limits) -> None:
                 Reason.INVALID_ARGUMENT,
                 f"{class_name!r} is no class name: 1 to {MAX_ID_BYTES} bytes without control characters.",
             )
-    if not 1 <= spec.annotations_per_sample <= MAX_ANNOTATIONS:
-        raise AssayError(
-            Reason.INVALID_ARGUMENT,
-            f"Of a sample 1 to {MAX_ANNOTATIONS} annotations are wanted, not {spec.annotations_per_sample}.",
-        )
+    annotations_per_sample(spec.annotations_per_sample)
+    policy(spec.policy, spec.annotations_per_sample)
+    metadata(spec.metadata)
     if not 0 <= spec.dimension <= limits.max_dimension:
         raise AssayError(
             Reason.INVALID_ARGUMENT, f"The dimension is 0 (open) to {limits.max_dimension}, not {spec.dimension}."
         )
+
+
+def annotations_per_sample(count: int) -> None:
+    """How many answers are wanted of a sample. Raises AssayError(INVALID_ARGUMENT)."""
+    if not 1 <= count <= MAX_ANNOTATIONS:
+        raise AssayError(
+            Reason.INVALID_ARGUMENT,
+            f"Of a sample 1 to {MAX_ANNOTATIONS} annotations are wanted, not {count}.",
+            field="annotations_per_sample",
+        )
+
+
+def policy(chosen: Policy, annotations_per_sample: int) -> None:
+    """Raises AssayError(POLICY_INFEASIBLE) for a policy that needs several annotators where a sample has one."""
+    if chosen in _OF_SEVERAL and annotations_per_sample < 2:
+        raise AssayError(
+            Reason.POLICY_INFEASIBLE,
+            f"Policy {chosen.value!r} compares annotators, and annotations_per_sample is {annotations_per_sample}. Ask "
+            "for 2 or more annotations of each sample, or choose 'latest' or 'reviewed'.",
+            policy=chosen.value,
+            annotations_per_sample=annotations_per_sample,
+        )
+
+
+def metadata(texts: Mapping[str, str]) -> None:
+    """A user's own texts by name. Raises AssayError(TOO_LARGE | INVALID_NAME)."""
+    if len(texts) > MAX_METADATA:
+        raise AssayError(Reason.TOO_LARGE, f"A pool keeps at most {MAX_METADATA} metadata, not {len(texts)}.")
+    for name, value in texts.items():
+        if not 1 <= len(name.encode()) <= MAX_ID_BYTES or checks.CONTROL.search(name):
+            raise AssayError(
+                Reason.INVALID_NAME,
+                f"{name[:100]!r} is no name of metadata: 1 to {MAX_ID_BYTES} bytes without control characters.",
+                name=name,
+            )
+        checks.text(value, f"Metadata {name[:100]!r}", MAX_TEXT_BYTES)
 
 
 def batch(given: IngestBatch, pool: PoolRecord, kinds: Mapping[str, str], limits: Limits) -> None:
@@ -69,13 +105,15 @@ def batch(given: IngestBatch, pool: PoolRecord, kinds: Mapping[str, str], limits
 
 
 def class_indices(names: Sequence[str], pool: PoolRecord) -> np.ndarray:
-    """Index of each class name, -1 for "". Raises SampleError(UNKNOWN_CLASS)."""
-    index = {class_name: i for i, class_name in enumerate(pool.class_names)}
+    """Index of each class name, -1 for "". Raises SampleError(UNKNOWN_CLASS | CLASS_RETIRED)."""
+    index = {each.name: each.id for each in pool.task.classes if not each.retired}
     index[""] = -1
     try:
         return np.array([index[class_name] for class_name in names], np.int32)
     except KeyError:
         row = next(row for row, class_name in enumerate(names) if class_name not in index)
+        if names[row] in pool.class_names:
+            raise Classes(pool.task).refusal(names[row]).at(row) from None
         unknown = unknown_class(names[row], pool)
         raise SampleError(unknown.reason, row, unknown.message, **unknown.metadata) from None
 

@@ -1,7 +1,7 @@
 """What the services of pools and samples are asked and what they answer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from assay.server.core.records.annotations import Policy
@@ -9,7 +9,9 @@ from assay.server.core.records.arrays import FloatArray
 from assay.server.core.records.filters import Filter
 from assay.server.core.records.pools import Metric, PoolRecord, State
 from assay.server.core.records.samples import SampleColumns, SampleRecord
+from assay.server.core.records.tasks import TaskKind
 from assay.server.core.stopwatch import Timings
+from assay.server.core.tasks.editing import ClassEdit
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,26 @@ class PoolSpec:
     keep_inputs: bool = True
     annotations_per_sample: int = 1
     policy: Policy = Policy.LATEST
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUpdate:
+    """What of a pool is to be otherwise; None leaves it as it is.
+
+    Attributes:
+        kind: that of the task that `classes` are of.
+        classes: all classes, see `editing.edit_classes`.
+        annotations_per_sample: answers that are wanted of a sample.
+        policy: how labels follow from what stands.
+        metadata: all of the user's own texts.
+    """
+
+    kind: TaskKind | None = None
+    classes: tuple[ClassEdit, ...] | None = None
+    annotations_per_sample: int | None = None
+    policy: Policy | None = None
+    metadata: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +70,7 @@ class PoolView:
     segments: int
     embedding_bytes: int
     damaged: tuple[DamagedFile, ...]
+    unseen: tuple[int, ...] = ()  # ids of the classes in use that the active head was not trained on
 
 
 @dataclass(frozen=True, slots=True)

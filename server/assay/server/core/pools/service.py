@@ -18,6 +18,7 @@ from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.search import IndexBuilder
 from assay.server.core.ports.segments import SegmentStore
+from assay.server.core.records.models import HeadInfo
 from assay.server.core.records.pools import PoolRecord
 from assay.server.core.records.requests import NO_POOL, RequestKey
 from assay.server.core.records.tasks import TaskKind, TaskRecord
@@ -69,6 +70,7 @@ class PoolService:
             dimension=spec.dimension,
             annotations_per_sample=spec.annotations_per_sample,
             policy=spec.policy,
+            metadata=dict(spec.metadata),
         )
         answer = Answer(key)
         # Until it is in the directory, a repeated request must not hear of it.
@@ -179,4 +181,15 @@ def view(snapshot: Snapshot, *, building: bool) -> PoolView:
         segments=len(snapshot.samples) + len(snapshot.vectors),
         embedding_bytes=sum(segment.embeddings_ND.nbytes for segment in snapshot.vectors),
         damaged=snapshot.damaged,
+        unseen=_unseen(snapshot),
     )
+
+
+def _unseen(snapshot: Snapshot) -> tuple[int, ...]:
+    """Classes in use that came after the active head's training, or had no labels then; it serves on nevertheless."""
+    info = snapshot.head.record.info if snapshot.head else None
+    # Heads of 0.1.0 did not write down what they were trained for.
+    if not isinstance(info, HeadInfo) or not info.classes:
+        return ()
+    seen = set(info.classes)
+    return tuple(class_id for class_id in snapshot.pool.task.order if class_id not in seen)

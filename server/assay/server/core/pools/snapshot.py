@@ -151,6 +151,16 @@ class Snapshot:
         """Whether a sample may be with several workers."""
         return self.pool.annotations_per_sample > 1 or self.raised.touched
 
+    @property
+    def engaged_rows(self) -> RowArray:
+        """Rows that somebody holds or has answered, ascending: their states hang on how many answers are wanted."""
+        return np.flatnonzero((self.held.array != 0) | (self.answered.array != 0))
+
+    def answered_more_than(self, count: int) -> RowArray:
+        """Rows of samples that are there, damaged ones too, with more answers than so many, ascending."""
+        rows = np.flatnonzero(self.answered.array.astype(np.uint8, copy=False) > count)
+        return rows[~np.isin(self.states.at(rows), (State.DELETED, State.ABSENT))]
+
     @cached_property
     def labeled_rows(self) -> RowArray:
         """Rows with a label, ascending."""

@@ -1,8 +1,9 @@
 """Edits of a task, as pure functions from record to record: nothing that was ever said becomes wrong by one."""
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from assay.server.core.checks import CONTROL
 from assay.server.core.errors import AssayError, Reason
@@ -28,124 +29,106 @@ def check_task(record: TaskRecord, max_classes: int) -> None:
     _check_shares(record)
 
 
-def add_classes(record: TaskRecord, names: Sequence[str], max_classes: int) -> TaskRecord:
-    """The task with these classes beside the others, last in the order.
+@dataclass(frozen=True, slots=True)
+class ClassEdit:
+    """A class as it is to be.
+
+    Attributes:
+        class_id: which one; None for a new one.
+        name: its name from now on.
+        retired: whether nobody may say it any more.
+        merged_into: id of the class that it is counted as, which retires it; None for no other. New classes have the
+            ids after the last one, in the order in which they are given.
+    """
+
+    class_id: int | None
+    name: str
+    retired: bool = False
+    merged_into: int | None = None
+
+
+def edit_classes(record: TaskRecord, wanted: Sequence[ClassEdit], max_classes: int) -> TaskRecord:
+    """The task with its classes as they are wanted: every class there is, by its id, and new ones without an id, in the
+    order in which people are to see those in use.
+
+    Classes that were merged into one that is merged now go along. A class that is taken back into use is counted as
+    itself again, for every annotation has kept what was said.
 
     Raises:
-        AssayError: INVALID_TASK: a name that is taken, by a retired class too, or is no name; TOO_LARGE.
+        AssayError: UNKNOWN_CLASS: an id that is not there; INVALID_TASK: an id that is left out or given twice, a name
+            that is taken or is no name, a new class that is retired, a merge of a class into itself or into one that is
+            retired; TOO_LARGE.
     """
     if record.kind not in _WITH_CLASSES:
-        raise AssayError(Reason.INVALID_TASK, f"A {record.kind} task has no classes.")
-    first = len(record.classes)
-    _check_count(first + len(names), max_classes)
-    for each in record.classes:
-        if each.retired and each.name in names:
+        raise AssayError(Reason.INVALID_TASK, f"A {record.kind} task has no classes.", field="classes")
+    known = len(record.classes)
+    _check_ids(record, [each.class_id for each in wanted if each.class_id is not None])
+    _check_count(len(wanted), max_classes)
+    fresh = itertools.count(known)
+    given = [
+        ClassRecord(
+            next(fresh) if each.class_id is None else each.class_id,
+            each.name,
+            each.retired or each.merged_into is not None,
+            each.merged_into,
+        )
+        for each in wanted
+    ]
+    classes = tuple(sorted(given, key=lambda each: each.id))
+    _check_names([each.name for each in classes], "class")
+    for each in classes:
+        if each.id >= known and each.retired:
+            raise AssayError(
+                Reason.INVALID_TASK, f"The new class {each.name!r} is retired or merged. Leave it out.", name=each.name
+            )
+        if each.merged_into is not None and (each.merged_into != record.classes[each.id].merged_into):
+            _check_merge(classes, each, each.merged_into)
+    return replace(record, classes=classes, order=tuple(each.id for each in given if not each.retired))
+
+
+def _check_ids(record: TaskRecord, ids: Sequence[int]) -> None:
+    """Raises AssayError unless each class is there once: UNKNOWN_CLASS, INVALID_TASK."""
+    seen: set[int] = set()
+    for class_id in ids:
+        if not 0 <= class_id < len(record.classes):
+            raise _unknown(class_id, len(record.classes))
+        if class_id in seen:
             raise AssayError(
                 Reason.INVALID_TASK,
-                f"Class {each.name!r} was there before and is retired. Take it back into use, or choose another name.",
-                class_name=each.name,
+                f"Class {record.classes[class_id].name!r} (id {class_id}) is given twice. Give it once.",
+                class_id=class_id,
             )
-    _check_names([*record.class_names, *names], "class")
-    added = tuple(ClassRecord(first + i, name) for i, name in enumerate(names))
-    return replace(record, classes=record.classes + added, order=record.order + tuple(each.id for each in added))
-
-
-def rename_class(record: TaskRecord, class_id: int, name: str) -> TaskRecord:
-    """The task with one class under another name; its id, and all that was said, stay.
-
-    Raises:
-        AssayError: UNKNOWN_CLASS; INVALID_TASK: a name that is taken or is no name.
-    """
-    changed = replace(_class(record, class_id), name=name)
-    names = list(record.class_names)
-    names[class_id] = name
-    _check_names(names, "class")
-    return _with(record, changed)
-
-
-def reorder_classes(record: TaskRecord, order: Sequence[int]) -> TaskRecord:
-    """The task with its classes listed in another order.
-
-    Raises:
-        AssayError: INVALID_TASK: not each of the classes that are not retired, once.
-    """
-    if sorted(order) != sorted(record.order):
+        seen.add(class_id)
+    left_out = [each for each in record.classes if each.id not in seen]
+    if left_out:
         raise AssayError(
             Reason.INVALID_TASK,
-            f"An order names each of the {len(record.order)} classes that are not retired once; this one has "
-            f"{len(order)} entries, {len(set(order) & set(record.order))} of them right.",
-            field="order",
+            f"Classes of the pool are left out, {len(left_out)} of them, the first is {left_out[0].name!r} (id "
+            f"{left_out[0].id}). Give every class, retired ones too, and retire those that nobody is to say any more.",
+            class_id=left_out[0].id,
+            left_out=len(left_out),
         )
-    return replace(record, order=tuple(order))
 
 
-def retire_class(record: TaskRecord, class_id: int) -> TaskRecord:
-    """The task without this class among those that may be said; what was said stays. No change if it is so already.
-
-    Raises:
-        AssayError: UNKNOWN_CLASS.
-    """
-    return _without(record, replace(_class(record, class_id), retired=True))
-
-
-def restore_class(record: TaskRecord, class_id: int) -> TaskRecord:
-    """The task with a retired class in use again, last in the order; a merge of it is undone, for every annotation has
-    kept what was said. No change if it is in use.
-
-    Raises:
-        AssayError: UNKNOWN_CLASS.
-    """
-    found = _class(record, class_id)
-    if not found.retired:
-        return record
-    changed = _with(record, replace(found, retired=False, merged_into=None))
-    return replace(changed, order=(*record.order, class_id))
-
-
-def merge_classes(record: TaskRecord, class_id: int, into: int) -> TaskRecord:
-    """The task with one class retired and counted as another.
-
-    Classes that were merged into it before go along.
-
-    Raises:
-        AssayError: UNKNOWN_CLASS; INVALID_TASK: into itself, into a retired class, or what is merged already.
-    """
-    source, target = _class(record, class_id), _class(record, into)
-    if class_id == into:
+def _check_merge(classes: Sequence[ClassRecord], source: ClassRecord, into: int) -> None:
+    """Raises AssayError(UNKNOWN_CLASS | INVALID_TASK) for a class that is merged into what it cannot be. What it is
+    merged into is in use, so no chain of merges comes back to where it began."""
+    if not 0 <= into < len(classes):
+        raise _unknown(into, len(classes))
+    if into == source.id:
         raise AssayError(Reason.INVALID_TASK, f"Class {source.name!r} cannot be merged into itself.", class_id=into)
-    if target.retired:
+    if classes[into].retired:
         raise AssayError(
             Reason.INVALID_TASK,
-            f"Class {target.name!r} is retired: merge into one that is in use, or take it back into use first.",
+            f"Class {classes[into].name!r} is retired: merge into one that is in use, or take it back into use.",
             class_id=into,
         )
-    if source.merged_into is not None:
-        raise AssayError(
-            Reason.INVALID_TASK,
-            f"Class {source.name!r} is merged into {record.classes[source.merged_into].name!r} already. Take it back "
-            "into use first.",
-            class_id=class_id,
-        )
-    return _without(record, replace(source, retired=True, merged_into=into))
 
 
-def _class(record: TaskRecord, class_id: int) -> ClassRecord:
-    if not 0 <= class_id < len(record.classes):
-        raise AssayError(
-            Reason.UNKNOWN_CLASS,
-            f"There is no class {class_id}; ids go from 0 to {len(record.classes) - 1}.",
-            class_id=class_id,
-        )
-    return record.classes[class_id]
-
-
-def _with(record: TaskRecord, changed: ClassRecord) -> TaskRecord:
-    classes = (*record.classes[: changed.id], changed, *record.classes[changed.id + 1 :])
-    return replace(record, classes=classes)
-
-
-def _without(record: TaskRecord, changed: ClassRecord) -> TaskRecord:
-    return replace(_with(record, changed), order=tuple(i for i in record.order if i != changed.id))
+def _unknown(class_id: int, count: int) -> AssayError:
+    return AssayError(
+        Reason.UNKNOWN_CLASS, f"There is no class {class_id}; ids go from 0 to {count - 1}.", class_id=class_id
+    )
 
 
 def _check_count(count: int, most: int) -> None:

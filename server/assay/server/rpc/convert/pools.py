@@ -7,24 +7,26 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.limits import MAX_DIMENSION, MAX_IDS, MAX_K, MAX_QUERIES
+from assay.server.core.limits import MAX_ANNOTATIONS, MAX_DIMENSION, MAX_IDS, MAX_K, MAX_QUERIES
 from assay.server.core.pools.messages import (
     AddResult,
     DeleteResult,
     IngestBatch,
     PoolSpec,
+    PoolUpdate,
     PoolView,
     SearchMode,
     SearchResult,
     SearchSpec,
 )
+from assay.server.core.records.annotations import Policy
 from assay.server.core.records.arrays import FloatArray, MaskArray
 from assay.server.core.records.pools import Metric, State
 from assay.server.core.records.samples import AttributeColumn, OnConflict, SampleColumns
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.arrays import to_matrix, to_tensors
 from assay.server.rpc.convert.scalars import bounded, bounded_or, choice, timestamp_message
-from assay.server.rpc.convert.tasks import task_message, to_class_names
+from assay.server.rpc.convert.tasks import task_message, to_class_edits, to_class_names
 from assay.server.rpc.convert.types import sample_message, states, timing_messages, to_filter
 from assay.v1 import pools_pb2, types_pb2
 
@@ -35,6 +37,17 @@ _METRICS: Mapping[int, Metric] = {
     pools_pb2.METRIC_INNER_PRODUCT: Metric.INNER_PRODUCT,
 }
 _WIRE_METRICS = {metric: pools_pb2.Metric.ValueType(value) for value, metric in _METRICS.items()}
+_POLICIES: Mapping[int, Policy] = {
+    pools_pb2.LABEL_POLICY_UNSPECIFIED: Policy.LATEST,
+    pools_pb2.LABEL_POLICY_LATEST: Policy.LATEST,
+    pools_pb2.LABEL_POLICY_MAJORITY: Policy.MAJORITY,
+    pools_pb2.LABEL_POLICY_UNANIMOUS: Policy.UNANIMOUS,
+    pools_pb2.LABEL_POLICY_WEIGHTED: Policy.WEIGHTED,
+    pools_pb2.LABEL_POLICY_REVIEWED: Policy.REVIEWED,
+}
+_WIRE_POLICIES = {policy: pools_pb2.LabelPolicy.ValueType(value) for value, policy in _POLICIES.items()}
+# Fields of a pool that UpdatePool changes.
+_UPDATED = ("task", "annotations_per_sample", "policy", "metadata")
 _ON_CONFLICT: Mapping[int, OnConflict] = {
     pools_pb2.ON_CONFLICT_UNSPECIFIED: OnConflict.ERROR,
     pools_pb2.ON_CONFLICT_ERROR: OnConflict.ERROR,
@@ -75,7 +88,46 @@ def to_pool_spec(request: pools_pb2.CreatePoolRequest) -> PoolSpec:
         class_names=to_class_names(pool.task),
         dimension=bounded(pool.dimension, 0, MAX_DIMENSION, "pool.dimension"),
         keep_inputs=not pool.discard_inputs,
+        annotations_per_sample=bounded(pool.annotations_per_sample, 0, MAX_ANNOTATIONS, "pool.annotations_per_sample")
+        or 1,
+        policy=choice(_POLICIES, pool.policy, "pool.policy"),
+        metadata=dict(pool.metadata),
     )
+
+
+def to_pool_update(request: pools_pb2.UpdatePoolRequest) -> PoolUpdate:
+    """What of a pool is to be otherwise: what the mask names, or without one what is set. Raises AssayError:
+    INVALID_ARGUMENT for a field that cannot be updated, or nothing to update; INVALID_TASK."""
+    pool, asked = request.pool, _asked(request)
+    kind, classes = to_class_edits(pool.task) if "task" in asked else (None, None)
+    wanted = bounded(pool.annotations_per_sample, 0, MAX_ANNOTATIONS, "pool.annotations_per_sample")
+    return PoolUpdate(
+        kind=kind,
+        classes=classes,
+        annotations_per_sample=(wanted or 1) if "annotations_per_sample" in asked else None,
+        policy=choice(_POLICIES, pool.policy, "pool.policy") if "policy" in asked else None,
+        metadata=dict(pool.metadata) if "metadata" in asked else None,
+    )
+
+
+def _asked(request: pools_pb2.UpdatePoolRequest) -> set[str]:
+    paths = set(request.update_mask.paths)
+    if "*" in paths:
+        return set(_UPDATED)
+    for path in sorted(paths):
+        if path not in _UPDATED:
+            raise AssayError(
+                Reason.INVALID_ARGUMENT,
+                f"{path[:100]!r} cannot be updated; what can be is: {', '.join(_UPDATED)}.",
+                field="update_mask",
+                path=path,
+            )
+    found = paths or {field.name for field, _ in request.pool.ListFields() if field.name in _UPDATED}
+    if not found:
+        raise AssayError(
+            Reason.INVALID_ARGUMENT, f"Nothing is to be updated. Set one of: {', '.join(_UPDATED)}.", field="pool"
+        )
+    return found
 
 
 def _degraded(view: PoolView) -> bool:
@@ -109,6 +161,10 @@ def pool_message(view: PoolView) -> pools_pb2.Pool:
             for damaged in view.damaged[:MAX_DAMAGED_SHOWN]
         ],
         create_time=timestamp_message(record.create_time),
+        annotations_per_sample=record.annotations_per_sample,
+        policy=_WIRE_POLICIES[record.policy],
+        metadata=record.metadata,
+        unseen_classes=view.unseen,
     )
 
 

@@ -1,6 +1,10 @@
 """Messages of tasks.proto."""
 
-from assay.server.core.records.tasks import ClassRecord, TaskRecord
+from collections.abc import Mapping
+
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.records.tasks import ClassRecord, TaskKind, TaskRecord
+from assay.server.core.tasks.editing import ClassEdit
 from assay.server.rpc.errors import EdgeError, EdgeReason
 from assay.v1 import tasks_pb2
 
@@ -20,6 +24,32 @@ def to_class_names(task: tasks_pb2.Task) -> tuple[str, ...]:
             task=kind,
         )
     return tuple(each.name for each in task.classification.classes)
+
+
+_KINDS: Mapping[str, TaskKind] = {kind.value: kind for kind in TaskKind}
+
+
+def to_class_edits(task: tasks_pb2.Task) -> tuple[TaskKind, tuple[ClassEdit, ...]]:
+    """The kind of a task, and its classes as they are to be. Raises AssayError(INVALID_ARGUMENT | INVALID_TASK)."""
+    kind = _KINDS.get(task.WhichOneof("kind") or "")
+    if kind is None:
+        raise AssayError(
+            Reason.INVALID_ARGUMENT, "pool.task has no kind. Give the task of the pool, with its classes.", field="task"
+        )
+    arm = getattr(task, kind.value)
+    if not hasattr(arm, "classes"):
+        raise AssayError(
+            Reason.INVALID_TASK, f"Of a {kind} task nothing can be changed; only classes can.", field="pool.task"
+        )
+    return kind, tuple(
+        ClassEdit(
+            each.id if each.HasField("id") else None,
+            each.name,
+            each.retired,
+            each.merged_into if each.HasField("merged_into") else None,
+        )
+        for each in arm.classes
+    )
 
 
 def task_message(task: TaskRecord) -> tasks_pb2.Task:

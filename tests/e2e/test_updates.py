@@ -1,0 +1,50 @@
+"""A pool is edited over the wire, and a killed server has it as it was said to be."""
+
+import numpy as np
+import pytest
+
+from assay.client import Classification, FailedPrecondition, edit_classes
+from assay.client.testing import ServerProcess
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = ServerProcess(tmp_path_factory.mktemp("edited"))
+    server.start()
+    yield server
+    server.stop()
+
+
+def labels(client):
+    return {label.sample_id: label.class_name for label in client.list_labels("zoo")}
+
+
+def test_edits_outlive_a_kill(server):
+    with server.client() as client:
+        client.create_pool("zoo", task=Classification(["ant", "bee", "cow"]))
+        client.add_samples("zoo", list("abcd"), embeddings=np.eye(4, dtype=np.float32))
+        client.submit_labels("zoo", {"a": "ant", "b": "bee"}, "ann")
+        task = edit_classes(client.get_pool("zoo").task, add=["dog"], rename={"cow": "ox"}, merge={"ant": "dog"})
+        client.update_pool("zoo", task=task, metadata={"team": "mammals"})
+        assert labels(client) == {"a": "dog", "b": "bee"}
+    server.kill()
+    server.start()
+    with server.client() as client:
+        pool = client.get_pool("zoo")
+        assert [(each.name, each.merged_into) for each in pool.task.classes] == [
+            ("bee", None), ("ox", None), ("dog", None), ("ant", 3)
+        ]  # fmt: skip
+        assert pool.metadata == {"team": "mammals"}
+        assert labels(client) == {"a": "dog", "b": "bee"}
+        client.update_pool("zoo", annotations_per_sample=2, policy="majority")
+        assert labels(client) == {}
+        client.update_pool("zoo", task=edit_classes(pool.task, restore=["ant"]))
+        for worker in ("bob", "cy"):
+            client.submit_labels("zoo", {"a": "ant"}, worker)
+        with pytest.raises(FailedPrecondition) as refusal:
+            client.update_pool("zoo", annotations_per_sample=1, policy="latest")
+        assert refusal.value.reason == "ANNOTATIONS_EXIST"
+    server.kill()
+    server.start()
+    with server.client() as client:
+        assert labels(client) == {"a": "ant"}
