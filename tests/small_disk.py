@@ -29,3 +29,9 @@ def mount_small_disk(folder: Path, size: int) -> Iterator[bool]:
         yield True
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def set_writable(folder: Path, writable: bool) -> None:
+    """Lets a mounted disk be written, or not; nobody may have a file of it open for writing then."""
+    mode = "rw" if writable else "ro"
+    subprocess.run(["mount", "-o", f"remount,{mode}", str(folder)], check=True)

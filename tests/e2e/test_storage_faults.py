@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from assay.client import AssayError, Classification, DataLoss, NeedMissing
-from assay.client.testing import ServerProcess, start_server
+from assay.client.testing import ServerFailed, ServerProcess, start_server
 from assay.v1 import pools_pb2
 from tests.e2e.corpus import CLASSES, Corpus
 from tests.e2e.wire import Stubs, matrix, refusal
 from tests.models.onnx_factory import linear_embedder
-from tests.small_disk import small_disk
+from tests.small_disk import set_writable, small_disk
 
 MIB = 1 << 20
 
@@ -227,6 +227,23 @@ def test_a_disk_that_fills_while_the_pool_is_scored_is_told_and_survived(tmp_pat
         assert client.health() == "SERVING"
         assert client.get_pool("tight").counts.labeled == 40
         assert len(client.mine("tight", 5, "k_center").ids) == 5
+
+
+def test_a_disk_that_may_only_be_read_is_refused_at_the_start_and_left_as_it_is(tmp_path):
+    server = ServerProcess(tmp_path)
+    with small_disk(server.data_dir, 64 * MIB) as disk:
+        server.start()
+        with server.client() as client:
+            Corpus(30, seed=5).create(client, "kept")
+        assert server.stop() == 0
+        set_writable(disk, False)
+        with pytest.raises(ServerFailed, match=r"data cannot be used: Read-only file system\. Check"):
+            server.start()
+        set_writable(disk, True)
+        server.start()
+        with server.client() as client:
+            assert client.get_pool("kept").counts.total == 30
+        assert server.stop() == 0
 
 
 def test_what_is_stored_is_the_owners_alone(tmp_path):
