@@ -12,6 +12,7 @@ from assay.client import (
     AsyncOperation,
     Client,
     Operation,
+    _audits,
     _ingest,
     _labeling,
     _mining,
@@ -31,7 +32,7 @@ LEFT_OUT = {
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
 }
-BUILDERS = (_ingest, _labeling, _mining, _models, _operations, _pools)
+BUILDERS = (_audits, _ingest, _labeling, _mining, _models, _operations, _pools)
 
 
 def methods(kind: type) -> dict[str, Any]:

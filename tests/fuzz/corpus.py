@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, tasks_pb2, types_pb2
+from assay.v1 import audits_pb2, labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, tasks_pb2, types_pb2
 from tests.e2e.wire import matrix
 from tests.fuzz.world import CLASSES, DIMENSION, FEATURES, SAMPLES, World
 
@@ -345,6 +345,7 @@ CORPUS: Mapping[str, Maker] = {
     "/assay.v1.Labeling/SubmitLabels": _submit,
     "/assay.v1.Labeling/ListLabels": _of_pool(labeling_pb2.ListLabelsRequest, page_size=5),
     "/assay.v1.Labeling/ExportLabels": _of_pool(labeling_pb2.ExportLabelsRequest),
+    "/assay.v1.Audits/ListAnnotators": _of_pool(audits_pb2.ListAnnotatorsRequest, page_size=5),
     "/assay.v1.Server/GetServerInfo": _always(server_pb2.GetServerInfoRequest),
     "/google.longrunning.Operations/GetOperation": _operation(operations_pb2.GetOperationRequest),
     "/google.longrunning.Operations/ListOperations": _of_pool(

@@ -42,9 +42,11 @@ from assay.client.operations import AsyncOperation, Operation
 from assay.client.plans import Plan, Quota, Quotas, ScoreTerm, SelectTerm, Shortlist, Stochastic, scorer, selector
 from assay.client.results import (
     AddResult,
+    Annotator,
     AsideResult,
     BackboneInfo,
     Batch,
+    Confusion,
     CostEstimate,
     Counts,
     DamagedSegment,
@@ -95,6 +97,7 @@ __all__ = [
     "Aborted",
     "AddResult",
     "AlreadyExists",
+    "Annotator",
     "AsideResult",
     "AssayError",
     "AsyncClient",
@@ -107,6 +110,7 @@ __all__ = [
     "Class",
     "Classification",
     "Client",
+    "Confusion",
     "CostEstimate",
     "Counts",
     "DamagedSegment",

@@ -12,7 +12,7 @@ from assay.client._names import enum_word
 from assay.client.filters import attribute_scalar
 from assay.client.plans import plan_from_proto, struct_dict
 from assay.client.tasks import task_from_proto
-from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, tasks_pb2, types_pb2
+from assay.v1 import audits_pb2, labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, tasks_pb2, types_pb2
 
 
 def when(message: Message, field: str) -> datetime | None:
@@ -304,6 +304,19 @@ def label(message: labeling_pb2.Label) -> results.Label:
         worker=message.worker,
         create_time=when(message, "create_time"),
         lease=message.lease or None,
+    )
+
+
+def annotator(message: audits_pb2.Annotator) -> results.Annotator:
+    """A report on an annotator."""
+    return results.Annotator(
+        annotator=message.annotator,
+        annotations=message.annotations,
+        median_seconds=seconds(message.median_duration) if message.HasField("median_duration") else None,
+        compared=message.compared,
+        agreement=message.agreement if message.HasField("agreement") else None,
+        skill=message.skill if message.HasField("skill") else None,
+        confusion=tuple(results.Confusion(pair.label, pair.said, pair.count) for pair in message.confusion),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
-from assay.client import _ingest, _labeling, _mining, _models, _operations, _pools
+from assay.client import _audits, _ingest, _labeling, _mining, _models, _operations, _pools
 from assay.client._async import AsyncTransport
 from assay.client._channel import CallSettings, Endpoint
 from assay.client._methods import like, same_type
@@ -168,6 +168,8 @@ class AsyncClient(_Connected):
     submit_labels = _unary(_labeling.submit_labels)
     list_labels = _pages(_labeling.list_labels)
     export_labels = _download(_labeling.export_labels)
+    # Audits
+    list_annotators = _pages(_audits.list_annotators)
     # Operations and the server itself
     get_operation = _operation(_operations.get_operation)
     list_operations = _operations_pages(_operations.list_operations)

@@ -10,9 +10,16 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import empty_pb2
 from grpc_health.v1 import health_pb2
 
-from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, types_pb2
+from assay.v1 import audits_pb2, labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, types_pb2
 from assay.v1.method import Method, Reach, Role
 
+LIST_ANNOTATORS = Method(
+    "/assay.v1.Audits/ListAnnotators",
+    audits_pb2.ListAnnotatorsRequest,
+    audits_pb2.ListAnnotatorsResponse,
+    Role.MINE,
+    Reach.REQUEST,
+)
 NEXT_BATCH = Method(
     "/assay.v1.Labeling/NextBatch",
     labeling_pb2.NextBatchRequest,
@@ -317,6 +324,7 @@ HEALTH_WATCH = Method(
 METHODS: Mapping[str, Method[Any, Any]] = {
     method.path: method
     for method in (
+        LIST_ANNOTATORS,
         NEXT_BATCH,
         GET_LEASE,
         LIST_LEASES,

@@ -1,5 +1,6 @@
 """What calls return. Times are aware datetimes in UTC, timings are seconds by stage."""
 
+from assay.client.results.audits import Annotator, Confusion
 from assay.client.results.labeling import AsideResult, Batch, Label, Lease, SubmitResult
 from assay.client.results.mining import (
     CostEstimate,
@@ -38,9 +39,11 @@ from assay.client.results.server import ServerInfo, ServerLimits
 
 __all__ = [
     "AddResult",
+    "Annotator",
     "AsideResult",
     "BackboneInfo",
     "Batch",
+    "Confusion",
     "CostEstimate",
     "Counts",
     "DamagedSegment",

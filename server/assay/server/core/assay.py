@@ -1,6 +1,7 @@
 """The domain put together: services over pools that are open."""
 
 import assay.strategies
+from assay.server.core.labeling.judging import JudgingService
 from assay.server.core.labeling.leases import expire_due
 from assay.server.core.labeling.service import LabelingService
 from assay.server.core.labeling.updating import PoolUpdates
@@ -32,8 +33,8 @@ class Assay:
     """All services over one data directory.
 
     Attributes:
-        pools, updates, samples, models, mining, labeling, operations: the services. Their methods block and compute:
-            call them from worker threads.
+        pools, updates, samples, models, mining, labeling, judging, operations: the services. Their methods
+            block and compute: call them from worker threads.
         retention: forgets what is old.
         limits: bounds on what callers may ask.
     """
@@ -84,6 +85,7 @@ class Assay:
         )
         self.mining = MiningService(directory, ports.catalog, ports.clock, limits, registry)
         self.labeling = LabelingService(directory, ports.catalog, ports.clock, limits, registry)
+        self.judging = JudgingService(directory, ports.catalog, ports.clock, self.operations)
         self.retention = Retention(ports.catalog, directory, ports.clock, limits)
         low_priority = LowPriorityExecutor(2)
         self._upkeep = Upkeep(

@@ -10,6 +10,7 @@ from grpc_reflection.v1alpha import reflection
 
 from assay.server.core.assay import Assay
 from assay.server.rpc import health
+from assay.server.rpc.audits import AuditsServicer
 from assay.server.rpc.auth import ApiKeys, KeyRing
 from assay.server.rpc.execution import Executors
 from assay.server.rpc.gate import Gate
@@ -134,6 +135,7 @@ def register(
         ModelsServicer(gate, executors),
         MiningServicer(gate, executors),
         LabelingServicer(gate, executors, parquet),
+        AuditsServicer(gate, executors),
         ServerServicer(gate, executors),
         OperationsServicer(gate, executors),
         health_servicer,

@@ -14,6 +14,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from assay.server.core.errors import RequestReplayed
+from assay.server.rpc.audits import AuditsServicer
 from assay.server.rpc.calls import BaseServicer, ExecutorName, Restore
 from assay.server.rpc.current import Context
 from assay.server.rpc.health import HealthServicer
@@ -49,6 +50,7 @@ class Servicers:
     models: ModelsServicer
     mining: MiningServicer
     labeling: LabelingServicer
+    audits: AuditsServicer
     server: ServerServicer
     operations: OperationsServicer
     health: HealthServicer
@@ -91,6 +93,7 @@ def table(of: Servicers) -> tuple[Row, ...]:
         _unary(methods.SUBMIT_LABELS, labeling, "io", labeling.SubmitLabels),
         _unary(methods.LIST_LABELS, labeling, "io", labeling.ListLabels),
         _streamed(methods.EXPORT_LABELS, labeling, "stream", labeling.ExportLabels),
+        _unary(methods.LIST_ANNOTATORS, of.audits, "compute", of.audits.ListAnnotators),
         _unary(methods.GET_SERVER_INFO, of.server, "io", of.server.GetServerInfo),
         _unary(methods.GET_OPERATION, operations, "io", operations.GetOperation),
         _unary(methods.LIST_OPERATIONS, operations, "io", operations.ListOperations),

@@ -126,6 +126,14 @@ def _logged(catalog: Catalog, snapshot: Snapshot, rows_N: RowArray, *, classes: 
     """All that was said of rows, from one pass over the log."""
     chain_of_row = np.full(snapshot.row_count, -1, np.int64)
     chain_of_row[rows_N] = np.arange(len(rows_N))
+    for block, known in said_blocks(catalog, snapshot):
+        known = known[chain_of_row[block.rows_N[known]] >= 0]
+        if len(known):
+            yield standings.of_block(block, known, chain_of_row[block.rows_N[known]], classes=classes)
+
+
+def said_blocks(catalog: Catalog, snapshot: Snapshot) -> Iterator[tuple[EventBlock, RowArray]]:
+    """The blocks of a pool's log in order, each with the places in it of what was said up to the snapshot."""
     number, end = 0, snapshot.pool.next_event
     while number < end:
         checkpoint()
@@ -135,10 +143,8 @@ def _logged(catalog: Catalog, snapshot: Snapshot, rows_N: RowArray, *, classes: 
             return
         for block in blocks:
             # What came since the snapshot speaks of rows that it does not know.
-            known = np.flatnonzero((block.numbers_N < end) & (block.rows_N < snapshot.row_count))
-            known = known[(chain_of_row[block.rows_N[known]] >= 0) & (block.kinds_N[known] != EventKind.RESOLVE)]
-            if len(known):
-                yield standings.of_block(block, known, chain_of_row[block.rows_N[known]], classes=classes)
+            known_N = (block.numbers_N < end) & (block.rows_N < snapshot.row_count)
+            yield block, np.flatnonzero(known_N & (block.kinds_N != EventKind.RESOLVE))
             number = block.first_number + len(block)
 
 
@@ -167,7 +173,7 @@ def append_resolved(change: Change, found: Rederived, create_time: float) -> int
         create_time: seconds since the Unix epoch.
     """
     after = change.after
-    other_N = _differ(after, found)
+    other_N = differ(after, found)
     several_N = after.answered.at(found.rows_N).astype(np.uint8, copy=False) > 1
     told = np.flatnonzero(other_N | several_N)
     for start in range(0, len(told), BLOCK_EVENTS):
@@ -194,7 +200,8 @@ def append_resolved(change: Change, found: Rederived, create_time: float) -> int
     return int(other_N.sum())
 
 
-def _differ(snapshot: Snapshot, found: Rederived) -> MaskArray:
+def differ(snapshot: Snapshot, found: Rederived) -> MaskArray:
+    """Which of the labels are other ones than those that the snapshot has."""
     codes_N = snapshot.labels.at(found.rows_N).astype(np.int32, copy=False)
     labels: Values = found.derived.labels
     if not isinstance(labels, Blobs):

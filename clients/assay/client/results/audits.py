@@ -1,0 +1,35 @@
+"""What calls about those who label return."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """How often an annotator said a class of samples whose label is another one, or the same."""
+
+    label: str
+    said: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Annotator:
+    """What one annotator did.
+
+    Attributes:
+        annotator: who.
+        annotations: that stand: neither superseded nor withdrawn.
+        median_seconds: that one took; None where no time is known.
+        compared: samples of theirs that have a label and were annotated by others too.
+        agreement: mean agreement with the labels of those, 0 to 1; None where there are none.
+        skill: estimated probability that an answer is right; None for who shares no sample with others.
+        confusion: in a classification, over the samples that were compared: the most frequent first.
+    """
+
+    annotator: str
+    annotations: int
+    median_seconds: float | None
+    compared: int
+    agreement: float | None
+    skill: float | None
+    confusion: tuple[Confusion, ...]

@@ -1,0 +1,22 @@
+"""The Audits service."""
+
+from assay.server.rpc.calls import BaseServicer
+from assay.server.rpc.convert import names, paging
+from assay.server.rpc.convert.audits import annotator_message
+from assay.v1 import audits_pb2
+
+
+class AuditsServicer(BaseServicer):
+    """Translates between the wire and the core's judgement of annotators."""
+
+    def ListAnnotators(self, request: audits_pb2.ListAnnotatorsRequest) -> audits_pb2.ListAnnotatorsResponse:
+        pool_id = names.parse_pool(request.parent)
+        page = paging.page(request, "")
+        found = self.core.judging.annotators(pool_id)
+        messages, token = page.fill(
+            [view for view in found.annotators if view.worker > page.after],
+            lambda view: view.worker,
+            lambda view: annotator_message(found.class_names, view),
+            self.reply_bytes,
+        )
+        return audits_pb2.ListAnnotatorsResponse(annotators=messages, next_page_token=token)

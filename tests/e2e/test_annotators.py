@@ -1,0 +1,40 @@
+"""Three annotators, each sample with two of them, one of whom is often wrong: the report names that one."""
+
+import numpy as np
+import pytest
+
+from assay.client import Classification
+from assay.client.testing import ServerProcess
+
+CLASSES = ("ant", "bee", "cow")
+WRONG = {"ann": 0.05, "bob": 0.05, "cy": 0.3}
+SAMPLES = 300
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = ServerProcess(tmp_path_factory.mktemp("judged"))
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_the_report_names_who_is_often_wrong(server):
+    rng = np.random.default_rng(2)
+    truth = rng.integers(3, size=SAMPLES)
+    with server.client() as client:
+        client.create_pool("zoo", task=Classification(list(CLASSES)))
+        client.add_samples("zoo", [f"s{i}" for i in range(SAMPLES)], embeddings=np.eye(SAMPLES, dtype=np.float32))
+        client.update_pool("zoo", annotations_per_sample=2, policy="weighted")
+        assert list(client.list_annotators("zoo")) == []
+        for place, worker in enumerate(WRONG):
+            mine = np.flatnonzero(np.arange(SAMPLES) % 3 != place)
+            said = (truth[mine] + (rng.random(len(mine)) < WRONG[worker])) % 3
+            client.submit_labels("zoo", {f"s{i}": CLASSES[c] for i, c in zip(mine, said, strict=True)}, worker)
+        reports = {report.annotator: report for report in client.list_annotators("zoo")}
+    assert list(reports) == list(WRONG)
+    for worker, report in reports.items():
+        assert report.skill == pytest.approx(1 - WRONG[worker], abs=0.1)
+        assert (report.annotations, report.median_seconds) == (200, None)
+        assert sum(pair.count for pair in report.confusion) == report.compared
+    assert min(reports.values(), key=lambda report: report.skill).annotator == "cy"
