@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from assay.client import Classification
+from assay.client import Classification, InvalidArgument
 from assay.client.testing import ServerProcess
 
 CLASSES = ("ant", "bee", "cow")
@@ -31,6 +31,18 @@ def test_the_report_names_who_is_often_wrong(server):
             mine = np.flatnonzero(np.arange(SAMPLES) % 3 != place)
             said = (truth[mine] + (rng.random(len(mine)) < WRONG[worker])) % 3
             client.submit_labels("zoo", {f"s{i}": CLASSES[c] for i, c in zip(mine, said, strict=True)}, worker)
+
+        def right():
+            labels = {label.sample_id: label.class_name for label in client.list_labels("zoo")}
+            return np.mean([labels.get(f"s{i}") == CLASSES[c] for i, c in enumerate(truth)])
+
+        by_count = right()
+        result = client.resolve_labels("zoo").result(timeout=60)
+        assert (result.samples, result.overtaken) == (SAMPLES, 0)
+        assert right() > by_count + 0.1, "of two who differ, the better one is believed"
+        client.create_pool("other", task=Classification(list(CLASSES)))
+        with pytest.raises(InvalidArgument, match="follow at once"):
+            client.resolve_labels("other")
         reports = {report.annotator: report for report in client.list_annotators("zoo")}
     assert list(reports) == list(WRONG)
     for worker, report in reports.items():

@@ -346,6 +346,7 @@ CORPUS: Mapping[str, Maker] = {
     "/assay.v1.Labeling/ListLabels": _of_pool(labeling_pb2.ListLabelsRequest, page_size=5),
     "/assay.v1.Labeling/ExportLabels": _of_pool(labeling_pb2.ExportLabelsRequest),
     "/assay.v1.Audits/ListAnnotators": _of_pool(audits_pb2.ListAnnotatorsRequest, page_size=5),
+    "/assay.v1.Audits/ResolveLabels": _of_pool(audits_pb2.ResolveLabelsRequest),
     "/assay.v1.Server/GetServerInfo": _always(server_pb2.GetServerInfoRequest),
     "/google.longrunning.Operations/GetOperation": _operation(operations_pb2.GetOperationRequest),
     "/google.longrunning.Operations/ListOperations": _of_pool(

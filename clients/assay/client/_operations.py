@@ -7,7 +7,7 @@ from grpc_health.v1 import health_pb2
 from assay.client import _replies, errors, results
 from assay.client._names import Named, enum_word, pool_name, resource_name
 from assay.client._wire import Pages, Unary, nothing, pages, unary
-from assay.v1 import methods, models_pb2, server_pb2
+from assay.v1 import audits_pb2, methods, models_pb2, server_pb2
 
 _ALL_POOLS = "pools/-"
 
@@ -63,13 +63,14 @@ def progress_of(operation: operations_pb2.Operation) -> results.Progress:
     for kind, metadata in (
         ("train_head", models_pb2.TrainHeadMetadata()),
         ("activate_model", models_pb2.ActivateModelMetadata()),
+        ("resolve_labels", audits_pb2.ResolveLabelsMetadata()),
     ):
         if operation.metadata.Unpack(metadata):
             return _replies.progress(kind, metadata)
     return results.Progress()  # of a newer server
 
 
-def outcome(operation: operations_pb2.Operation) -> results.Model:
+def outcome(operation: operations_pb2.Operation) -> results.Model | results.ResolveResult:
     """The result of an operation that is done.
 
     Raises:
@@ -79,9 +80,12 @@ def outcome(operation: operations_pb2.Operation) -> results.Model:
     if operation.HasField("error"):
         raise errors.from_status(operation.error)
     model = models_pb2.Model()
-    if not operation.response.Unpack(model):
+    if operation.response.Unpack(model):
+        return _replies.model(model)
+    resolved = audits_pb2.ResolveLabelsResponse()
+    if not operation.response.Unpack(resolved):
         raise TypeError(f"{operation.name} gave {operation.response.type_url or 'nothing'}: a newer client is needed")
-    return _replies.model(model)
+    return _replies.resolved(resolved)
 
 
 def still_running(name: str, timeout: float) -> errors.DeadlineExceeded:

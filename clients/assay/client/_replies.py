@@ -320,7 +320,22 @@ def annotator(message: audits_pb2.Annotator) -> results.Annotator:
     )
 
 
-def progress(kind: str, metadata: models_pb2.TrainHeadMetadata | models_pb2.ActivateModelMetadata) -> results.Progress:
+def resolved(message: audits_pb2.ResolveLabelsResponse) -> results.ResolveResult:
+    """What resolving did."""
+    return results.ResolveResult(
+        samples=message.samples,
+        changed=message.changed,
+        disputed=message.disputed,
+        overtaken=message.overtaken,
+        converged=message.converged,
+        epoch=message.epoch,
+    )
+
+
+def progress(
+    kind: str,
+    metadata: models_pb2.TrainHeadMetadata | models_pb2.ActivateModelMetadata | audits_pb2.ResolveLabelsMetadata,
+) -> results.Progress:
     """How far an operation of a kind is."""
     message = metadata.progress
     return results.Progress(

@@ -15,6 +15,7 @@ from assay.client._methods import like, same_type
 from assay.client._wire import Download, Pages, Unary, Upload
 from assay.client.client import DEFAULT_TARGET
 from assay.client.operations import AsyncOperation
+from assay.client.results import Model, ResolveResult
 from assay.client.retry import RetryPolicy
 
 P = ParamSpec("P")
@@ -105,9 +106,29 @@ def _upload(build: Callable[P, Upload[T]]) -> Callable[Concatenate[_Connected, P
 
 def _operation(
     build: Callable[P, Unary[operations_pb2.Operation]],
-) -> Callable[Concatenate[_Connected, P], Coroutine[Any, Any, AsyncOperation]]:
-    @like(build, lambda _: AsyncOperation)
-    async def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> AsyncOperation:
+) -> Callable[Concatenate[_Connected, P], Coroutine[Any, Any, AsyncOperation[Model]]]:
+    @like(build, lambda _: AsyncOperation[Model])
+    async def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> AsyncOperation[Model]:
+        return AsyncOperation(self._transport, await self._transport.unary(build(*args, **kwargs)))
+
+    return method
+
+
+def _resolving(
+    build: Callable[P, Unary[operations_pb2.Operation]],
+) -> Callable[Concatenate[_Connected, P], Coroutine[Any, Any, AsyncOperation[ResolveResult]]]:
+    @like(build, lambda _: AsyncOperation[ResolveResult])
+    async def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> AsyncOperation[ResolveResult]:
+        return AsyncOperation(self._transport, await self._transport.unary(build(*args, **kwargs)))
+
+    return method
+
+
+def _any_operation(
+    build: Callable[P, Unary[operations_pb2.Operation]],
+) -> Callable[Concatenate[_Connected, P], Coroutine[Any, Any, AsyncOperation[Any]]]:
+    @like(build, lambda _: AsyncOperation[Any])
+    async def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> AsyncOperation[Any]:
         return AsyncOperation(self._transport, await self._transport.unary(build(*args, **kwargs)))
 
     return method
@@ -115,9 +136,9 @@ def _operation(
 
 def _operations_pages(
     build: Callable[P, Pages[operations_pb2.Operation]],
-) -> Callable[Concatenate[_Connected, P], AsyncIterator[AsyncOperation]]:
-    @like(build, lambda _: AsyncIterator[AsyncOperation])
-    async def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[AsyncOperation]:
+) -> Callable[Concatenate[_Connected, P], AsyncIterator[AsyncOperation[Any]]]:
+    @like(build, lambda _: AsyncIterator[AsyncOperation[Any]])
+    async def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[AsyncOperation[Any]]:
         async for operation in self._transport.pages(build(*args, **kwargs)):
             yield AsyncOperation(self._transport, operation)
 
@@ -170,8 +191,9 @@ class AsyncClient(_Connected):
     export_labels = _download(_labeling.export_labels)
     # Audits
     list_annotators = _pages(_audits.list_annotators)
+    resolve_labels = _resolving(_audits.resolve_labels)
     # Operations and the server itself
-    get_operation = _operation(_operations.get_operation)
+    get_operation = _any_operation(_operations.get_operation)
     list_operations = _operations_pages(_operations.list_operations)
     cancel_operation = _unary(_operations.cancel_operation)
     server_info = _unary(_operations.server_info)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from os import PathLike
 from types import GenericAlias, TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
@@ -14,6 +14,7 @@ from assay.client._methods import like, same_type
 from assay.client._sync import Transport, open_channel
 from assay.client._wire import Download, Pages, Unary, Upload
 from assay.client.operations import Operation
+from assay.client.results import Model, ResolveResult
 from assay.client.retry import RetryPolicy
 
 P = ParamSpec("P")
@@ -106,9 +107,29 @@ def _upload(build: Callable[P, Upload[T]]) -> Callable[Concatenate[_Connected, P
 
 def _operation(
     build: Callable[P, Unary[operations_pb2.Operation]],
-) -> Callable[Concatenate[_Connected, P], Operation]:
-    @like(build, lambda _: Operation)
-    def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> Operation:
+) -> Callable[Concatenate[_Connected, P], Operation[Model]]:
+    @like(build, lambda _: Operation[Model])
+    def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> Operation[Model]:
+        return Operation(self._transport, self._transport.unary(build(*args, **kwargs)))
+
+    return method
+
+
+def _resolving(
+    build: Callable[P, Unary[operations_pb2.Operation]],
+) -> Callable[Concatenate[_Connected, P], Operation[ResolveResult]]:
+    @like(build, lambda _: Operation[ResolveResult])
+    def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> Operation[ResolveResult]:
+        return Operation(self._transport, self._transport.unary(build(*args, **kwargs)))
+
+    return method
+
+
+def _any_operation(
+    build: Callable[P, Unary[operations_pb2.Operation]],
+) -> Callable[Concatenate[_Connected, P], Operation[Any]]:
+    @like(build, lambda _: Operation[Any])
+    def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> Operation[Any]:
         return Operation(self._transport, self._transport.unary(build(*args, **kwargs)))
 
     return method
@@ -116,9 +137,9 @@ def _operation(
 
 def _operations_pages(
     build: Callable[P, Pages[operations_pb2.Operation]],
-) -> Callable[Concatenate[_Connected, P], Iterator[Operation]]:
-    @like(build, lambda _: Iterator[Operation])
-    def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Operation]:
+) -> Callable[Concatenate[_Connected, P], Iterator[Operation[Any]]]:
+    @like(build, lambda _: Iterator[Operation[Any]])
+    def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Operation[Any]]:
         for operation in self._transport.pages(build(*args, **kwargs)):
             yield Operation(self._transport, operation)
 
@@ -171,8 +192,9 @@ class Client(_Connected):
     export_labels = _download(_labeling.export_labels)
     # Audits
     list_annotators = _pages(_audits.list_annotators)
+    resolve_labels = _resolving(_audits.resolve_labels)
     # Operations and the server itself
-    get_operation = _operation(_operations.get_operation)
+    get_operation = _any_operation(_operations.get_operation)
     list_operations = _operations_pages(_operations.list_operations)
     cancel_operation = _unary(_operations.cancel_operation)
     server_info = _unary(_operations.server_info)

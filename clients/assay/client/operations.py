@@ -1,8 +1,8 @@
-"""Handles on work that the server goes on with by itself: training a head, activating a model."""
+"""Handles on work that the server goes on with by itself: training a head, activating a model, resolving labels."""
 
 import time
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar, cast
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
@@ -16,8 +16,10 @@ from assay.client._operations import (
     wait_operation,
 )
 from assay.client._sync import Transport
-from assay.client.results import Model, Progress
+from assay.client.results import Model, Progress, ResolveResult
 
+# What an operation ends with.
+R = TypeVar("R", bound=Model | ResolveResult)
 OperationCallback: TypeAlias = Callable[[Progress], None]
 
 # How long the server holds one waiting call: short where somebody watches, and in any case less than proxies allow.
@@ -53,7 +55,7 @@ class _Handle:
         return f"<{type(self).__name__} {self.name} {state}>"
 
 
-class Operation(_Handle):
+class Operation(_Handle, Generic[R]):
     """A long-running operation."""
 
     def __init__(self, transport: Transport, operation: operations_pb2.Operation) -> None:
@@ -75,7 +77,7 @@ class Operation(_Handle):
         """Ask it to stop at its next block of work; `result` then raises Cancelled."""
         self._transport.unary(cancel_operation(self.name))
 
-    def result(self, timeout: float | None = None, progress: OperationCallback | None = None) -> Model:
+    def result(self, timeout: float | None = None, progress: OperationCallback | None = None) -> R:
         """Wait for the result, at most `timeout` seconds; `progress` is called with each state seen.
 
         Raises:
@@ -91,10 +93,10 @@ class Operation(_Handle):
             self._operation = self._transport.unary(wait_operation(self.name, wait), wait + _MARGIN)
             if progress is not None:
                 progress(self.last_progress)
-        return outcome(self._operation)
+        return cast(R, outcome(self._operation))
 
 
-class AsyncOperation(_Handle):
+class AsyncOperation(_Handle, Generic[R]):
     """A long-running operation, on an event loop."""
 
     def __init__(self, transport: AsyncTransport, operation: operations_pb2.Operation) -> None:
@@ -116,7 +118,7 @@ class AsyncOperation(_Handle):
         """Ask it to stop at its next block of work; `result` then raises Cancelled."""
         await self._transport.unary(cancel_operation(self.name))
 
-    async def result(self, timeout: float | None = None, progress: OperationCallback | None = None) -> Model:
+    async def result(self, timeout: float | None = None, progress: OperationCallback | None = None) -> R:
         """Wait for the result, at most `timeout` seconds; `progress` is called with each state seen.
 
         Raises:
@@ -132,7 +134,7 @@ class AsyncOperation(_Handle):
             self._operation = await self._transport.unary(wait_operation(self.name, wait), wait + _MARGIN)
             if progress is not None:
                 progress(self.last_progress)
-        return outcome(self._operation)
+        return cast(R, outcome(self._operation))
 
 
 def next_wait(end: float | None, watched: bool, now: Callable[[], float] = time.monotonic) -> float | None:

@@ -23,14 +23,16 @@ _sym_db = _symbol_database.Default()
 
 
 from assay.v1 import options_pb2 as assay_dot_v1_dot_options__pb2
+from assay.v1 import types_pb2 as assay_dot_v1_dot_types__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssay/v1/audits.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\"7\n\tConfusion\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0c\n\x04said\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"\xe5\x01\n\tAnnotator\x12\x11\n\tannotator\x18\x01 \x01(\t\x12\x13\n\x0b\x61nnotations\x18\x02 \x01(\x03\x12\x32\n\x0fmedian_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x63ompared\x18\x04 \x01(\x03\x12\x16\n\tagreement\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05skill\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12&\n\tconfusion\x18\x07 \x03(\x0b\x32\x13.assay.v1.ConfusionB\x0c\n\n_agreementB\x08\n\x06_skill\"o\n\x15ListAnnotatorsRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"Z\n\x16ListAnnotatorsResponse\x12\'\n\nannotators\x18\x01 \x03(\x0b\x32\x13.assay.v1.Annotator\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x98\x01\n\x06\x41udits\x12\x8d\x01\n\x0eListAnnotators\x12\x1f.assay.v1.ListAnnotatorsRequest\x1a .assay.v1.ListAnnotatorsResponse\"8\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=pools/*}/annotatorsB\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssay/v1/audits.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/options.proto\x1a\x14\x61ssay/v1/types.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\"7\n\tConfusion\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0c\n\x04said\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"\xe5\x01\n\tAnnotator\x12\x11\n\tannotator\x18\x01 \x01(\t\x12\x13\n\x0b\x61nnotations\x18\x02 \x01(\x03\x12\x32\n\x0fmedian_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x63ompared\x18\x04 \x01(\x03\x12\x16\n\tagreement\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05skill\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12&\n\tconfusion\x18\x07 \x03(\x0b\x32\x13.assay.v1.ConfusionB\x0c\n\n_agreementB\x08\n\x06_skill\"o\n\x15ListAnnotatorsRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"Z\n\x16ListAnnotatorsResponse\x12\'\n\nannotators\x18\x01 \x03(\x0b\x32\x13.assay.v1.Annotator\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x14ResolveLabelsRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x80\x01\n\x15ResolveLabelsResponse\x12\x0f\n\x07samples\x18\x01 \x01(\x03\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x03\x12\x10\n\x08\x64isputed\x18\x03 \x01(\x03\x12\x11\n\tovertaken\x18\x04 \x01(\x03\x12\x11\n\tconverged\x18\x05 \x01(\x08\x12\r\n\x05\x65poch\x18\x06 \x01(\x03\"e\n\x15ResolveLabelsMetadata\x12-\n\x08progress\x18\x01 \x01(\x0b\x32\x1b.assay.v1.OperationProgress\x12\x1d\n\x04pool\x18\x02 \x01(\tB\x0f\xfa\x41\x0c\n\nassay/Pool2\xdb\x02\n\x06\x41udits\x12\x8d\x01\n\x0eListAnnotators\x12\x1f.assay.v1.ListAnnotatorsRequest\x1a .assay.v1.ListAnnotatorsResponse\"8\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=pools/*}/annotators\x12\xc0\x01\n\rResolveLabels\x12\x1e.assay.v1.ResolveLabelsRequest\x1a\x1d.google.longrunning.Operation\"p\xca\x41.\n\x15ResolveLabelsResponse\x12\x15ResolveLabelsMetadata\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02(\"#/v1/{parent=pools/*}/labels:resolve:\x01*B\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,16 +46,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTANNOTATORSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTANNOTATORSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTANNOTATORSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_RESOLVELABELSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_RESOLVELABELSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\014\n\nassay/Pool'
+  _globals['_RESOLVELABELSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_RESOLVELABELSREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_RESOLVELABELSMETADATA'].fields_by_name['pool']._loaded_options = None
+  _globals['_RESOLVELABELSMETADATA'].fields_by_name['pool']._serialized_options = b'\372A\014\n\nassay/Pool'
   _globals['_AUDITS'].methods_by_name['ListAnnotators']._loaded_options = None
   _globals['_AUDITS'].methods_by_name['ListAnnotators']._serialized_options = b'\332A\006parent\342\371\030\004\010\003\020\001\202\323\344\223\002!\022\037/v1/{parent=pools/*}/annotators'
-  _globals['_CONFUSION']._serialized_start=206
-  _globals['_CONFUSION']._serialized_end=261
-  _globals['_ANNOTATOR']._serialized_start=264
-  _globals['_ANNOTATOR']._serialized_end=493
-  _globals['_LISTANNOTATORSREQUEST']._serialized_start=495
-  _globals['_LISTANNOTATORSREQUEST']._serialized_end=606
-  _globals['_LISTANNOTATORSRESPONSE']._serialized_start=608
-  _globals['_LISTANNOTATORSRESPONSE']._serialized_end=698
-  _globals['_AUDITS']._serialized_start=701
-  _globals['_AUDITS']._serialized_end=853
+  _globals['_AUDITS'].methods_by_name['ResolveLabels']._loaded_options = None
+  _globals['_AUDITS'].methods_by_name['ResolveLabels']._serialized_options = b'\312A.\n\025ResolveLabelsResponse\022\025ResolveLabelsMetadata\332A\006parent\342\371\030\004\010\003\020\001\202\323\344\223\002(\"#/v1/{parent=pools/*}/labels:resolve:\001*'
+  _globals['_CONFUSION']._serialized_start=265
+  _globals['_CONFUSION']._serialized_end=320
+  _globals['_ANNOTATOR']._serialized_start=323
+  _globals['_ANNOTATOR']._serialized_end=552
+  _globals['_LISTANNOTATORSREQUEST']._serialized_start=554
+  _globals['_LISTANNOTATORSREQUEST']._serialized_end=665
+  _globals['_LISTANNOTATORSRESPONSE']._serialized_start=667
+  _globals['_LISTANNOTATORSRESPONSE']._serialized_end=757
+  _globals['_RESOLVELABELSREQUEST']._serialized_start=759
+  _globals['_RESOLVELABELSREQUEST']._serialized_end=844
+  _globals['_RESOLVELABELSRESPONSE']._serialized_start=847
+  _globals['_RESOLVELABELSRESPONSE']._serialized_end=975
+  _globals['_RESOLVELABELSMETADATA']._serialized_start=977
+  _globals['_RESOLVELABELSMETADATA']._serialized_end=1078
+  _globals['_AUDITS']._serialized_start=1081
+  _globals['_AUDITS']._serialized_end=1428
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from assay.v1 import audits_pb2 as assay_dot_v1_dot_audits__pb2
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -26,7 +27,7 @@ if _version_not_supported:
 
 
 class AuditsStub(object):
-    """Judges annotators by each other. Changes nothing.
+    """Judges annotators by each other.
     """
 
     def __init__(self, channel):
@@ -40,16 +41,31 @@ class AuditsStub(object):
                 request_serializer=assay_dot_v1_dot_audits__pb2.ListAnnotatorsRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_audits__pb2.ListAnnotatorsResponse.FromString,
                 _registered_method=True)
+        self.ResolveLabels = channel.unary_unary(
+                '/assay.v1.Audits/ResolveLabels',
+                request_serializer=assay_dot_v1_dot_audits__pb2.ResolveLabelsRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
 
 
 class AuditsServicer(object):
-    """Judges annotators by each other. Changes nothing.
+    """Judges annotators by each other.
     """
 
     def ListAnnotators(self, request, context):
         """Reports on each annotator with a standing annotation, by name. Skills are estimated together with the labels, over
         the samples that several annotated: by Dawid and Skene where an answer is a class or a set of classes, else as the
         agreement with a consensus by skill.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolveLabels(self, request, context):
+        """Derives the labels of a pool anew whose policy is weighted: of all samples with as many annotations as are wanted,
+        everybody counted by estimated skill. A verdict stays. What is said from then on counts alike until the next time,
+        also on a sample that was resolved. Pools of another policy are refused (POLICY_INFEASIBLE): their labels follow at
+        once. The response is a ResolveLabelsResponse.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -63,6 +79,11 @@ def add_AuditsServicer_to_server(servicer, server):
                     request_deserializer=assay_dot_v1_dot_audits__pb2.ListAnnotatorsRequest.FromString,
                     response_serializer=assay_dot_v1_dot_audits__pb2.ListAnnotatorsResponse.SerializeToString,
             ),
+            'ResolveLabels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveLabels,
+                    request_deserializer=assay_dot_v1_dot_audits__pb2.ResolveLabelsRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'assay.v1.Audits', rpc_method_handlers)
@@ -72,7 +93,7 @@ def add_AuditsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Audits(object):
-    """Judges annotators by each other. Changes nothing.
+    """Judges annotators by each other.
     """
 
     @staticmethod
@@ -92,6 +113,33 @@ class Audits(object):
             '/assay.v1.Audits/ListAnnotators',
             assay_dot_v1_dot_audits__pb2.ListAnnotatorsRequest.SerializeToString,
             assay_dot_v1_dot_audits__pb2.ListAnnotatorsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveLabels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.Audits/ResolveLabels',
+            assay_dot_v1_dot_audits__pb2.ResolveLabelsRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -20,6 +20,13 @@ LIST_ANNOTATORS = Method(
     Role.MINE,
     Reach.REQUEST,
 )
+RESOLVE_LABELS = Method(
+    "/assay.v1.Audits/ResolveLabels",
+    audits_pb2.ResolveLabelsRequest,
+    operations_pb2.Operation,
+    Role.MINE,
+    Reach.REQUEST,
+)
 NEXT_BATCH = Method(
     "/assay.v1.Labeling/NextBatch",
     labeling_pb2.NextBatchRequest,
@@ -325,6 +332,7 @@ METHODS: Mapping[str, Method[Any, Any]] = {
     method.path: method
     for method in (
         LIST_ANNOTATORS,
+        RESOLVE_LABELS,
         NEXT_BATCH,
         GET_LEASE,
         LIST_LEASES,

@@ -202,7 +202,7 @@ def model_details(model: Model) -> RenderableType:
     return fields(pairs)
 
 
-def _wait(operation: Operation, description: str) -> Model:
+def _wait(operation: Operation[Model], description: str) -> Model:
     with operating(description) as progress:
         return operation.result(progress=progress)
 

@@ -29,7 +29,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     show(report, as_json, lambda: _draw(connection.server, health, info, pools, running))
 
 
-def _progress(operation: Operation) -> dict[str, Any]:
+def _progress(operation: Operation[Any]) -> dict[str, Any]:
     progress = operation.last_progress
     return {
         "kind": progress.kind,
@@ -41,7 +41,9 @@ def _progress(operation: Operation) -> dict[str, Any]:
     }
 
 
-def _draw(server: str, health: str, info: ServerInfo, pools: list[Pool], running: list[Operation]) -> RenderableType:
+def _draw(
+    server: str, health: str, info: ServerInfo, pools: list[Pool], running: list[Operation[Any]]
+) -> RenderableType:
     facts = [("server", server), ("health", health), ("version", info.version), ("up since", info.start_time)]
     parts: list[RenderableType] = [fields(facts), "", pools_table(pools)]
     if running:

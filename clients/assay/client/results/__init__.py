@@ -1,6 +1,6 @@
 """What calls return. Times are aware datetimes in UTC, timings are seconds by stage."""
 
-from assay.client.results.audits import Annotator, Confusion
+from assay.client.results.audits import Annotator, Confusion, ResolveResult
 from assay.client.results.labeling import AsideResult, Batch, Label, Lease, SubmitResult
 from assay.client.results.mining import (
     CostEstimate,
@@ -63,6 +63,7 @@ __all__ = [
     "Progress",
     "Provenance",
     "QuotaReport",
+    "ResolveResult",
     "Sample",
     "SampleBatch",
     "ScorePart",

@@ -33,3 +33,24 @@ class Annotator:
     agreement: float | None
     skill: float | None
     confusion: tuple[Confusion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveResult:
+    """What `resolve_labels` did.
+
+    Attributes:
+        samples: whose annotations are all there, and that no verdict settles.
+        changed: whose label is another one now, or none.
+        disputed: where the annotations do not decide.
+        overtaken: of which something was said meanwhile: they keep the label that followed from that.
+        converged: whether more iterations would have changed next to nothing.
+        epoch: of the pool afterwards.
+    """
+
+    samples: int
+    changed: int
+    disputed: int
+    overtaken: int
+    converged: bool
+    epoch: int

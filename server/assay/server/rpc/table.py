@@ -94,6 +94,7 @@ def table(of: Servicers) -> tuple[Row, ...]:
         _unary(methods.LIST_LABELS, labeling, "io", labeling.ListLabels),
         _streamed(methods.EXPORT_LABELS, labeling, "stream", labeling.ExportLabels),
         _unary(methods.LIST_ANNOTATORS, of.audits, "compute", of.audits.ListAnnotators),
+        _unary(methods.RESOLVE_LABELS, of.audits, "io", of.audits.ResolveLabels),
         _unary(methods.GET_SERVER_INFO, of.server, "io", of.server.GetServerInfo),
         _unary(methods.GET_OPERATION, operations, "io", operations.GetOperation),
         _unary(methods.LIST_OPERATIONS, operations, "io", operations.ListOperations),

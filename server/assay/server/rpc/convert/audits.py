@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from assay.server.core.labeling.judging import AnnotatorView
+from assay.server.core.labeling.judging import AnnotatorView, ResolveResult
 from assay.server.rpc.convert.scalars import duration_message
 from assay.v1 import audits_pb2
 
@@ -24,4 +24,16 @@ def annotator_message(class_names: Sequence[str], view: AnnotatorView) -> audits
             audits_pb2.Confusion(label=class_names[pair.settled], said=class_names[pair.said], count=pair.count)
             for pair in report.confusion[:MOST_CONFUSIONS]
         ],
+    )
+
+
+def resolve_message(result: ResolveResult) -> audits_pb2.ResolveLabelsResponse:
+    """What resolving did, for the wire."""
+    return audits_pb2.ResolveLabelsResponse(
+        samples=result.samples,
+        changed=result.changed,
+        disputed=result.disputed,
+        overtaken=result.overtaken,
+        converged=result.converged,
+        epoch=result.epoch,
     )

@@ -11,7 +11,7 @@ from assay.server.core.records.operations import OperationRecord
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.scalars import duration_message, timestamp_message
 from assay.server.rpc.errors import operation_failure
-from assay.v1 import models_pb2, types_pb2
+from assay.v1 import audits_pb2, models_pb2, types_pb2
 
 
 def packed(message: Message) -> any_pb2.Any:
@@ -59,8 +59,15 @@ def _of_activation(record: OperationRecord, progress: Progress) -> models_pb2.Ac
     )
 
 
+def _of_resolving(record: OperationRecord, progress: Progress) -> audits_pb2.ResolveLabelsMetadata:
+    return audits_pb2.ResolveLabelsMetadata(
+        progress=_progress_message(record, progress), pool=names.pool_name(record.pool_id)
+    )
+
+
 # What is told of an operation while it runs, by its kind.
 _METADATA: Mapping[str, Callable[[OperationRecord, Progress], Message]] = {
     "train_head": _of_training,
     "activate_model": _of_activation,
+    "resolve_labels": _of_resolving,
 }
