@@ -99,6 +99,8 @@ def test_a_pool_from_file_to_export(pool: str, assay: Assay, assay_json: AssayJs
     assert len(exported) == LABELED + 1
     assert exported[first["id"]] == "bee"
     assert assay("export", pool) == out.read_text()
+    reports = assay_json("annotators", pool)["annotators"]
+    assert sum(report["annotations"] for report in reports) == LABELED + 1
 
 
 def test_a_pool_s_classes_are_edited_by_name(pool: str, assay: Assay, assay_json: AssayJson) -> None:

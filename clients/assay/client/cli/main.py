@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from assay.client import DEFAULT_TARGET, AssayError
-from assay.client.cli import add, labeling, leases, mining, models, pools, samples, status
+from assay.client.cli import add, audits, labeling, leases, mining, models, pools, samples, status
 from assay.client.cli.arguments import Connection
 from assay.client.cli.failures import INTERRUPTED, Missing, report
 from assay.client.cli.plugins import add_plugins
@@ -63,6 +63,7 @@ app.command("mine")(mining.mine)
 app.command("next")(labeling.next_batch)
 app.add_typer(labeling.app, name="label")
 app.add_typer(leases.app, name="lease")
+app.command("annotators")(audits.annotators)
 app.command("export")(labeling.export)
 app.command("status")(status.status)
 add_plugins(app)
