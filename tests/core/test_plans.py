@@ -19,8 +19,9 @@ from assay.server.core.mining.plan.terms import (
     Shortlist,
     Stochastic,
 )
-from assay.server.core.mining.supply import SERVED
+from assay.server.core.mining.supply import served
 from assay.server.core.records.filters import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf
+from assay.server.core.records.tasks import TaskKind
 from assay.strategies import Need
 
 SMALL = Compare("n", "<", 5)
@@ -102,7 +103,7 @@ def test_every_strategy_that_the_server_can_run_is_a_preset() -> None:
     presets = {preset.name: preset for preset in listed(assay.strategies)}
     for name, kind in assay.strategies.registry.kinds().items():
         strategy = assay.strategies.get(name)
-        assert (name in presets) == (strategy.needs <= SERVED)
+        assert (name in presets) == (strategy.needs <= served(TaskKind.CLASSIFICATION))
         if name not in presets:
             continue
         assert presets[name].summary == strategy.summary

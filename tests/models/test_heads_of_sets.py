@@ -118,6 +118,20 @@ def test_random_sets_promise_nothing() -> None:
     assert head.info.metrics.value("log_loss") == pytest.approx(base, abs=0.05)
 
 
+def test_what_is_said_of_held_out_samples_is_what_was_measured() -> None:
+    """Each fold by the thresholds of the others; by those that serve, chosen on the same samples, it looks better."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((120, 5)).astype(np.float32)
+    members_NC = rng.random((120, 6)) < 0.2
+    head = train((x, members_NC))
+    assert head.decided_MC is not None
+    true_MC = members_NC[head.held_M]
+    measured = head.info.metrics.value("macro_f1")
+    assert measured == pytest.approx(f1_score(true_MC, head.decided_MC, average="macro", zero_division=0.0))
+    seen_before_MC = head.predictions_MC >= head.weights.thresholds_C
+    assert f1_score(true_MC, seen_before_MC, average="macro", zero_division=0.0) > measured
+
+
 def test_one_sample_with_a_class() -> None:
     """The fold that holds it out knows nothing of the class, and is not asked."""
     x, members_NC = sets(40)

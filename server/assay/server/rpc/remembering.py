@@ -76,7 +76,7 @@ def whole_batch(
     reply.lease.sample_ids.extend(pick.sample.id for pick in by_row)
     _put_content_back(core, pool_id, reply.picks, payload=spec.payload)
     plan = spec.plan or Plan(preset=reply.plan.preset)
-    _put_plan_back(reply, lambda: core.mining.bound(plan, spec.filter))
+    _put_plan_back(reply, lambda: core.mining.bound(pool_id, plan, spec.filter))
 
 
 def small_mining(result: MineResult) -> MineResult:
@@ -88,7 +88,8 @@ def whole_mining(core: Assay, request: mining_pb2.MineRequest, reply: mining_pb2
     """Puts back what small_mining left out."""
     pool_id, spec = names.parse_pool(request.pool), to_mine_spec(request)
     _put_content_back(core, pool_id, reply.picks, payload=spec.payload)
-    _put_plan_back(reply, lambda: core.mining.bound(spec.plan, spec.filter))
+    plan = spec.plan or Plan(preset=reply.plan.preset)
+    _put_plan_back(reply, lambda: core.mining.bound(pool_id, plan, spec.filter))
 
 
 def _named(plan: Plan) -> Plan:

@@ -23,7 +23,7 @@ _UNTRIED: Json = {"data_files": [], "classes": 0, "trims_padding": False, "one_b
 
 
 # Nor of a head.
-_SINGLE_LABEL: Json = {"kind": "classification", "classes": [], "split_metrics": {}}
+_SINGLE_LABEL: Json = {"kind": "classification", "classes": [], "split_metrics": {}, "deviations": []}
 
 
 def info_to_json(info: BackboneInfo | HeadInfo) -> Json:
@@ -75,6 +75,7 @@ def _head_to_json(info: HeadInfo) -> Json:
         "balanced": info.balanced,
         "seed": info.seed,
         "split_metrics": {split: _metrics_to_json(metrics) for split, metrics in info.split_metrics.items()},
+        "deviations": list(info.deviations),
     }
 
 
@@ -89,13 +90,19 @@ def _head_from_json(value: Json) -> HeadInfo:
             "temperature": float(value["temperature"]),
             "metrics": _metrics_from_json(value["metrics"]),
             "split_metrics": {split: _metrics_from_json(each) for split, each in known["split_metrics"].items()},
+            "deviations": tuple(known["deviations"]),
         }
     )
 
 
 def _metrics_to_json(metrics: HeadMetrics) -> Json:
     classes = [[each.id, each.samples, _scores_to_json(each.scores)] for each in metrics.classes]
-    return {"samples": metrics.samples, "scores": _scores_to_json(metrics.scores), "classes": classes}
+    return {
+        "samples": metrics.samples,
+        "scores": _scores_to_json(metrics.scores),
+        "classes": classes,
+        "confusion": [list(cell) for cell in metrics.confusion],
+    }
 
 
 def _metrics_from_json(value: Json) -> HeadMetrics:
@@ -104,7 +111,8 @@ def _metrics_from_json(value: Json) -> HeadMetrics:
         measures = {name: each for name, each in value.items() if name != "samples" and each is not None}
         return HeadMetrics(value["samples"], {name: Score(float(each)) for name, each in measures.items()})
     classes = tuple(ClassScores(id, samples, _scores_from_json(scores)) for id, samples, scores in value["classes"])
-    return HeadMetrics(value["samples"], _scores_from_json(value["scores"]), classes)
+    confusion = tuple((said, predicted, samples) for said, predicted, samples in value.get("confusion", []))
+    return HeadMetrics(value["samples"], _scores_from_json(value["scores"]), classes, confusion)
 
 
 def _scores_to_json(scores: Mapping[str, Score | None]) -> Json:

@@ -18,6 +18,7 @@ from assay.server.adapters.torch_head.platt import (
     Said,
     best_threshold,
     cross_fitted,
+    decided,
     fit_platt,
     said,
 )
@@ -71,8 +72,10 @@ def train_multilabel(
     calibrated = _calibrate(found.held_out, learned_S)
     frequency_C = (with_C + 0.5) / (labels + 1.0)
     predictions_MC = np.tile(frequency_C.astype(np.float32), (len(held_M), 1))
-    if found.held_out is not None:
-        predictions_MC[:, learned_S] = found.held_out.sets.logits_MC.numpy()[back_M]
+    decided_MC = predictions_MC >= 0.5
+    if calibrated.held is not None:
+        predictions_MC[:, learned_S] = calibrated.held.probs_MC.numpy()[back_M]
+        decided_MC[:, learned_S] = calibrated.held.decided_MC.numpy()[back_M]
     info = HeadInfo(
         kind=TaskKind.MULTILABEL,
         classes=tuple(learned_S.tolist()),
@@ -86,7 +89,7 @@ def train_multilabel(
         seed=asked.seed,
     )
     weights = _serve(problem.basis, found, calibrated, learned_S, frequency_C)
-    return TrainedHead(weights, info, held_M, predictions_MC)
+    return TrainedHead(weights, info, held_M, predictions_MC, decided_MC)
 
 
 def _nothing_to_learn(with_C: IntArray, samples: int) -> AssayError:
@@ -231,12 +234,22 @@ class Held:
 
 
 @dataclass(frozen=True)
+class _Predicted:
+    """What is said of held-out samples [M, C]: probabilities, and which classes are there, by calibrations and by
+    thresholds that did not see them."""
+
+    probs_MC: torch.Tensor
+    decided_MC: torch.Tensor
+
+
+@dataclass(frozen=True)
 class _Calibrated:
     """How the classes serve, and what that is worth on held-out samples."""
 
     platt: Platt
     thresholds_C: npt.NDArray[np.float32]
     metrics: HeadMetrics
+    held: _Predicted | None = None
 
 
 def _calibrate(held: Held | None, learned_S: IntArray) -> _Calibrated:
@@ -248,13 +261,15 @@ def _calibrate(held: Held | None, learned_S: IntArray) -> _Calibrated:
     cross_fitted(held.sets, platt)
     counts = said(held.sets)
     thresholds_C = best_threshold(counts.with_GCT.sum(dim=0), counts.without_GCT.sum(dim=0))
-    metrics = _measure(held.sets, counts, learned_S)
-    return _Calibrated(platt, (thresholds_C.numpy() / GRID).astype(np.float32), metrics)
+    places_GC = _places_of_folds(counts)
+    metrics = _measure(held.sets, counts, places_GC, learned_S)
+    predicted = _Predicted(held.sets.logits_MC, decided(held.sets, places_GC))
+    return _Calibrated(platt, (thresholds_C.numpy() / GRID).astype(np.float32), metrics, predicted)
 
 
-def _measure(sets: HeldOutSets, counts: Said, learned_S: IntArray) -> HeadMetrics:
+def _measure(sets: HeldOutSets, counts: Said, places_GC: torch.Tensor, learned_S: IntArray) -> HeadMetrics:
     """Quality of each class at thresholds, as at calibrations, that did not see the sample."""
-    right_C, wrong_C = (yeses_C.numpy() for yeses_C in _cross_fitted_yeses(counts))
+    right_C, wrong_C = (yeses_C.numpy() for yeses_C in _yeses(counts, places_GC))
     all_C = counts.with_GCT[:, :, 0].sum(dim=0).numpy()
     losses_C = sets.probability_losses().numpy()
     taking_C = sets.samples_C.numpy()
@@ -285,15 +300,19 @@ def _ratio(part: float, whole: float) -> Score | None:
     return Score(float(part / whole)) if whole else None
 
 
-def _cross_fitted_yeses(counts: Said) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right and wrong yeses of each class [C], in each fold at the threshold that the other folds ask for."""
-    right_C = torch.zeros(counts.with_GCT.shape[1], dtype=torch.int64)
-    wrong_C = torch.zeros_like(right_C)
+def _places_of_folds(counts: Said) -> torch.Tensor:
+    """Places on the grid [G, C] of the thresholds that serve each fold: those that the other folds ask for."""
     with_CT, without_CT = counts.with_GCT.sum(dim=0), counts.without_GCT.sum(dim=0)
-    for fold_with_CT, fold_without_CT in zip(counts.with_GCT, counts.without_GCT, strict=True):
-        place_C1 = best_threshold(with_CT - fold_with_CT, without_CT - fold_without_CT)[:, None]
-        right_C += fold_with_CT.gather(1, place_C1)[:, 0]
-        wrong_C += fold_without_CT.gather(1, place_C1)[:, 0]
+    folds = zip(counts.with_GCT, counts.without_GCT, strict=True)
+    return torch.stack([best_threshold(with_CT - own_CT, without_CT - foreign_CT) for own_CT, foreign_CT in folds])
+
+
+def _yeses(counts: Said, places_GC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right and wrong yeses of each class [C], in each fold at its thresholds."""
+    right_C, wrong_C = (
+        counts_GCT.gather(2, places_GC[:, :, None])[:, :, 0].sum(dim=0)
+        for counts_GCT in (counts.with_GCT, counts.without_GCT)
+    )
     return right_C, wrong_C
 
 

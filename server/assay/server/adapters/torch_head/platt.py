@@ -227,7 +227,7 @@ def said(held_out: HeldOutSets) -> Said:
     counts_2GCT = torch.zeros(2, folds, classes, GRID + 1, dtype=torch.int64)
     place_C = (GRID + 1) * torch.arange(classes)
     for rows in blocks(*held_out.logits_MC.shape):
-        bin_BC = (held_out.logits_MC[rows].double() * GRID + 1e-6).to(torch.int64).clamp_(0, GRID)
+        bin_BC = _bins(held_out, rows)
         bin_BC += place_C + held_out.fold_M[rows, None] * (classes * (GRID + 1))
         bin_BC += held_out.has_MC[rows] * (folds * classes * (GRID + 1))
         counts_2GCT.view(-1).scatter_add_(0, bin_BC.flatten(), torch.ones_like(bin_BC).flatten())
@@ -237,6 +237,19 @@ def said(held_out: HeldOutSets) -> Said:
         counts_2GCT[:, fold] = counts_2CT.flip(2).cumsum(dim=2).flip(2)
     without_GCT, with_GCT = counts_2GCT
     return Said(with_GCT, without_GCT)
+
+
+def decided(held_out: HeldOutSets, places_GC: torch.Tensor) -> torch.Tensor:
+    """Which classes are said to be there [M, C], in each fold at its thresholds; as `said` counts them."""
+    decided_MC = torch.empty(held_out.logits_MC.shape, dtype=torch.bool)
+    for rows in blocks(*held_out.logits_MC.shape):
+        decided_MC[rows] = _bins(held_out, rows) >= places_GC[held_out.fold_M[rows]]
+    return decided_MC
+
+
+def _bins(held_out: HeldOutSets, rows: slice) -> torch.Tensor:
+    """Between which thresholds of the grid each probability of some rows lies."""
+    return (held_out.logits_MC[rows].double() * GRID + 1e-6).to(torch.int64).clamp_(0, GRID)
 
 
 def best_threshold(with_CT: torch.Tensor, without_CT: torch.Tensor) -> torch.Tensor:

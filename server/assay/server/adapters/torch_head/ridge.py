@@ -80,6 +80,7 @@ def train_ridge(
         metrics=metrics,
         balanced=False,
         seed=asked.seed,
+        deviations=tuple(units.deviation_T.tolist()),
     )
     return TrainedHead(weights, info, held_M, predictions_MT)
 

@@ -25,11 +25,10 @@ from assay.server.core.labeling.submission import Submission
 from assay.server.core.limits import MAX_IDS, MAX_REASON_BYTES, Limits
 from assay.server.core.mining import description
 from assay.server.core.mining.frontiers import Frontiers
-from assay.server.core.mining.plan import binding
+from assay.server.core.mining.plan import binding, defaults
 from assay.server.core.mining.plan import checks as plan_checks
 from assay.server.core.mining.plan.binding import BoundPlan
 from assay.server.core.mining.plan.presets import Registry
-from assay.server.core.mining.plan.terms import Plan
 from assay.server.core.mining.selection.run import Picks, Selection
 from assay.server.core.models.predictions import PredictionCache
 from assay.server.core.pools import checks as pool_checks
@@ -96,8 +95,9 @@ class LabelingService:
     def _lease_batch(self, pool: Pool, spec: BatchSpec, key: RequestKey, attempt: Attempt) -> BatchResult | None:
         watch = Stopwatch()
         with watch.stage("snapshot"):
-            plan = spec.plan or _default_plan(pool, pool.snapshot)
-            bound = binding.bind(plan, spec.filter, self._registry)
+            snapshot = pool.snapshot
+            plan = spec.plan or defaults.to_label(snapshot, pool.derived.get(PredictionCache).of(snapshot))
+            bound = binding.bind(plan, spec.filter, self._registry, snapshot.pool.task.kind)
         if attempt is Attempt.QUICK and not bound.quick:
             return None
         if attempt is Attempt.BESIDE:
@@ -339,14 +339,3 @@ class LabelingService:
 
 class _Taken(Exception):
     """Somebody else reserved one of the picks first."""
-
-
-def _default_plan(pool: Pool, snapshot: Snapshot) -> Plan:
-    """ "margin" where the model predicts all that may be picked, else "random"."""
-    predictions = pool.derived.get(PredictionCache).of(snapshot)
-    if predictions is None:
-        return Plan(preset="random")
-    if predictions.source.name == "head":
-        return Plan(preset="margin")
-    unknown = snapshot.mask(OPEN_STATES) & ~predictions.known(snapshot)
-    return Plan(preset="random" if unknown.any() else "margin")

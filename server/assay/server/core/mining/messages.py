@@ -9,6 +9,7 @@ from assay.server.core.pools.messages import SampleView
 from assay.server.core.records.arrays import FloatArray
 from assay.server.core.records.filters import Filter
 from assay.server.core.records.pools import State
+from assay.server.core.records.tasks import TaskKind
 from assay.server.core.stopwatch import Timings
 
 
@@ -24,6 +25,7 @@ class StrategyView:
     optional_needs: tuple[str, ...] = ()
     deterministic: bool = True
     needs_utility: bool = False
+    tasks: tuple[TaskKind, ...] = ()  # whose pools it serves on this server
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,23 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class NumberView:
+    """A number that is predicted, and how far the members of a committee scatter around their mean; None without
+    one."""
+
+    target: str
+    value: float
+    deviation: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class PickView:
     """One pick and why.
 
     Attributes:
         parts: what each score of the plan gave, by strategy, in the plan's order.
-        predictions: (class name, probability), most likely first.
+        predictions: (class name, probability), most likely first; with several labels a sample each for itself.
+        numbers: what is predicted in a regression.
         exploring: whether it was drawn at random by the plan's exploration.
     """
 
@@ -65,6 +78,7 @@ class PickView:
     parts: tuple[tuple[str, float], ...]
     predictions: tuple[tuple[str, float], ...] = ()
     exploring: bool = False
+    numbers: tuple[NumberView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +102,7 @@ class CostEstimate:
 
 @dataclass(frozen=True, slots=True)
 class MineSpec:
-    """Picks to make. plan None means the preset "margin"."""
+    """Picks to make. plan None means the default of the pool's task, see plan/defaults.py."""
 
     size: int
     plan: Plan | None = None

@@ -19,7 +19,7 @@ from assay.server.core.mining.messages import (
     ScoreStream,
     StrategyView,
 )
-from assay.server.core.mining.plan import binding, presets
+from assay.server.core.mining.plan import binding, defaults, presets
 from assay.server.core.mining.plan import checks as plan_checks
 from assay.server.core.mining.plan.binding import BoundPlan
 from assay.server.core.mining.plan.presets import Registry
@@ -34,11 +34,11 @@ from assay.server.core.records.arrays import FloatArray, MaskArray
 from assay.server.core.records.filters import Filter
 from assay.server.core.records.pools import OPEN_STATES
 from assay.server.core.records.requests import RequestKey
+from assay.server.core.records.tasks import TaskKind
 from assay.server.core.stopwatch import Stopwatch
 from assay.strategies import Need, StrategyError, kind, params
 from assay.strategies.base import optional_needs
 
-DEFAULT_PLAN = Plan(preset="margin")
 # Rates of one commodity core, for estimates only: streaming reads, and matrix products.
 _BYTES_PER_S = 5e9
 _FLOP_PER_S = 50e9
@@ -61,13 +61,17 @@ class MiningService:
         views = (view for name in self._registry.names() for view in self._view(name))
         return sorted(views, key=lambda view: view.name)
 
-    def presets(self) -> list[PresetView]:
-        """All presets, by name."""
-        return sorted(presets.listed(self._registry), key=lambda view: view.name)
+    def presets(self, task: TaskKind = TaskKind.CLASSIFICATION) -> list[PresetView]:
+        """All presets of a task, by name."""
+        return sorted(presets.listed(self._registry, task), key=lambda view: view.name)
 
-    def bound(self, plan: Plan | None, condition: Filter | None) -> BoundPlan:
-        """A plan as it would be run, with its defaults filled in. Raises AssayError(INVALID_PLAN), StrategyError."""
-        return binding.bind(plan or DEFAULT_PLAN, condition, self._registry)
+    def bound(self, pool_id: str, plan: Plan, condition: Filter | None) -> BoundPlan:
+        """A plan as it would be run in a pool, with its defaults filled in. Raises AssayError(INVALID_PLAN |
+        POOL_NOT_FOUND), StrategyError."""
+        return self._bound(self._pools.get(pool_id).snapshot, plan, condition)
+
+    def _bound(self, snapshot: Snapshot, plan: Plan, condition: Filter | None) -> BoundPlan:
+        return binding.bind(plan, condition, self._registry, snapshot.pool.task.kind)
 
     def _view(self, name: str) -> Iterator[StrategyView]:
         try:
@@ -83,6 +87,7 @@ class MiningService:
             optional_needs=tuple(sorted(optional_needs(strategy))),
             deterministic=getattr(strategy, "deterministic", True),
             needs_utility=getattr(strategy, "needs_utility", False),
+            tasks=tuple(task for task in TaskKind if presets.serves(strategy, task, self._registry)),
         )
 
     def score(self, pool_id: str, spec: ScoreSpec) -> ScoreStream:
@@ -91,7 +96,7 @@ class MiningService:
         pool = self._pools.get(pool_id)
         snapshot = pool.snapshot
         checks.chunk_size(spec.chunk)
-        bound = self.bound(spec.plan, spec.filter)
+        bound = self._bound(snapshot, spec.plan or defaults.to_score(snapshot), spec.filter)
         if not bound.scores:
             raise AssayError(Reason.INVALID_PLAN, "The plan has no scores. Name at least one scorer.")
         plan_checks.fits(bound.plan, snapshot)
@@ -113,7 +118,7 @@ class MiningService:
         watch = Stopwatch()
         with watch.stage("snapshot"):
             snapshot = pool.snapshot
-            bound = self.bound(spec.plan, spec.filter)
+            bound = self._bound(snapshot, spec.plan or defaults.to_mine(snapshot), spec.filter)
             plan_checks.fits(bound.plan, snapshot)
         predictions, frontiers = pool.derived.get(PredictionCache), pool.derived.get(Frontiers)
         selection = Selection(snapshot, bound, spec.seed, predictions, frontiers, self._limits, watch)
@@ -145,11 +150,13 @@ class MiningService:
 def _cost(selection: Selection, count: int, size: int) -> CostEstimate:
     """Cost with nothing cached: predictions of the pool, scores, and a selector's distances to each pick."""
     pool = selection.snapshot.pool
-    rows, width, classes = selection.snapshot.row_count, pool.dimension, len(pool.task.classes)
+    rows, width = selection.snapshot.row_count, pool.dimension
+    shape = selection.snapshot.task.prediction_shape
+    columns = 0 if shape is None else shape.columns
     bytes_read, flop = 0.0, 0.0
     if selection.bound.scores:
-        bytes_read += rows * 4.0 * (width + classes)
-        flop += 2.0 * rows * width * classes
+        bytes_read += rows * 4.0 * (width + columns)
+        flop += 2.0 * rows * width * columns
     if Need.EMBEDDINGS in selection.bound.selector.needs:
         shortlist = selection.bound.plan.shortlist
         kept = count if shortlist is None else min(count, _kept(shortlist, size, len(selection.snapshot.learned_rows)))

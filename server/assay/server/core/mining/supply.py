@@ -11,18 +11,36 @@ from assay.server.core.limits import Limits
 from assay.server.core.models.predictions import PredictionCache, Predictions, probabilities
 from assay.server.core.pools.snapshot import ActiveHead, Snapshot
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.server.core.records.models import HeadInfo
+from assay.server.core.records.tasks import TaskKind
 from assay.strategies import Candidates, Need, Strategy
 from assay.strategies.base import optional_needs
 from assay.strategies.candidates import ArraySource
+from assay.strategies.serving import PredictionKind, available
 
-OF_PREDICTIONS = frozenset({Need.LOGITS, Need.PROBS})
+OF_PREDICTIONS = frozenset({Need.LOGITS, Need.PROBS, Need.LABEL_PROBS})
 OF_HEAD = frozenset({Need.HEAD_WEIGHTS, Need.HEAD_BIAS})
 # What is made of the model's predictions or weights.
-OF_MODEL = OF_PREDICTIONS | OF_HEAD | {Need.LABELED_PROBS, Need.MEMBER_PROBS}
+OF_MEMBERS = frozenset({Need.MEMBER_PROBS, Need.MEMBER_VALUES})
+OF_MODEL = OF_PREDICTIONS | OF_HEAD | OF_MEMBERS | {Need.LABELED_PROBS}
 SERVED = OF_MODEL | {Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS, Need.LABELED_CLASSES, Need.QUERY_EMBEDDINGS}
+# What is predicted in pools of each task.
+PREDICTED = {
+    TaskKind.CLASSIFICATION: PredictionKind.CLASSES,
+    TaskKind.MULTILABEL: PredictionKind.LABELS,
+    TaskKind.REGRESSION: PredictionKind.VALUES,
+    TaskKind.BOXES: PredictionKind.PARTS,
+    TaskKind.SPANS: PredictionKind.PARTS,
+    TaskKind.FREEFORM: PredictionKind.NOTHING,
+}
 
 # Asks for predictions besides strategies.
 QUOTAS = "quotas"
+
+
+def served(task: TaskKind) -> frozenset[Need]:
+    """The arrays that this server can give strategies in pools of a task."""
+    return SERVED & available(PREDICTED[task])
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +57,20 @@ class Supply:
         name, needs = strategy.name, strategy.needs
         if beyond := needs - SERVED:
             raise _beyond(name, beyond)
+        if foreign := needs - self._served:
+            raise _of_another_task(name, foreign, self.snapshot.pool.task.kind)
         if needs & (OF_PREDICTIONS | {Need.LABELED_PROBS}):
             source = self.require_source(name).source
             if Need.LOGITS in needs and Need.PROBS not in needs and source.need is not Need.LOGITS:
                 raise _no_logits(name, source.name)
-        if Need.MEMBER_PROBS in needs and self._members() < 2:
+        if needs & OF_MEMBERS and self._members() < 2:
             raise _not_stochastic(name)
         if needs & OF_HEAD and self.snapshot.head is None:
             raise _no_head(name, needs & OF_HEAD)
+
+    @property
+    def _served(self) -> frozenset[Need]:
+        return served(self.snapshot.pool.task.kind)
 
     def predictions(self) -> Predictions | None:
         """Predictions of the best source, None where nothing predicts."""
@@ -56,7 +80,7 @@ class Supply:
         """Predictions of the best source. Raises AssayError(NEED_MISSING) where nothing predicts."""
         predictions = self.predictions()
         if predictions is None:
-            raise _no_predictions(asker)
+            raise _no_predictions(asker, self.snapshot.pool.task.kind)
         return predictions
 
     def require_predictions(self, asker: str, mask_N: MaskArray) -> Predictions:
@@ -80,7 +104,7 @@ class Supply:
         if strategy.needs & OF_PREDICTIONS:
             self.require_predictions(strategy.name, _mask(rows, self.snapshot.row_count))
         makers = self._makers(rows, conditioned)
-        optional = {need for need in optional_needs(strategy) & SERVED if self._has(need, rows, conditioned)}
+        optional = {need for need in optional_needs(strategy) & self._served if self._has(need, rows, conditioned)}
         wanted = strategy.needs | optional
         if wanted & OF_PREDICTIONS:
             # PROBS is met by LOGITS too, so the source's own will do for either.
@@ -93,8 +117,10 @@ class Supply:
         return {
             Need.LOGITS: values,
             Need.PROBS: values,
+            Need.LABEL_PROBS: values,
             Need.EMBEDDINGS: partial(self.embeddings, rows),
-            Need.MEMBER_PROBS: partial(self._member_probs, rows),
+            Need.MEMBER_PROBS: partial(self._of_members, rows),
+            Need.MEMBER_VALUES: partial(self._member_values, rows),
             Need.LABELED_EMBEDDINGS: partial(self.embeddings, conditioned),
             Need.LABELED_CLASSES: partial(self._classes, conditioned),
             Need.LABELED_PROBS: partial(self._labeled_probs, conditioned),
@@ -106,11 +132,17 @@ class Supply:
     def _has(self, need: Need, rows: RowArray, conditioned: RowArray) -> bool:
         """Whether an array can be given to those that can do without it."""
         known = self._all_known
+
+        def members() -> bool:
+            return self._members() > 1 and self._fits(rows) and self._members_fit(rows)
+
         checks: dict[Need, Callable[[], bool]] = {
             Need.LOGITS: lambda: known(rows, Need.LOGITS),
             Need.PROBS: lambda: known(rows),
+            Need.LABEL_PROBS: lambda: known(rows),
             Need.EMBEDDINGS: lambda: self._fits(rows),
-            Need.MEMBER_PROBS: lambda: self._members() > 1 and self._fits(rows) and self._members_fit(rows),
+            Need.MEMBER_PROBS: members,
+            Need.MEMBER_VALUES: members,
             Need.LABELED_EMBEDDINGS: lambda: self._fits(conditioned),
             Need.LABELED_CLASSES: lambda: True,
             Need.LABELED_PROBS: lambda: known(conditioned),
@@ -136,10 +168,10 @@ class Supply:
         """How many rows of the larger arrays that a strategy reads may be held at once; at least 1."""
         read = strategy.needs | optional_needs(strategy)
         pool, per_row = self.snapshot.pool, 0
-        if read & {Need.EMBEDDINGS, Need.MEMBER_PROBS}:
+        if read & ({Need.EMBEDDINGS} | OF_MEMBERS):
             per_row = 4 * pool.dimension
-        if Need.MEMBER_PROBS in read:
-            per_row += 4 * self._members() * len(pool.task.classes)
+        if read & OF_MEMBERS:
+            per_row += 4 * self._members() * self._columns
         return max(1, min(most, min(most_bytes, self.limits.max_selector_bytes) // max(per_row, 1)))
 
     def _fits(self, rows: RowArray) -> bool:
@@ -149,7 +181,13 @@ class Supply:
         return self._member_bytes(rows) <= self.limits.max_selector_bytes
 
     def _member_bytes(self, rows: RowArray) -> int:
-        return self._members() * len(rows) * len(self.snapshot.pool.task.classes) * 4
+        return self._members() * len(rows) * self._columns * 4
+
+    @property
+    def _columns(self) -> int:
+        """Classes or numbers that are predicted of a sample."""
+        shape = self.snapshot.task.prediction_shape
+        return 0 if shape is None else shape.columns
 
     def _too_large(self, needed: int, what: str) -> AssayError:
         return AssayError(
@@ -176,11 +214,18 @@ class Supply:
     def _query_embeddings(self) -> FloatArray:
         return self.embeddings(self.snapshot.require(self.query))
 
-    def _member_probs(self, rows: RowArray) -> FloatArray:
+    def _of_members(self, rows: RowArray) -> FloatArray:
         if not self._members_fit(rows):
-            raise self._too_large(self._member_bytes(rows), "members' probabilities")
-        columns = len(self.snapshot.pool.task.classes)
-        return self.cache.heads.predict_members(self._head().weights, self.embeddings(rows), columns)
+            raise self._too_large(self._member_bytes(rows), "members' predictions")
+        return self.cache.heads.predict_members(self._head().weights, self.embeddings(rows), self._columns)
+
+    def _member_values(self, rows: RowArray) -> FloatArray:
+        """Of several numbers in units of their deviations, or the one of the largest unit would decide alone."""
+        values_KNT, info = self._of_members(rows), self._head().record.info
+        assert isinstance(info, HeadInfo)
+        if len(info.deviations) > 1:
+            values_KNT /= np.array(info.deviations, np.float32)
+        return values_KNT
 
     def _head_weights(self) -> FloatArray:
         """Of the first member, whose logits the pool is scored with; the temperature is in them already."""
@@ -208,13 +253,14 @@ def _asker(strategy: str) -> str:
     return "A quota by predicted class" if strategy == QUOTAS else f"The strategy {strategy!r}"
 
 
-def _no_predictions(strategy: str) -> AssayError:
+def _no_predictions(strategy: str, task: TaskKind) -> AssayError:
+    labels = task is TaskKind.MULTILABEL
+    pushed = "" if labels else "push predictions with the samples, "
     return AssayError(
         Reason.NEED_MISSING,
         f"{_asker(strategy)} needs class probabilities, and nothing predicts yet. Label samples of at least two "
-        "classes and train a head, push predictions with the samples, or use a strategy without this need "
-        "(random, k_center).",
-        need="probs",
+        f"classes and train a head, {pushed}or use a strategy without this need (random, k_center).",
+        need=Need.LABEL_PROBS if labels else Need.PROBS,
         strategy=strategy,
     )
 
@@ -245,6 +291,17 @@ def _beyond(strategy: str, needs: frozenset[Need]) -> AssayError:
         "Choose another strategy.",
         needs=",".join(sorted(needs)),
         strategy=strategy,
+    )
+
+
+def _of_another_task(strategy: str, needs: frozenset[Need], task: TaskKind) -> AssayError:
+    return AssayError(
+        Reason.NEED_MISSING,
+        f"The strategy {strategy!r} needs {', '.join(sorted(needs))}, which pools of the task {task} do not have. "
+        "ListStrategies says which strategies serve the task.",
+        needs=",".join(sorted(needs)),
+        strategy=strategy,
+        task=task,
     )
 
 

@@ -1,22 +1,22 @@
 """What a head learns from, and what it is measured by: the labels of a snapshot, by the pool's task. Samples that are
 set apart teach nothing, and every head is measured by them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.models.predictions import HeadSource, probabilities
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.pools.splits import SET_APART
 from assay.server.core.ports.models import Heads
-from assay.server.core.records.arrays import FloatArray, RowArray
-from assay.server.core.records.metrics import ClassScores, HeadMetrics, Score
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.server.core.records.metrics import MOST_CONFUSIONS, ClassScores, HeadMetrics, Score
 from assay.server.core.records.models import (
     ClassTargets,
     HeadInfo,
+    HeadWeights,
     NumberTargets,
     SetTargets,
     Targets,
@@ -24,20 +24,18 @@ from assay.server.core.records.models import (
 )
 from assay.server.core.records.pools import State
 from assay.server.core.tasks import base
-from assay.server.core.tasks.base import PredictionForm, Task
+from assay.server.core.tasks.base import Column, PredictionForm, TaskMetrics
 
 # Predictions of held-out samples that intervals are taken from; beyond them measures come without.
 _RESAMPLED_AT_MOST = 1 << 26
 
 
-def targets_of(task: Task, snapshot: Snapshot, rows: RowArray) -> Targets:
+def targets_of(snapshot: Snapshot, rows: RowArray) -> Targets:
     """The labels of rows, as a head learns them. Raises AssayError(INVALID_ARGUMENT) for a task without heads."""
-    shape, targets = task.prediction_shape, task.targets(_values(snapshot, rows))
-    if shape is None or targets is None:
-        raise AssayError(
-            Reason.INVALID_ARGUMENT,
-            f"No head learns the task {task.record.kind}. Push the predictions of a model of your own.",
-        )
+    require_head(snapshot)
+    shape, targets = snapshot.task.prediction_shape, snapshot.task.targets(labels_of(snapshot, rows))
+    assert shape is not None  # require_head
+    assert targets is not None
     if shape.form is PredictionForm.PROBABILITIES:
         return ClassTargets(targets, shape.columns)
     if shape.form is PredictionForm.LABEL_PROBABILITIES:
@@ -45,36 +43,44 @@ def targets_of(task: Task, snapshot: Snapshot, rows: RowArray) -> Targets:
     return NumberTargets(targets)
 
 
-def measured(task: Task, snapshot: Snapshot, rows: RowArray, trained: TrainedHead, heads: Heads, seed: int) -> HeadInfo:
+def require_head(snapshot: Snapshot) -> None:
+    """Raises AssayError(INVALID_ARGUMENT) for a task that no head learns."""
+    if snapshot.task.targets([]) is None:
+        raise AssayError(
+            Reason.INVALID_ARGUMENT,
+            f"No head learns the task {snapshot.pool.task.kind}. Push the predictions of a model of your own.",
+            task=snapshot.pool.task.kind,
+        )
+
+
+def labels_of(snapshot: Snapshot, rows: RowArray) -> Column:
+    """The labels of rows, as values of the pool's task."""
+    codes_N = snapshot.labels.at(rows).astype(np.int32, copy=False)
+    if snapshot.values is None:
+        return codes_N
+    # Sets of classes repeat much.
+    distinct, places = np.unique(codes_N, return_inverse=True)
+    values = [
+        snapshot.task.decode(value)
+        for value in snapshot.values.at(distinct).at(np.arange(len(distinct)))
+        if value is not None
+    ]
+    return [values[place] for place in places.tolist()]
+
+
+def measured(snapshot: Snapshot, rows: RowArray, trained: TrainedHead, heads: Heads, seed: int) -> HeadInfo:
     """What is known of a head that was trained on rows, with intervals, and with what it is worth on the samples that
     are set apart."""
-    held = task_metrics(task, snapshot, rows[trained.held_M], trained.predictions_MC, trained, seed)
-    metrics = trained.info.metrics
-    if held is not None:
-        # What the task does not measure, such as the calibration, stays.
-        metrics = HeadMetrics(held.samples, {**metrics.scores, **held.scores}, held.classes)
+    said = trained.predictions_MC if trained.decided_MC is None else trained.decided_MC
+    held = _task_metrics(snapshot, rows[trained.held_M], said, seed)
+    metrics = trained.info.metrics if held is None else _with_own(trained.info.metrics, held)
     splits = {}
     for split in SET_APART:
         apart = labeled_of(snapshot, split)
         if len(apart):
-            found = task_metrics(task, snapshot, apart, _predictions(snapshot, apart, trained, heads), trained, seed)
-            splits[split] = found or HeadMetrics(len(apart))
+            said = _said(trained.weights, _predictions(snapshot, apart, trained, heads))
+            splits[split] = _task_metrics(snapshot, apart, said, seed) or HeadMetrics(len(apart))
     return replace(trained.info, metrics=metrics, split_metrics=splits)
-
-
-def task_metrics(
-    task: Task, snapshot: Snapshot, rows: RowArray, predictions_MC: FloatArray, trained: TrainedHead, seed: int
-) -> HeadMetrics | None:
-    """What predictions of labeled rows are worth, with intervals; None where there are none, or too many to draw
-    again and again."""
-    if not 0 < predictions_MC.size <= _RESAMPLED_AT_MOST:
-        return None
-    decided = predictions_MC if trained.weights.thresholds_C is None else predictions_MC >= trained.weights.thresholds_C
-    found = task.metrics(_values(snapshot, rows), decided, seed)
-    names = [each.name for each in task.record.targets] or list(task.record.class_names)
-    ids = {name: place for place, name in enumerate(names)}
-    classes = tuple(ClassScores(ids[each.name], each.samples, _scores(each.scores)) for each in found.classes)
-    return HeadMetrics(found.samples, _scores(found.scores), classes)
 
 
 def labeled_of(snapshot: Snapshot, split: str) -> RowArray:
@@ -84,8 +90,45 @@ def labeled_of(snapshot: Snapshot, split: str) -> RowArray:
     return labeled
 
 
-def _values(snapshot: Snapshot, rows: RowArray) -> npt.NDArray[np.int32]:
-    return snapshot.labels.at(rows).astype(np.int32)
+def _said(weights: HeadWeights, predictions_MC: FloatArray) -> FloatArray | MaskArray:
+    """Predictions as a task measures them: of sets of classes, which are there."""
+    if weights.thresholds_C is None:
+        return predictions_MC
+    said_MC: MaskArray = predictions_MC >= weights.thresholds_C
+    return said_MC
+
+
+def _task_metrics(snapshot: Snapshot, rows: RowArray, said_MC: FloatArray | MaskArray, seed: int) -> HeadMetrics | None:
+    """What predictions of labeled rows are worth, with intervals; None where there are none, or too many to draw
+    again and again."""
+    if not 0 < said_MC.size <= _RESAMPLED_AT_MOST:
+        return None
+    record = snapshot.pool.task
+    found = snapshot.task.metrics(labels_of(snapshot, rows), said_MC, seed)
+    names = [each.name for each in record.targets] or list(record.class_names)
+    ids = {name: place for place, name in enumerate(names)}
+    classes = tuple(ClassScores(ids[each.name], each.samples, _scores(each.scores)) for each in found.classes)
+    return HeadMetrics(found.samples, _scores(found.scores), classes, _confusion(found, [each.id for each in classes]))
+
+
+def _with_own(own: HeadMetrics, found: HeadMetrics) -> HeadMetrics:
+    """The measures of the task, and those that only the training knows, such as of the calibration."""
+    of_class = {each.id: each.scores for each in own.classes}
+    classes = tuple(replace(each, scores={**of_class.get(each.id, {}), **each.scores}) for each in found.classes)
+    return replace(found, scores={**own.scores, **found.scores}, classes=classes)
+
+
+def _confusion(found: TaskMetrics, shown: Iterable[int]) -> tuple[tuple[int, int, int], ...]:
+    """The pairs of classes that occurred, most samples first, in the order of ids where they have as many."""
+    if found.confusion_CC is None:
+        return ()
+    ids = np.array(sorted(shown), np.int64)
+    counts_SS = found.confusion_CC[np.ix_(ids, ids)]
+    said, predicted = np.nonzero(counts_SS)
+    samples = counts_SS[said, predicted]
+    order = np.argsort(-samples, kind="stable")[:MOST_CONFUSIONS]
+    cells = np.stack([ids[said], ids[predicted], samples], axis=1)[order].tolist()
+    return tuple((said_id, predicted_id, count) for said_id, predicted_id, count in cells)
 
 
 def _predictions(snapshot: Snapshot, rows: RowArray, trained: TrainedHead, heads: Heads) -> FloatArray:

@@ -71,7 +71,17 @@ class PredictSpec:
 
 @dataclass(frozen=True, slots=True)
 class PredictResult:
-    """Class probabilities and embeddings. source: "head", "backbone", "pushed" or "none"."""
+    """What is predicted.
+
+    Attributes:
+        probs_NC: probabilities of the classes, in a pool with several labels a sample of each for itself; None where
+            nothing predicts, or numbers are predicted.
+        thresholds_C: of several labels, the probability from which on each is said to be there.
+        values_NT: numbers, in a regression.
+        deviations_NT: how far the members of a committee scatter around their mean; None without a committee.
+        class_names, target_names: of the columns.
+        source: "head", "backbone", "pushed" or "none".
+    """
 
     probs_NC: FloatArray | None
     embeddings_ND: FloatArray | None
@@ -80,3 +90,7 @@ class PredictResult:
     source: str
     space: str
     timings: Timings
+    thresholds_C: FloatArray | None = None
+    values_NT: FloatArray | None = None
+    deviations_NT: FloatArray | None = None
+    target_names: tuple[str, ...] = ()

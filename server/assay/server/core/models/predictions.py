@@ -178,11 +178,23 @@ def probabilities(source: Source, values_NC: FloatArray) -> FloatArray:
     return softmax(values_NC) if source.need is Need.LOGITS else values_NC
 
 
+def deviations(head: HeadSource | None, embeddings_ND: FloatArray) -> FloatArray | None:
+    """How far the members of a head for numbers scatter around their mean: standard deviations [N, T]; None without a
+    committee."""
+    if head is None or len(head.weights.bias_KC) < 2:
+        return None
+    members_KNT = head.heads.predict_members(head.weights, embeddings_ND, head.weights.bias_KC.shape[1])
+    spread_NT: FloatArray = members_KNT.std(axis=0, dtype=np.float64).astype(np.float32)
+    return spread_NT
+
+
 def source_of(snapshot: Snapshot, heads: Heads, head: ActiveHead | None = None) -> Source | None:
     """The best source that a pool has: a head, the backbone's own logits, pushed probabilities, or None."""
     chosen = head or snapshot.head
     if chosen is not None:
         return HeadSource(chosen.record.model_id, chosen.weights, heads)
+    if snapshot.pool.task.kind is not TaskKind.CLASSIFICATION:
+        return None  # What comes with samples and from backbones is of one class.
     if any(_has_logits(segment) for segment in snapshot.vectors):
         return BackboneSource(snapshot.pool.space)
     if any(segment.predictions_NC is not None for segment in snapshot.samples):

@@ -11,7 +11,7 @@ from assay.server.core import checks
 from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
 from assay.server.core.limits import MAX_ID_BYTES, Limits
 from assay.server.core.models.activation import Activation
-from assay.server.core.models.learning import measured, targets_of
+from assay.server.core.models.learning import measured, require_head, targets_of
 from assay.server.core.models.messages import ModelView, PredictResult, PredictSpec, TrainSpec, UploadSpec
 from assay.server.core.models.predicting import Prediction
 from assay.server.core.models.uploading import BackboneUpload
@@ -186,9 +186,11 @@ class ModelService:
         return self.activate(pool_id, self._activation.previous(pool.snapshot, kind), key, encode)
 
     def train(self, pool_id: str, spec: TrainSpec, key: RequestKey, encode: EncodeModel) -> OperationView:
-        """Starts training a head on the labels. Raises AssayError(INVALID_ARGUMENT | TOO_FEW_CLASSES | BUSY)."""
+        """Starts training a head on the labels. Raises AssayError(INVALID_ARGUMENT | TOO_FEW_CLASSES | BUSY); the
+        operation ends with TOO_FEW_CLASSES or TOO_FEW_LABELS where a head of the task has nothing to learn."""
         pool = self._pools.begin(pool_id, key)
         _check_train_spec(spec)
+        require_head(pool.snapshot)
         _require_two_classes(pool.snapshot)
 
         def work(task: Task) -> bytes:
@@ -214,10 +216,10 @@ class ModelService:
 
     def _train(self, pool: Pool, spec: TrainSpec, task: Task) -> ModelRecord:
         snapshot = pool.snapshot
-        rows, of_pool = snapshot.learned_rows, snapshot.task
+        rows = snapshot.learned_rows
         trained = self._heads.train(
             snapshot.gather(rows),
-            targets_of(of_pool, snapshot, rows),
+            targets_of(snapshot, rows),
             l2=spec.l2,
             balanced=spec.balanced,
             members=spec.members,
@@ -226,7 +228,7 @@ class ModelService:
             progress=lambda done, total: task.report("train", done, total),
             stop=task.stopped,
         )
-        info = measured(of_pool, snapshot, rows, trained, self._heads, spec.seed)
+        info = measured(snapshot, rows, trained, self._heads, spec.seed)
         model_id = f"head-{secrets.token_hex(4)}"
         uid = snapshot.pool.uid
         file, _, _ = self._segments.write_model(uid, model_id, [self._heads.encode(trained.weights)])
@@ -239,7 +241,7 @@ class ModelService:
     # --- prediction ------------------------------------------------------------------------------------------------
 
     def predict(self, pool_id: str, spec: PredictSpec) -> PredictResult:
-        """Class probabilities for samples of the pool, or for fresh embeddings or inputs; see Prediction.run."""
+        """What is predicted of samples of the pool, or of fresh embeddings or inputs; see Prediction.run."""
         pool = self._pools.get(pool_id)
         snapshot = pool.snapshot
         head = None
@@ -255,6 +257,11 @@ def _view(snapshot: Snapshot, record: ModelRecord) -> ModelView:
 
 
 def _refuse_classes(snapshot: Snapshot, classes: int) -> None:
+    if classes and snapshot.pool.task.kind is not TaskKind.CLASSIFICATION:
+        raise _invalid(
+            f"The backbone gives logits, which are read as those of one class a sample, and the pool's task is "
+            f"{snapshot.pool.task.kind}. Name no logits output, or export the model without it."
+        )
     known = len(snapshot.pool.task.classes)
     if classes not in (0, known):
         raise _invalid(

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+# Pairs of classes that a confusion keeps: all of 64 classes.
+MOST_CONFUSIONS = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -36,11 +39,14 @@ class HeadMetrics:
         samples: how many there are.
         scores: measure by name, such as "accuracy" and "log_loss" (nats); without samples there are none.
         classes: the same per class that occurs or was predicted, by id, or per number.
+        confusion: of one class a sample: (id of the class that people said, id of the one that was predicted, number of
+            samples), most samples first; no more than MOST_CONFUSIONS.
     """
 
     samples: int
     scores: Mapping[str, Score | None] = field(default_factory=dict)
     classes: tuple[ClassScores, ...] = ()
+    confusion: tuple[tuple[int, int, int], ...] = ()
 
     def value(self, name: str) -> float | None:
         """A measure by name; None where it could not be taken, never 0."""

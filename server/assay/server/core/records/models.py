@@ -139,6 +139,7 @@ class HeadInfo:
         balanced: whether classes counted alike.
         seed: of folds and bootstraps.
         split_metrics: quality on the samples that are set apart, by the name of their split.
+        deviations: of numbers, the standard deviation of each over the labels; 1 where they are all equal. Else empty.
     """
 
     kind: TaskKind
@@ -152,6 +153,7 @@ class HeadInfo:
     balanced: bool
     seed: int
     split_metrics: Mapping[str, HeadMetrics] = field(default_factory=dict)
+    deviations: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +187,14 @@ class TrainedHead:
         held_M: places of the samples that cross-validation held out, ascending.
         predictions_MC: what was predicted of them by fits that did not see them: class probabilities, each class's own
             probability, or numbers.
+        decided_MC: of sets of classes, which are said to be there by the thresholds of the other folds; else None.
     """
 
     weights: HeadWeights
     info: HeadInfo
     held_M: RowArray
     predictions_MC: FloatArray
+    decided_MC: MaskArray | None = None
 
 
 # Above the number of every version.

@@ -14,6 +14,7 @@ from assay.server.core.mining.plan.presets import TOP, Registry
 from assay.server.core.mining.plan.terms import Combination, Plan, ScoreTerm, SelectTerm
 from assay.server.core.mining.supply import OF_PREDICTIONS
 from assay.server.core.records.filters import AllOf, Filter
+from assay.server.core.records.tasks import TaskKind
 from assay.strategies import Need, Scorer, Selector, Strategy, kind, params
 from assay.strategies.base import optional_needs
 
@@ -60,21 +61,23 @@ class BoundPlan:
         return self.needs | self.optional <= OF_PREDICTIONS and not reads_vectors
 
 
-def bind(plan: Plan, extra_filter: Filter | None, registry: Registry) -> BoundPlan:
-    """Expands, checks and binds a plan. Raises AssayError(INVALID_PLAN) and StrategyError (unknown strategy, bad
-    parameter)."""
+def bind(
+    plan: Plan, extra_filter: Filter | None, registry: Registry, task: TaskKind = TaskKind.CLASSIFICATION
+) -> BoundPlan:
+    """Expands, checks and binds a plan for pools of a task. Raises AssayError(INVALID_PLAN) and StrategyError (unknown
+    strategy, bad parameter)."""
     if plan == Plan(preset=plan.preset) and extra_filter is None:
-        return _bind_preset(plan.preset, cast(Hashable, registry))
-    return _bind(plan, extra_filter, registry)
+        return _bind_preset(plan.preset, cast(Hashable, registry), task)
+    return _bind(plan, extra_filter, registry, task)
 
 
 @lru_cache(maxsize=64)
-def _bind_preset(preset: str, registry: Hashable) -> BoundPlan:
-    return _bind(Plan(preset=preset), None, cast(Registry, registry))
+def _bind_preset(preset: str, registry: Hashable, task: TaskKind) -> BoundPlan:
+    return _bind(Plan(preset=preset), None, cast(Registry, registry), task)
 
 
-def _bind(plan: Plan, extra_filter: Filter | None, registry: Registry) -> BoundPlan:
-    expanded = expand(plan, registry)
+def _bind(plan: Plan, extra_filter: Filter | None, registry: Registry, task: TaskKind) -> BoundPlan:
+    expanded = expand(plan, registry, task)
     plan_checks.sound(expanded)
     scores = tuple(_bind_score(term, registry) for term in expanded.scores)
     select = expanded.select or SelectTerm(TOP)
@@ -119,13 +122,14 @@ def _check_together(plan: Plan, selector: Selector, scorers: Sequence[Scorer]) -
         )
 
 
-def expand(plan: Plan, registry: Registry) -> Plan:
-    """The plan that a preset stands for, with what is given beside it; a plan without a preset as it is."""
+def expand(plan: Plan, registry: Registry, task: TaskKind = TaskKind.CLASSIFICATION) -> Plan:
+    """The plan that a preset stands for in pools of a task, with what is given beside it; a plan without a preset as it
+    is."""
     if not plan.preset:
         return plan
     if plan.scores or plan.select is not None or plan.combination is not Combination.PRODUCT:
         raise invalid(f"The preset {plan.preset[:100]!r} brings its own scores, combination and select: give none.")
-    preset = presets.find(plan.preset, registry).plan
+    preset = presets.find(plan.preset, registry, task).plan
     return replace(
         plan,
         scores=preset.scores,

@@ -8,6 +8,7 @@ from assay.server.core.mining.plan.terms import Plan, Quotas, QuotaTerm, ScoreTe
 from assay.server.core.pools import checks as pool_checks
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.records.filters import Compare
+from assay.server.core.records.tasks import TaskKind
 
 MAX_SCORES = 8
 MAX_QUOTAS = 1000
@@ -104,6 +105,11 @@ def fits(plan: Plan, snapshot: Snapshot) -> None:
         snapshot.require(plan.query)
     if plan.quotas is None:
         return
+    if not plan.quotas.attribute and snapshot.pool.task.kind is not TaskKind.CLASSIFICATION:
+        raise invalid(
+            f"Quotas by predicted class are for samples of one class each, and the pool's task is "
+            f"{snapshot.pool.task.kind}. Name an attribute."
+        )
     for quota in plan.quotas.quotas:
         if plan.quotas.attribute:
             checks.filter_fits(Compare(plan.quotas.attribute, "==", quota.value), snapshot.attributes)
