@@ -296,7 +296,7 @@ def test_scoring_needs_scores(core: Assay) -> None:
 def test_more_picks_than_samples(core: Assay) -> None:
     plan = Plan(preset="random")
     error = refused(Reason.POOL_EXHAUSTED, lambda: core.mining.mine(POOL, MineSpec(11, plan), NO_KEY))
-    assert error.metadata == {"candidates": "10", "size": "11", "released": "0"}
+    assert error.metadata == {"candidates": "10", "size": "11", "released": "0", "set_apart": "0"}
     refused(Reason.POOL_EXHAUSTED, lambda: core.mining.mine(POOL, MineSpec(11, plan, validate_only=True), NO_KEY))
     refused(Reason.INVALID_ARGUMENT, lambda: core.mining.mine(POOL, MineSpec(0, plan), NO_KEY))
     refused(Reason.INVALID_ARGUMENT, lambda: core.mining.mine(POOL, MineSpec(1001, plan), NO_KEY))

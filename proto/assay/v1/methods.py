@@ -17,7 +17,7 @@ LIST_ANNOTATORS = Method(
     "/assay.v1.Audits/ListAnnotators",
     audits_pb2.ListAnnotatorsRequest,
     audits_pb2.ListAnnotatorsResponse,
-    Role.MINE,
+    Role.READ,
     Reach.REQUEST,
 )
 RESOLVE_LABELS = Method(
