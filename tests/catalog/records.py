@@ -69,6 +69,7 @@ def pool_record(pool_id: str, **changes: Any) -> PoolRecord:
 
 def segment(file: str, **changes: Any) -> SegmentFile:
     fields = {"kind": "samples", "space": "", "first_row": 0, "last_row": 9, "count": 10, "size": 2**40}
+    fields |= {"epoch": 2**40, "rows": b"\0\xff"}
     return SegmentFile(file=file, checksum="0f" * 16, **{**fields, **changes})
 
 

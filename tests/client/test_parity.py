@@ -19,6 +19,7 @@ from assay.client import (
     _models,
     _operations,
     _pools,
+    _updates,
 )
 from assay.v1 import methods as methods_of_v1
 from assay.v1.method import Method
@@ -32,7 +33,7 @@ LEFT_OUT = {
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
 }
-BUILDERS = (_audits, _ingest, _labeling, _mining, _models, _operations, _pools)
+BUILDERS = (_audits, _ingest, _labeling, _mining, _models, _operations, _pools, _updates)
 
 
 def methods(kind: type) -> dict[str, Any]:

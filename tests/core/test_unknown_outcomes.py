@@ -20,12 +20,12 @@ from assay.server.core.assay import Assay
 from assay.server.core.errors import AssayError, OutcomeUnknown, Reason, RequestReplayed
 from assay.server.core.labeling.leases import expire_due
 from assay.server.core.models.messages import TrainSpec
-from assay.server.core.pools.messages import PoolSpec
+from assay.server.core.pools.messages import PoolSpec, SampleUpdate
 from assay.server.core.pools.quarantine import quarantine
 from assay.server.core.records.models import NEWEST
 from assay.server.core.records.pools import Metric
 from assay.server.core.records.requests import RequestKey
-from assay.server.core.records.samples import OnConflict
+from assay.server.core.records.samples import OnConflict, SampleColumns
 from tests.commit_proxy import CommitProxy
 from tests.core.kit import (
     CLASSES,
@@ -44,6 +44,7 @@ from tests.core.kit import (
     model_id_of,
     names,
     next_batch,
+    numbers,
     pool_of,
     receive,
     refused,
@@ -223,6 +224,15 @@ def _rotten(house: House, core: Assay) -> str:
     return file
 
 
+def _update(house: House, core: Assay, _: Any, request: RequestKey) -> Any:
+    columns = SampleColumns(["s7"], attributes={"n": numbers([70])})
+    return core.samples.update(POOL, SampleUpdate(columns), request)
+
+
+def _updated(house: House, core: Assay, _: Any) -> None:
+    assert core.samples.get(POOL, "s7").record.attributes == {"n": 70}
+
+
 CASES = {
     "AddSamples": Case(
         _filled,
@@ -249,6 +259,7 @@ CASES = {
         ),
         _released,
     ),
+    "UpdateSamples": Case(_filled, _update, _updated),
     "DeleteSamples": Case(
         _filled, lambda house, core, _, request: core.samples.delete(POOL, ["s7"], False, request), _deleted
     ),

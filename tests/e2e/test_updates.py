@@ -1,9 +1,10 @@
 """A pool is edited over the wire, and a killed server has it as it was said to be."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from assay.client import Classification, FailedPrecondition, edit_classes
+from assay.client import Classification, FailedPrecondition, NotFound, attr, edit_classes
 from assay.client.testing import ServerProcess
 
 
@@ -48,3 +49,27 @@ def test_edits_outlive_a_kill(server):
     server.start()
     with server.client() as client:
         assert labels(client) == {"a": "ant"}
+
+
+def test_updated_samples_outlive_a_kill(server):
+    with server.client() as client:
+        client.create_pool("herd", task=Classification(["ant", "bee"]))
+        client.add_samples("herd", list("abcd"), embeddings=np.eye(4, dtype=np.float32), attributes={"n": [1, 2, 3, 4]})
+        client.submit_labels("herd", {"a": "ant"}, "ann")
+        table = pd.DataFrame({"tag": ["old", None, "new"], "n": [10, 20, 30]})
+        assert client.update_samples("herd", ["a", "b", "c"], attributes=table, payloads=["A", None, "C"]).updated == 3
+        client.update_samples("herd", ["c", "d"], attributes={"split": ["test", None], "tag": [None, None]})
+        with pytest.raises(NotFound) as refusal:
+            client.update_samples("herd", ["a", "nobody"], uris=["file:a", "file:b"])
+        assert refusal.value.metadata["id"] == "nobody"
+    server.kill()
+    server.start()
+    with server.client() as client:
+        found = {sample.id: sample for sample in client.list_samples("herd", include_payload=True)}
+        assert {each: dict(sample.attributes) for each, sample in found.items()} == {
+            "a": {"tag": "old", "n": 10}, "b": {"n": 20}, "c": {"n": 30, "split": "test"}, "d": {"n": 4}
+        }  # fmt: skip
+        assert [found[each].text for each in "ac"] == ["A", "C"]
+        assert (found["a"].label, found["a"].uri, found["b"].payload) == ("ant", "", b"")
+        assert [sample.id for sample in client.list_samples("herd", where=attr("n") >= 20)] == ["b", "c"]
+        assert {pick.id for pick in client.mine("herd", 2, plan="random").picks} == {"b", "d"}, "c is set apart"

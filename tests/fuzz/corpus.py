@@ -111,6 +111,20 @@ def _add(rng: Random, world: World) -> Requests:
     ]
 
 
+def _update_samples(rng: Random, world: World) -> Requests:
+    batch = _batch(rng, world)
+    for field in ("embeddings", "inputs", "labels", "predictions"):
+        if rng.random() < 0.9:
+            batch.ClearField(field)  # type: ignore[arg-type]
+    paths = rng.sample(("uris", "payloads", "attributes", "attributes.lang", "attributes.none"), rng.randrange(3))
+    mask = field_mask_pb2.FieldMask(paths=paths)
+    return [
+        pools_pb2.UpdateSamplesRequest(
+            parent=world.pool(rng), batch=batch, update_mask=mask, request_id=_request_id(rng)
+        )
+    ]
+
+
 def _stream(rng: Random, world: World) -> Requests:
     header = pools_pb2.UploadSamplesHeader(
         parent=world.pool(rng), on_conflict=rng.randrange(4), request_id=_request_id(rng)
@@ -314,6 +328,7 @@ CORPUS: Mapping[str, Maker] = {
     "/assay.v1.Pools/ListPools": _always(pools_pb2.ListPoolsRequest, page_size=5),
     "/assay.v1.Pools/DeletePool": _delete_pool,
     "/assay.v1.Pools/AddSamples": _add,
+    "/assay.v1.Pools/UpdateSamples": _update_samples,
     "/assay.v1.Pools/UploadSamples": _stream,
     "/assay.v1.Pools/GetSample": lambda rng, world: [
         pools_pb2.GetSampleRequest(name=f"{world.pool(rng)}/samples/{_ids(rng)[0]}")

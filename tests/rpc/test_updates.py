@@ -1,4 +1,4 @@
-"""UpdatePool on the wire: what a mask names changes, and nothing else."""
+"""UpdatePool and UpdateSamples on the wire: what a mask names changes, and nothing else."""
 
 import grpc
 import pytest
@@ -70,3 +70,48 @@ async def test_what_cannot_be_updated_is_refused(stubs, request_, reason):
 async def test_a_pool_that_is_not_there_is_not_updated(stubs):
     code, told, _, _ = await failure(stubs.pools.UpdatePool(update(metadata={"a": "b"})))
     assert (code, told) == (grpc.StatusCode.NOT_FOUND, "POOL_NOT_FOUND")
+
+
+def update_samples(*paths, ids=("s1", "s0"), **columns):
+    batch = pools_pb2.SampleBatch(ids=ids, **columns)
+    return pools_pb2.UpdateSamplesRequest(
+        parent=POOL, batch=batch, update_mask=FieldMask(paths=paths), request_id="once"
+    )
+
+
+def texts(name, *values):
+    return pools_pb2.AttributeColumn(name=name, strings=pools_pb2.StringColumn(values=values))
+
+
+async def test_a_mask_of_samples_takes_away_what_the_batch_does_not_give(stubs):
+    await stubs.create_pool()
+    await stubs.fill(100)
+    before = await stubs.pools.GetSample(pools_pb2.GetSampleRequest(name=f"{POOL}/samples/s1"))
+    request = update_samples("attributes", "payloads", attributes=[texts("tag", "x", "y")], uris=["u:1", "u:0"])
+    first = await stubs.pools.UpdateSamples(request)
+    assert first.updated == 2
+    after = await stubs.pools.GetSample(pools_pb2.GetSampleRequest(name=f"{POOL}/samples/s1"))
+    assert after.payload == b""
+    assert after.uri == before.uri, "the mask does not name it"
+    assert {name: each.string_value for name, each in after.attributes.items()} == {"tag": "x"}
+    assert (after.row, after.state) == (before.row, before.state)
+    assert await stubs.pools.UpdateSamples(request) == first, "a repeated request gets its first reply"
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (update_samples(), "INVALID_ARGUMENT"),
+        (update_samples("labels", uris=["u:1", "u:0"]), "INVALID_ARGUMENT"),
+        (update_samples(uris=["u:1"]), "INVALID_ARGUMENT"),
+        (update_samples(labels=["a", "b"]), "INVALID_ARGUMENT"),
+        (update_samples("attributes.nothing"), "UNKNOWN_ATTRIBUTE"),
+        (update_samples(ids=["s1", "s1"], uris=["u:1", "u:0"]), "DUPLICATE_ID"),
+        (update_samples(ids=[], attributes=[texts("tag")]), "INVALID_ARGUMENT"),
+    ],
+)
+async def test_what_cannot_be_updated_of_samples_is_refused(stubs, request_, reason):
+    await stubs.create_pool()
+    await stubs.fill(100)
+    code, told, _, _ = await failure(stubs.pools.UpdateSamples(request_))
+    assert (code, told) == (grpc.StatusCode.INVALID_ARGUMENT, reason)

@@ -78,6 +78,7 @@ from assay.client.results import (
     Strategy,
     SubmitResult,
     TensorSpec,
+    UpdateSamplesResult,
 )
 from assay.client.retry import RetryPolicy
 from assay.client.tasks import (
@@ -179,6 +180,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "UpdateSamplesResult",
     "attr",
     "edit_classes",
     "ids",

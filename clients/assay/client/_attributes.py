@@ -46,6 +46,11 @@ def attribute_columns(attributes: Any, ids: Sequence[str], first: int = 0) -> li
     return [each for each in columns if each is not None]
 
 
+def named_columns(attributes: Any) -> list[str]:
+    """Names of the columns of a mapping or a data frame, those that no sample has too. Raises as attribute_columns."""
+    return [] if attributes is None else [name for name, _ in _named(attributes)]
+
+
 def _named(attributes: Any) -> list[tuple[str, Any]]:
     if isinstance(attributes, Mapping) or hasattr(attributes, "items"):
         named = list(attributes.items())

@@ -66,7 +66,7 @@ def add_samples(
         on_conflict: what to do with ids that the pool already has: "error" refuses the batch, "skip" keeps the old
             sample, "replace" puts the new one in its place. Replacing drops all that the old one had: its attributes,
             its payload and its label, unless this call gives them again; the result counts the labels and attributes
-            that were lost. Changing a part of a sample is the job of UpdateSamples, which is coming.
+            that were lost. `update_samples` changes a part of a sample.
         request_id: idempotency key; made up if not given. Sent again after a failure, it continues where it broke.
         batch_size: most samples per message, up to 65,536; messages are kept to about 16 MiB in any case.
         progress: called with the samples sent and all samples, from another thread.

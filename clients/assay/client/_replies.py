@@ -81,6 +81,11 @@ def added(message: pools_pb2.AddSamplesResponse) -> results.AddResult:
     )
 
 
+def updated_samples(message: pools_pb2.UpdateSamplesResponse) -> results.UpdateSamplesResult:
+    """What became of an update."""
+    return results.UpdateSamplesResult(message.updated, message.epoch)
+
+
 def deleted(message: pools_pb2.DeleteSamplesResponse) -> results.DeleteResult:
     """What a deletion did."""
     return results.DeleteResult(message.deleted, message.epoch)

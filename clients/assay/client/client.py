@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
-from assay.client import _audits, _ingest, _labeling, _mining, _models, _operations, _pools
+from assay.client import _audits, _ingest, _labeling, _mining, _models, _operations, _pools, _updates
 from assay.client._channel import CallSettings, Endpoint
 from assay.client._methods import like, same_type
 from assay.client._sync import Transport, open_channel
@@ -161,6 +161,7 @@ class Client(_Connected):
     delete_pool = _unary(_pools.delete_pool)
     add_samples = _upload(_ingest.add_samples)
     add_batches = _upload(_ingest.add_batches)
+    update_samples = _unary(_updates.update_samples)
     get_sample = _unary(_pools.get_sample)
     list_samples = _pages(_pools.list_samples)
     delete_samples = _unary(_pools.delete_samples)

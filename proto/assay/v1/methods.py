@@ -234,6 +234,13 @@ UPLOAD_SAMPLES = Method(
     Reach.REQUEST,
     streams_requests=True,
 )
+UPDATE_SAMPLES = Method(
+    "/assay.v1.Pools/UpdateSamples",
+    pools_pb2.UpdateSamplesRequest,
+    pools_pb2.UpdateSamplesResponse,
+    Role.MINE,
+    Reach.REQUEST,
+)
 GET_SAMPLE = Method(
     "/assay.v1.Pools/GetSample",
     pools_pb2.GetSampleRequest,
@@ -362,6 +369,7 @@ METHODS: Mapping[str, Method[Any, Any]] = {
         DELETE_POOL,
         ADD_SAMPLES,
         UPLOAD_SAMPLES,
+        UPDATE_SAMPLES,
         GET_SAMPLE,
         LIST_SAMPLES,
         DELETE_SAMPLES,

@@ -1022,6 +1022,74 @@ class AddSamplesResponse(_message.Message):
 Global___AddSamplesResponse: _TypeAlias = AddSamplesResponse  # noqa: Y015
 
 @_typing.final
+class UpdateSamplesRequest(_message.Message):
+    """Request of UpdateSamples."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """Resource name "pools/{pool}"."""
+    request_id: _builtins.str
+    """Idempotency key."""
+    @_builtins.property
+    def batch(self) -> Global___SampleBatch:
+        """The samples by id, and their new values: uris, payloads, attributes. Vectors, inputs, labels and predictions are
+        refused. Where `present` says that a sample lacks an attribute, it has it no more.
+        """
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """What is changed: "uris", "payloads", "attributes.NAME", or "attributes" for all of them. What the mask names and the
+        batch does not give is taken away. Unset: what the batch gives is changed.
+        """
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        batch: Global___SampleBatch | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "parent", b"parent", "request_id", b"request_id", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSamplesRequest: _TypeAlias = UpdateSamplesRequest  # noqa: Y015
+
+@_typing.final
+class UpdateSamplesResponse(_message.Message):
+    """Reply of UpdateSamples."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATED_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    updated: _builtins.int
+    """Samples changed."""
+    epoch: _builtins.int
+    """Epoch after it."""
+    def __init__(
+        self,
+        *,
+        updated: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "updated", b"updated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSamplesResponse: _TypeAlias = UpdateSamplesResponse  # noqa: Y015
+
+@_typing.final
 class GetSampleRequest(_message.Message):
     """Request of GetSample."""
 

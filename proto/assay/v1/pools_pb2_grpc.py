@@ -72,6 +72,11 @@ class PoolsStub(object):
                 request_serializer=assay_dot_v1_dot_pools__pb2.UploadSamplesRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_pools__pb2.AddSamplesResponse.FromString,
                 _registered_method=True)
+        self.UpdateSamples = channel.unary_unary(
+                '/assay.v1.Pools/UpdateSamples',
+                request_serializer=assay_dot_v1_dot_pools__pb2.UpdateSamplesRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_pools__pb2.UpdateSamplesResponse.FromString,
+                _registered_method=True)
         self.GetSample = channel.unary_unary(
                 '/assay.v1.Pools/GetSample',
                 request_serializer=assay_dot_v1_dot_pools__pb2.GetSampleRequest.SerializeToString,
@@ -156,6 +161,15 @@ class PoolsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateSamples(self, request, context):
+        """Changes what is known of samples: attributes, uris, payloads. Row, embedding, state, leases and annotations stay as
+        they are; the attribute "split" says as ever whether a sample is set apart. All or none, durable when answered;
+        every filter and list sees the new values from the reply's epoch on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSample(self, request, context):
         """Gets one sample.
         """
@@ -222,6 +236,11 @@ def add_PoolsServicer_to_server(servicer, server):
                     servicer.UploadSamples,
                     request_deserializer=assay_dot_v1_dot_pools__pb2.UploadSamplesRequest.FromString,
                     response_serializer=assay_dot_v1_dot_pools__pb2.AddSamplesResponse.SerializeToString,
+            ),
+            'UpdateSamples': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSamples,
+                    request_deserializer=assay_dot_v1_dot_pools__pb2.UpdateSamplesRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_pools__pb2.UpdateSamplesResponse.SerializeToString,
             ),
             'GetSample': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSample,
@@ -434,6 +453,33 @@ class Pools(object):
             '/assay.v1.Pools/UploadSamples',
             assay_dot_v1_dot_pools__pb2.UploadSamplesRequest.SerializeToString,
             assay_dot_v1_dot_pools__pb2.AddSamplesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSamples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.Pools/UpdateSamples',
+            assay_dot_v1_dot_pools__pb2.UpdateSamplesRequest.SerializeToString,
+            assay_dot_v1_dot_pools__pb2.UpdateSamplesResponse.FromString,
             options,
             channel_credentials,
             insecure,

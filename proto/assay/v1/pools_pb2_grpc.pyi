@@ -61,6 +61,11 @@ class PoolsStub:
     says how many of its samples are stored; where one sample is to blame, "row" says which, counted over the stream
     from 0, and "id" its id. Sent again with the same request_id, batches that are already stored are not stored twice.
     """
+    UpdateSamples: _grpc.UnaryUnaryMultiCallable[_pools_pb2.UpdateSamplesRequest, _pools_pb2.UpdateSamplesResponse]
+    """Changes what is known of samples: attributes, uris, payloads. Row, embedding, state, leases and annotations stay as
+    they are; the attribute "split" says as ever whether a sample is set apart. All or none, durable when answered;
+    every filter and list sees the new values from the reply's epoch on.
+    """
     GetSample: _grpc.UnaryUnaryMultiCallable[_pools_pb2.GetSampleRequest, _types_pb2.Sample]
     """Gets one sample."""
     ListSamples: _grpc.UnaryUnaryMultiCallable[_pools_pb2.ListSamplesRequest, _pools_pb2.ListSamplesResponse]
@@ -102,6 +107,11 @@ class PoolsAsyncStub(PoolsStub):
     reply comes when all are durable, and counts them together. If the stream fails, the error's metadata key "stored"
     says how many of its samples are stored; where one sample is to blame, "row" says which, counted over the stream
     from 0, and "id" its id. Sent again with the same request_id, batches that are already stored are not stored twice.
+    """
+    UpdateSamples: _aio.UnaryUnaryMultiCallable[_pools_pb2.UpdateSamplesRequest, _pools_pb2.UpdateSamplesResponse]  # type: ignore[assignment]
+    """Changes what is known of samples: attributes, uris, payloads. Row, embedding, state, leases and annotations stay as
+    they are; the attribute "split" says as ever whether a sample is set apart. All or none, durable when answered;
+    every filter and list sees the new values from the reply's epoch on.
     """
     GetSample: _aio.UnaryUnaryMultiCallable[_pools_pb2.GetSampleRequest, _types_pb2.Sample]  # type: ignore[assignment]
     """Gets one sample."""
@@ -183,6 +193,17 @@ class PoolsServicer(metaclass=_abc_1.ABCMeta):
         reply comes when all are durable, and counts them together. If the stream fails, the error's metadata key "stored"
         says how many of its samples are stored; where one sample is to blame, "row" says which, counted over the stream
         from 0, and "id" its id. Sent again with the same request_id, batches that are already stored are not stored twice.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateSamples(
+        self,
+        request: _pools_pb2.UpdateSamplesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_pools_pb2.UpdateSamplesResponse, _abc.Awaitable[_pools_pb2.UpdateSamplesResponse]]:
+        """Changes what is known of samples: attributes, uris, payloads. Row, embedding, state, leases and annotations stay as
+        they are; the attribute "split" says as ever whether a sample is set apart. All or none, durable when answered;
+        every filter and list sees the new values from the reply's epoch on.
         """
 
     @_abc_1.abstractmethod

@@ -12,7 +12,9 @@ import typer
 from rich.console import Group, RenderableType
 
 from assay.client import Sample, SearchResult
+from assay.client.cli.add import FieldNames, read_batch
 from assay.client.cli.arguments import (
+    FormatOption,
     JsonOption,
     PoolArgument,
     StateOption,
@@ -21,11 +23,12 @@ from assay.client.cli.arguments import (
     read_matrix,
     read_where,
 )
+from assay.client.cli.files import located
 from assay.client.cli.labeling import WorkerOption
 from assay.client.cli.output import decoded, fields, preview, show, table
 from assay.client.cli.pools import confirm
 
-app = typer.Typer(help="Look at and delete samples.", no_args_is_help=True)
+app = typer.Typer(help="Look at, change and delete samples.", no_args_is_help=True)
 
 
 @app.command()
@@ -124,6 +127,32 @@ def _record(sample: Sample) -> dict[str, Any]:
         record["text"] = text
     given = {"label": sample.label, "uri": sample.uri or None, "attributes": dict(sample.attributes) or None}
     return record | {name: value for name, value in given.items() if value is not None}
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    pool: PoolArgument,
+    source: Annotated[
+        Path, typer.Option("--from", "-f", help="JSON Lines, JSON array, CSV, Parquet or Arrow (- for standard input).")
+    ],
+    format: FormatOption = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option("--attribute", "-a", help="Field to keep as an attribute, for filters.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change attributes, uris and payloads of samples, by id: labels, embeddings and leases stay.
+
+    Records are as `assay add` reads them. A field that no record has stays as it is; where others have it, it is taken
+    away from a sample without it.
+    """
+    batch = read_batch(source, FieldNames(attributes=attribute or ()), None, None, format)
+    with connect(context) as client, located(source):
+        result = client.update_samples(
+            pool, batch.ids, attributes=batch.attributes, uris=batch.uris, payloads=batch.payloads
+        )
+    show(result, as_json, lambda: f"updated {result.updated:,} samples")
 
 
 @app.command()

@@ -34,6 +34,7 @@ from assay.client.results.pools import (
     SampleBatch,
     SearchHit,
     SearchResult,
+    UpdateSamplesResult,
 )
 from assay.client.results.server import ServerInfo, ServerLimits
 
@@ -75,4 +76,5 @@ __all__ = [
     "Strategy",
     "SubmitResult",
     "TensorSpec",
+    "UpdateSamplesResult",
 ]

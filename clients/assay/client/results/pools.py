@@ -114,6 +114,14 @@ class AddResult:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateSamplesResult:
+    """How many samples were changed, and the epoch after it."""
+
+    updated: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteResult:
     """How many samples were deleted, and the epoch after it."""
 

@@ -18,6 +18,7 @@ from assay.server.core.pools.directory import PoolDirectory
 from assay.server.core.pools.ingest import Ingest
 from assay.server.core.pools.merging import Merger
 from assay.server.core.pools.opening import Opener
+from assay.server.core.pools.sample_updates import SampleUpdates
 from assay.server.core.pools.samples import SampleService
 from assay.server.core.pools.search import Search
 from assay.server.core.pools.service import PoolService
@@ -70,7 +71,13 @@ class Assay:
             limits,
         )
         self.updates = PoolUpdates(directory, ports.catalog, ports.clock, limits)
-        self.samples = SampleService(directory, Ingest(ports.segments, ports.clock, limits), ports.exact, limits)
+        self.samples = SampleService(
+            directory,
+            Ingest(ports.segments, ports.clock, limits),
+            SampleUpdates(ports.segments, limits),
+            ports.exact,
+            limits,
+        )
         self.models = ModelService(
             directory,
             ports.catalog,

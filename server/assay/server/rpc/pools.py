@@ -21,7 +21,9 @@ from assay.server.rpc.convert.pools import (
     to_on_conflict,
     to_pool_spec,
     to_pool_update,
+    to_sample_update,
     to_search_spec,
+    update_message,
 )
 from assay.server.rpc.convert.scalars import request_id
 from assay.server.rpc.convert.types import sample_message, states, to_filter
@@ -163,6 +165,21 @@ class PoolsServicer(BaseServicer):
     def _store_now(self, stream: _Stream, index: int, batch: pools_pb2.SampleBatch) -> pools_pb2.AddSamplesResponse:
         reply = stream.reply(index, batch, self.reply_bytes)
         self.core.samples.add(stream.pool_id, to_batch(batch), stream.on_conflict, reply.key)
+        return reply.message
+
+    async def UpdateSamples(
+        self, request: pools_pb2.UpdateSamplesRequest, context: Context
+    ) -> pools_pb2.UpdateSamplesResponse:
+        with _blaming(request.batch.ids):
+            try:
+                return await self.run("ingest", lambda: self._update_now(request))
+            except RequestReplayed as replay:
+                return await self.again(replay, pools_pb2.UpdateSamplesResponse, request)
+
+    def _update_now(self, request: pools_pb2.UpdateSamplesRequest) -> pools_pb2.UpdateSamplesResponse:
+        pool_id = names.parse_pool(request.parent)
+        reply = self.reply("UpdateSamples", request, update_message)
+        self.core.samples.update(pool_id, to_sample_update(request), reply.key)
         return reply.message
 
     def GetSample(self, request: pools_pb2.GetSampleRequest) -> types_pb2.Sample:

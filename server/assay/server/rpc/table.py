@@ -67,6 +67,7 @@ def table(of: Servicers) -> tuple[Row, ...]:
         _unary(methods.DELETE_POOL, pools, "io", pools.DeletePool),
         _on_loop(methods.ADD_SAMPLES, pools.AddSamples),
         _on_loop(methods.UPLOAD_SAMPLES, pools.UploadSamples),
+        _on_loop(methods.UPDATE_SAMPLES, pools.UpdateSamples),
         _unary(methods.GET_SAMPLE, pools, "io", pools.GetSample),
         _unary(methods.LIST_SAMPLES, pools, "io", pools.ListSamples),
         _unary(methods.DELETE_SAMPLES, pools, "io", pools.DeleteSamples),

@@ -12,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from assay.server.adapters.arrow.ids import IdLookup, numbers_of_mask
+from assay.server.adapters.arrow.columns import ATTRIBUTE
+from assay.server.adapters.arrow.ids import numbers_of_mask
 from assay.server.core.records.arrays import MaskArray, Scalar
 from assay.server.core.records.filters import AllOf, AnyOf, Compare, Filter, HasId, Not, OneOf
-
-ATTRIBUTE = "attribute:"
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "==": pc.equal,
@@ -30,11 +29,14 @@ _UPWARD = (">", ">=")
 _DOWNWARD = ("<", "<=")
 _INT64_LIMIT = 1 << 63
 
+# Which samples have one of some ids.
+HaveIds = Callable[[HasId], MaskArray]
+
 # A comparison that the column's type can make exactly, or its outcome for every value of that type.
 Bound = tuple[str, Scalar] | bool
 
 
-def evaluate(filter: Filter, batch: pa.RecordBatch, lookup: IdLookup) -> MaskArray:
+def evaluate(filter: Filter, batch: pa.RecordBatch, have_ids: HaveIds) -> MaskArray:
     """Which samples of a batch match."""
     match filter:
         case Compare():
@@ -42,15 +44,15 @@ def evaluate(filter: Filter, batch: pa.RecordBatch, lookup: IdLookup) -> MaskArr
         case OneOf():
             return _one_of(filter, batch)
         case HasId():
-            return _has_id(filter, batch, lookup)
+            return have_ids(filter)
         case AllOf():
-            masks = (evaluate(part, batch, lookup) for part in filter.filters)
+            masks = (evaluate(part, batch, have_ids) for part in filter.filters)
             return reduce(np.logical_and, masks, np.ones(batch.num_rows, np.bool_))
         case AnyOf():
-            masks = (evaluate(part, batch, lookup) for part in filter.filters)
+            masks = (evaluate(part, batch, have_ids) for part in filter.filters)
             return reduce(np.logical_or, masks, np.zeros(batch.num_rows, np.bool_))
         case Not():
-            return ~evaluate(filter.filter, batch, lookup)
+            return ~evaluate(filter.filter, batch, have_ids)
 
 
 def exact_bound(kind: pa.DataType, op: str, value: Scalar) -> Bound:
@@ -118,9 +120,3 @@ def _one_of(filter: OneOf, batch: pa.RecordBatch) -> MaskArray:
     if pa.types.is_floating(column.type) and 0.0 in values:
         values += [0.0, -0.0]  # membership is by bits, and zero has two
     return numbers_of_mask(pc.is_in(column, value_set=pa.array(values, column.type)))
-
-
-def _has_id(filter: HasId, batch: pa.RecordBatch, lookup: IdLookup) -> MaskArray:
-    mask = np.zeros(batch.num_rows, np.bool_)
-    mask[lookup.occurrences(filter.ids)[1]] = True
-    return mask

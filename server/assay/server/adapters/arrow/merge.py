@@ -9,11 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from assay.server.adapters.arrow import header as headers
+from assay.server.adapters.arrow.columns import PREDICTION, ROW
 from assay.server.adapters.arrow.header import Header
 from assay.server.adapters.arrow.ids import HASHES, ORDER, lookup_columns
 from assay.server.adapters.arrow.inputs import kept_runs
 from assay.server.adapters.arrow.ipc import list_array, record_batch
-from assay.server.adapters.arrow.samples import PREDICTION, ROW, ArrowSampleSegment
+from assay.server.adapters.arrow.samples import ArrowSampleSegment
 from assay.server.adapters.arrow.vectors import vector_batch
 from assay.server.core.ports.segments import VectorSegment
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
@@ -25,7 +26,7 @@ Masks = Sequence[MaskArray]
 
 def mergeable(segments: Sequence[ArrowSampleSegment]) -> bool:
     """Whether samples files fit into one: columns of one name have one type, inputs of one name one dtype."""
-    columns = {(field.name, field.type) for segment in segments for field in segment.batch.schema}
+    columns = {item for segment in segments for item in segment.types.items()}
     dtypes = {item for segment in segments for item in segment.header.dtypes.items()}
     return all(len({name for name, _ in kinds}) == len(kinds) for kinds in (columns, dtypes))
 
@@ -92,8 +93,8 @@ def _gathered(parts: Sequence[FloatArray], masks: Masks) -> FloatArray:
 
 def _other_columns(segments: Sequence[ArrowSampleSegment]) -> dict[str, pa.DataType]:
     """Columns that are neither numbered nor looked up anew, with their types."""
-    fields = (field for segment in segments for field in segment.batch.schema)
-    return {field.name: field.type for field in fields if field.name not in (ROW, HASHES, ORDER)}
+    types = (item for segment in segments for item in segment.types.items())
+    return {name: kind for name, kind in types if name not in (ROW, HASHES, ORDER)}
 
 
 def _joined(name: str, kind: pa.DataType, segments: Sequence[ArrowSampleSegment], masks: Masks) -> pa.Array:
@@ -103,10 +104,7 @@ def _joined(name: str, kind: pa.DataType, segments: Sequence[ArrowSampleSegment]
 
 def _chunk(name: str, kind: pa.DataType, segment: ArrowSampleSegment, mask: MaskArray) -> pa.Array:
     checkpoint()
-    index = segment.batch.schema.get_field_index(name)
-    if index < 0:
-        return pa.nulls(int(np.count_nonzero(mask)), kind)
-    column = segment.batch.column(index)
+    column = segment.column(name, kind)
     return column if mask.all() else column.filter(pa.array(mask))
 
 

@@ -1,6 +1,6 @@
 """Samples files: what is known of each sample, and the way from its id to its row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,29 +8,28 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from assay.server.adapters.arrow import header as headers
-from assay.server.adapters.arrow.filters import ATTRIBUTE, evaluate
+from assay.server.adapters.arrow.columns import (
+    ATTRIBUTE,
+    ID,
+    MEDIA_TYPE,
+    PAYLOAD,
+    PREDICTION,
+    ROW,
+    URI,
+    attribute_column,
+    is_ours,
+    text_columns,
+)
+from assay.server.adapters.arrow.filters import evaluate
 from assay.server.adapters.arrow.header import Header
-from assay.server.adapters.arrow.ids import HASHES, ORDER, HashIds, IdLookup, PositionArray, lookup_columns
-from assay.server.adapters.arrow.inputs import INPUT, input_columns, input_header, read_inputs
+from assay.server.adapters.arrow.ids import HashIds, IdLookup, PositionArray, lookup_columns
+from assay.server.adapters.arrow.inputs import input_columns, input_header, read_inputs
 from assay.server.adapters.arrow.ipc import list_array, matrix, numbers, record_batch
+from assay.server.adapters.arrow.overlays import ArrowOverlay, Patch, column_of, laid, patched
+from assay.server.core.ports.segments import Overlay
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray, Scalar
-from assay.server.core.records.filters import Filter
-from assay.server.core.records.samples import AttributeColumn, SampleColumns, SampleRecord, SegmentFile
-
-ROW, ID, URI = "row", "id", "uri"
-PAYLOAD, MEDIA_TYPE = "payload", "payload_media_type"
-PREDICTION = "prediction"
-
-_TYPES = {
-    ROW: pa.int64(),
-    ID: pa.large_string(),
-    HASHES: pa.uint64(),
-    ORDER: pa.uint32(),
-    URI: pa.large_string(),
-    PAYLOAD: pa.large_binary(),
-    MEDIA_TYPE: pa.dictionary(pa.int16(), pa.string()),
-}
-_KINDS = {"string": pa.large_string(), "double": pa.float64(), "int64": pa.int64(), "bool": pa.bool_()}
+from assay.server.core.records.filters import Filter, HasId
+from assay.server.core.records.samples import SampleColumns, SampleRecord, SegmentFile
 
 
 def sample_batch(rows_N: RowArray, columns: SampleColumns, hash_ids: HashIds) -> pa.RecordBatch:
@@ -40,8 +39,8 @@ def sample_batch(rows_N: RowArray, columns: SampleColumns, hash_ids: HashIds) ->
         ROW: pa.array(np.ascontiguousarray(rows_N, np.int64)),
         ID: pa.array(columns.ids, pa.large_string()),
         **lookup_columns(hash_ids(columns.ids)),
-        **_texts(columns),
-        **{ATTRIBUTE + name: _attribute(column) for name, column in columns.attributes.items()},
+        **text_columns(columns),
+        **{ATTRIBUTE + name: attribute_column(column) for name, column in columns.attributes.items()},
         **input_columns(inputs),
     }
     if columns.predictions_NC is not None:
@@ -52,14 +51,57 @@ def sample_batch(rows_N: RowArray, columns: SampleColumns, hash_ids: HashIds) ->
     return record_batch(content, headers.encode(input_header(len(rows_N), inputs)))
 
 
-class ArrowSampleSegment:
-    """An open samples file."""
+# Places of changed samples among those asked for, and in the patch.
+Changed = tuple[PositionArray, PositionArray]
+_UNCHANGED: Changed = (np.empty(0, np.int64), np.empty(0, np.int64))
 
-    def __init__(self, file: SegmentFile, batch: pa.RecordBatch, header: Header, hash_ids: HashIds) -> None:
+
+class ArrowSampleSegment:
+    """An open samples file, with what was changed of its samples since."""
+
+    def __init__(
+        self, file: SegmentFile, batch: pa.RecordBatch, header: Header, lookup: IdLookup, patch: Patch | None = None
+    ) -> None:
         self._file = file
         self.batch = batch
         self.header = header
-        self.lookup = IdLookup(batch, hash_ids)
+        self.lookup = lookup
+        self.patch = patch
+
+    def overlaid(self, overlay: Overlay) -> "ArrowSampleSegment":
+        """The file with an overlay laid over it; itself where the overlay changes none of its samples."""
+        if not isinstance(overlay, ArrowOverlay):
+            raise TypeError(f"{type(overlay).__name__} was not opened by this store")
+        patch = patched(self.batch, self.patch, overlay)
+        if patch is self.patch:
+            return self
+        return ArrowSampleSegment(self._file, self.batch, self.header, self.lookup, patch)
+
+    @property
+    def bare(self) -> "ArrowSampleSegment":
+        """The file without overlays."""
+        return ArrowSampleSegment(self._file, self.batch, self.header, self.lookup)
+
+    @property
+    def overlays(self) -> tuple[ArrowOverlay, ...]:
+        """The overlays that change some of its samples, in order."""
+        return () if self.patch is None else self.patch.overlays
+
+    @property
+    def changed(self) -> int:
+        """How many of its samples they change."""
+        return 0 if self.patch is None else len(self.patch.positions)
+
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        """Its columns, as they are now, by name."""
+        fields = [*self.batch.schema, *(self.patch.batch.schema if self.patch else ())]
+        return {field.name: field.type for field in fields}
+
+    def column(self, name: str, kind: pa.DataType) -> pa.Array:
+        """A whole column as it is now; nulls where there is none of the name."""
+        column = column_of(self.batch, name, kind)
+        return column if self.patch is None else laid(column, self.patch.batch, name, self.patch.positions)
 
     @property
     def file(self) -> SegmentFile:
@@ -75,7 +117,7 @@ class ArrowSampleSegment:
         """Touches what could fail later in a file whose checksum was not looked at. Raises ValueError, KeyError,
         TypeError or what Arrow raises."""
         for field in self.batch.schema:
-            if not _is_ours(field):
+            if not is_ours(field):
                 raise ValueError(f"unknown column {field.name} of {field.type}")
         self.lookup.check()
         _ = self.predictions_NC
@@ -123,17 +165,24 @@ class ArrowSampleSegment:
         """Records at positions of the file."""
         taken = pa.array(positions, pa.int64())
         count = len(taken)
-        texts = (
-            self._taken(URI, taken, "", wanted=True),
-            self._taken(PAYLOAD, taken, b"", wanted=payload),
-            self._taken(MEDIA_TYPE, taken, "", wanted=payload),
-        )
-        facts = self._taken_attributes(taken) if attributes else [{} for _ in range(count)]
+        changed = _UNCHANGED if self.patch is None else self.patch.found(positions)
+        wanted = ((URI, "", True), (PAYLOAD, b"", payload), (MEDIA_TYPE, "", payload))
+        texts = [self._taken(name, taken, changed, empty) if want else [empty] * count for name, empty, want in wanted]
+        facts = self._taken_attributes(taken, changed) if attributes else [{} for _ in range(count)]
         return [SampleRecord(*fields) for fields in zip(self.ids(positions), *texts, facts, strict=True)]
 
     def matches(self, filter: Filter) -> MaskArray:
         """Which samples match."""
-        return evaluate(filter, self.batch, self.lookup)
+        mask = evaluate(filter, self.batch, self._have_ids)
+        if self.patch is not None:
+            positions = self.patch.positions
+            mask[positions] = evaluate(filter, self.patch.batch, lambda ids: self._have_ids(ids)[positions])
+        return mask
+
+    def _have_ids(self, filter: HasId) -> MaskArray:
+        mask = np.zeros(self.batch.num_rows, np.bool_)
+        mask[self.lookup.occurrences(filter.ids)[1]] = True
+        return mask
 
     def inputs(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]] | None:
         """Stored model inputs of positions start..stop: read-only, zero copy. Raises ValueError across runs."""
@@ -143,46 +192,29 @@ class ArrowSampleSegment:
         index = self.batch.schema.get_field_index(name)
         return None if index < 0 else self.batch.column(index)
 
-    def _taken(self, name: str, taken: pa.Array, missing: Any, *, wanted: bool) -> list[Any]:
-        column = self._column(name) if wanted else None
-        if column is None:
-            return [missing] * len(taken)
-        return [missing if value is None else value for value in column.take(taken).to_pylist()]
+    def _taken(self, name: str, taken: pa.Array, changed: Changed, empty: Any) -> list[Any]:
+        """Values of a column, those of changed samples as they are now."""
+        column = self._column(name)
+        values = [None] * len(taken) if column is None else column.take(taken).to_pylist()
+        for place, value in self._now(name, changed):
+            values[place] = value
+        return [empty if value is None else value for value in values]
 
-    def _taken_attributes(self, taken: pa.Array) -> list[dict[str, Scalar]]:
+    def _taken_attributes(self, taken: pa.Array, changed: Changed) -> list[dict[str, Scalar]]:
         facts: list[dict[str, Scalar]] = [{} for _ in range(len(taken))]
-        for field in self.batch.schema.names:
+        for field in self.types:
             if field.startswith(ATTRIBUTE):
                 name = field.removeprefix(ATTRIBUTE)
-                for fact, value in zip(facts, self.batch.column(field).take(taken).to_pylist(), strict=True):
+                for fact, value in zip(facts, self._taken(field, taken, changed, None), strict=True):
                     if value is not None:
                         fact[name] = value
         return facts
 
-
-def _is_ours(field: pa.Field) -> bool:
-    """Whether a column of this name has a type that sample_batch gives it."""
-    if field.name.startswith(ATTRIBUTE):
-        return field.type in _KINDS.values()
-    if field.name.startswith(INPUT):
-        return bool(pa.types.is_large_list(field.type))
-    if field.name == PREDICTION:
-        return bool(pa.types.is_fixed_size_list(field.type) and field.type.value_type == pa.float32())
-    return bool(field.type == _TYPES.get(field.name))
-
-
-def _texts(columns: SampleColumns) -> dict[str, pa.Array]:
-    content = {}
-    if columns.uris is not None:
-        content[URI] = pa.array(columns.uris, pa.large_string())
-    if columns.payloads is not None:
-        content[PAYLOAD] = pa.array(columns.payloads, pa.large_binary())
-        media_types = pa.array([columns.payload_media_type])
-        codes = pa.array(np.zeros(len(columns.ids), np.int16))
-        content[MEDIA_TYPE] = pa.DictionaryArray.from_arrays(codes, media_types)
-    return content
-
-
-def _attribute(column: AttributeColumn) -> pa.Array:
-    missing = None if column.present_N is None else ~np.asarray(column.present_N, np.bool_)
-    return pa.array(column.values, _KINDS[column.kind], mask=missing)
+    def _now(self, name: str, changed: Changed) -> Iterator[tuple[int, Any]]:
+        """Values of changed samples in a column, with their places among those that are asked for."""
+        index = -1 if self.patch is None else self.patch.batch.schema.get_field_index(name)
+        if self.patch is None or index < 0:
+            return iter(())
+        places, at = changed
+        values = self.patch.batch.column(index).take(pa.array(at, pa.int64())).to_pylist()
+        return zip(places.tolist(), values, strict=True)

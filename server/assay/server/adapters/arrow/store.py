@@ -14,9 +14,10 @@ from assay.server.adapters.arrow import layout, merge
 from assay.server.adapters.arrow.errors import damaged, storage_error, unread
 from assay.server.adapters.arrow.files import TEMPORARY, checksum_of, make_folder, new_file
 from assay.server.adapters.arrow.header import Header
-from assay.server.adapters.arrow.ids import HashedIds, HashIds, hash_ids
+from assay.server.adapters.arrow.ids import HashedIds, HashIds, IdLookup, hash_ids
 from assay.server.adapters.arrow.incoming import ArrowIncomingModel
 from assay.server.adapters.arrow.ipc import read_batch, write_batch
+from assay.server.adapters.arrow.overlays import ArrowOverlay, overlay_batch
 from assay.server.adapters.arrow.samples import ArrowSampleSegment, sample_batch
 from assay.server.adapters.arrow.vectors import ArrowVectorSegment, vector_batch
 from assay.server.core.ports.machine import Alarm, unheard
@@ -64,6 +65,12 @@ class ArrowSegmentStore:
         _check_rows(rows_N)
         return self._put_vectors(pool_uid, space, rows_N, vector_batch(rows_N, embeddings_ND, logits_NC))
 
+    def write_overlay(self, pool_uid: int, rows_N: RowArray, columns: SampleColumns) -> SegmentFile:
+        """Writes an overlay: the columns that are given. Raises as write_samples."""
+        _check_rows(rows_N)
+        file = layout.overlay_path(pool_uid, int(rows_N[0]))
+        return self._put(file, "overlay", "", rows_N, overlay_batch(rows_N, columns))
+
     def prepare_ids(self, ids: Sequence[str]) -> Sequence[str]:
         """The same ids, hashed: find() on many files then hashes nothing."""
         return HashedIds(ids, self._hash_ids(ids))
@@ -72,7 +79,7 @@ class ArrowSegmentStore:
         """Maps a samples file. Raises AssayError(SEGMENT_DAMAGED): with verify for any changed byte, without for all
         that reading could stumble over."""
         batch, header = self._open(file, verify)
-        segment = _trying(file, lambda: ArrowSampleSegment(file, batch, header, self._hash_ids))
+        segment = _trying(file, lambda: ArrowSampleSegment(file, batch, header, IdLookup(batch, self._hash_ids)))
         if not verify:
             _trying(file, segment.check)
         _check_opened(file, segment.rows_N)
@@ -84,6 +91,14 @@ class ArrowSegmentStore:
         segment = _trying(file, lambda: ArrowVectorSegment(file, batch))
         _check_opened(file, segment.rows_N)
         return segment
+
+    def open_overlay(self, file: SegmentFile, *, verify: bool) -> ArrowOverlay:
+        """Maps an overlay. Raises as open_samples."""
+        batch, _ = self._open(file, verify)
+        overlay = ArrowOverlay(file, batch)
+        _trying(file, overlay.check)
+        _check_opened(file, _trying(file, lambda: overlay.rows_N))
+        return overlay
 
     def verify(self, file: SegmentFile) -> None:
         """Reads a whole file against its checksum. Raises AssayError(SEGMENT_DAMAGED), or STORAGE_FAILED where it could
@@ -104,9 +119,12 @@ class ArrowSegmentStore:
     def merge_samples(
         self, pool_uid: int, segments: Sequence[SampleSegment], keep: Callable[[RowArray], MaskArray]
     ) -> SegmentFile | None:
-        """Writes adjacent samples files as one. Raises as write_samples, and AssayError(SEGMENT_DAMAGED) for a source
-        that is damaged: a merge must not give it a new checksum; ValueError for files that are not mergeable."""
+        """Writes adjacent samples files as one, with what was changed since. Raises as write_samples, and
+        AssayError(SEGMENT_DAMAGED) for a source that is damaged: a merge must not give it a new checksum; ValueError
+        for files that are not mergeable."""
         self._verify_all(segments)
+        for overlay in {overlay.file: overlay for segment in segments for overlay in segment.overlays}:
+            self.verify(overlay)
         merged = merge.merged_samples([_ours(segment) for segment in segments], keep)
         return None if merged is None else self._put_samples(pool_uid, *merged)
 

@@ -195,6 +195,8 @@ def annotation_log(connection: Connection) -> None:
             wanted INTEGER NOT NULL,
             PRIMARY KEY (pool_uid, "row")
         ){_by_key(connection)}""",
+        "ALTER TABLE segments ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0",
+        f"ALTER TABLE segments ADD COLUMN rows {_blob(connection)} NOT NULL DEFAULT {_no_bytes(connection)}",
         "DROP INDEX rows_of_lease",
         "ALTER TABLE lease_rows RENAME TO lease_rows_before",
         f"""CREATE TABLE lease_rows (
@@ -324,6 +326,10 @@ def _text(connection: Connection) -> str:
 
 def _blob(connection: Connection) -> str:
     return "BYTEA" if connection.dialect.name == "postgresql" else "BLOB"
+
+
+def _no_bytes(connection: Connection) -> str:
+    return "''" if connection.dialect.name == "postgresql" else "x''"
 
 
 def _double(connection: Connection) -> str:

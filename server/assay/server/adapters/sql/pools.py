@@ -174,4 +174,6 @@ def _segment_values(pool_uid: int, file: SegmentFile) -> dict[str, object]:
         "count": int(file.count),
         "size": int(file.size),
         "checksum": file.checksum,
+        "epoch": int(file.epoch),
+        "rows": file.rows,
     }

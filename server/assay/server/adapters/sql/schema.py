@@ -103,6 +103,8 @@ segments = Table(
     _given("count", BigInteger()),
     _given("size", BigInteger()),
     _given("checksum", String),
+    _given("epoch", BigInteger()),
+    _given("rows", LargeBinary()),
     sqlite_with_rowid=False,
 )
 

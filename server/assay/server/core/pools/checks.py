@@ -86,6 +86,18 @@ def batch(given: IngestBatch, pool: PoolRecord, kinds: Mapping[str, str], limits
         raise AssayError(Reason.INVALID_ARGUMENT, "A batch has either embeddings or named inputs, and not both.")
     if given.embeddings_ND is not None:
         _same_count("embeddings", len(given.embeddings_ND), count)
+    if given.labels is not None:
+        _same_count("labels", len(given.labels), count)
+        class_indices(given.labels, pool)
+    if columns.predictions_NC is not None:
+        _same_count("predictions", len(columns.predictions_NC), count)
+        checks.probabilities(columns.predictions_NC, len(pool.task.classes))
+    contents(columns, kinds, limits)
+
+
+def contents(columns: SampleColumns, kinds: Mapping[str, str], limits: Limits) -> None:
+    """Uris, payloads and attributes of samples. Raises AssayError, naming what is wrong and where."""
+    count = len(columns.ids)
     if columns.uris is not None:
         _same_count("uris", len(columns.uris), count)
         _texts("uris", columns.uris, MAX_URI_BYTES)
@@ -95,12 +107,6 @@ def batch(given: IngestBatch, pool: PoolRecord, kinds: Mapping[str, str], limits
     checks.text(columns.payload_media_type, "payload_media_type", MAX_ID_BYTES)
     if columns.payloads is not None and _is_json(columns.payload_media_type):
         _json(columns.payloads)
-    if given.labels is not None:
-        _same_count("labels", len(given.labels), count)
-        class_indices(given.labels, pool)
-    if columns.predictions_NC is not None:
-        _same_count("predictions", len(columns.predictions_NC), count)
-        checks.probabilities(columns.predictions_NC, len(pool.task.classes))
     attributes(columns, kinds, limits)
 
 

@@ -278,16 +278,21 @@ def _take(batch: IngestBatch, keep: npt.NDArray[np.int64], *, keep_inputs: bool)
     inputs = columns.inputs if keep_inputs else None
     if len(keep) == len(columns.ids):
         return dataclasses.replace(batch, columns=dataclasses.replace(columns, inputs=inputs))
-    taken = SampleColumns(
-        ids=_pick(columns.ids, keep),
-        uris=None if columns.uris is None else _pick(columns.uris, keep),
-        payloads=None if columns.payloads is None else _pick(columns.payloads, keep),
+    labels = None if batch.labels is None else _pick(batch.labels, keep)
+    return IngestBatch(taken(dataclasses.replace(columns, inputs=inputs), keep), None, labels)
+
+
+def taken(columns: SampleColumns, positions: npt.NDArray[np.int64]) -> SampleColumns:
+    """Some positions of every column, in the order given."""
+    return SampleColumns(
+        ids=_pick(columns.ids, positions),
+        uris=None if columns.uris is None else _pick(columns.uris, positions),
+        payloads=None if columns.payloads is None else _pick(columns.payloads, positions),
         payload_media_type=columns.payload_media_type,
-        attributes={name: _take_attribute(column, keep) for name, column in columns.attributes.items()},
-        predictions_NC=None if columns.predictions_NC is None else columns.predictions_NC[keep],
-        inputs=None if inputs is None else {name: tensor[keep] for name, tensor in inputs.items()},
+        attributes={name: _take_attribute(column, positions) for name, column in columns.attributes.items()},
+        predictions_NC=None if columns.predictions_NC is None else columns.predictions_NC[positions],
+        inputs=None if columns.inputs is None else {name: tensor[positions] for name, tensor in columns.inputs.items()},
     )
-    return IngestBatch(taken, None, None if batch.labels is None else _pick(batch.labels, keep))
 
 
 def _take_attribute(column: AttributeColumn, keep: npt.NDArray[np.int64]) -> AttributeColumn:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.pools.overlaying import needed, overlaid
 from assay.server.core.pools.pool import Change, Pool
 from assay.server.core.pools.quarantine import quarantine
 from assay.server.core.pools.snapshot import Snapshot
@@ -19,6 +21,12 @@ from assay.server.core.records.samples import SegmentFile
 MIN_RUN = 4
 # So many at once, so that looking for them takes time in proportion to the files of the pool.
 MAX_RUN = 128
+
+# A file is written again once this share of its samples was changed, or by so many overlays; or by one, where the pool
+# has so many.
+CHANGED_SHARE = 0.125
+MANY_OVERLAYS = 32
+MAX_OVERLAYS = 256
 
 S = TypeVar("S", SampleSegment, VectorSegment)
 
@@ -50,7 +58,7 @@ class Merger:
         pool.mend()
         snapshot = pool.snapshot
         damaged = [damage.first_row for damage in snapshot.damaged]
-        samples = self._run_of(snapshot.samples, damaged, self._segments.mergeable)
+        samples = self._run_of(snapshot.samples, damaged, lambda run: self._whole(snapshot, run)) or _outdated(snapshot)
         vectors = self._run_of(snapshot.vectors, damaged, _alike)
         try:
             if samples:
@@ -92,38 +100,69 @@ class Merger:
         file = self._lift(
             lambda: self._segments.merge_samples(snapshot.pool.uid, run, lambda rows: _keep(snapshot, rows))
         )
+        # What the overlays of this epoch say is in it.
+        file = None if file is None else replace(file, epoch=snapshot.pool.epoch)
         opened = None if file is None else self._segments.open_samples(file, verify=False)
         gone = np.concatenate([segment.rows_N for segment in run])
         if opened is not None:
             gone = gone[~np.isin(gone, opened.rows_N)]
-        with self._replacing(pool, run, file) as change:
+        with self._replacing(pool, run, file) as (change, old):
+            before = change.before
             # No file names these rows any more, so no tombstone is needed to hide them.
             change.tx.forget_deleted_rows(snapshot.pool.uid, gone)
-            change.replace(samples=_spliced(change.before.samples, run, opened))
+            merged = None if opened is None else overlaid(opened, before.overlays)
+            samples = _spliced(before.samples, run, merged)
+            served = {segment.file.file for segment in samples}
+            known = change.tx.segments(before.pool.uid)
+            missing = [each for each in known if each.kind == "samples" and each.file not in served]
+            kept = tuple(overlay for overlay in before.overlays if needed(overlay.file, samples, missing))
+            folded = [overlay.file.file for overlay in before.overlays if overlay not in kept]
+            change.tx.remove_segments(before.pool.uid, folded)
+            old += folded
+            change.replace(samples=samples, overlays=kept)
+
+    def _whole(self, snapshot: Snapshot, run: Sequence[SampleSegment]) -> bool:
+        """Whether files fit into one. One that an unread overlay lies over must wait for it."""
+        return self._segments.mergeable(run) and not _has_damage(snapshot, run[-1])
 
     def _merge_vectors(self, pool: Pool, snapshot: Snapshot, run: list[VectorSegment]) -> None:
         file = self._lift(
             lambda: self._segments.merge_vectors(snapshot.pool.uid, run, lambda rows: _keep(snapshot, rows))
         )
         opened = None if file is None else self._segments.open_vectors(file, verify=False)
-        with self._replacing(pool, run, file) as change:
+        with self._replacing(pool, run, file) as (change, _):
             change.replace(vectors=_spliced(change.before.vectors, run, opened))
 
     @contextmanager
-    def _replacing(self, pool: Pool, run: Sequence[S], new: SegmentFile | None) -> Iterator[Change]:
-        """A change that puts one file in the place of several, in the catalog and on disk."""
-        old = {segment.file.file for segment in run}
-        with pool.leftovers.of_change(new=[new.file] if new else [], old=list(old)), pool.change() as change:
+    def _replacing(self, pool: Pool, run: Sequence[S], new: SegmentFile | None) -> Iterator[tuple[Change, list[str]]]:
+        """A change that puts one file in the place of several, in the catalog and on disk; and the files that go, to
+        which others may be added."""
+        old = [segment.file.file for segment in run]
+        with pool.leftovers.of_change(new=[new.file] if new else [], old=old), pool.change() as change:
             uid = change.before.pool.uid
-            if not old <= {file.file for file in change.tx.segments(uid)}:
+            if not set(old) <= {file.file for file in change.tx.segments(uid)}:
                 raise _Overtaken
             change.tx.remove_segments(uid, old)
             change.tx.add_segments(uid, [new] if new else [])
-            yield change
+            yield change, old
 
 
 class _Overtaken(Exception):
     """The files went away while they were merged: their model or pool was deleted."""
+
+
+def _has_damage(snapshot: Snapshot, segment: SampleSegment) -> bool:
+    return snapshot.counts[State.DAMAGED] > 0 and bool((snapshot.states.at(segment.rows_N) == State.DAMAGED).any())
+
+
+def _outdated(snapshot: Snapshot) -> list[SampleSegment]:
+    """A file worth writing again by itself, for much of it was changed, or by many overlays."""
+    most = MANY_OVERLAYS if len(snapshot.overlays) < MAX_OVERLAYS else 1
+    for segment in snapshot.samples:
+        changed = segment.changed >= CHANGED_SHARE * segment.file.count or len(segment.overlays) >= most
+        if segment.changed and changed and not _has_damage(snapshot, segment):
+            return [segment]
+    return []
 
 
 def _alike(run: Sequence[VectorSegment]) -> bool:

@@ -84,6 +84,30 @@ class IngestBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleUpdate:
+    """What is to be otherwise of samples.
+
+    Attributes:
+        columns: their ids, and the uris, payloads and attributes that they are to have; those not given stay. No
+            predictions and no inputs.
+        removed: attributes that they are not to have.
+        all_attributes: that they are to have no attributes but those given.
+    """
+
+    columns: SampleColumns
+    removed: tuple[str, ...] = ()
+    all_attributes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSamplesResult:
+    """What became of an update."""
+
+    updated: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class AddResult:
     """What became of a batch; the dropped are replaced samples that lost their label, or some of their attributes."""
 

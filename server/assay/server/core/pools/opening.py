@@ -15,6 +15,7 @@ from assay.server.core.pools.derived import Derived, Makers
 from assay.server.core.pools.leftovers import Leftovers
 from assay.server.core.pools.log import read_log
 from assay.server.core.pools.messages import DamagedFile
+from assay.server.core.pools.overlaying import overlaid, pending_rows
 from assay.server.core.pools.pool import Pool, rows_array
 from assay.server.core.pools.snapshot import ActiveBackbone, ActiveHead, Snapshot
 from assay.server.core.pools.states import StateArray, states_after
@@ -22,7 +23,7 @@ from assay.server.core.pools.values import table_for
 from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.search import IndexBuilder, SearchIndex
-from assay.server.core.ports.segments import SampleSegment, SegmentStore, VectorSegment
+from assay.server.core.ports.segments import Overlay, SampleSegment, SegmentStore, VectorSegment
 from assay.server.core.records.annotations import NO_CLASS, NO_EVENT, ByteArray
 from assay.server.core.records.arrays import MaskArray, RowArray
 from assay.server.core.records.leases import LeaseRecord
@@ -33,7 +34,7 @@ from assay.server.core.tasks.registry import task_of
 
 log = logging.getLogger(__name__)
 
-S = TypeVar("S", SampleSegment, VectorSegment)
+S = TypeVar("S", SampleSegment, VectorSegment, Overlay)
 M = TypeVar("M", ActiveBackbone, ActiveHead)
 
 
@@ -155,12 +156,26 @@ class Opener:
         )
         active = (f for f in files if f.kind == "vectors" and f.space == pool.space)
         vectors = self._open_files(pool, active, self._segments.open_vectors, damaged, known.vectors if known else ())
+        overlays = self._open_files(
+            pool,
+            (f for f in files if f.kind == "overlay"),
+            self._segments.open_overlay,
+            damaged,
+            known.overlays if known else (),
+        )
+        overlays = tuple(sorted(overlays, key=lambda overlay: overlay.file.epoch))
+        samples = tuple(overlaid(segment.bare, overlays) for segment in samples)
         values = table_for(pool.task)
         events = read_log(tx.event_columns(pool.uid, classes=values is None), pool.next_row, values)
         leases = {lease.lease_id: lease for lease in tx.live_leases(pool.uid)}
         broken = {damage.file for damage in damaged}
         lost = [file for file in files if file.kind == "samples" and file.file in broken]
         states_N = _present(pool.next_row, samples, vectors, lost)
+        for file in files:
+            if file.kind == "overlay" and file.file in broken:
+                # What is in their file is not what the samples are.
+                changed = pending_rows(file, samples)
+                states_N[changed[states_N[changed] == State.UNLABELED]] = State.DAMAGED
         raised_rows, wanted = tx.raised_rows(pool.uid)
         raised = RowColumn.filled(pool.next_row, np.uint8(0)).with_values(raised_rows, wanted)
         held_N = _held(leases.values(), pool.next_row)
@@ -196,6 +211,7 @@ class Opener:
             head=self._load(serving[1], self._models.load_head, damaged, known.head if known else None),
             index=self._load_index(pool, known.index if known else None),
             damaged=tuple(damaged),
+            overlays=overlays,
         )
 
     def _load_index(self, pool: PoolRecord, known: SearchIndex | None) -> SearchIndex | None:

@@ -3,8 +3,9 @@
 import numpy as np
 
 from assay.server.core.pools.messages import DamagedFile
+from assay.server.core.pools.overlaying import pending_rows
 from assay.server.core.pools.pool import Pool
-from assay.server.core.ports.segments import SampleSegment, VectorSegment
+from assay.server.core.ports.segments import Overlay, SampleSegment, VectorSegment
 from assay.server.core.records.pools import State
 
 
@@ -13,14 +14,17 @@ def quarantine(pool: Pool, file: str, reason: str) -> None:
     pool.mend()
     with pool.change() as change:
         before = change.before
-        served: list[SampleSegment | VectorSegment] = [*before.samples, *before.vectors]
+        served: list[SampleSegment | VectorSegment | Overlay] = [*before.samples, *before.vectors, *before.overlays]
         segment = next((segment for segment in served if segment.file.file == file), None)
         if segment is None:
             return
         rows = segment.rows_N
+        if file in {overlay.file.file for overlay in before.overlays}:
+            rows = pending_rows(segment.file, before.samples)
         change.replace(
             samples=tuple(s for s in before.samples if s.file.file != file),
             vectors=tuple(v for v in before.vectors if v.file.file != file),
+            overlays=tuple(o for o in before.overlays if o.file.file != file),
             damaged=(*before.damaged, DamagedFile(file, segment.file.count, reason, segment.file.first_row)),
         )
         gone = before.states.at(rows)

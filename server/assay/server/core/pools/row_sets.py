@@ -31,6 +31,17 @@ class RowSet:
         """The set of some rows."""
         return cls(FrozenBitMap64(_bitmap(rows)))
 
+    @classmethod
+    def unpacked(cls, packed: bytes) -> "RowSet":
+        """The set that `packed` gave the bytes of."""
+        return cls(FrozenBitMap64.deserialize(packed))
+
+    @property
+    def packed(self) -> bytes:
+        """The set as bytes, to be stored."""
+        packed: bytes = self._bitmap.serialize()
+        return packed
+
     def __len__(self) -> int:
         return len(self._bitmap)
 

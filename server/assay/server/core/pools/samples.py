@@ -8,7 +8,17 @@ from assay.server.core import checks
 from assay.server.core.limits import MAX_IDS, Limits
 from assay.server.core.pools.directory import PoolDirectory
 from assay.server.core.pools.ingest import Ingest, check_not_leased
-from assay.server.core.pools.messages import AddResult, DeleteResult, IngestBatch, SampleView, SearchResult, SearchSpec
+from assay.server.core.pools.messages import (
+    AddResult,
+    DeleteResult,
+    IngestBatch,
+    SampleUpdate,
+    SampleView,
+    SearchResult,
+    SearchSpec,
+    UpdateSamplesResult,
+)
+from assay.server.core.pools.sample_updates import SampleUpdates
 from assay.server.core.pools.search import Search
 from assay.server.core.ports.search import ExactSearch
 from assay.server.core.records.filters import Filter
@@ -20,15 +30,22 @@ from assay.server.core.records.samples import OnConflict, SampleRecord
 class SampleService:
     """The samples of each pool."""
 
-    def __init__(self, pools: PoolDirectory, ingest: Ingest, exact: ExactSearch, limits: Limits) -> None:
+    def __init__(
+        self, pools: PoolDirectory, ingest: Ingest, updates: SampleUpdates, exact: ExactSearch, limits: Limits
+    ) -> None:
         self._pools = pools
         self._ingest = ingest
+        self._updates = updates
         self._search = Search(exact)
         self._limits = limits
 
     def add(self, pool_id: str, batch: IngestBatch, on_conflict: OnConflict, key: RequestKey) -> AddResult:
         """Stores a batch whole or not at all; see Ingest.add."""
         return self._ingest.add(self._pools.begin(pool_id, key), batch, on_conflict, key)
+
+    def update(self, pool_id: str, update: SampleUpdate, key: RequestKey) -> UpdateSamplesResult:
+        """Changes samples, all or none; see SampleUpdates.update."""
+        return self._updates.update(self._pools.begin(pool_id, key), update, key)
 
     def get(self, pool_id: str, sample_id: str) -> SampleView:
         """A sample. Raises AssayError(SAMPLE_NOT_FOUND | SEGMENT_DAMAGED)."""

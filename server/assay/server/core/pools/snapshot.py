@@ -16,7 +16,7 @@ from assay.server.core.pools.splits import SET_APART, SPLIT, Splits
 from assay.server.core.pools.values import ValueTable
 from assay.server.core.ports.models import Backbone
 from assay.server.core.ports.search import SearchIndex
-from assay.server.core.ports.segments import SampleSegment, VectorSegment
+from assay.server.core.ports.segments import Overlay, SampleSegment, VectorSegment
 from assay.server.core.records.annotations import NO_CLASS
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.filters import Filter
@@ -56,6 +56,7 @@ class Snapshot:
         attributes: kinds of its attributes by name.
         samples: open samples files, by first row.
         vectors: open vectors files of the active space, by first row.
+        overlays: open overlays of samples, by epoch; those that are in the files already may be among them.
         states: State of each row.
         labels: the label of each row, -1 without one: a class id, or else the code of a value.
         values: values by code; None in a classification, where a code is a class id.
@@ -90,6 +91,7 @@ class Snapshot:
     head: ActiveHead | None = None
     index: SearchIndex | None = None
     damaged: tuple[DamagedFile, ...] = ()
+    overlays: tuple[Overlay, ...] = ()
     splits: Splits = field(default_factory=Splits, compare=False, repr=False)
 
     @property
@@ -116,7 +118,8 @@ class Snapshot:
     @property
     def file_names(self) -> set[str]:
         """Files that it serves."""
-        return {s.file.file for s in self.samples} | {v.file.file for v in self.vectors}
+        files = [s.file for s in self.samples] + [v.file for v in self.vectors] + [o.file for o in self.overlays]
+        return {file.file for file in files}
 
     def mask(self, states: Sequence[State], condition: Filter | None = None) -> MaskArray:
         """Rows in one of the states that match a filter. Shape [row_count]."""

@@ -163,7 +163,8 @@ class Upkeep:
         return time.monotonic() - pool.last_ingest < self._quiet_seconds
 
     def _merge(self, pool: Pool) -> bool:
-        if self._ingesting(pool) and len(pool.snapshot.samples) < MANY_FILES:
+        snapshot = pool.snapshot
+        if self._ingesting(pool) and len(snapshot.samples) + len(snapshot.overlays) < MANY_FILES:
             return False
         return self._merger.merge_once(pool)
 

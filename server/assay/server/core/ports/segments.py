@@ -12,11 +12,37 @@ from assay.server.core.records.filters import Filter
 from assay.server.core.records.samples import SampleColumns, SampleRecord, SegmentFile
 
 
-class SampleSegment(Protocol):
-    """An open samples file, memory-mapped."""
+class Overlay(Protocol):
+    """An open overlay: what of some samples was changed after their file was written. Memory-mapped."""
 
     @property
     def file(self) -> SegmentFile: ...
+    @property
+    def rows_N(self) -> RowArray:
+        """Rows, ascending."""
+
+
+class SampleSegment(Protocol):
+    """An open samples file, memory-mapped, with the overlays that lie over it."""
+
+    @property
+    def file(self) -> SegmentFile: ...
+    def overlaid(self, overlay: Overlay) -> "SampleSegment":
+        """The file with one overlay more, which tells what is new; itself if the overlay has none of its rows. What
+        was changed is kept in memory: O(changed rows)."""
+
+    @property
+    def bare(self) -> "SampleSegment":
+        """The file without overlays."""
+
+    @property
+    def overlays(self) -> Sequence[Overlay]:
+        """Those that change some of its samples, in order."""
+
+    @property
+    def changed(self) -> int:
+        """How many of its samples they change."""
+
     @property
     def rows_N(self) -> RowArray:
         """Rows, ascending."""
@@ -107,6 +133,13 @@ class SegmentStore(Protocol):
     ) -> SegmentFile:
         """Writes a vectors file. Raises as write_samples."""
 
+    def write_overlay(self, pool_uid: int, rows_N: RowArray, columns: SampleColumns) -> SegmentFile:
+        """Writes new values of samples, by row: uris, payloads and attributes, those that are given; an attribute that
+        is not present is taken away. Raises as write_samples."""
+
+    def open_overlay(self, file: SegmentFile, *, verify: bool) -> Overlay:
+        """Maps an overlay; with verify, checks its checksum first. Raises AssayError(SEGMENT_DAMAGED)."""
+
     def prepare_ids(self, ids: Sequence[str]) -> Sequence[str]:
         """The same ids with what find() computes of them: worth it where several files are asked."""
 
@@ -126,8 +159,9 @@ class SegmentStore(Protocol):
     def merge_samples(
         self, pool_uid: int, segments: Sequence[SampleSegment], keep: Callable[[RowArray], MaskArray]
     ) -> SegmentFile | None:
-        """Writes adjacent samples files as one, without the rows that keep() refuses; None if no row is left. Raises as
-        write_samples, and AssayError(SEGMENT_DAMAGED) for a damaged source."""
+        """Writes adjacent samples files as one, without the rows that keep() refuses, and with what their overlays
+        changed; None if no row is left. Raises as write_samples, and AssayError(SEGMENT_DAMAGED) for a damaged source,
+        an overlay among them."""
 
     def merge_vectors(
         self, pool_uid: int, segments: Sequence[VectorSegment], keep: Callable[[RowArray], MaskArray]

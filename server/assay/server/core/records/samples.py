@@ -24,12 +24,15 @@ class SegmentFile:
 
     Attributes:
         file: path below the data directory.
-        kind: "samples" (ids, attributes, payloads, predictions, inputs) or "vectors" (embeddings, logits).
+        kind: "samples" (ids, attributes, payloads, predictions, inputs), "vectors" (embeddings, logits) or "overlay"
+            (what of samples was changed since).
         space: embedding space of a vectors file, "" for samples.
         first_row, last_row: rows of its first and last sample; rows ascend within a file.
         count: number of samples.
         size: bytes.
         checksum: xxh3-128 of the whole file, hexadecimal.
+        epoch: of an overlay, the epoch that it belongs to; of samples, the last epoch whose overlays are in it.
+        rows: of an overlay, its rows (RowSet.packed), so that they are known where the file cannot be read.
     """
 
     file: str
@@ -40,6 +43,8 @@ class SegmentFile:
     count: int
     size: int
     checksum: str
+    epoch: int = 0
+    rows: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

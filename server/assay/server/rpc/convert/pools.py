@@ -15,9 +15,11 @@ from assay.server.core.pools.messages import (
     PoolSpec,
     PoolUpdate,
     PoolView,
+    SampleUpdate,
     SearchMode,
     SearchResult,
     SearchSpec,
+    UpdateSamplesResult,
 )
 from assay.server.core.records.annotations import Policy
 from assay.server.core.records.arrays import FloatArray, MaskArray
@@ -211,6 +213,66 @@ def to_batch(batch: pools_pb2.SampleBatch) -> IngestBatch:
         embeddings_ND=None if embeddings_ND is None else _rows(embeddings_ND, count, "embeddings"),
         labels=_column(batch.labels, count, "labels"),
     )
+
+
+def to_sample_update(request: pools_pb2.UpdateSamplesRequest) -> SampleUpdate:
+    """New values of samples: what the mask names, or without one what is given. Raises AssayError(INVALID_ARGUMENT) for
+    columns that cannot be updated, and as to_batch."""
+    batch, count = request.batch, len(request.batch.ids)
+    given = {field.name for field, _ in batch.ListFields()} - {"ids"}
+    if refused := sorted(given - {"uris", "payloads", "payload_media_type", "attributes"}):
+        raise AssayError(
+            Reason.INVALID_ARGUMENT,
+            f"UpdateSamples does not change {refused[0]}: give attributes, uris or payloads. To change a vector, add "
+            "the sample again with on_conflict REPLACE.",
+            field=refused[0],
+        )
+    attributes = _attributes(batch.attributes, count)
+    paths = set(request.update_mask.paths) or {*given, *(f"attributes.{name}" for name in attributes)} - {"attributes"}
+    named = {path.removeprefix("attributes.") for path in paths if path.startswith("attributes.")}
+    whole = "attributes" in paths or "*" in paths
+    _check_update(paths, named)
+    return SampleUpdate(
+        SampleColumns(
+            ids=list(batch.ids),
+            uris=(_column(batch.uris, count, "uris") or [""] * count) if paths & {"uris", "*"} else None,
+            payloads=(_column(batch.payloads, count, "payloads") or [b""] * count)
+            if paths & {"payloads", "*"}
+            else None,
+            payload_media_type=batch.payload_media_type,
+            attributes={name: column for name, column in attributes.items() if whole or name in named},
+        ),
+        removed=tuple(sorted(named - attributes.keys())),
+        all_attributes=whole,
+    )
+
+
+def _check_update(paths: set[str], attributes: set[str]) -> None:
+    """Raises AssayError(INVALID_ARGUMENT) for a mask that names nothing, or what cannot be updated."""
+    known = {
+        "uris",
+        "payloads",
+        "payload_media_type",
+        "attributes",
+        "*",
+        *(f"attributes.{name}" for name in attributes),
+    }
+    for path in sorted(paths - known):
+        raise AssayError(
+            Reason.INVALID_ARGUMENT,
+            f"{path[:100]!r} cannot be updated; what can be is: uris, payloads, attributes, attributes.NAME.",
+            field="update_mask",
+            path=path[:100],
+        )
+    if not paths - {"payload_media_type"}:
+        raise AssayError(
+            Reason.INVALID_ARGUMENT, "Nothing is to be updated: give attributes, uris or payloads.", field="batch"
+        )
+
+
+def update_message(result: UpdateSamplesResult) -> pools_pb2.UpdateSamplesResponse:
+    """What became of an update, for the wire."""
+    return pools_pb2.UpdateSamplesResponse(updated=result.updated, epoch=result.epoch)
 
 
 def _unequal(field: str, got: int, count: int) -> AssayError:
