@@ -8,7 +8,7 @@ import assay.strategies
 from assay.server.core.assay import Assay
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.mining.messages import MineSpec, ScoreSpec
-from assay.server.core.mining.plan.terms import Quotas, QuotaTerm
+from assay.server.core.mining.plan.terms import Plan, Quotas, QuotaTerm
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.tasks import TaskKind
 from assay.strategies.serving import PredictionKind, serves
@@ -71,10 +71,15 @@ def test_the_default_plan_serves_every_task(ready: Assay, kind: TaskKind) -> Non
     batch = next_batch(ready, 5, predictions=3)
     expected = {TaskKind.CLASSIFICATION: "margin", TaskKind.REGRESSION: "spread"}.get(kind, "cover")
     assert batch.plan.preset == expected
+    assert [preset.name for preset in ready.mining.presets(kind) if preset.is_default] == [expected]
+    # What is asked beside it leaves the default as it is.
+    exploring = next_batch(ready, 2, plan=Plan(exploration=1.0))
+    assert (exploring.plan.preset, [pick.exploring for pick in exploring.picks]) == (expected, [True, True])
+    refused(Reason.INVALID_PLAN, partial(next_batch, ready, 2, plan=Plan()))
     if PREDICTED[kind] is PredictionKind.NOTHING:
         refused(Reason.INVALID_PLAN if kind is TaskKind.FREEFORM else Reason.NEED_MISSING, partial(_scores, ready))
         return
-    assert len(_scores(ready)) == COUNT - LABELED - 5
+    assert len(_scores(ready)) == COUNT - LABELED - 7
     for pick in batch.picks:
         assert len(pick.numbers) == (2 if kind is TaskKind.REGRESSION else 0)
         assert len(pick.predictions) == (0 if kind is TaskKind.REGRESSION else 3)

@@ -52,8 +52,15 @@ def test_from_random_batches_to_the_samples_that_the_model_is_unsure_of(client, 
     head = client.train_head(pool).result(timeout=60)
     assert head.active
     assert head.head.labels == 30
-    assert head.head.metrics.samples == 30
-    assert head.head.metrics.accuracy > 0.5
+    metrics = head.head.metrics
+    assert (metrics.split, metrics.samples) == ("cross_validation", 30)
+    assert metrics.value("accuracy") > 0.5
+    assert set(metrics.measures) == {"accuracy", "macro_f1", "log_loss", "calibration_error"}
+    assert metrics.measures["macro_f1"].low < metrics.value("macro_f1") < metrics.measures["macro_f1"].high
+    assert sum(each.samples for each in metrics.classes) == sum(cell.samples for cell in metrics.confusion) == 30
+    assert client.get_model(head).head == head.head
+    (listed,) = client.list_models(pool)
+    assert (listed.head.metrics.measures, listed.head.metrics.classes) == (metrics.measures, ())
 
     second = client.next_batch(pool, "ann", 10, predictions=3)
     assert second.provenance.head == head.name

@@ -166,4 +166,4 @@ def test_measures_that_there_are_none_of_are_none(client, pool):
     client.create_pool(pool, task=Classification(["a", "b"]))
     client.add_samples(pool, ["x", "y"], embeddings=vectors(2), labels=["a", "b"])
     metrics = client.train_head(pool).result(60).head.metrics
-    assert (metrics.accuracy, metrics.log_loss, metrics.calibration_error, metrics.samples) == (None, None, None, 0)
+    assert (metrics.value("accuracy"), metrics.measures, metrics.samples, metrics.split) == (None, {}, 0, None)

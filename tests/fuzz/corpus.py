@@ -347,7 +347,7 @@ CORPUS: Mapping[str, Maker] = {
     "/assay.v1.Models/TrainHead": _train,
     "/assay.v1.Models/Predict": _predict,
     "/assay.v1.Mining/ListStrategies": _always(mining_pb2.ListStrategiesRequest, page_size=5),
-    "/assay.v1.Mining/ListPresets": _always(mining_pb2.ListPresetsRequest, page_size=5),
+    "/assay.v1.Mining/ListPresets": _always(mining_pb2.ListPresetsRequest, page_size=5, task=2),
     "/assay.v1.Mining/Score": _score,
     "/assay.v1.Mining/Mine": _mine,
     "/assay.v1.Labeling/NextBatch": _next,

@@ -10,7 +10,7 @@ from google.longrunning import operations_pb2
 from grpc import StatusCode
 
 from assay.server.rpc.convert.arrays import matrix_message, to_matrix
-from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, types_pb2
+from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, tasks_pb2, types_pb2
 from tests.rpc.stubs import CLASSES, DIMENSION, POOL, batch, classes, embeddings, failure, stream
 
 
@@ -256,3 +256,22 @@ async def test_presets_are_listed_in_pages(stubs):
             break
         largest.page_token = page.next_page_token
     assert found == list(whole.presets)
+
+
+async def test_presets_and_strategies_are_of_tasks(stubs):
+    defaults = {"CLASSIFICATION": "margin", "MULTILABEL": "cover", "REGRESSION": "spread", "FREEFORM": "cover"}
+    known = {
+        each.name: each for each in (await stubs.mining.ListStrategies(mining_pb2.ListStrategiesRequest())).strategies
+    }
+    for word, default in defaults.items():
+        task = tasks_pb2.TaskKind.Value(f"TASK_KIND_{word}")
+        listed = (await stubs.mining.ListPresets(mining_pb2.ListPresetsRequest(task=task))).presets
+        assert [preset.name for preset in listed if preset.is_default] == [default]
+        assert {name for name, strategy in known.items() if task in strategy.tasks} == {
+            preset.name for preset in listed if preset.name in known
+        }
+    assert list(known["label_cardinality"].tasks) == [tasks_pb2.TASK_KIND_MULTILABEL]
+    assert list(known["member_std"].tasks) == [tasks_pb2.TASK_KIND_REGRESSION]
+    assert len(known["k_center"].tasks) == len(tasks_pb2.TaskKind.values()) - 1
+    wrong = stubs.mining.ListPresets(mining_pb2.ListPresetsRequest(task=99))  # type: ignore[arg-type]
+    assert (await failure(wrong))[1] == "INVALID_ARGUMENT"

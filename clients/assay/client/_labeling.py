@@ -52,7 +52,8 @@ def next_batch(
         pool: id or name.
         worker: who labels.
         size: number of samples; fewer come back only where fewer are left.
-        plan: a plan or the name of a preset; None means "margin", or "random" where nothing predicts yet.
+        plan: a plan or the name of a preset; the default of the pool's task if not given, which `list_presets` marks:
+            for one class a sample "margin", or "random" where nothing predicts yet.
         where: narrows the plan's filter.
         ttl: how long the lease lasts, in seconds or as a timedelta: 1 second to 7 days.
         seed: of all that is random in the plan.

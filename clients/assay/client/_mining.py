@@ -1,19 +1,22 @@
 """The calls of scoring and picking."""
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assay.client import _replies, results
 from assay.client._arrays import from_matrix
-from assay.client._names import pool_name
+from assay.client._names import enum_value, pool_name
 from assay.client._pools import SampleState, filter_message, state_values
 from assay.client._values import given_text, seed_number, whole
 from assay.client._wire import Download, Pages, Unary, download, pages, unary
 from assay.client.filters import Filter
 from assay.client.plans import PlanLike, plan_to_proto
-from assay.v1 import methods, mining_pb2, types_pb2
+from assay.v1 import methods, mining_pb2, tasks_pb2, types_pb2
+
+TaskKind: TypeAlias = Literal["classification", "multilabel", "regression", "boxes", "spans", "freeform"]
 
 
 def list_strategies() -> Pages[results.Strategy]:
@@ -25,16 +28,19 @@ def list_strategies() -> Pages[results.Strategy]:
     )
 
 
-def list_presets() -> Pages[results.Preset]:
-    """The presets of the server, the plans with a name, by name, fetched page by page."""
-    return pages(
-        methods.LIST_PRESETS, mining_pb2.ListPresetsRequest(), lambda reply: map(_replies.preset, reply.presets)
-    )
+def list_presets(task: TaskKind = "classification") -> Pages[results.Preset]:
+    """The presets of the server, the plans with a name, as they are in pools of a task; by name, fetched page by page.
+
+    Args:
+        task: "classification", "multilabel", "regression", "boxes", "spans" or "freeform".
+    """
+    request = mining_pb2.ListPresetsRequest(task=enum_value(tasks_pb2.TaskKind, task))
+    return pages(methods.LIST_PRESETS, request, lambda reply: map(_replies.preset, reply.presets))
 
 
 def score(
     pool: str,
-    plan: PlanLike = "margin",
+    plan: PlanLike | None = None,
     *,
     where: Filter | None = None,
     states: Sequence[SampleState] = (),
@@ -43,7 +49,8 @@ def score(
 
     Args:
         pool: id or name.
-        plan: the scores of a plan, or a preset that has scores.
+        plan: the scores of a plan, or a preset that has scores; the usual doubt of the pool's task if not given:
+            "margin", "multilabel_max_entropy" or "member_std".
         where: which samples.
         states: states they are in; empty means unlabeled.
     """
@@ -83,7 +90,7 @@ class _Scores:
 def mine(
     pool: str,
     size: int,
-    plan: PlanLike = "margin",
+    plan: PlanLike | None = None,
     *,
     where: Filter | None = None,
     seed: int = 0,
@@ -97,7 +104,7 @@ def mine(
     Args:
         pool: id or name.
         size: number of picks.
-        plan: a plan or the name of a preset.
+        plan: a plan or the name of a preset; the default of the pool's task if not given, which `list_presets` marks.
         where: narrows the plan's filter.
         seed: of all that is random in the plan.
         request_id: if given, a repeated call gets the same picks though the pool has changed.

@@ -185,7 +185,10 @@ def train_head(
     display_name: str = "",
     request_id: str | None = None,
 ) -> Unary[operations_pb2.Operation]:
-    """Train a head on the pool's labels: multinomial logistic regression. The operation's result is the Model.
+    """Train a head on the pool's labels: multinomial logistic regression for one class a sample, a sigmoid for each
+    class of a set, ridge regression for numbers. The operation's result is the Model.
+
+    Samples whose attribute "split" is "test" or "validation" teach it nothing, and measure it.
 
     Args:
         pool: id or name.
@@ -221,7 +224,8 @@ def predict(
     head: str | Named | None = None,
     include_embeddings: bool = False,
 ) -> Unary[results.PredictResult]:
-    """Class probabilities for samples of the pool, for fresh embeddings or for fresh inputs: exactly one of the three.
+    """Class probabilities, or numbers in a regression, for samples of the pool, for fresh embeddings or for fresh
+    inputs: exactly one of the three.
 
     Args:
         pool: id or name.

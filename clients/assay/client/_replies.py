@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.message import Message
 
@@ -152,7 +153,6 @@ def _backbone(message: models_pb2.BackboneInfo) -> results.BackboneInfo:
 
 
 def _head(message: models_pb2.HeadInfo) -> results.HeadInfo:
-    metrics = message.metrics
     return results.HeadInfo(
         embedding_space=message.embedding_space,
         classes_seen=message.classes_seen,
@@ -160,19 +160,46 @@ def _head(message: models_pb2.HeadInfo) -> results.HeadInfo:
         labels=message.labels,
         l2=message.l2,
         temperature=message.temperature,
-        metrics=results.HeadMetrics(
-            accuracy=metrics.accuracy if metrics.HasField("accuracy") else None,
-            log_loss=metrics.log_loss if metrics.HasField("log_loss") else None,
-            calibration_error=metrics.calibration_error if metrics.HasField("calibration_error") else None,
-            samples=metrics.samples,
-        ),
         balanced=message.balanced,
         seed=message.seed,
+        task=enum_word(tasks_pb2.TaskKind, message.task),
+        all_metrics=tuple(map(_metrics, message.metrics)),
+        trained_classes=tuple(message.trained_classes),
+        unseen_classes=tuple(message.unseen_classes),
     )
 
 
+def _metrics(message: models_pb2.HeadMetrics) -> results.HeadMetrics:
+    return results.HeadMetrics(
+        split=enum_word(models_pb2.MeasuredSplit, message.split),
+        samples=message.samples,
+        measures=_measures(message.measures),
+        classes=tuple(
+            results.ClassMetrics(
+                name=each.name,
+                class_id=each.class_id if each.HasField("class_id") else None,
+                samples=each.samples,
+                measures=_measures(each.measures),
+            )
+            for each in message.classes
+        ),
+        confusion=tuple(results.ConfusionCell(cell.label, cell.predicted, cell.samples) for cell in message.confusion),
+    )
+
+
+def _measures(messages: Iterable[models_pb2.Measure]) -> dict[str, results.Measure]:
+    return {
+        each.name: results.Measure(
+            value=each.value if each.HasField("value") else None,
+            low=each.low if each.HasField("low") else None,
+            high=each.high if each.HasField("high") else None,
+        )
+        for each in messages
+    }
+
+
 def predicted(message: models_pb2.PredictResponse) -> results.PredictResult:
-    """Class probabilities and embeddings."""
+    """Probabilities or numbers, and embeddings."""
     return results.PredictResult(
         probs_NC=from_matrix(message.probabilities) if message.probabilities.cols else None,
         class_names=tuple(message.class_names),
@@ -181,6 +208,10 @@ def predicted(message: models_pb2.PredictResponse) -> results.PredictResult:
         prediction_source=enum_word(types_pb2.PredictionSource, message.prediction_source),
         embedding_space=message.embedding_space,
         timings=timings(message.timings),
+        thresholds_C=np.array(message.thresholds, np.float32) if message.thresholds else None,
+        numbers_NT=from_matrix(message.numbers) if message.numbers.cols else None,
+        deviations_NT=from_matrix(message.deviations) if message.deviations.cols else None,
+        target_names=tuple(message.target_names),
     )
 
 
@@ -209,6 +240,10 @@ def pick(message: types_pb2.Pick) -> results.Pick:
             results.Prediction(prediction.class_name, prediction.probability) for prediction in message.predictions
         ),
         exploring=message.exploring,
+        numbers=tuple(
+            results.NumberPrediction(each.target, each.value, each.deviation if each.HasField("deviation") else None)
+            for each in message.numbers
+        ),
     )
 
 
@@ -252,12 +287,13 @@ def strategy(message: mining_pb2.Strategy) -> results.Strategy:
         optional_needs=tuple(enum_word(mining_pb2.Need, need) for need in message.optional_needs),
         deterministic=message.deterministic,
         needs_utility=message.needs_utility,
+        tasks=tuple(enum_word(tasks_pb2.TaskKind, task) for task in message.tasks),
     )
 
 
 def preset(message: mining_pb2.Preset) -> results.Preset:
     """A preset."""
-    return results.Preset(message.name, message.summary, plan_from_proto(message.plan))
+    return results.Preset(message.name, message.summary, plan_from_proto(message.plan), message.is_default)
 
 
 def lease(message: labeling_pb2.Lease) -> results.Lease:

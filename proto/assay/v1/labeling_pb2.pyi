@@ -163,8 +163,8 @@ class NextBatchRequest(_message.Message):
     """Offer the worker what it gave back before, too. Without it a sample that a worker released does not come back to it."""
     @_builtins.property
     def plan(self) -> _types_pb2.Plan:
-        """What to pick; unset means the preset "margin", or "random" where not every sample that may be picked has a
-        prediction yet.
+        """What to pick; unset means the default of the pool's task, which ListPresets marks: of one class a sample "margin", or
+        "random" where not every sample that may be picked has a prediction yet.
         """
 
     @_builtins.property

@@ -23,6 +23,7 @@ _sym_db = _symbol_database.Default()
 
 
 from assay.v1 import options_pb2 as assay_dot_v1_dot_options__pb2
+from assay.v1 import tasks_pb2 as assay_dot_v1_dot_tasks__pb2
 from assay.v1 import types_pb2 as assay_dot_v1_dot_types__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import client_pb2 as google_dot_api_dot_client__pb2
@@ -32,7 +33,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssay/v1/mining.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/options.proto\x1a\x14\x61ssay/v1/types.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xf4\x01\n\x08Strategy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.assay.v1.StrategyKind\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12.\n\rparams_schema\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1d\n\x05needs\x18\x05 \x03(\x0e\x32\x0e.assay.v1.Need\x12&\n\x0eoptional_needs\x18\x06 \x03(\x0e\x32\x0e.assay.v1.Need\x12\x15\n\rdeterministic\x18\x07 \x01(\x08\x12\x15\n\rneeds_utility\x18\x08 \x01(\x08\"E\n\x06Preset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x1c\n\x04plan\x18\x03 \x01(\x0b\x32\x0e.assay.v1.Plan\"J\n\x15ListStrategiesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"Y\n\x16ListStrategiesResponse\x12&\n\nstrategies\x18\x01 \x03(\x0b\x32\x12.assay.v1.Strategy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x12ListPresetsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"Q\n\x13ListPresetsResponse\x12!\n\x07presets\x18\x01 \x03(\x0b\x32\x10.assay.v1.Preset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd8\x01\n\x0cScoreRequest\x12!\n\x04pool\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\"\n\x04plan\x18\x02 \x01(\x0b\x32\x0e.assay.v1.PlanB\x04\xe2\x41\x01\x01\x12&\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x10.assay.v1.FilterB\x04\xe2\x41\x01\x01\x12+\n\x06states\x18\x04 \x03(\x0e\x32\x15.assay.v1.SampleStateB\x04\xe2\x41\x01\x01\x12\x1d\n\nchunk_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_chunk_size\"h\n\rScoreResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12 \n\x06scores\x18\x02 \x01(\x0b\x32\x10.assay.v1.Matrix\x12(\n\nprovenance\x18\x03 \x01(\x0b\x32\x14.assay.v1.Provenance\"\x95\x02\n\x0bMineRequest\x12!\n\x04pool\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\"\n\x04plan\x18\x02 \x01(\x0b\x32\x0e.assay.v1.PlanB\x04\xe2\x41\x01\x01\x12\x12\n\x04size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12&\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x10.assay.v1.FilterB\x04\xe2\x41\x01\x01\x12\x12\n\x04seed\x18\x05 \x01(\x04\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1d\n\x0finclude_payload\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0bpredictions\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x01\"r\n\x0c\x43ostEstimate\x12\x12\n\ncandidates\x18\x01 \x01(\x03\x12\x12\n\nbytes_read\x18\x02 \x01(\x03\x12\r\n\x05gflop\x18\x03 \x01(\x01\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xee\x01\n\x0cMineResponse\x12\x1d\n\x05picks\x18\x01 \x03(\x0b\x32\x0e.assay.v1.Pick\x12\x1c\n\x04plan\x18\x02 \x01(\x0b\x32\x0e.assay.v1.Plan\x12(\n\nprovenance\x18\x03 \x01(\x0b\x32\x14.assay.v1.Provenance\x12(\n\x08\x65stimate\x18\x04 \x01(\x0b\x32\x16.assay.v1.CostEstimate\x12&\n\x07timings\x18\x05 \x03(\x0b\x32\x15.assay.v1.StageTiming\x12%\n\x06quotas\x18\x06 \x03(\x0b\x32\x15.assay.v1.QuotaReport*c\n\x0cStrategyKind\x12\x1d\n\x19STRATEGY_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14STRATEGY_KIND_SCORER\x10\x01\x12\x1a\n\x16STRATEGY_KIND_SELECTOR\x10\x02*\xff\x02\n\x04Need\x12\x14\n\x10NEED_UNSPECIFIED\x10\x00\x12\x0f\n\x0bNEED_LOGITS\x10\x01\x12\x0e\n\nNEED_PROBS\x10\x02\x12\x13\n\x0fNEED_EMBEDDINGS\x10\x03\x12\x15\n\x11NEED_MEMBER_PROBS\x10\x04\x12\x1b\n\x17NEED_LABELED_EMBEDDINGS\x10\x05\x12\x18\n\x14NEED_LABELED_CLASSES\x10\x06\x12\x12\n\x0eNEED_KNN_GRAPH\x10\x07\x12\x11\n\rNEED_CLUSTERS\x10\x08\x12\x14\n\x10NEED_LABEL_PROBS\x10\t\x12\x16\n\x12NEED_MEMBER_VALUES\x10\n\x12\x13\n\x0fNEED_PART_PROBS\x10\x0b\x12\x15\n\x11NEED_PART_OFFSETS\x10\x0c\x12\x16\n\x12NEED_LABELED_PROBS\x10\r\x12\x19\n\x15NEED_QUERY_EMBEDDINGS\x10\x0e\x12\x15\n\x11NEED_HEAD_WEIGHTS\x10\x0f\x12\x12\n\x0eNEED_HEAD_BIAS\x10\x10\x32\xd5\x03\n\x06Mining\x12v\n\x0eListStrategies\x12\x1f.assay.v1.ListStrategiesRequest\x1a .assay.v1.ListStrategiesResponse\"!\xda\x41\x00\xe2\xf9\x18\x04\x08\x01\x10\x03\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/strategies\x12j\n\x0bListPresets\x12\x1c.assay.v1.ListPresetsRequest\x1a\x1d.assay.v1.ListPresetsResponse\"\x1e\xda\x41\x00\xe2\xf9\x18\x04\x08\x01\x10\x03\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/presets\x12s\n\x05Score\x12\x16.assay.v1.ScoreRequest\x1a\x17.assay.v1.ScoreResponse\"7\xda\x41\tpool,plan\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{pool=pools/*}:score:\x01*0\x01\x12r\n\x04Mine\x12\x15.assay.v1.MineRequest\x1a\x16.assay.v1.MineResponse\";\xda\x41\x0epool,plan,size\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/{pool=pools/*}:mine:\x01*B\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssay/v1/mining.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/options.proto\x1a\x14\x61ssay/v1/tasks.proto\x1a\x14\x61ssay/v1/types.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x97\x02\n\x08Strategy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.assay.v1.StrategyKind\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12.\n\rparams_schema\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1d\n\x05needs\x18\x05 \x03(\x0e\x32\x0e.assay.v1.Need\x12&\n\x0eoptional_needs\x18\x06 \x03(\x0e\x32\x0e.assay.v1.Need\x12\x15\n\rdeterministic\x18\x07 \x01(\x08\x12\x15\n\rneeds_utility\x18\x08 \x01(\x08\x12!\n\x05tasks\x18\t \x03(\x0e\x32\x12.assay.v1.TaskKind\"Y\n\x06Preset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x1c\n\x04plan\x18\x03 \x01(\x0b\x32\x0e.assay.v1.Plan\x12\x12\n\nis_default\x18\x04 \x01(\x08\"J\n\x15ListStrategiesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"Y\n\x16ListStrategiesResponse\x12&\n\nstrategies\x18\x01 \x03(\x0b\x32\x12.assay.v1.Strategy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"o\n\x12ListPresetsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12&\n\x04task\x18\x03 \x01(\x0e\x32\x12.assay.v1.TaskKindB\x04\xe2\x41\x01\x01\"Q\n\x13ListPresetsResponse\x12!\n\x07presets\x18\x01 \x03(\x0b\x32\x10.assay.v1.Preset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd8\x01\n\x0cScoreRequest\x12!\n\x04pool\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\"\n\x04plan\x18\x02 \x01(\x0b\x32\x0e.assay.v1.PlanB\x04\xe2\x41\x01\x01\x12&\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x10.assay.v1.FilterB\x04\xe2\x41\x01\x01\x12+\n\x06states\x18\x04 \x03(\x0e\x32\x15.assay.v1.SampleStateB\x04\xe2\x41\x01\x01\x12\x1d\n\nchunk_size\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_chunk_size\"h\n\rScoreResponse\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12 \n\x06scores\x18\x02 \x01(\x0b\x32\x10.assay.v1.Matrix\x12(\n\nprovenance\x18\x03 \x01(\x0b\x32\x14.assay.v1.Provenance\"\x95\x02\n\x0bMineRequest\x12!\n\x04pool\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\"\n\x04plan\x18\x02 \x01(\x0b\x32\x0e.assay.v1.PlanB\x04\xe2\x41\x01\x01\x12\x12\n\x04size\x18\x03 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12&\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x10.assay.v1.FilterB\x04\xe2\x41\x01\x01\x12\x12\n\x04seed\x18\x05 \x01(\x04\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1d\n\x0finclude_payload\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0bpredictions\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x01\"r\n\x0c\x43ostEstimate\x12\x12\n\ncandidates\x18\x01 \x01(\x03\x12\x12\n\nbytes_read\x18\x02 \x01(\x03\x12\r\n\x05gflop\x18\x03 \x01(\x01\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xee\x01\n\x0cMineResponse\x12\x1d\n\x05picks\x18\x01 \x03(\x0b\x32\x0e.assay.v1.Pick\x12\x1c\n\x04plan\x18\x02 \x01(\x0b\x32\x0e.assay.v1.Plan\x12(\n\nprovenance\x18\x03 \x01(\x0b\x32\x14.assay.v1.Provenance\x12(\n\x08\x65stimate\x18\x04 \x01(\x0b\x32\x16.assay.v1.CostEstimate\x12&\n\x07timings\x18\x05 \x03(\x0b\x32\x15.assay.v1.StageTiming\x12%\n\x06quotas\x18\x06 \x03(\x0b\x32\x15.assay.v1.QuotaReport*c\n\x0cStrategyKind\x12\x1d\n\x19STRATEGY_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14STRATEGY_KIND_SCORER\x10\x01\x12\x1a\n\x16STRATEGY_KIND_SELECTOR\x10\x02*\xff\x02\n\x04Need\x12\x14\n\x10NEED_UNSPECIFIED\x10\x00\x12\x0f\n\x0bNEED_LOGITS\x10\x01\x12\x0e\n\nNEED_PROBS\x10\x02\x12\x13\n\x0fNEED_EMBEDDINGS\x10\x03\x12\x15\n\x11NEED_MEMBER_PROBS\x10\x04\x12\x1b\n\x17NEED_LABELED_EMBEDDINGS\x10\x05\x12\x18\n\x14NEED_LABELED_CLASSES\x10\x06\x12\x12\n\x0eNEED_KNN_GRAPH\x10\x07\x12\x11\n\rNEED_CLUSTERS\x10\x08\x12\x14\n\x10NEED_LABEL_PROBS\x10\t\x12\x16\n\x12NEED_MEMBER_VALUES\x10\n\x12\x13\n\x0fNEED_PART_PROBS\x10\x0b\x12\x15\n\x11NEED_PART_OFFSETS\x10\x0c\x12\x16\n\x12NEED_LABELED_PROBS\x10\r\x12\x19\n\x15NEED_QUERY_EMBEDDINGS\x10\x0e\x12\x15\n\x11NEED_HEAD_WEIGHTS\x10\x0f\x12\x12\n\x0eNEED_HEAD_BIAS\x10\x10\x32\xd5\x03\n\x06Mining\x12v\n\x0eListStrategies\x12\x1f.assay.v1.ListStrategiesRequest\x1a .assay.v1.ListStrategiesResponse\"!\xda\x41\x00\xe2\xf9\x18\x04\x08\x01\x10\x03\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/strategies\x12j\n\x0bListPresets\x12\x1c.assay.v1.ListPresetsRequest\x1a\x1d.assay.v1.ListPresetsResponse\"\x1e\xda\x41\x00\xe2\xf9\x18\x04\x08\x01\x10\x03\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/presets\x12s\n\x05Score\x12\x16.assay.v1.ScoreRequest\x1a\x17.assay.v1.ScoreResponse\"7\xda\x41\tpool,plan\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{pool=pools/*}:score:\x01*0\x01\x12r\n\x04Mine\x12\x15.assay.v1.MineRequest\x1a\x16.assay.v1.MineResponse\";\xda\x41\x0epool,plan,size\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/{pool=pools/*}:mine:\x01*B\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPRESETSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTPRESETSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTPRESETSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_LISTPRESETSREQUEST'].fields_by_name['task']._loaded_options = None
+  _globals['_LISTPRESETSREQUEST'].fields_by_name['task']._serialized_options = b'\342A\001\001'
   _globals['_SCOREREQUEST'].fields_by_name['pool']._loaded_options = None
   _globals['_SCOREREQUEST'].fields_by_name['pool']._serialized_options = b'\342A\001\002\372A\014\n\nassay/Pool'
   _globals['_SCOREREQUEST'].fields_by_name['plan']._loaded_options = None
@@ -84,32 +87,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MINING'].methods_by_name['Score']._serialized_options = b'\332A\tpool,plan\342\371\030\004\010\003\020\001\202\323\344\223\002\035\"\030/v1/{pool=pools/*}:score:\001*'
   _globals['_MINING'].methods_by_name['Mine']._loaded_options = None
   _globals['_MINING'].methods_by_name['Mine']._serialized_options = b'\332A\016pool,plan,size\342\371\030\004\010\003\020\001\202\323\344\223\002\034\"\027/v1/{pool=pools/*}:mine:\001*'
-  _globals['_STRATEGYKIND']._serialized_start=1861
-  _globals['_STRATEGYKIND']._serialized_end=1960
-  _globals['_NEED']._serialized_start=1963
-  _globals['_NEED']._serialized_end=2346
-  _globals['_STRATEGY']._serialized_start=259
-  _globals['_STRATEGY']._serialized_end=503
-  _globals['_PRESET']._serialized_start=505
-  _globals['_PRESET']._serialized_end=574
-  _globals['_LISTSTRATEGIESREQUEST']._serialized_start=576
-  _globals['_LISTSTRATEGIESREQUEST']._serialized_end=650
-  _globals['_LISTSTRATEGIESRESPONSE']._serialized_start=652
-  _globals['_LISTSTRATEGIESRESPONSE']._serialized_end=741
-  _globals['_LISTPRESETSREQUEST']._serialized_start=743
-  _globals['_LISTPRESETSREQUEST']._serialized_end=814
-  _globals['_LISTPRESETSRESPONSE']._serialized_start=816
-  _globals['_LISTPRESETSRESPONSE']._serialized_end=897
-  _globals['_SCOREREQUEST']._serialized_start=900
-  _globals['_SCOREREQUEST']._serialized_end=1116
-  _globals['_SCORERESPONSE']._serialized_start=1118
-  _globals['_SCORERESPONSE']._serialized_end=1222
-  _globals['_MINEREQUEST']._serialized_start=1225
-  _globals['_MINEREQUEST']._serialized_end=1502
-  _globals['_COSTESTIMATE']._serialized_start=1504
-  _globals['_COSTESTIMATE']._serialized_end=1618
-  _globals['_MINERESPONSE']._serialized_start=1621
-  _globals['_MINERESPONSE']._serialized_end=1859
-  _globals['_MINING']._serialized_start=2349
-  _globals['_MINING']._serialized_end=2818
+  _globals['_STRATEGYKIND']._serialized_start=1978
+  _globals['_STRATEGYKIND']._serialized_end=2077
+  _globals['_NEED']._serialized_start=2080
+  _globals['_NEED']._serialized_end=2463
+  _globals['_STRATEGY']._serialized_start=281
+  _globals['_STRATEGY']._serialized_end=560
+  _globals['_PRESET']._serialized_start=562
+  _globals['_PRESET']._serialized_end=651
+  _globals['_LISTSTRATEGIESREQUEST']._serialized_start=653
+  _globals['_LISTSTRATEGIESREQUEST']._serialized_end=727
+  _globals['_LISTSTRATEGIESRESPONSE']._serialized_start=729
+  _globals['_LISTSTRATEGIESRESPONSE']._serialized_end=818
+  _globals['_LISTPRESETSREQUEST']._serialized_start=820
+  _globals['_LISTPRESETSREQUEST']._serialized_end=931
+  _globals['_LISTPRESETSRESPONSE']._serialized_start=933
+  _globals['_LISTPRESETSRESPONSE']._serialized_end=1014
+  _globals['_SCOREREQUEST']._serialized_start=1017
+  _globals['_SCOREREQUEST']._serialized_end=1233
+  _globals['_SCORERESPONSE']._serialized_start=1235
+  _globals['_SCORERESPONSE']._serialized_end=1339
+  _globals['_MINEREQUEST']._serialized_start=1342
+  _globals['_MINEREQUEST']._serialized_end=1619
+  _globals['_COSTESTIMATE']._serialized_start=1621
+  _globals['_COSTESTIMATE']._serialized_end=1735
+  _globals['_MINERESPONSE']._serialized_start=1738
+  _globals['_MINERESPONSE']._serialized_end=1976
+  _globals['_MINING']._serialized_start=2466
+  _globals['_MINING']._serialized_end=2935
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 isort:skip_file
 Mining: which samples are worth labeling next."""
 
+from assay.v1 import tasks_pb2 as _tasks_pb2
 from assay.v1 import types_pb2 as _types_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -140,6 +141,7 @@ class Strategy(_message.Message):
     OPTIONAL_NEEDS_FIELD_NUMBER: _builtins.int
     DETERMINISTIC_FIELD_NUMBER: _builtins.int
     NEEDS_UTILITY_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name for plans."""
     kind: Global___StrategyKind.ValueType
@@ -162,6 +164,10 @@ class Strategy(_message.Message):
     def optional_needs(self) -> _containers.RepeatedScalarFieldContainer[Global___Need.ValueType]:
         """What it uses where there is any, and does without otherwise."""
 
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedScalarFieldContainer[_tasks_pb2.TaskKind.ValueType]:
+        """Tasks in whose pools this server can give it what it needs; in others it is refused (NEED_MISSING)."""
+
     def __init__(
         self,
         *,
@@ -173,10 +179,11 @@ class Strategy(_message.Message):
         optional_needs: _abc.Iterable[Global___Need.ValueType] | None = ...,
         deterministic: _builtins.bool = ...,
         needs_utility: _builtins.bool = ...,
+        tasks: _abc.Iterable[_tasks_pb2.TaskKind.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["params_schema", b"params_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deterministic", b"deterministic", "kind", b"kind", "name", b"name", "needs", b"needs", "needs_utility", b"needs_utility", "optional_needs", b"optional_needs", "params_schema", b"params_schema", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deterministic", b"deterministic", "kind", b"kind", "name", b"name", "needs", b"needs", "needs_utility", b"needs_utility", "optional_needs", b"optional_needs", "params_schema", b"params_schema", "summary", b"summary", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -191,13 +198,18 @@ class Preset(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
+    IS_DEFAULT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name for plans."""
     summary: _builtins.str
     """One line on its meaning."""
+    is_default: _builtins.bool
+    """Whether it is the default of the task: Mine takes it where the request has no plan, and so does NextBatch, which in a
+    classification draws at random as long as the model does not predict all that may be picked.
+    """
     @_builtins.property
     def plan(self) -> _types_pb2.Plan:
-        """The plan it stands for."""
+        """The plan it stands for in pools of the task: where it ranks by the model's doubt, by that of the task's model."""
 
     def __init__(
         self,
@@ -205,10 +217,11 @@ class Preset(_message.Message):
         name: _builtins.str = ...,
         summary: _builtins.str = ...,
         plan: _types_pb2.Plan | None = ...,
+        is_default: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "plan", b"plan", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_default", b"is_default", "name", b"name", "plan", b"plan", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -276,19 +289,23 @@ class ListPresetsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many presets, 1 to 1,000; 0 means 1,000. A page has fewer where more would not fit a message."""
     page_token: _builtins.str
     """next_page_token of the page before."""
+    task: _tasks_pb2.TaskKind.ValueType
+    """Task of the pools that they are for; unspecified means classification."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        task: _tasks_pb2.TaskKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -306,7 +323,7 @@ class ListPresetsResponse(_message.Message):
     """Token of the next page; empty on the last."""
     @_builtins.property
     def presets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Preset]:
-        """Presets by name."""
+        """Presets that serve the task, by name."""
 
     def __init__(
         self,
@@ -339,7 +356,9 @@ class ScoreRequest(_message.Message):
     """Samples per message, 1 to 100,000; unset means 10,000."""
     @_builtins.property
     def plan(self) -> _types_pb2.Plan:
-        """A plan's scores and their combination; what it says on picking does not count. A preset with scores serves too."""
+        """A plan's scores and their combination; what it says on picking does not count. A preset with scores serves too.
+        Unset means the usual doubt of the pool's task: "margin", "multilabel_max_entropy" or "member_std".
+        """
 
     @_builtins.property
     def filter(self) -> _types_pb2.Filter:
@@ -435,7 +454,7 @@ class MineRequest(_message.Message):
     """Number of predictions that each pick carries, 0 to 100."""
     @_builtins.property
     def plan(self) -> _types_pb2.Plan:
-        """What to mine; unset means the preset "margin"."""
+        """What to mine; unset means the default of the pool's task, which ListPresets marks."""
 
     @_builtins.property
     def filter(self) -> _types_pb2.Filter:

@@ -69,7 +69,7 @@ class MiningServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListPresets(self, request, context):
-        """Lists the presets of this server, the plans with a name, by name.
+        """Lists the presets of this server, the plans with a name, by name, as they are in pools of a task.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,7 +36,7 @@ class MiningStub:
     ListStrategies: _grpc.UnaryUnaryMultiCallable[_mining_pb2.ListStrategiesRequest, _mining_pb2.ListStrategiesResponse]
     """Lists the strategies of this server by name."""
     ListPresets: _grpc.UnaryUnaryMultiCallable[_mining_pb2.ListPresetsRequest, _mining_pb2.ListPresetsResponse]
-    """Lists the presets of this server, the plans with a name, by name."""
+    """Lists the presets of this server, the plans with a name, by name, as they are in pools of a task."""
     Score: _grpc.UnaryStreamMultiCallable[_mining_pb2.ScoreRequest, _mining_pb2.ScoreResponse]
     """Streams the scores of all matching samples by row, in chunks."""
     Mine: _grpc.UnaryUnaryMultiCallable[_mining_pb2.MineRequest, _mining_pb2.MineResponse]
@@ -50,7 +50,7 @@ class MiningAsyncStub(MiningStub):
     ListStrategies: _aio.UnaryUnaryMultiCallable[_mining_pb2.ListStrategiesRequest, _mining_pb2.ListStrategiesResponse]  # type: ignore[assignment]
     """Lists the strategies of this server by name."""
     ListPresets: _aio.UnaryUnaryMultiCallable[_mining_pb2.ListPresetsRequest, _mining_pb2.ListPresetsResponse]  # type: ignore[assignment]
-    """Lists the presets of this server, the plans with a name, by name."""
+    """Lists the presets of this server, the plans with a name, by name, as they are in pools of a task."""
     Score: _aio.UnaryStreamMultiCallable[_mining_pb2.ScoreRequest, _mining_pb2.ScoreResponse]  # type: ignore[assignment]
     """Streams the scores of all matching samples by row, in chunks."""
     Mine: _aio.UnaryUnaryMultiCallable[_mining_pb2.MineRequest, _mining_pb2.MineResponse]  # type: ignore[assignment]
@@ -73,7 +73,7 @@ class MiningServicer(metaclass=_abc_1.ABCMeta):
         request: _mining_pb2.ListPresetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mining_pb2.ListPresetsResponse, _abc.Awaitable[_mining_pb2.ListPresetsResponse]]:
-        """Lists the presets of this server, the plans with a name, by name."""
+        """Lists the presets of this server, the plans with a name, by name, as they are in pools of a task."""
 
     @_abc_1.abstractmethod
     def Score(

@@ -3,6 +3,7 @@
 isort:skip_file
 Models of a pool: ONNX backbones, trained heads, prediction."""
 
+from assay.v1 import tasks_pb2 as _tasks_pb2
 from assay.v1 import types_pb2 as _types_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -32,7 +33,7 @@ class _ModelKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelKind.V
     MODEL_KIND_BACKBONE: _ModelKind.ValueType  # 1
     """An ONNX model from raw tensors to an embedding."""
     MODEL_KIND_HEAD: _ModelKind.ValueType  # 2
-    """A linear map from embeddings to class logits."""
+    """A linear map from embeddings to what the pool's task asks for: class logits, or numbers."""
 
 class ModelKind(_ModelKind, metaclass=_ModelKindEnumTypeWrapper):
     """Kind of a model version."""
@@ -42,7 +43,7 @@ MODEL_KIND_UNSPECIFIED: ModelKind.ValueType  # 0
 MODEL_KIND_BACKBONE: ModelKind.ValueType  # 1
 """An ONNX model from raw tensors to an embedding."""
 MODEL_KIND_HEAD: ModelKind.ValueType  # 2
-"""A linear map from embeddings to class logits."""
+"""A linear map from embeddings to what the pool's task asks for: class logits, or numbers."""
 Global___ModelKind: _TypeAlias = ModelKind  # noqa: Y015
 
 class _Pooling:
@@ -76,6 +77,34 @@ POOLING_CLS: Pooling.ValueType  # 3
 POOLING_SPATIAL_MEAN: Pooling.ValueType  # 4
 """Mean over all trailing axes of [batch, features, ...], as for images."""
 Global___Pooling: _TypeAlias = Pooling  # noqa: Y015
+
+class _MeasuredSplit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MeasuredSplitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MeasuredSplit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEASURED_SPLIT_UNSPECIFIED: _MeasuredSplit.ValueType  # 0
+    """Not given."""
+    MEASURED_SPLIT_TEST: _MeasuredSplit.ValueType  # 1
+    """Labeled samples whose attribute "split" is "test"."""
+    MEASURED_SPLIT_VALIDATION: _MeasuredSplit.ValueType  # 2
+    """Labeled samples whose attribute "split" is "validation"."""
+    MEASURED_SPLIT_CROSS_VALIDATION: _MeasuredSplit.ValueType  # 3
+    """Labeled samples of no such split: each as predicted by a head that was trained without it."""
+
+class MeasuredSplit(_MeasuredSplit, metaclass=_MeasuredSplitEnumTypeWrapper):
+    """Which samples a quality was measured on; none of them taught the head that predicted it."""
+
+MEASURED_SPLIT_UNSPECIFIED: MeasuredSplit.ValueType  # 0
+"""Not given."""
+MEASURED_SPLIT_TEST: MeasuredSplit.ValueType  # 1
+"""Labeled samples whose attribute "split" is "test"."""
+MEASURED_SPLIT_VALIDATION: MeasuredSplit.ValueType  # 2
+"""Labeled samples whose attribute "split" is "validation"."""
+MEASURED_SPLIT_CROSS_VALIDATION: MeasuredSplit.ValueType  # 3
+"""Labeled samples of no such split: each as predicted by a head that was trained without it."""
+Global___MeasuredSplit: _TypeAlias = MeasuredSplit  # noqa: Y015
 
 @_typing.final
 class TensorSpec(_message.Message):
@@ -204,49 +233,165 @@ class BackboneInfo(_message.Message):
 Global___BackboneInfo: _TypeAlias = BackboneInfo  # noqa: Y015
 
 @_typing.final
-class HeadMetrics(_message.Message):
-    """Quality of a head, measured on labeled samples that it was not trained on. Where there were none, for no class had
-    two labels, the measures are unset.
-    """
+class Measure(_message.Message):
+    """What a head is worth by one measure."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ACCURACY_FIELD_NUMBER: _builtins.int
-    LOG_LOSS_FIELD_NUMBER: _builtins.int
-    CALIBRATION_ERROR_FIELD_NUMBER: _builtins.int
-    SAMPLES_FIELD_NUMBER: _builtins.int
-    accuracy: _builtins.float
-    """Share of correct classes, from 0 to 1."""
-    log_loss: _builtins.float
-    """Mean negative natural logarithm of the true class's probability."""
-    calibration_error: _builtins.float
-    """Expected calibration error over 15 equal-width bins, from 0 to 1."""
-    samples: _builtins.int
-    """Number of held-out predictions that these come from."""
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name. Of one class a sample: "accuracy", "macro_f1", "log_loss" (nats) and, by cross-validation, "calibration_error"
+    (expected, over 15 equal-width bins). Of a set of classes: "micro_f1", "macro_f1", "subset_accuracy", "hamming_loss"
+    and, by cross-validation, "log_loss". For a class: "precision", "recall", "f1". Of numbers, of each and as means:
+    "mae", "rmse", "r2".
+    """
+    value: _builtins.float
+    """Value. Unset where it is undefined, such as the precision of a class that was never predicted."""
+    low: _builtins.float
+    """Lower end of its 95 % interval, by the percentile bootstrap over the samples; unset where none was made."""
+    high: _builtins.float
+    """Upper end of that interval."""
     def __init__(
         self,
         *,
-        accuracy: _builtins.float | None = ...,
-        log_loss: _builtins.float | None = ...,
-        calibration_error: _builtins.float | None = ...,
+        name: _builtins.str = ...,
+        value: _builtins.float | None = ...,
+        low: _builtins.float | None = ...,
+        high: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "_value", b"_value", "high", b"high", "low", b"low", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "_value", b"_value", "high", b"high", "low", b"low", "name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
+    _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
+    _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
+    _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___Measure: _TypeAlias = Measure  # noqa: Y015
+
+@_typing.final
+class ClassMetrics(_message.Message):
+    """What a head is worth for one class, or for one number of a regression."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CLASS_ID_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    MEASURES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the class or the number, as it is now."""
+    class_id: _builtins.int
+    """Id of the class; unset for a number."""
+    samples: _builtins.int
+    """How many of the samples have the class; of a number, all."""
+    @_builtins.property
+    def measures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Measure]:
+        """Its measures."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        class_id: _builtins.int | None = ...,
+        samples: _builtins.int = ...,
+        measures: _abc.Iterable[Global___Measure] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_class_id", b"_class_id", "class_id", b"class_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_class_id", b"_class_id", "class_id", b"class_id", "measures", b"measures", "name", b"name", "samples", b"samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__class_id: _TypeAlias = _typing.Literal["class_id"]  # noqa: Y015
+    _WhichOneofArgType__class_id: _TypeAlias = _typing.Literal["_class_id", b"_class_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__class_id) -> _WhichOneofReturnType__class_id | None: ...
+
+Global___ClassMetrics: _TypeAlias = ClassMetrics  # noqa: Y015
+
+@_typing.final
+class ConfusionCell(_message.Message):
+    """How often one class was predicted where people said another, or the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    PREDICTED_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """Name of the class that people said."""
+    predicted: _builtins.str
+    """Name of the class that was predicted."""
+    samples: _builtins.int
+    """Of how many samples."""
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        predicted: _builtins.str = ...,
         samples: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_calibration_error", b"_calibration_error", "_log_loss", b"_log_loss", "accuracy", b"accuracy", "calibration_error", b"calibration_error", "log_loss", b"log_loss"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_calibration_error", b"_calibration_error", "_log_loss", b"_log_loss", "accuracy", b"accuracy", "calibration_error", b"calibration_error", "log_loss", b"log_loss", "samples", b"samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "predicted", b"predicted", "samples", b"samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
-    _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
-    _WhichOneofReturnType__calibration_error: _TypeAlias = _typing.Literal["calibration_error"]  # noqa: Y015
-    _WhichOneofArgType__calibration_error: _TypeAlias = _typing.Literal["_calibration_error", b"_calibration_error"]  # noqa: Y015
-    _WhichOneofReturnType__log_loss: _TypeAlias = _typing.Literal["log_loss"]  # noqa: Y015
-    _WhichOneofArgType__log_loss: _TypeAlias = _typing.Literal["_log_loss", b"_log_loss"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__accuracy) -> _WhichOneofReturnType__accuracy | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__calibration_error) -> _WhichOneofReturnType__calibration_error | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_loss) -> _WhichOneofReturnType__log_loss | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfusionCell: _TypeAlias = ConfusionCell  # noqa: Y015
+
+@_typing.final
+class HeadMetrics(_message.Message):
+    """Quality of a head on labeled samples that it was not trained on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPLIT_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    MEASURES_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    CONFUSION_FIELD_NUMBER: _builtins.int
+    split: Global___MeasuredSplit.ValueType
+    """Which samples."""
+    samples: _builtins.int
+    """How many there are, 1 or more."""
+    @_builtins.property
+    def measures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Measure]:
+        """The measures of its task."""
+
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassMetrics]:
+        """The same for each class that people said or that was predicted, by id, or for each number. Only GetModel and the
+        operations that end with the model give it.
+        """
+
+    @_builtins.property
+    def confusion(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfusionCell]:
+        """Of one class a sample: the pairs that occurred, most samples first, at most 4,096. Given where `classes` are."""
+
+    def __init__(
+        self,
+        *,
+        split: Global___MeasuredSplit.ValueType = ...,
+        samples: _builtins.int = ...,
+        measures: _abc.Iterable[Global___Measure] | None = ...,
+        classes: _abc.Iterable[Global___ClassMetrics] | None = ...,
+        confusion: _abc.Iterable[Global___ConfusionCell] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "confusion", b"confusion", "measures", b"measures", "samples", b"samples", "split", b"split"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HeadMetrics: _TypeAlias = HeadMetrics  # noqa: Y015
 
@@ -265,10 +410,13 @@ class HeadInfo(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     BALANCED_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    TRAINED_CLASSES_FIELD_NUMBER: _builtins.int
+    UNSEEN_CLASSES_FIELD_NUMBER: _builtins.int
     embedding_space: _builtins.str
     """Id of the embedding space that it was trained in, such as "space-2"; it serves only there."""
     classes_seen: _builtins.int
-    """Classes that had labels; the others get probability 0 or nearly."""
+    """How many classes it was trained for; 0 of a head for numbers."""
     members: _builtins.int
     """Members: 1, or the size of the bootstrap committee."""
     labels: _builtins.int
@@ -276,14 +424,30 @@ class HeadInfo(_message.Message):
     l2: _builtins.float
     """L2 penalty in use (lambda on the mean loss)."""
     temperature: _builtins.float
-    """Temperature that divides the logits, fitted on held-out log loss."""
+    """Temperature that divides the logits of one class a sample, fitted on held-out log loss; else 1."""
     balanced: _builtins.bool
     """Whether classes were weighted by inverse frequency."""
     seed: _builtins.int
     """Seed in use."""
+    task: _tasks_pb2.TaskKind.ValueType
+    """What it predicts."""
     @_builtins.property
-    def metrics(self) -> Global___HeadMetrics:
-        """Held-out quality."""
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeadMetrics]:
+        """Held-out quality, of each split that there is, the one to go by first: that of the test samples, of the validation
+        samples, by cross-validation. Empty where nothing could be held out.
+        """
+
+    @_builtins.property
+    def trained_classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Ids of the classes that it was trained for, ascending: those with labels that tell them from others. Empty for
+        numbers, and for heads of assay 0.1.0, which did not write it down.
+        """
+
+    @_builtins.property
+    def unseen_classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Ids of the classes in use now that it was not trained for, such as those that were added since. It serves on, and
+        gives them a probability of 0 or nearly. Empty where trained_classes is.
+        """
 
     def __init__(
         self,
@@ -294,13 +458,16 @@ class HeadInfo(_message.Message):
         labels: _builtins.int = ...,
         l2: _builtins.float = ...,
         temperature: _builtins.float = ...,
-        metrics: Global___HeadMetrics | None = ...,
+        metrics: _abc.Iterable[Global___HeadMetrics] | None = ...,
         balanced: _builtins.bool = ...,
         seed: _builtins.int = ...,
+        task: _tasks_pb2.TaskKind.ValueType = ...,
+        trained_classes: _abc.Iterable[_builtins.int] | None = ...,
+        unseen_classes: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balanced", b"balanced", "classes_seen", b"classes_seen", "embedding_space", b"embedding_space", "l2", b"l2", "labels", b"labels", "members", b"members", "metrics", b"metrics", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balanced", b"balanced", "classes_seen", b"classes_seen", "embedding_space", b"embedding_space", "l2", b"l2", "labels", b"labels", "members", b"members", "metrics", b"metrics", "seed", b"seed", "task", b"task", "temperature", b"temperature", "trained_classes", b"trained_classes", "unseen_classes", b"unseen_classes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -852,21 +1019,26 @@ class PredictResponse(_message.Message):
     PREDICTION_SOURCE_FIELD_NUMBER: _builtins.int
     EMBEDDING_SPACE_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    THRESHOLDS_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    DEVIATIONS_FIELD_NUMBER: _builtins.int
+    TARGET_NAMES_FIELD_NUMBER: _builtins.int
     head: _builtins.str
     """Resource name of the head in use; empty where predictions came from elsewhere."""
     prediction_source: _types_pb2.PredictionSource.ValueType
-    """Where the probabilities came from."""
+    """Where the predictions came from."""
     embedding_space: _builtins.str
     """Id of the embedding space."""
     @_builtins.property
     def probabilities(self) -> _types_pb2.Matrix:
-        """Class probabilities, one row per sample, one column per class of the pool; empty where no model predicts and
-        only embeddings were asked for.
+        """Class probabilities, one row per sample, one column per class id of the pool; of a set of classes, of each class for
+        itself. A class that was merged has its share in the column of the class that took its place, and 0 left. Empty
+        where numbers are predicted, or where no model predicts and only embeddings were asked for.
         """
 
     @_builtins.property
     def class_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Class names of the columns."""
+        """Class names of the columns, those of retired classes too."""
 
     @_builtins.property
     def embeddings(self) -> _types_pb2.Matrix:
@@ -875,6 +1047,22 @@ class PredictResponse(_message.Message):
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.StageTiming]:
         """Time per stage."""
+
+    @_builtins.property
+    def thresholds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Of a set of classes, one per column: a class is said to be there from this probability on."""
+
+    @_builtins.property
+    def numbers(self) -> _types_pb2.Matrix:
+        """Of a regression: numbers, one row per sample, one column per target; else empty."""
+
+    @_builtins.property
+    def deviations(self) -> _types_pb2.Matrix:
+        """Standard deviation of each number among the members of a committee, shaped as the numbers; empty without a committee."""
+
+    @_builtins.property
+    def target_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the targets of these columns."""
 
     def __init__(
         self,
@@ -886,10 +1074,14 @@ class PredictResponse(_message.Message):
         prediction_source: _types_pb2.PredictionSource.ValueType = ...,
         embedding_space: _builtins.str = ...,
         timings: _abc.Iterable[_types_pb2.StageTiming] | None = ...,
+        thresholds: _abc.Iterable[_builtins.float] | None = ...,
+        numbers: _types_pb2.Matrix | None = ...,
+        deviations: _types_pb2.Matrix | None = ...,
+        target_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "probabilities", b"probabilities"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deviations", b"deviations", "embeddings", b"embeddings", "numbers", b"numbers", "probabilities", b"probabilities"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_names", b"class_names", "embedding_space", b"embedding_space", "embeddings", b"embeddings", "head", b"head", "prediction_source", b"prediction_source", "probabilities", b"probabilities", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_names", b"class_names", "deviations", b"deviations", "embedding_space", b"embedding_space", "embeddings", b"embeddings", "head", b"head", "numbers", b"numbers", "prediction_source", b"prediction_source", "probabilities", b"probabilities", "target_names", b"target_names", "thresholds", b"thresholds", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -128,14 +128,17 @@ class ModelsServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def TrainHead(self, request, context):
-        """Trains a head on the pool's labels: multinomial logistic regression by L-BFGS. The operation's response is the Model.
+        """Trains a head on the pool's labels, as the pool's task asks: multinomial logistic regression for one class a sample, a
+        sigmoid with a threshold and a calibration of its own for each class of a set, ridge regression for numbers. No head
+        learns boxes, spans or freeform. Samples whose attribute "split" is "test" or "validation" teach nothing and measure
+        the head. The operation's response is the Model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Predict(self, request, context):
-        """Gives class probabilities for samples of the pool or for fresh inputs.
+        """Predicts, for samples of the pool or for fresh inputs: class probabilities, or numbers in a regression.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

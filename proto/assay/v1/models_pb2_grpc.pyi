@@ -52,9 +52,13 @@ class ModelsStub:
     RollbackModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.RollbackModelRequest, _operations_pb2.Operation]
     """Activates the version that was active before the current one. The operation's response is the Model."""
     TrainHead: _grpc.UnaryUnaryMultiCallable[_models_pb2.TrainHeadRequest, _operations_pb2.Operation]
-    """Trains a head on the pool's labels: multinomial logistic regression by L-BFGS. The operation's response is the Model."""
+    """Trains a head on the pool's labels, as the pool's task asks: multinomial logistic regression for one class a sample, a
+    sigmoid with a threshold and a calibration of its own for each class of a set, ridge regression for numbers. No head
+    learns boxes, spans or freeform. Samples whose attribute "split" is "test" or "validation" teach nothing and measure
+    the head. The operation's response is the Model.
+    """
     Predict: _grpc.UnaryUnaryMultiCallable[_models_pb2.PredictRequest, _models_pb2.PredictResponse]
-    """Gives class probabilities for samples of the pool or for fresh inputs."""
+    """Predicts, for samples of the pool or for fresh inputs: class probabilities, or numbers in a regression."""
 
 @_typing.type_check_only
 class ModelsAsyncStub(ModelsStub):
@@ -78,9 +82,13 @@ class ModelsAsyncStub(ModelsStub):
     RollbackModel: _aio.UnaryUnaryMultiCallable[_models_pb2.RollbackModelRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Activates the version that was active before the current one. The operation's response is the Model."""
     TrainHead: _aio.UnaryUnaryMultiCallable[_models_pb2.TrainHeadRequest, _operations_pb2.Operation]  # type: ignore[assignment]
-    """Trains a head on the pool's labels: multinomial logistic regression by L-BFGS. The operation's response is the Model."""
+    """Trains a head on the pool's labels, as the pool's task asks: multinomial logistic regression for one class a sample, a
+    sigmoid with a threshold and a calibration of its own for each class of a set, ridge regression for numbers. No head
+    learns boxes, spans or freeform. Samples whose attribute "split" is "test" or "validation" teach nothing and measure
+    the head. The operation's response is the Model.
+    """
     Predict: _aio.UnaryUnaryMultiCallable[_models_pb2.PredictRequest, _models_pb2.PredictResponse]  # type: ignore[assignment]
-    """Gives class probabilities for samples of the pool or for fresh inputs."""
+    """Predicts, for samples of the pool or for fresh inputs: class probabilities, or numbers in a regression."""
 
 class ModelsServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the model versions of each pool. The current model is the active backbone and the active head."""
@@ -143,7 +151,11 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.TrainHeadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
-        """Trains a head on the pool's labels: multinomial logistic regression by L-BFGS. The operation's response is the Model."""
+        """Trains a head on the pool's labels, as the pool's task asks: multinomial logistic regression for one class a sample, a
+        sigmoid with a threshold and a calibration of its own for each class of a set, ridge regression for numbers. No head
+        learns boxes, spans or freeform. Samples whose attribute "split" is "test" or "validation" teach nothing and measure
+        the head. The operation's response is the Model.
+        """
 
     @_abc_1.abstractmethod
     def Predict(
@@ -151,6 +163,6 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.PredictRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.PredictResponse, _abc.Awaitable[_models_pb2.PredictResponse]]:
-        """Gives class probabilities for samples of the pool or for fresh inputs."""
+        """Predicts, for samples of the pool or for fresh inputs: class probabilities, or numbers in a regression."""
 
 def add_ModelsServicer_to_server(servicer: ModelsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

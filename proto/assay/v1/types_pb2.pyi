@@ -959,7 +959,8 @@ class Plan(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     preset: _builtins.str
     """Name of a preset ("margin", "k_center", ...); every strategy is one. Scores, combination and select must then be unset;
-    the other fields, where given, replace the preset's own.
+    the other fields, where given, replace the preset's own. A plan that names neither a preset nor scores nor a selector,
+    and is not empty, is the default of the pool's task with what it says beside it.
     """
     exploration: _builtins.float
     """Share of the picks drawn at random from the candidates instead, from 0 to 1."""
@@ -1050,6 +1051,38 @@ class Prediction(_message.Message):
 Global___Prediction: _TypeAlias = Prediction  # noqa: Y015
 
 @_typing.final
+class NumberPrediction(_message.Message):
+    """A number that a model predicts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    DEVIATION_FIELD_NUMBER: _builtins.int
+    target: _builtins.str
+    """Name of the target."""
+    value: _builtins.float
+    """The number."""
+    deviation: _builtins.float
+    """Standard deviation among the members of a committee; unset without a committee."""
+    def __init__(
+        self,
+        *,
+        target: _builtins.str = ...,
+        value: _builtins.float = ...,
+        deviation: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deviation", b"_deviation", "deviation", b"deviation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deviation", b"_deviation", "deviation", b"deviation", "target", b"target", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__deviation: _TypeAlias = _typing.Literal["deviation"]  # noqa: Y015
+    _WhichOneofArgType__deviation: _TypeAlias = _typing.Literal["_deviation", b"_deviation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deviation) -> _WhichOneofReturnType__deviation | None: ...
+
+Global___NumberPrediction: _TypeAlias = NumberPrediction  # noqa: Y015
+
+@_typing.final
 class ScorePart(_message.Message):
     """One of the scores that a pick was made by."""
 
@@ -1087,6 +1120,7 @@ class Pick(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     PREDICTIONS_FIELD_NUMBER: _builtins.int
     EXPLORING_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Place among the picks, from 1."""
     score: _builtins.float
@@ -1103,7 +1137,15 @@ class Pick(_message.Message):
 
     @_builtins.property
     def predictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Prediction]:
-        """What the model predicts for it, most likely class first; only if asked for and known."""
+        """Classes that the model predicts for it, the most probable first; of a set of classes, each for itself. Only if asked
+        for and known.
+        """
+
+    @_builtins.property
+    def numbers(self) -> _containers.RepeatedCompositeFieldContainer[Global___NumberPrediction]:
+        """In a regression: the numbers that the model predicts for it, in the order of the targets. As many as predictions
+        were asked for, and only if known.
+        """
 
     def __init__(
         self,
@@ -1114,10 +1156,11 @@ class Pick(_message.Message):
         parts: _abc.Iterable[Global___ScorePart] | None = ...,
         predictions: _abc.Iterable[Global___Prediction] | None = ...,
         exploring: _builtins.bool = ...,
+        numbers: _abc.Iterable[Global___NumberPrediction] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sample", b"sample"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exploring", b"exploring", "parts", b"parts", "predictions", b"predictions", "rank", b"rank", "sample", b"sample", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exploring", b"exploring", "numbers", b"numbers", "parts", b"parts", "predictions", b"predictions", "rank", b"rank", "sample", b"sample", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -41,7 +41,8 @@ class Additions:
     by: str = ""
 
     def to(self, text: str | None) -> PlanLike | None:
-        """The plan of a `--plan` option with these parts replaced; a plan of margin where there is none.
+        """The plan of a `--plan` option with these parts replaced; where there is none, they are beside the
+        default of the pool's task.
 
         Raises:
             ValueError: JSON that is no plan, or bounds that cannot be read.
@@ -50,14 +51,15 @@ class Additions:
         plan = read_plan(text)
         if self == Additions():
             return plan
-        whole = Plan.preset(plan or "margin") if plan is None or isinstance(plan, str) else plan
-        return replace(
+        whole = Plan.preset(plan) if isinstance(plan, str) else plan or Plan()
+        added = replace(
             whole,
             exploration=whole.exploration if self.explore is None else self.explore,
             near_duplicate_radius=whole.near_duplicate_radius if self.apart is None else self.apart,
             query=tuple(self.like or ()) or whole.query,
             quotas=self._quotas() or whole.quotas,
         )
+        return None if added == Plan() else added
 
     def _quotas(self) -> Quotas | None:
         if self.by and not self.quota:

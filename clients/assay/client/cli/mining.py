@@ -24,17 +24,22 @@ from assay.client.cli.composing import Additions, ApartOption, ByOption, Explore
 from assay.client.cli.output import fields, picked, show, table
 
 
-def strategies(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the strategies and presets of the server."""
+def strategies(
+    context: typer.Context,
+    task: Annotated[str, typer.Option(help="Task of the pools that they are for.")] = "classification",
+    as_json: JsonOption = False,
+) -> None:
+    """List the strategies of the server that serve a task, and its presets."""
     with connect(context) as client:
-        known, presets = list(client.list_strategies()), list(client.list_presets())
+        presets = list(client.list_presets(task))  # type: ignore[arg-type]
+        known = [entry for entry in client.list_strategies() if task in entry.tasks]
     show({"strategies": known, "presets": presets}, as_json, lambda: _strategies(known, presets))
 
 
 def score(
     context: typer.Context,
     pool: PoolArgument,
-    plan: PlanOption = "margin",
+    plan: PlanOption = None,
     where: WhereOption = None,
     state: StateOption = None,
     top: Annotated[int, typer.Option(min=0, help="Only the highest; 0 for all, by row.")] = 20,
@@ -44,7 +49,7 @@ def score(
     with connect(context) as client:
         result = client.score(
             pool,
-            read_plan(plan) or "margin",
+            read_plan(plan),
             where=read_where(where),
             states=state or (),  # type: ignore[arg-type]
         )
@@ -61,7 +66,7 @@ def mine(
     context: typer.Context,
     pool: PoolArgument,
     size: Annotated[int, typer.Argument(metavar="SIZE", min=1, help="Number of picks.")],
-    plan: PlanOption = "margin",
+    plan: PlanOption = None,
     where: WhereOption = None,
     quota: QuotaOption = None,
     by: ByOption = "",
@@ -75,7 +80,7 @@ def mine(
     as_json: JsonOption = False,
 ) -> None:
     """Pick samples by a plan, without leasing them."""
-    chosen = Additions(explore, apart, like, quota, by).to(plan) or "margin"
+    chosen = Additions(explore, apart, like, quota, by).to(plan)
     with connect(context) as client:
         result = client.mine(
             pool,
@@ -98,7 +103,10 @@ def _strategies(known: Sequence[Strategy], presets: Sequence[Preset]) -> Rendera
             ((entry.name, entry.kind, entry.needs, entry.summary) for entry in known),
         ),
         "",
-        table(("preset", "meaning"), ((preset.name, preset.summary) for preset in presets)),
+        table(
+            ("preset", "default", "meaning"),
+            ((preset.name, preset.is_default or None, preset.summary) for preset in presets),
+        ),
     )
 
 

@@ -1,5 +1,6 @@
 """`assay model`, `assay train` and `assay predict`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -7,12 +8,15 @@ import numpy as np
 import typer
 from rich.console import Group, RenderableType
 
-from assay.client import Model, Operation, PredictResult
+from assay.client import ClassMetrics, HeadMetrics, Measure, Model, Operation, PredictResult
 from assay.client.cli.arguments import JsonOption, PoolArgument, SeedOption, connect, read_matrix
-from assay.client.cli.output import fields, show, table
+from assay.client.cli.output import cell, fields, show, spread, table
 from assay.client.cli.progress import counting, operating
 
 app = typer.Typer(help="Upload, look at, activate and delete models.", no_args_is_help=True)
+
+# Classes of a head that a table shows.
+_CLASSES_SHOWN = 50
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Id of a model of that pool.")]
 
@@ -144,7 +148,7 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Classes to show for each sample.")] = 3,
     as_json: JsonOption = False,
 ) -> None:
-    """Give class probabilities, for samples of the pool or for files."""
+    """Give class probabilities, or numbers in a regression, for samples of the pool or for files."""
     with connect(context) as client:
         result = client.predict(
             pool,
@@ -190,16 +194,49 @@ def model_details(model: Model) -> RenderableType:
         pairs += [
             ("space", head.embedding_space),
             ("labels", head.labels),
+            ("task", head.task),
             ("classes seen", head.classes_seen),
+            ("classes not seen", list(head.unseen_classes) or None),
             ("members", head.members),
             ("l2", head.l2),
             ("temperature", head.temperature),
-            ("held-out accuracy", head.metrics.accuracy),
-            ("held-out log loss", head.metrics.log_loss),
-            ("calibration error", head.metrics.calibration_error),
+            *((f"held-out {name.replace('_', ' ')}", _measure(each)) for name, each in head.metrics.measures.items()),
             ("held-out samples", head.metrics.samples),
+            ("held out by", head.metrics.split),
         ]
+        if head.metrics.classes:
+            return Group(fields(pairs), "", _classes_table(head.metrics.classes))
     return fields(pairs)
+
+
+def _measure(measure: Measure) -> str | None:
+    if measure.value is None:
+        return None
+    between = "" if measure.low is None else f" ({cell(measure.low)} to {cell(measure.high)})"
+    return cell(measure.value) + between
+
+
+def _classes_table(classes: Sequence[ClassMetrics]) -> RenderableType:
+    """What a head is worth for each class or number, the first of them; --json shows all."""
+    measures = list(dict.fromkeys(name for each in classes for name in each.measures))
+    return table(
+        ("class" if classes[0].class_id is not None else "number", "samples", *measures),
+        (
+            (each.name, each.samples, *(_measure(each.measures.get(name, Measure(None))) for name in measures))
+            for each in classes[:_CLASSES_SHOWN]
+        ),
+    )
+
+
+def _numbers_table(samples: list[str] | None, result: PredictResult) -> RenderableType:
+    assert result.numbers_NT is not None
+    names = samples or [f"row {row}" for row in range(len(result.numbers_NT))]
+    deviations = result.deviations_NT
+    rows = [
+        (name, *(spread(value, None if deviations is None else float(deviations[row, t])) for t, value in enumerate(T)))
+        for row, (name, T) in enumerate(zip(names, result.numbers_NT.tolist(), strict=True))
+    ]
+    return table(("sample", *result.target_names), rows)
 
 
 def _wait(operation: Operation[Model], description: str) -> Model:
@@ -209,7 +246,7 @@ def _wait(operation: Operation[Model], description: str) -> Model:
 
 def _table(models: list[Model]) -> RenderableType:
     return table(
-        ("model", "kind", "active", "name", "dimension", "labels", "accuracy", "created"),
+        ("model", "kind", "active", "name", "dimension", "labels", "held out", "created"),
         (
             (
                 model.id,
@@ -218,7 +255,7 @@ def _table(models: list[Model]) -> RenderableType:
                 model.display_name or None,
                 model.backbone.dimension if model.backbone else None,
                 model.head.labels if model.head else None,
-                model.head.metrics.accuracy if model.head else None,
+                _headline(model.head.metrics) if model.head else None,
                 model.create_time,
             )
             for model in models
@@ -226,7 +263,14 @@ def _table(models: list[Model]) -> RenderableType:
     )
 
 
+def _headline(metrics: HeadMetrics) -> str | None:
+    """The first measure, which the server puts first as the one that most ask for."""
+    return next((f"{name.replace('_', ' ')} {_measure(each)}" for name, each in metrics.measures.items()), None)
+
+
 def _predictions(samples: list[str] | None, result: PredictResult, top: int) -> RenderableType:
+    if result.numbers_NT is not None:
+        return Group(_numbers_table(samples, result), f"by {result.head or result.prediction_source}")
     if result.probs_NC is None:
         return "nothing predicts in this pool"
     names = samples or [f"row {row}" for row in range(len(result.probs_NC))]

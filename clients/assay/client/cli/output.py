@@ -146,6 +146,17 @@ def _parts(pick: Pick) -> list[str]:
     return [*parts, "at random"] if pick.exploring else parts
 
 
+def _predicted(pick: Pick) -> list[str]:
+    if pick.numbers:
+        return [f"{each.target} {spread(each.value, each.deviation)}" for each in pick.numbers]
+    return [f"{guess.class_name} {guess.probability:.0%}" for guess in pick.predictions]
+
+
+def spread(value: float, deviation: float | None) -> str:
+    """A number, and how far it may be off where that is known."""
+    return cell(value) if deviation is None else f"{cell(value)} ± {cell(deviation)}"
+
+
 def picks_table(picks: Sequence[Pick]) -> Table:
     """Picks, best first, and why they were picked."""
     return table(
@@ -156,7 +167,7 @@ def picks_table(picks: Sequence[Pick]) -> Table:
                 pick.id,
                 pick.score,
                 _parts(pick),
-                [f"{guess.class_name} {guess.probability:.0%}" for guess in pick.predictions],
+                _predicted(pick),
                 preview(pick.sample),
             )
             for pick in picks

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from assay.client.filters import AttributeScalar
 from assay.client.plans import Plan
-from assay.client.results.models import Prediction
+from assay.client.results.models import NumberPrediction, Prediction
 from assay.client.results.pools import Sample
 
 
@@ -44,7 +44,9 @@ class Pick:
         rank: from 1.
         score: higher = more informative.
         parts: what each score of the plan gave, in the plan's order.
+        predictions: classes, the most probable first; in a pool of sets of classes, each for itself.
         exploring: whether it was drawn at random by the plan's exploration.
+        numbers: what is predicted in a regression, by target in their order.
     """
 
     sample: Sample
@@ -53,6 +55,7 @@ class Pick:
     parts: tuple[ScorePart, ...]
     predictions: tuple[Prediction, ...]
     exploring: bool = False
+    numbers: tuple[NumberPrediction, ...] = ()
 
     @property
     def id(self) -> str:
@@ -120,6 +123,7 @@ class Strategy:
         optional_needs: arrays that it uses where there are any.
         deterministic: whether its picks are the same for every seed.
         needs_utility: whether its plan needs scores.
+        tasks: in whose pools it can be used: "classification", "multilabel", ...
     """
 
     name: str
@@ -130,12 +134,14 @@ class Strategy:
     optional_needs: tuple[str, ...] = ()
     deterministic: bool = True
     needs_utility: bool = False
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A named plan."""
+    """A named plan; `is_default` if it is what `mine` takes where no plan is named."""
 
     name: str
     summary: str
     plan: Plan
+    is_default: bool = False

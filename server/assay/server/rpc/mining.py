@@ -12,6 +12,7 @@ from assay.server.rpc.convert.mining import (
     to_mine_spec,
     to_score_spec,
 )
+from assay.server.rpc.convert.tasks import to_kind
 from assay.server.rpc.remembering import small_mining
 from assay.v1 import mining_pb2
 
@@ -27,7 +28,7 @@ class MiningServicer(BaseServicer):
 
     def ListPresets(self, request: mining_pb2.ListPresetsRequest) -> mining_pb2.ListPresetsResponse:
         page = paging.page(request, "", default=paging.MAX_PAGE)
-        rest = [view for view in self.core.mining.presets() if view.name > page.after]
+        rest = [view for view in self.core.mining.presets(to_kind(request.task)) if view.name > page.after]
         messages, token = page.fill(rest, lambda view: view.name, preset_message, self.reply_bytes)
         return mining_pb2.ListPresetsResponse(presets=messages, next_page_token=token)
 

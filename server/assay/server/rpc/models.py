@@ -79,7 +79,10 @@ class ModelsServicer(BaseServicer):
         page = paging.page(request, NEWEST)
         found = self.core.models.list(pool_id, to_kind_filter(request.kind), page.after, page.fetch)
         messages, token = page.fill(
-            found, lambda view: view.record.number, lambda view: model_message(pool_id, view), self.reply_bytes
+            found,
+            lambda view: view.record.number,
+            lambda view: model_message(pool_id, view, detailed=False),
+            self.reply_bytes,
         )
         return models_pb2.ListModelsResponse(models=messages, next_page_token=token)
 

@@ -12,6 +12,7 @@ from assay.server.core.assay import Assay
 from assay.server.core.errors import AssayError
 from assay.server.core.labeling.messages import BatchResult, LeaseView
 from assay.server.core.mining.messages import MineResult, PickView
+from assay.server.core.mining.plan import defaults
 from assay.server.core.mining.plan.binding import BoundPlan
 from assay.server.core.mining.plan.terms import Plan
 from assay.server.core.pools.messages import PoolView
@@ -75,7 +76,7 @@ def whole_batch(
     by_row = sorted(reply.picks, key=lambda pick: pick.sample.row)
     reply.lease.sample_ids.extend(pick.sample.id for pick in by_row)
     _put_content_back(core, pool_id, reply.picks, payload=spec.payload)
-    plan = spec.plan or Plan(preset=reply.plan.preset)
+    plan = defaults.completed(spec.plan, Plan(preset=reply.plan.preset))
     _put_plan_back(reply, lambda: core.mining.bound(pool_id, plan, spec.filter))
 
 
@@ -88,7 +89,7 @@ def whole_mining(core: Assay, request: mining_pb2.MineRequest, reply: mining_pb2
     """Puts back what small_mining left out."""
     pool_id, spec = names.parse_pool(request.pool), to_mine_spec(request)
     _put_content_back(core, pool_id, reply.picks, payload=spec.payload)
-    plan = spec.plan or Plan(preset=reply.plan.preset)
+    plan = defaults.completed(spec.plan, Plan(preset=reply.plan.preset))
     _put_plan_back(reply, lambda: core.mining.bound(pool_id, plan, spec.filter))
 
 

@@ -96,7 +96,8 @@ class LabelingService:
         watch = Stopwatch()
         with watch.stage("snapshot"):
             snapshot = pool.snapshot
-            plan = spec.plan or defaults.to_label(snapshot, pool.derived.get(PredictionCache).of(snapshot))
+            default = defaults.to_label(snapshot, pool.derived.get(PredictionCache).of(snapshot))
+            plan = defaults.completed(spec.plan, default)
             bound = binding.bind(plan, spec.filter, self._registry, snapshot.pool.task.kind)
         if attempt is Attempt.QUICK and not bound.quick:
             return None

@@ -30,11 +30,12 @@ class StrategyView:
 
 @dataclass(frozen=True, slots=True)
 class PresetView:
-    """A named plan."""
+    """A named plan; is_default if it is taken in pools of the task by who names none."""
 
     name: str
     summary: str
     plan: Plan
+    is_default: bool = False
 
 
 @dataclass(frozen=True, slots=True)

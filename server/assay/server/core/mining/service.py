@@ -1,6 +1,7 @@
 """Mining: strategies, scores and picks. Changes nothing but the memory of request ids."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -63,7 +64,8 @@ class MiningService:
 
     def presets(self, task: TaskKind = TaskKind.CLASSIFICATION) -> list[PresetView]:
         """All presets of a task, by name."""
-        return sorted(presets.listed(self._registry, task), key=lambda view: view.name)
+        chosen = defaults.of_task(task)
+        return [replace(view, is_default=view.name == chosen) for view in presets.listed(self._registry, task)]
 
     def bound(self, pool_id: str, plan: Plan, condition: Filter | None) -> BoundPlan:
         """A plan as it would be run in a pool, with its defaults filled in. Raises AssayError(INVALID_PLAN |
@@ -96,7 +98,7 @@ class MiningService:
         pool = self._pools.get(pool_id)
         snapshot = pool.snapshot
         checks.chunk_size(spec.chunk)
-        bound = self._bound(snapshot, spec.plan or defaults.to_score(snapshot), spec.filter)
+        bound = self._bound(snapshot, _to_score(spec.plan, snapshot), spec.filter)
         if not bound.scores:
             raise AssayError(Reason.INVALID_PLAN, "The plan has no scores. Name at least one scorer.")
         plan_checks.fits(bound.plan, snapshot)
@@ -118,7 +120,7 @@ class MiningService:
         watch = Stopwatch()
         with watch.stage("snapshot"):
             snapshot = pool.snapshot
-            bound = self._bound(snapshot, spec.plan or defaults.to_mine(snapshot), spec.filter)
+            bound = self._bound(snapshot, defaults.completed(spec.plan, defaults.to_mine(snapshot)), spec.filter)
             plan_checks.fits(bound.plan, snapshot)
         predictions, frontiers = pool.derived.get(PredictionCache), pool.derived.get(Frontiers)
         selection = Selection(snapshot, bound, spec.seed, predictions, frontiers, self._limits, watch)
@@ -145,6 +147,13 @@ class MiningService:
             _cost(selection, count, size),
             selection.watch.timings,
         )
+
+
+def _to_score(given: Plan | None, snapshot: Snapshot) -> Plan:
+    """The plan to score by; a task that has no usual doubt has no default, and needs none where a plan says it all."""
+    if given is not None and (given.preset or given.scores):
+        return given
+    return defaults.completed(given, defaults.to_score(snapshot))
 
 
 def _cost(selection: Selection, count: int, size: int) -> CostEstimate:

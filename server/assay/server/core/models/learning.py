@@ -115,7 +115,8 @@ def _with_own(own: HeadMetrics, found: HeadMetrics) -> HeadMetrics:
     """The measures of the task, and those that only the training knows, such as of the calibration."""
     of_class = {each.id: each.scores for each in own.classes}
     classes = tuple(replace(each, scores={**of_class.get(each.id, {}), **each.scores}) for each in found.classes)
-    return replace(found, scores={**own.scores, **found.scores}, classes=classes)
+    rest = {name: each for name, each in own.scores.items() if name not in found.scores}
+    return replace(found, scores={**found.scores, **rest}, classes=classes)
 
 
 def _confusion(found: TaskMetrics, shown: Iterable[int]) -> tuple[tuple[int, int, int], ...]:

@@ -8,15 +8,17 @@ import numpy.typing as npt
 
 from assay.server.core.records.arrays import FloatArray
 from assay.server.core.records.models import BackboneSpec, DataFile, ModelRecord
+from assay.server.core.records.tasks import TaskRecord
 from assay.server.core.stopwatch import Timings
 
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """A model version as it is now."""
+    """A model version as it is now, and the task of its pool: what it says of classes it says by their ids."""
 
     record: ModelRecord
     active: bool
+    task: TaskRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ class ModelService:
                 number = change.before.pool.next_space
                 record = ModelRecord(model_id, ModelKind.BACKBONE, spec.display_name, now, file, space_id(number), info)
                 change.replace_pool(next_space=number + 1)
-                result = ModelView(record, active=False)
+                result = ModelView(record, active=False, task=change.before.pool.task)
                 change.answer(result)
                 change.tx.add_model(pool.snapshot.pool.uid, record)
         return result
@@ -253,7 +253,8 @@ class ModelService:
 
 
 def _view(snapshot: Snapshot, record: ModelRecord) -> ModelView:
-    return ModelView(record, active=record.model_id in (snapshot.pool.backbone, snapshot.pool.head))
+    active = record.model_id in (snapshot.pool.backbone, snapshot.pool.head)
+    return ModelView(record, active, snapshot.pool.task)
 
 
 def _refuse_classes(snapshot: Snapshot, classes: int) -> None:

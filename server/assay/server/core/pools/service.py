@@ -186,10 +186,6 @@ def view(snapshot: Snapshot, *, building: bool) -> PoolView:
 
 
 def _unseen(snapshot: Snapshot) -> tuple[int, ...]:
-    """Classes in use that came after the active head's training, or had no labels then; it serves on nevertheless."""
+    """Classes in use that the active head was not trained for; it serves on nevertheless."""
     info = snapshot.head.record.info if snapshot.head else None
-    # Heads of 0.1.0 did not write down what they were trained for.
-    if not isinstance(info, HeadInfo) or not info.classes:
-        return ()
-    seen = set(info.classes)
-    return tuple(class_id for class_id in snapshot.pool.task.order if class_id not in seen)
+    return info.unseen(snapshot.pool.task) if isinstance(info, HeadInfo) else ()

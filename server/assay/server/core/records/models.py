@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.metrics import HeadMetrics
-from assay.server.core.records.tasks import TaskKind
+from assay.server.core.records.tasks import TaskKind, TaskRecord
 
 
 class ModelKind(StrEnum):
@@ -154,6 +154,14 @@ class HeadInfo:
     seed: int
     split_metrics: Mapping[str, HeadMetrics] = field(default_factory=dict)
     deviations: tuple[float, ...] = ()
+
+    def unseen(self, task: TaskRecord) -> tuple[int, ...]:
+        """Ids of the classes in use that came after its training, or had no labels then. None of a head that did not
+        write down what it was trained for."""
+        if not self.classes:
+            return ()
+        seen = set(self.classes)
+        return tuple(class_id for class_id in task.order if class_id not in seen)
 
 
 @dataclass(frozen=True, slots=True)

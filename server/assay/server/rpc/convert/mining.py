@@ -17,6 +17,7 @@ from assay.server.rpc.convert.arrays import matrix_message
 from assay.server.rpc.convert.plans import plan_message, quota_message, to_plan
 from assay.server.rpc.convert.scalars import bounded, bounded_or, duration_message
 from assay.server.rpc.convert.structs import struct_message
+from assay.server.rpc.convert.tasks import kind_message
 from assay.server.rpc.convert.types import (
     pick_message,
     provenance_message,
@@ -102,9 +103,12 @@ def strategy_message(view: StrategyView) -> mining_pb2.Strategy:
         optional_needs=[_WIRE_NEEDS[need] for need in view.optional_needs],
         deterministic=view.deterministic,
         needs_utility=view.needs_utility,
+        tasks=[kind_message(task) for task in view.tasks],
     )
 
 
 def preset_message(view: PresetView) -> mining_pb2.Preset:
     """A preset for the wire."""
-    return mining_pb2.Preset(name=view.name, summary=view.summary, plan=plan_message(view.plan))
+    return mining_pb2.Preset(
+        name=view.name, summary=view.summary, plan=plan_message(view.plan), is_default=view.is_default
+    )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.limits import MAX_PREDICTED
 from assay.server.core.models.messages import ModelView, PredictResult, PredictSpec, TrainSpec, UploadSpec
+from assay.server.core.records.metrics import HeadMetrics, Score
 from assay.server.core.records.models import (
     BackboneInfo,
     BackboneSpec,
@@ -15,9 +16,11 @@ from assay.server.core.records.models import (
     Pooling,
     TensorSpec,
 )
+from assay.server.core.records.tasks import TaskKind, TaskRecord
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.arrays import dtype_message, matrix_message, to_matrix, to_tensors
 from assay.server.rpc.convert.scalars import bounded, bounded_or, choice, finite, timestamp_message
+from assay.server.rpc.convert.tasks import kind_message
 from assay.server.rpc.convert.types import source_message, timing_messages
 from assay.v1 import models_pb2
 
@@ -34,6 +37,8 @@ _POOLINGS: Mapping[int, Pooling | None] = {
     models_pb2.POOLING_SPATIAL_MEAN: Pooling.SPATIAL_MEAN,
 }
 _WIRE_POOLINGS = {pooling: models_pb2.Pooling.ValueType(value) for value, pooling in _POOLINGS.items()}
+# Splits that are set apart, the one to go by first.
+_SPLITS = {"test": models_pb2.MEASURED_SPLIT_TEST, "validation": models_pb2.MEASURED_SPLIT_VALIDATION}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_DATA_FILES = 4096
 MAX_DATA_NAME = 1000
@@ -143,8 +148,8 @@ def to_predict_spec(pool_id: str, request: models_pb2.PredictRequest) -> Predict
             raise AssayError(Reason.INVALID_ARGUMENT, "A prediction needs samples, embeddings or inputs.")
 
 
-def model_message(pool_id: str, view: ModelView) -> models_pb2.Model:
-    """A model version for the wire."""
+def model_message(pool_id: str, view: ModelView, *, detailed: bool = True) -> models_pb2.Model:
+    """A model version for the wire; detailed with what a head is worth for each class."""
     record = view.record
     info = record.info
     return models_pb2.Model(
@@ -154,7 +159,7 @@ def model_message(pool_id: str, view: ModelView) -> models_pb2.Model:
         active=view.active,
         create_time=timestamp_message(record.create_time),
         backbone=_backbone_message(info, record.space) if isinstance(info, BackboneInfo) else None,
-        head=_head_message(info, record.space) if isinstance(info, HeadInfo) else None,
+        head=_head_message(info, record.space, view.task, detailed) if isinstance(info, HeadInfo) else None,
     )
 
 
@@ -178,13 +183,9 @@ def _tensor_message(spec: TensorSpec) -> models_pb2.TensorSpec:
     return models_pb2.TensorSpec(name=spec.name, dtype=dtype_message(spec.dtype), shape=spec.shape)
 
 
-def _head_message(info: HeadInfo, space: str) -> models_pb2.HeadInfo:
-    metrics = models_pb2.HeadMetrics(
-        accuracy=info.metrics.value("accuracy"),
-        log_loss=info.metrics.value("log_loss"),
-        calibration_error=info.metrics.value("calibration_error"),
-        samples=info.metrics.samples,
-    )
+def _head_message(info: HeadInfo, space: str, task: TaskRecord, detailed: bool) -> models_pb2.HeadInfo:
+    measured = [(split, info.split_metrics.get(name)) for name, split in _SPLITS.items()]
+    measured.append((models_pb2.MEASURED_SPLIT_CROSS_VALIDATION, info.metrics))
     return models_pb2.HeadInfo(
         embedding_space=space,
         classes_seen=info.classes_seen,
@@ -192,10 +193,46 @@ def _head_message(info: HeadInfo, space: str) -> models_pb2.HeadInfo:
         labels=info.labels,
         l2=info.l2,
         temperature=info.temperature,
-        metrics=metrics,
+        metrics=[
+            _metrics_message(split, metrics, task, detailed)
+            for split, metrics in measured
+            if metrics and metrics.samples
+        ],
         balanced=info.balanced,
         seed=info.seed,
+        task=kind_message(info.kind),
+        trained_classes=info.classes,
+        unseen_classes=info.unseen(task),
     )
+
+
+def _metrics_message(
+    split: models_pb2.MeasuredSplit.ValueType, metrics: HeadMetrics, task: TaskRecord, detailed: bool
+) -> models_pb2.HeadMetrics:
+    message = models_pb2.HeadMetrics(split=split, samples=metrics.samples, measures=_measure_messages(metrics.scores))
+    if not detailed:
+        return message
+    of_classes = task.kind is not TaskKind.REGRESSION
+    shown = task.class_names if of_classes else [target.name for target in task.targets]
+    for each in metrics.classes:
+        message.classes.add(
+            name=shown[each.id],
+            class_id=each.id if of_classes else None,
+            samples=each.samples,
+            measures=_measure_messages(each.scores),
+        )
+    for label, predicted, samples in metrics.confusion:
+        message.confusion.add(label=shown[label], predicted=shown[predicted], samples=samples)
+    return message
+
+
+def _measure_messages(scores: Mapping[str, Score | None]) -> list[models_pb2.Measure]:
+    return [
+        models_pb2.Measure(name=name)
+        if score is None
+        else models_pb2.Measure(name=name, value=score.value, low=score.low, high=score.high)
+        for name, score in scores.items()
+    ]
 
 
 def predict_message(pool_id: str, result: PredictResult) -> models_pb2.PredictResponse:
@@ -208,4 +245,8 @@ def predict_message(pool_id: str, result: PredictResult) -> models_pb2.PredictRe
         prediction_source=source_message(result.source),
         embedding_space=result.space,
         timings=timing_messages(result.timings),
+        thresholds=() if result.thresholds_C is None else result.thresholds_C.tolist(),
+        numbers=matrix_message(result.values_NT),
+        deviations=matrix_message(result.deviations_NT),
+        target_names=result.target_names,
     )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.tasks import ClassRecord, TaskKind, TaskRecord
 from assay.server.core.tasks.editing import ClassEdit
+from assay.server.rpc.convert.scalars import choice
 from assay.server.rpc.errors import EdgeError, EdgeReason
 from assay.v1 import tasks_pb2
 
@@ -27,6 +28,19 @@ def to_class_names(task: tasks_pb2.Task) -> tuple[str, ...]:
 
 
 _KINDS: Mapping[str, TaskKind] = {kind.value: kind for kind in TaskKind}
+_NUMBERS: Mapping[int, TaskKind] = {tasks_pb2.TaskKind.Value(f"TASK_KIND_{kind.name}"): kind for kind in TaskKind}
+_WIRE_KINDS = {kind: tasks_pb2.TaskKind.ValueType(number) for number, kind in _NUMBERS.items()}
+
+
+def to_kind(value: int) -> TaskKind:
+    """A kind of task, classification where it is unspecified. Raises AssayError(INVALID_ARGUMENT) for an unknown
+    one."""
+    return TaskKind.CLASSIFICATION if value == tasks_pb2.TASK_KIND_UNSPECIFIED else choice(_NUMBERS, value, "task")
+
+
+def kind_message(kind: TaskKind) -> tasks_pb2.TaskKind.ValueType:
+    """A kind of task for the wire."""
+    return _WIRE_KINDS[kind]
 
 
 def to_class_edits(task: tasks_pb2.Task) -> tuple[TaskKind, tuple[ClassEdit, ...]]:

@@ -202,6 +202,10 @@ def pick_message(pool_id: str, view: PickView) -> types_pb2.Pick:
             for class_name, probability in view.predictions
         ],
         exploring=view.exploring,
+        numbers=[
+            types_pb2.NumberPrediction(target=each.target, value=each.value, deviation=each.deviation)
+            for each in view.numbers
+        ],
     )
 
 

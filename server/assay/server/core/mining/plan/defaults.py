@@ -1,5 +1,7 @@
 """The plan of who names none, by the pool's task and by what is there to choose by."""
 
+from dataclasses import replace
+
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.mining.plan.terms import Plan
 from assay.server.core.mining.supply import PREDICTED
@@ -9,28 +11,42 @@ from assay.server.core.records.pools import OPEN_STATES
 from assay.server.core.records.tasks import TaskKind
 from assay.strategies.serving import utility_of
 
-# On real data, doubt about a set of classes or a number was no better than chance, and coverage was: see
-# docs/strategy-learning.md.
-_COVERAGE = {TaskKind.REGRESSION: "spread"}
+# What is mined for who names no plan. On real data, doubt about a set of classes or a number was no better than chance,
+# and coverage was: see docs/strategy-learning.md.
+_MINED = {TaskKind.CLASSIFICATION: "margin", TaskKind.REGRESSION: "spread"}
+_COVERAGE = "cover"
+
+
+def of_task(task: TaskKind) -> str:
+    """The preset that is the default of a task."""
+    return _MINED.get(task, _COVERAGE)
+
+
+def completed(given: Plan | None, default: Plan) -> Plan:
+    """A plan as it was given; where it asks for something, but not by what to score or pick, the default says it. One
+    that asks for nothing is refused later: who sends it did not mean that."""
+    if given is None:
+        return default
+    complete = given == Plan() or given.preset or given.scores or given.select
+    return given if complete else replace(given, preset=default.preset)
 
 
 def to_label(snapshot: Snapshot, predictions: Predictions | None) -> Plan:
     """What a worker is asked next. Of one class "margin", where the model predicts all that may be picked, else
     "random"; else "cover", or "spread" for numbers."""
     if snapshot.pool.task.kind is not TaskKind.CLASSIFICATION:
-        return Plan(preset=_coverage(snapshot))
+        return to_mine(snapshot)
     if predictions is None:
         return Plan(preset="random")
     if predictions.source.name == "head":
-        return Plan(preset="margin")
+        return to_mine(snapshot)
     unknown = snapshot.mask(OPEN_STATES) & ~predictions.known(snapshot)
-    return Plan(preset="random" if unknown.any() else "margin")
+    return Plan(preset="random") if unknown.any() else to_mine(snapshot)
 
 
 def to_mine(snapshot: Snapshot) -> Plan:
-    """What is mined: of one class "margin", else as to_label."""
-    of_classes = snapshot.pool.task.kind is TaskKind.CLASSIFICATION
-    return Plan(preset="margin" if of_classes else _coverage(snapshot))
+    """What is mined: the default of the pool's task."""
+    return Plan(preset=of_task(snapshot.pool.task.kind))
 
 
 def to_score(snapshot: Snapshot) -> Plan:
@@ -43,7 +59,3 @@ def to_score(snapshot: Snapshot) -> Plan:
             f"Nothing is predicted in pools of the task {snapshot.pool.task.kind}. Name a scorer in the plan.",
         )
     return Plan(preset=utility)
-
-
-def _coverage(snapshot: Snapshot) -> str:
-    return _COVERAGE.get(snapshot.pool.task.kind, "cover")
