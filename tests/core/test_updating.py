@@ -13,13 +13,16 @@ from assay.server.core.errors import Reason, RequestReplayed
 from assay.server.core.labeling import resolving
 from assay.server.core.labeling.history import reader
 from assay.server.core.labeling.standing import told
+from assay.server.core.mining.plan.terms import Plan
+from assay.server.core.models.merged import fold, reached
+from assay.server.core.models.messages import PredictSpec
 from assay.server.core.pools.messages import PoolUpdate, PoolView
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.annotations import EventKind, Policy
 from assay.server.core.records.tasks import TaskKind
 from assay.server.core.stop import Stop
 from assay.server.core.tasks.editing import ClassEdit
-from assay.strategies import Interrupted
+from assay.strategies import Interrupted, Need
 from tests.core.kit import (
     CLASSES,
     POOL,
@@ -208,6 +211,48 @@ def test_a_head_serves_on_after_a_class_was_added_and_says_what_it_has_not_seen(
     assert all(dict(pick.predictions)["dog"] < 1e-6 for pick in picks)
     core = house.open()
     assert core.pools.get(POOL).unseen == (3,)
+
+
+def test_what_an_older_head_says_of_a_merged_class_goes_to_the_one_that_took_its_place(house: House) -> None:
+    core = house.open()
+    make_pool(core)
+    embeddings = fill(core, 40)
+    submit(core, {name: CLASSES[number % 3] for number, name in enumerate(names(0, 30))})
+    train(core, members=3)
+    stored, fresh = PredictSpec(ids=tuple(names(0, 40))), PredictSpec(embeddings_ND=embeddings)
+    before_NC = core.models.predict(POOL, stored).probs_NC
+    assert before_NC is not None
+    next_batch(core, 2, plan=Plan(preset="bald"))  # keeps predictions as they were before
+    edit(core, {0: {"merged_into": 1, "retired": True}})
+    expected_NC = np.stack([np.zeros(40), before_NC[:, 0] + before_NC[:, 1], before_NC[:, 2]], axis=1)
+    for spec in (stored, fresh):
+        after_NC = core.models.predict(POOL, spec).probs_NC
+        assert after_NC is not None
+        np.testing.assert_allclose(after_NC, expected_NC, atol=1e-6)
+    result = next_batch(core, 3, plan=Plan(preset="margin"), predictions=3)
+    for pick in result.picks:
+        assert dict(pick.predictions)["ant"] < 1e-6
+        assert pick.score == pytest.approx(1 - abs(pick.predictions[0][1] - pick.predictions[1][1]), abs=1e-5)
+    picked = next_batch(core, 3, plan=Plan(preset="bald"), worker="bob")
+    assert all(pick.score <= np.log(2) + 1e-6 for pick in picked.picks)
+    same_after_reopening(house, core)
+
+
+def test_columns_of_merged_classes_are_folded_as_what_they_are() -> None:
+    merges_C = np.array([2, 1, 2], np.int32)
+    probs_NC = np.array([[0.2, 0.3, 0.5]], np.float32)
+    logits_NC, sets_KNC = np.log(probs_NC), np.stack([probs_NC, probs_NC[:, ::-1]])
+    fold(merges_C, Need.LOGITS, logits_NC)
+    np.testing.assert_allclose(np.exp(logits_NC), [[0, 0.3, 0.7]], atol=1e-6)
+    folded_NC = probs_NC.copy()
+    fold(merges_C, Need.PROBS, folded_NC)
+    np.testing.assert_allclose(folded_NC, [[0, 0.3, 0.7]], atol=1e-6)
+    fold(merges_C, Need.LABEL_PROBS, sets_KNC)
+    np.testing.assert_allclose(sets_KNC, [[[0, 0.3, 0.5]], [[0, 0.3, 0.5]]], atol=1e-6)
+    np.testing.assert_allclose(reached(merges_C, np.array([0.2, 0.6, 0.4], np.float32)), [0.2, 0.6, 0.2])
+    numbers_NT = probs_NC.copy()
+    fold(merges_C, None, numbers_NT)
+    np.testing.assert_array_equal(numbers_NT, probs_NC)
 
 
 events = st.lists(

@@ -8,6 +8,7 @@ import numpy as np
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.limits import Limits
+from assay.server.core.models.merged import fold
 from assay.server.core.models.predictions import PredictionCache, Predictions, probabilities
 from assay.server.core.pools.snapshot import ActiveHead, Snapshot
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
@@ -217,7 +218,14 @@ class Supply:
     def _of_members(self, rows: RowArray) -> FloatArray:
         if not self._members_fit(rows):
             raise self._too_large(self._member_bytes(rows), "members' predictions")
-        return self.cache.heads.predict_members(self._head().weights, self.embeddings(rows), self._columns)
+        values_KNC = self.cache.heads.predict_members(self._head().weights, self.embeddings(rows), self._columns)
+        task = self.snapshot.pool.task.kind
+        # Members say probabilities, of one class too.
+        need = (
+            Need.PROBS if task is TaskKind.CLASSIFICATION else Need.LABEL_PROBS if task is TaskKind.MULTILABEL else None
+        )
+        fold(self.snapshot.task.merges, need, values_KNC)
+        return values_KNC
 
     def _member_values(self, rows: RowArray) -> FloatArray:
         """Of several numbers in units of their deviations, or the one of the largest unit would decide alone."""

@@ -7,6 +7,7 @@ import numpy as np
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.limits import MAX_PREDICTED
+from assay.server.core.models.merged import UNSEEN_LOGIT, fold, reached
 from assay.server.core.models.messages import PredictResult, PredictSpec
 from assay.server.core.models.predictions import HeadSource, PredictionCache, deviations, probabilities, source_of
 from assay.server.core.pools.pool import Pool
@@ -15,6 +16,7 @@ from assay.server.core.ports.models import Heads
 from assay.server.core.records.arrays import FloatArray
 from assay.server.core.records.tasks import TaskKind
 from assay.server.core.stopwatch import Stopwatch
+from assay.strategies import Need
 from assay.strategies.candidates import softmax
 
 
@@ -96,7 +98,7 @@ class Prediction:
                 source = HeadSource(chosen.record.model_id, chosen.weights, self._heads)
                 return self._apply(snapshot, source, embeddings_ND)
             if logits_NC is not None:
-                return _Predicted(embeddings_ND, softmax(logits_NC), "backbone")
+                return _Predicted(embeddings_ND, softmax(_of_all_classes(snapshot, logits_NC)), "backbone")
         return _Predicted(embeddings_ND)
 
     def _embed(self, snapshot: Snapshot, spec: PredictSpec) -> tuple[FloatArray, FloatArray | None]:
@@ -115,7 +117,16 @@ class Prediction:
     def _apply(self, snapshot: Snapshot, source: HeadSource, embeddings_ND: FloatArray) -> _Predicted:
         values_NC = np.empty((len(embeddings_ND), source.columns(snapshot)), np.float32)
         source.apply(embeddings_ND, values_NC)
+        fold(snapshot.task.merges, source.need, values_NC)
         return _Predicted(embeddings_ND, probabilities(source, values_NC), source.name, source)
+
+
+def _of_all_classes(snapshot: Snapshot, logits_NC: FloatArray) -> FloatArray:
+    """Logits of a backbone as those of the pool's classes: it has not seen those that are newer than it."""
+    all_NC = np.full((len(logits_NC), len(snapshot.pool.task.classes)), UNSEEN_LOGIT, np.float32)
+    all_NC[:, : logits_NC.shape[1]] = logits_NC
+    fold(snapshot.task.merges, Need.LOGITS, all_NC)
+    return all_NC
 
 
 def _thresholds(snapshot: Snapshot, head: HeadSource | None) -> FloatArray | None:
@@ -124,7 +135,7 @@ def _thresholds(snapshot: Snapshot, head: HeadSource | None) -> FloatArray | Non
         return None
     thresholds_C = np.full(len(snapshot.pool.task.classes), 0.5, np.float32)
     thresholds_C[: len(head.weights.thresholds_C)] = head.weights.thresholds_C
-    return thresholds_C
+    return reached(snapshot.task.merges, thresholds_C)
 
 
 def _nothing_predicts() -> AssayError:

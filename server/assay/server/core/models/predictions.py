@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from assay.server.core.models.merged import UNSEEN_LOGIT, fold, version
 from assay.server.core.pools.snapshot import ActiveHead, Snapshot
 from assay.server.core.ports.machine import Scratch
 from assay.server.core.ports.models import Heads
@@ -44,9 +45,6 @@ _HEAD_NEEDS = {
     TaskKind.MULTILABEL: Need.LABEL_PROBS,
     TaskKind.REGRESSION: None,
 }
-# A logit that is nothing beside any other: of classes that are newer than what the backbone knows.
-UNSEEN_LOGIT = -30.0
-
 
 Filed = TypeVar("Filed", SampleSegment, VectorSegment)
 
@@ -365,6 +363,7 @@ class Predictions:
         self.source.fill(snapshot, start, stop, self._values_NC)
         unknown_B = np.isnan(fresh_BC[:, 0])
         fresh_BC[unknown_B] = 1.0 / self._columns
+        fold(snapshot.task.merges, self.source.need, fresh_BC)
         self._known_N[start:stop] = ~unknown_B
         self._complete = self._complete and not unknown_B.any()
 
@@ -397,9 +396,9 @@ class PredictionCache:
         source = source_of(snapshot, self.heads, head)
         if source is None:
             return None
-        # Rows mean other vectors in another space, and a class that was added is a column more.
+        # Rows mean other vectors in another space, a class that was added is a column more, and merges fold columns.
         columns = source.columns(snapshot)
-        key = f"{snapshot.pool.space}/{columns}/{source.key}"
+        key = f"{snapshot.pool.space}/{columns}/{version(snapshot.task.merges)}/{source.key}"
         with self._lock:
             if head is None:
                 # While other heads are scored beside it, a request must not have to score the pool again.

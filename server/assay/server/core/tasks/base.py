@@ -240,6 +240,10 @@ class Task(Protocol):
     def prediction_shape(self) -> PredictionShape | None:
         """What a model's predictions look like; None where nothing is predicted."""
 
+    @property
+    def merges(self) -> npt.NDArray[np.int32] | None:
+        """int32 [C]: the class that each class is counted as; None where no class was merged, or there are none."""
+
     def metrics(self, values: Column, predictions: Any, seed: int = 0) -> TaskMetrics:
         """What a model is worth on held-out samples.
 
@@ -340,6 +344,10 @@ class CommonTask(ABC):
 
     @property
     def prediction_shape(self) -> PredictionShape | None:
+        return None
+
+    @property
+    def merges(self) -> npt.NDArray[np.int32] | None:
         return None
 
     def export(self, values: Sequence[Value | None]) -> dict[str, list[Any]]:

@@ -36,6 +36,11 @@ class Classes:
             raise self.refusal(name)
         return found
 
+    @property
+    def merges(self) -> npt.NDArray[np.int32] | None:
+        """int32 [C]: the class that each class is counted as; None where none was merged."""
+        return self.roots_C if self.merged else None
+
     def root(self, class_id: int) -> int:
         """The class that a class is counted as: itself, unless it was merged."""
         return int(self.roots_C[class_id])

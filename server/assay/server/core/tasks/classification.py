@@ -103,6 +103,10 @@ class Classification(CommonTask):
         return targets_N
 
     @property
+    def merges(self) -> npt.NDArray[np.int32] | None:
+        return self.classes.merges
+
+    @property
     def prediction_shape(self) -> PredictionShape:
         return PredictionShape(PredictionForm.PROBABILITIES, len(self.classes))
 

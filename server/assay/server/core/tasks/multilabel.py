@@ -108,6 +108,10 @@ class Multilabel(CommonTask):
         return targets_NC
 
     @property
+    def merges(self) -> npt.NDArray[np.int32] | None:
+        return self.classes.merges
+
+    @property
     def prediction_shape(self) -> PredictionShape:
         return PredictionShape(PredictionForm.LABEL_PROBABILITIES, len(self.classes))
 

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from assay.server.core.errors import Reason
 from assay.server.core.limits import MAX_OBJECTS
@@ -31,6 +32,10 @@ class ObjectTask(CommonTask):
     def __init__(self, record: TaskRecord) -> None:
         super().__init__(record)
         self.classes = Classes(record)
+
+    @property
+    def merges(self) -> npt.NDArray[np.int32] | None:
+        return self.classes.merges
 
     @abstractmethod
     def arrays(self, objects: Sequence[Any]) -> Objects:
