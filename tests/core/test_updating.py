@@ -13,7 +13,7 @@ from assay.server.core.errors import Reason, RequestReplayed
 from assay.server.core.labeling import resolving
 from assay.server.core.labeling.history import reader
 from assay.server.core.labeling.standing import told
-from assay.server.core.mining.plan.terms import Plan
+from assay.server.core.mining.plan.terms import Plan, Quotas, QuotaTerm
 from assay.server.core.models.merged import fold, reached
 from assay.server.core.models.messages import PredictSpec
 from assay.server.core.pools.messages import PoolUpdate, PoolView
@@ -229,6 +229,10 @@ def test_what_an_older_head_says_of_a_merged_class_goes_to_the_one_that_took_its
         after_NC = core.models.predict(POOL, spec).probs_NC
         assert after_NC is not None
         np.testing.assert_allclose(after_NC, expected_NC, atol=1e-6)
+    # No model says the class any more, so no quota is for it.
+    quotas = Quotas((QuotaTerm("ant", 1),))
+    error = refused(Reason.CLASS_RETIRED, lambda: next_batch(core, 3, plan=Plan(preset="margin", quotas=quotas)))
+    assert "bee" in error.message
     result = next_batch(core, 3, plan=Plan(preset="margin"), predictions=3)
     for pick in result.picks:
         assert dict(pick.predictions)["ant"] < 1e-6

@@ -5,10 +5,10 @@ import math
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.mining.plan.terms import Plan, Quotas, QuotaTerm, ScoreTerm, Shortlist, Stochastic
-from assay.server.core.pools import checks as pool_checks
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.records.filters import Compare
 from assay.server.core.records.tasks import TaskKind
+from assay.server.core.tasks.classes import Classes
 
 MAX_SCORES = 8
 MAX_QUOTAS = 1000
@@ -98,8 +98,8 @@ def _quota(quota: QuotaTerm) -> None:
 def fits(plan: Plan, snapshot: Snapshot) -> None:
     """A plan whose names the pool has.
 
-    Raises AssayError(UNKNOWN_ATTRIBUTE | ATTRIBUTE_TYPE_MISMATCH | INVALID_FILTER | UNKNOWN_CLASS | INVALID_PLAN |
-    SAMPLE_NOT_FOUND)."""
+    Raises AssayError(UNKNOWN_ATTRIBUTE | ATTRIBUTE_TYPE_MISMATCH | INVALID_FILTER | UNKNOWN_CLASS | CLASS_RETIRED |
+    INVALID_PLAN | SAMPLE_NOT_FOUND)."""
     checks.filter_fits(plan.filter, snapshot.attributes)
     if plan.query:
         snapshot.require(plan.query)
@@ -110,10 +110,12 @@ def fits(plan: Plan, snapshot: Snapshot) -> None:
             f"Quotas by predicted class are for samples of one class each, and the pool's task is "
             f"{snapshot.pool.task.kind}. Name an attribute."
         )
+    classes = Classes(snapshot.pool.task)
     for quota in plan.quotas.quotas:
         if plan.quotas.attribute:
             checks.filter_fits(Compare(plan.quotas.attribute, "==", quota.value), snapshot.attributes)
         elif not isinstance(quota.value, str):
             raise invalid(f"Quotas without an attribute are for classes: {quota.value!r} is no class name.")
-        elif quota.value not in snapshot.pool.class_names:
-            raise pool_checks.unknown_class(quota.value[:100], snapshot.pool)
+        elif quota.value not in classes.taken:
+            refused = classes.refusal(quota.value)
+            raise AssayError(refused.reason, f"A quota cannot be met: {refused.problem}", **refused.facts)
