@@ -12,6 +12,7 @@ from assay.server.adapters.sql.schema import metadata
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.ports.catalog import CatalogTx
 from assay.server.core.records.annotations import Blobs, Policy
+from assay.server.core.records.changes import PoolChanged
 from assay.server.core.records.models import ModelKind
 from assay.server.core.records.operations import OperationRecord
 from assay.server.core.records.pools import Metric, PoolRecord
@@ -144,6 +145,10 @@ def test_delete_takes_all_of_one_pool(catalog: SqlCatalog, pool: PoolRecord, url
         other = tx.insert_pool(pool_record("other"))
         _fill(tx, pool)
         _fill(tx, other)
+        for time in (1.0, 2.0):
+            for one in (pool, other):
+                tx.append_change(one.uid, [PoolChanged(("task",))], time)
+        assert tx.forget_changes(1.5, 2, 10) == 2
     with catalog.transaction() as tx:
         tx.delete_pool(pool.uid)
     with catalog.reading() as tx:

@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 SERVICES = {
     "assay.v1.audits_pb2": "Audits",
+    "assay.v1.changes_pb2": "Changes",
     "assay.v1.pools_pb2": "Pools",
     "assay.v1.models_pb2": "Models",
     "assay.v1.mining_pb2": "Mining",

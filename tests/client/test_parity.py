@@ -13,6 +13,7 @@ from assay.client import (
     Client,
     Operation,
     _audits,
+    _changes,
     _ingest,
     _labeling,
     _mining,
@@ -33,7 +34,7 @@ LEFT_OUT = {
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
 }
-BUILDERS = (_audits, _ingest, _labeling, _mining, _models, _operations, _pools, _updates)
+BUILDERS = (_audits, _changes, _ingest, _labeling, _mining, _models, _operations, _pools, _updates)
 
 
 def methods(kind: type) -> dict[str, Any]:

@@ -11,7 +11,17 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from assay.v1 import audits_pb2, labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, tasks_pb2, types_pb2
+from assay.v1 import (
+    audits_pb2,
+    changes_pb2,
+    labeling_pb2,
+    mining_pb2,
+    models_pb2,
+    pools_pb2,
+    server_pb2,
+    tasks_pb2,
+    types_pb2,
+)
 from tests.e2e.wire import matrix
 from tests.fuzz.world import CLASSES, DIMENSION, FEATURES, SAMPLES, World
 
@@ -311,6 +321,15 @@ def _train(rng: Random, world: World) -> Requests:
     return [models_pb2.TrainHeadRequest(parent=world.pool(rng), l2=0.1, activate=True, request_id=_request_id(rng))]
 
 
+def _watch(rng: Random, world: World) -> Requests:
+    request = changes_pb2.WatchPoolRequest(pool=world.pool(rng), heartbeat=duration_pb2.Duration(seconds=1))
+    if rng.random() < 0.7:
+        request.since_epoch = rng.randrange(20)
+    elif rng.random() < 0.5:
+        request.cursor = f"{rng.randrange(4)}.{rng.randrange(20)}.{rng.randrange(200)}"
+    return [request]
+
+
 # How often each is called, beside the others; 20 unless told. What starts long work is rarer.
 WEIGHTS: Mapping[str, int] = {
     "/assay.v1.Models/UploadBackbone": 2,
@@ -319,6 +338,7 @@ WEIGHTS: Mapping[str, int] = {
     "/assay.v1.Models/TrainHead": 2,
     "/google.longrunning.Operations/WaitOperation": 2,
     "/grpc.health.v1.Health/Watch": 2,
+    "/assay.v1.Changes/WatchPool": 2,
 }
 
 CORPUS: Mapping[str, Maker] = {
@@ -362,6 +382,7 @@ CORPUS: Mapping[str, Maker] = {
     "/assay.v1.Labeling/ExportLabels": _of_pool(labeling_pb2.ExportLabelsRequest),
     "/assay.v1.Audits/ListAnnotators": _of_pool(audits_pb2.ListAnnotatorsRequest, page_size=5),
     "/assay.v1.Audits/ResolveLabels": _of_pool(audits_pb2.ResolveLabelsRequest),
+    "/assay.v1.Changes/WatchPool": _watch,
     "/assay.v1.Server/GetServerInfo": _always(server_pb2.GetServerInfoRequest),
     "/google.longrunning.Operations/GetOperation": _operation(operations_pb2.GetOperationRequest),
     "/google.longrunning.Operations/ListOperations": _of_pool(

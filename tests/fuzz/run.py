@@ -24,10 +24,11 @@ GRACE_SECONDS = 15.0
 MAX_REPLIES = 200
 STREAMS_OUT = {
     "/assay.v1.Mining/Score", "/assay.v1.Labeling/ExportLabels", "/grpc.health.v1.Health/Watch",
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "/assay.v1.Changes/WatchPool", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 }  # fmt: skip
 # Streams that end only when their callers leave.
-ENDLESS = {"/grpc.health.v1.Health/Watch", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"}
+WATCHES = {"/grpc.health.v1.Health/Watch", "/assay.v1.Changes/WatchPool"}
+ENDLESS = WATCHES | {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"}
 BROKEN = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNAVAILABLE)
 
 
@@ -131,7 +132,7 @@ async def _send(channel: grpc.aio.Channel, uploads: grpc.Channel, call: Call) ->
     Streams of requests go over a blocking channel: where the server refuses one midway, grpc.aio's client often tells
     of its own failed write instead.
     """
-    streaming_in = len(call.requests) > 1 or call.method in ENDLESS - {"/grpc.health.v1.Health/Watch"}
+    streaming_in = len(call.requests) > 1 or call.method in ENDLESS - WATCHES
     if call.method in STREAMS_OUT:
         make = channel.stream_stream if streaming_in else channel.unary_stream
         stream = make(call.method)(_sent(call) if streaming_in else call.requests[0], timeout=DEADLINE_SECONDS)

@@ -9,6 +9,7 @@ from google.rpc import error_details_pb2, status_pb2
 from assay.server.rpc.convert.arrays import matrix_message
 from assay.v1 import (
     audits_pb2_grpc,
+    changes_pb2_grpc,
     labeling_pb2_grpc,
     mining_pb2_grpc,
     models_pb2_grpc,
@@ -32,6 +33,7 @@ class Stubs:
         self.models = models_pb2_grpc.ModelsStub(channel)
         self.mining = mining_pb2_grpc.MiningStub(channel)
         self.labeling = labeling_pb2_grpc.LabelingStub(channel)
+        self.changes = changes_pb2_grpc.ChangesStub(channel)
         self.audits = audits_pb2_grpc.AuditsStub(channel)
         self.server = server_pb2_grpc.ServerStub(channel)
         self.operations = operations_pb2_grpc.OperationsStub(channel)

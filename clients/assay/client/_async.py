@@ -8,8 +8,8 @@ from typing import Any, TypeVar, cast
 import grpc
 
 from assay.client._channel import CallSettings, Endpoint
-from assay.client._sync import Source, encode, next_page, open_channel, same
-from assay.client._wire import Collector, Download, Pages, Unary, Upload
+from assay.client._sync import Following, Source, encode, next_page, open_channel, same
+from assay.client._wire import Collector, Download, Feed, Pages, Unary, Upload
 from assay.client.errors import FailedCall, from_call
 from assay.client.retry import Budget, Contact
 
@@ -101,6 +101,24 @@ class AsyncTransport:
             return await _collect(stream, call.collector())
 
         return await self._attempt(once, self.settings.stream_timeout, call.restartable)
+
+    async def feed(self, call: Feed[T]) -> AsyncIterator[T]:
+        """Run a call whose stream has no end, and go on where it breaks."""
+        method = self._channel.unary_stream(call.method.path, encode, call.method.response.FromString)
+        following = Following(call, self.settings, self._contact)
+        while True:
+            stream = method(following.request, timeout=following.remaining(), metadata=self.settings.metadata)
+            try:
+                async for message in stream:
+                    item = following.take(message)
+                    if item is not None:
+                        yield item
+                return
+            except grpc.RpcError as failure:
+                pause = following.pause(failure)
+            finally:
+                stream.cancel()
+            await asyncio.sleep(pause)
 
     async def upload(self, call: Upload[T]) -> T:
         """Run a call that sends a stream. Its source, arrays or files, is read in a thread beside the loop."""

@@ -13,7 +13,17 @@ from assay.client._names import enum_word
 from assay.client.filters import attribute_scalar
 from assay.client.plans import plan_from_proto, struct_dict
 from assay.client.tasks import task_from_proto
-from assay.v1 import audits_pb2, labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, tasks_pb2, types_pb2
+from assay.v1 import (
+    audits_pb2,
+    changes_pb2,
+    labeling_pb2,
+    mining_pb2,
+    models_pb2,
+    pools_pb2,
+    server_pb2,
+    tasks_pb2,
+    types_pb2,
+)
 
 
 def when(message: Message, field: str) -> datetime | None:
@@ -346,6 +356,51 @@ def label(message: labeling_pb2.Label) -> results.Label:
         create_time=when(message, "create_time"),
         lease=message.lease or None,
     )
+
+
+def pool_changes(message: changes_pb2.WatchPoolResponse) -> results.PoolChanges:
+    """A message of a watch."""
+    return results.PoolChanges(
+        message.cursor, message.epoch, when(message, "change_time"), tuple(map(_change, message.changes))
+    )
+
+
+_EVENTS = ("annotated", "corrected", "withdrawn", "skipped", "verdicts", "resolved")
+
+
+def _change(message: changes_pb2.Change) -> results.Change:
+    match message.WhichOneof("kind"):
+        case "samples":
+            word = enum_word(changes_pb2.SamplesChange.Action, message.samples.action)
+            touched = message.samples.samples
+            return results.Change("samples", word, touched.count, tuple(touched.sample_ids))
+        case "annotations":
+            said = message.annotations
+            return results.Change(
+                "annotations",
+                count=said.samples.count,
+                sample_ids=tuple(said.samples.sample_ids),
+                name=said.lease,
+                worker=said.worker,
+                first_event=said.first_event,
+                events={name: getattr(said, name) for name in _EVENTS if getattr(said, name)},
+            )
+        case "lease":
+            lease = message.lease
+            word = enum_word(changes_pb2.LeaseChange.Action, lease.action)
+            ids = tuple(lease.samples.sample_ids)
+            return results.Change("lease", word, lease.samples.count, ids, name=lease.lease, worker=lease.worker)
+        case "model":
+            word = enum_word(changes_pb2.ModelChange.Action, message.model.action)
+            return results.Change("model", word, name=message.model.model)
+        case "operation":
+            operation = message.operation
+            word = enum_word(changes_pb2.OperationChange.Action, operation.action)
+            return results.Change("operation", word, name=operation.operation, error_reason=operation.error_reason)
+        case "pool":
+            return results.Change("pool", fields=tuple(message.pool.fields))
+        case _:  # of a newer server
+            return results.Change("")
 
 
 def annotator(message: audits_pb2.Annotator) -> results.Annotator:

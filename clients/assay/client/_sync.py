@@ -1,15 +1,16 @@
 """Running calls in the caller's thread."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
 
 from assay.client._channel import CallSettings, Endpoint
-from assay.client._wire import Collector, Download, Pages, Unary, Upload
-from assay.client.errors import FailedCall, from_call
+from assay.client._wire import Collector, Download, Feed, Pages, Unary, Upload
+from assay.client.errors import DeadlineExceeded, FailedCall, from_call
 from assay.client.retry import Budget, Contact
 
 T = TypeVar("T")
@@ -67,6 +68,24 @@ class Transport:
 
         return self._attempt(once, self.settings.stream_timeout, call.restartable)
 
+    def feed(self, call: Feed[T]) -> Iterator[T]:
+        """Run a call whose stream has no end, and go on where it breaks."""
+        method = self._channel.unary_stream(call.method.path, encode, call.method.response.FromString)
+        following = Following(call, self.settings, self._contact)
+        while True:
+            stream = method(following.request, timeout=following.remaining(), metadata=self.settings.metadata)
+            try:
+                for message in stream:
+                    item = following.take(message)
+                    if item is not None:
+                        yield item
+                return
+            except grpc.RpcError as failure:
+                pause = following.pause(failure)
+            finally:
+                stream.cancel()
+            time.sleep(pause)
+
     def upload(self, call: Upload[T]) -> T:
         """Run a call that sends a stream."""
         method = self._channel.stream_unary(call.method.path, encode, call.method.response.FromString)
@@ -96,6 +115,43 @@ class Transport:
                 self._contact.note(None)
                 return reply
             time.sleep(pause)
+
+
+class Following(Generic[T]):
+    """How far a feed was read, and when to try again: each message is an answer, after which the patience is new."""
+
+    def __init__(self, call: Feed[T], settings: CallSettings, contact: Contact) -> None:
+        self._call = call
+        self._settings = settings
+        self._contact = contact
+        self._end = math.inf if settings.stream_timeout is None else time.monotonic() + settings.stream_timeout
+        self.request = call.request
+        self._budget = self._fresh()
+
+    def remaining(self) -> float | None:
+        """Seconds left, None without a limit."""
+        return None if math.isinf(self._end) else max(0.0, self._end - time.monotonic())
+
+    def take(self, message: Any) -> T | None:
+        """What a message says; None for what is not passed on."""
+        self._contact.note(None)
+        self._budget = self._fresh()
+        self.request = self._call.after(self.request, message)
+        return self._call.parse(message)
+
+    def pause(self, failure: grpc.RpcError) -> float:
+        """Seconds to wait before going on. Raises the error where there is no going on."""
+        error = from_call(cast(FailedCall, failure))
+        # The server lets go of who does not read; the next message is still there.
+        if isinstance(error, DeadlineExceeded) and error.reason:
+            return 0.0
+        pause = self._budget.wait(error)
+        if pause is None:
+            raise error from failure
+        return pause
+
+    def _fresh(self) -> Budget:
+        return Budget(self._settings.retry, self.remaining(), self._contact)
 
 
 class Source:

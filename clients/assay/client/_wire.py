@@ -68,6 +68,17 @@ class Upload(Generic[T]):
     counted: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Feed(Generic[T]):
+    """One request, replies without an end. `parse` gives None for what is not passed on; `after` gives the request that
+    goes on after a reply, where the stream broke."""
+
+    method: Method[Any, Any]
+    request: Message
+    parse: Callable[[Any], T | None]
+    after: Callable[[Any, Any], Message]
+
+
 def unary(method: Method[RequestT, ReplyT], request: RequestT, parse: Callable[[ReplyT], ResultT]) -> Unary[ResultT]:
     """A `Unary` whose parts are checked to fit each other."""
     return Unary(method, request, parse)
@@ -99,6 +110,16 @@ def upload(
 ) -> Upload[ResultT]:
     """An `Upload` whose parts are checked to fit each other."""
     return Upload(method, messages, parse, restartable, counted)
+
+
+def feed(
+    method: Method[RequestT, ReplyT],
+    request: RequestT,
+    parse: Callable[[ReplyT], ResultT | None],
+    after: Callable[[RequestT, ReplyT], RequestT],
+) -> Feed[ResultT]:
+    """A `Feed` whose parts are checked to fit each other."""
+    return Feed(method, request, parse, after)
 
 
 def nothing(_reply: Message) -> None:

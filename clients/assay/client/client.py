@@ -8,11 +8,11 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
-from assay.client import _audits, _ingest, _labeling, _mining, _models, _operations, _pools, _updates
+from assay.client import _audits, _changes, _ingest, _labeling, _mining, _models, _operations, _pools, _updates
 from assay.client._channel import CallSettings, Endpoint
 from assay.client._methods import like, same_type
 from assay.client._sync import Transport, open_channel
-from assay.client._wire import Download, Pages, Unary, Upload
+from assay.client._wire import Download, Feed, Pages, Unary, Upload
 from assay.client.operations import Operation
 from assay.client.results import Model, ResolveResult
 from assay.client.retry import RetryPolicy
@@ -85,6 +85,14 @@ def _pages(build: Callable[P, Pages[T]]) -> Callable[Concatenate[_Connected, P],
     @like(build, lambda item: GenericAlias(Iterator, item))
     def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
         return self._transport.pages(build(*args, **kwargs))
+
+    return method
+
+
+def _feed(build: Callable[P, Feed[T]]) -> Callable[Concatenate[_Connected, P], Iterator[T]]:
+    @like(build, lambda item: GenericAlias(Iterator, item))
+    def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        return self._transport.feed(build(*args, **kwargs))
 
     return method
 
@@ -191,6 +199,8 @@ class Client(_Connected):
     submit_labels = _unary(_labeling.submit_labels)
     list_labels = _pages(_labeling.list_labels)
     export_labels = _download(_labeling.export_labels)
+    # What changes
+    watch_pool = _feed(_changes.watch_pool)
     # Audits
     list_annotators = _pages(_audits.list_annotators)
     resolve_labels = _resolving(_audits.resolve_labels)

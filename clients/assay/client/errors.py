@@ -12,6 +12,7 @@
     |   +-- NotFound
     |   +-- AlreadyExists
     |   +-- FailedPrecondition  the state of the pool does not allow it
+    |   |   +-- ChangesForgotten CHANGES_FORGOTTEN: changes of a pool are no longer kept
     |   |   +-- LeaseExpired    LEASE_EXPIRED
     |   |   +-- LeaseForeign    LEASE_FOREIGN
     |   |   +-- NeedMissing     NEED_MISSING: a strategy needs what the model cannot give
@@ -126,6 +127,10 @@ class FailedPrecondition(RequestError):
     """The state of the pool does not allow it."""
 
 
+class ChangesForgotten(FailedPrecondition):
+    """Changes of a pool after the cursor or epoch are no longer kept: read the pool anew."""
+
+
 class LeaseExpired(FailedPrecondition):
     """The lease's time ran out."""
 
@@ -229,6 +234,7 @@ _BY_CODE: Mapping[grpc.StatusCode, type[AssayError]] = {
 }
 
 _BY_REASON: Mapping[str, type[AssayError]] = {
+    "CHANGES_FORGOTTEN": ChangesForgotten,
     "LEASE_EXPIRED": LeaseExpired,
     "LEASE_FOREIGN": LeaseForeign,
     "NEED_MISSING": NeedMissing,

@@ -10,7 +10,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import empty_pb2
 from grpc_health.v1 import health_pb2
 
-from assay.v1 import audits_pb2, labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, types_pb2
+from assay.v1 import audits_pb2, changes_pb2, labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, types_pb2
 from assay.v1.method import Method, Reach, Role
 
 LIST_ANNOTATORS = Method(
@@ -26,6 +26,14 @@ RESOLVE_LABELS = Method(
     operations_pb2.Operation,
     Role.MINE,
     Reach.REQUEST,
+)
+WATCH_POOL = Method(
+    "/assay.v1.Changes/WatchPool",
+    changes_pb2.WatchPoolRequest,
+    changes_pb2.WatchPoolResponse,
+    Role.READ,
+    Reach.REQUEST,
+    streams_responses=True,
 )
 NEXT_BATCH = Method(
     "/assay.v1.Labeling/NextBatch",
@@ -340,6 +348,7 @@ METHODS: Mapping[str, Method[Any, Any]] = {
     for method in (
         LIST_ANNOTATORS,
         RESOLVE_LABELS,
+        WATCH_POOL,
         NEXT_BATCH,
         GET_LEASE,
         LIST_LEASES,

@@ -31,6 +31,13 @@ def show(value: Any, as_json: bool, render: Callable[[], RenderableType]) -> Non
         Console(file=sys.stdout, width=width, highlight=False).print(render())
 
 
+def print_line(value: Any) -> None:
+    """Print a line at once, whoever reads it: text as it is, else as JSON."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def plain(value: Any) -> Any:
     """A result as JSON values. Times are ISO 8601, durations seconds; a payload is text, or base64 where it is none."""
     match value:

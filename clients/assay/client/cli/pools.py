@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
-from assay.client import Classification, Pool, edit_classes
+from assay.client import Change, Classification, Pool, PoolChanges, edit_classes
 from assay.client.cli.arguments import JsonOption, PoolArgument, connect
-from assay.client.cli.output import fields, show, table
+from assay.client.cli.output import fields, plain, print_line, show, table
 
 app = typer.Typer(help="Create, look at, change and delete pools.", no_args_is_help=True)
 
@@ -134,6 +134,43 @@ def delete(
     with connect(context) as client:
         client.delete_pool(pool)
     show({"deleted": pool}, as_json, lambda: f"deleted {pool}")
+
+
+@app.command()
+def watch(
+    context: typer.Context,
+    pool: PoolArgument,
+    since_epoch: Annotated[
+        int | None, typer.Option(min=0, help="Begin with what changed after this epoch, as `pool get` shows it.")
+    ] = None,
+    cursor: Annotated[str | None, typer.Option(help="Go on after the change that had this cursor.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what changes in a pool as it happens, a line a change, until interrupted; a restart of the server is waited
+    for."""
+    with connect(context) as client:
+        for changed in client.watch_pool(pool, since_epoch=since_epoch, cursor=cursor):
+            print_line(plain(changed) if as_json else changes_line(changed))
+
+
+def changes_line(changed: PoolChanges) -> str:
+    """What changed, in words."""
+    when = changed.time.isoformat(sep=" ", timespec="seconds") if changed.time else ""
+    return f"{when}  epoch {changed.epoch}  {'; '.join(map(_change, changed.changes))}"
+
+
+def _change(change: Change) -> str:
+    events = ", ".join(f"{count:,} {name}" for name, count in change.events.items())
+    words = (
+        change.kind,
+        change.name.rpartition("/")[2],
+        change.action,
+        events or (f"{change.count:,} samples" if change.count else ""),
+        f"by {change.worker}" if change.worker else "",
+        change.error_reason,
+        ", ".join(change.fields),
+    )
+    return " ".join(filter(None, words))
 
 
 def confirm(question: str) -> None:

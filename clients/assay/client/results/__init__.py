@@ -1,6 +1,7 @@
 """What calls return. Times are aware datetimes in UTC, timings are seconds by stage."""
 
 from assay.client.results.audits import Annotator, Confusion, ResolveResult
+from assay.client.results.changes import Change, PoolChanges
 from assay.client.results.labeling import AsideResult, Batch, Label, Lease, SubmitResult
 from assay.client.results.mining import (
     CostEstimate,
@@ -48,6 +49,7 @@ __all__ = [
     "AsideResult",
     "BackboneInfo",
     "Batch",
+    "Change",
     "ClassMetrics",
     "Confusion",
     "ConfusionCell",
@@ -66,6 +68,7 @@ __all__ = [
     "NumberPrediction",
     "Pick",
     "Pool",
+    "PoolChanges",
     "PredictResult",
     "Prediction",
     "Preset",

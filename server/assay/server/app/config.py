@@ -43,6 +43,7 @@ class Config:
         max_concurrent_rpcs: calls at once; health checks are not counted.
         max_rpcs_per_peer: calls at once from one address, and over one connection.
         max_health_watches: streams of health watchers at once; an address has at most an eighth of them.
+        max_pool_watches: streams of WatchPool at once; an address has at most half of them.
         max_connections: connections at once; 0 means half of the file descriptors that the process may have, and at
             most 4096.
         handshake_seconds: time in which a new connection must have spoken TLS and HTTP/2.
@@ -67,6 +68,8 @@ class Config:
         keep_requests: request ids remembered at most, of all pools.
         keep_leases_seconds: leases that ended can be looked up for so long after they began.
         keep_operations_seconds: operations that ended can be looked up for so long after they began.
+        keep_changes_seconds: who follows a pool may be away for so long, and miss no change of it.
+        keep_changes: changes kept at most, of all pools.
         keep_heads: heads kept of a pool, the newest, beside those that serve or that a rollback may need.
         keep_activations: activations kept of a pool, of each kind: how far back rollbacks go.
     """
@@ -85,6 +88,7 @@ class Config:
     max_concurrent_rpcs: int = 1024
     max_rpcs_per_peer: int = 512
     max_health_watches: int = 256
+    max_pool_watches: int = 1024
     max_connections: int = 0
     handshake_seconds: float = 10.0
     connection_idle_seconds: float = 120.0
@@ -107,6 +111,8 @@ class Config:
     keep_requests: int = 500_000
     keep_leases_seconds: float = 2_592_000.0
     keep_operations_seconds: float = 2_592_000.0
+    keep_changes_seconds: float = 604_800.0
+    keep_changes: int = 500_000
     keep_heads: int = 100
     keep_activations: int = 1000
 
@@ -276,6 +282,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "max_concurrent_rpcs": (1, 1_000_000),
     "max_rpcs_per_peer": (1, 1_000_000),
     "max_health_watches": (1, 1_000_000),
+    "max_pool_watches": (1, 1_000_000),
     "max_connections": (0, 1_000_000),
     "handshake_seconds": (0.1, 3600),
     "connection_idle_seconds": (1, 86_400),
@@ -298,6 +305,8 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "keep_requests": (1000, 1 << 40),
     "keep_leases_seconds": (0, 10 * 365 * 86_400),
     "keep_operations_seconds": (0, 10 * 365 * 86_400),
+    "keep_changes_seconds": (0, 10 * 365 * 86_400),
+    "keep_changes": (1000, 1 << 40),
     "keep_heads": (0, 1 << 40),
     "keep_activations": (10, 1 << 40),
 }

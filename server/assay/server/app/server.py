@@ -59,6 +59,7 @@ def edge_settings(config: Config, environment: Mapping[str, str] = os.environ) -
             calls=config.max_concurrent_rpcs,
             calls_per_peer=config.max_rpcs_per_peer,
             watches=config.max_health_watches,
+            pool_watches=config.max_pool_watches,
             receive_s=config.receive_seconds,
             idle_s=config.stream_idle_seconds,
         ),

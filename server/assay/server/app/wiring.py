@@ -24,6 +24,8 @@ def limits(config: Config) -> Limits:
         keep_requests=config.keep_requests,
         keep_leases_s=config.keep_leases_seconds,
         keep_operations_s=config.keep_operations_seconds,
+        keep_changes_s=config.keep_changes_seconds,
+        keep_changes=config.keep_changes,
         keep_heads=config.keep_heads,
         keep_activations=config.keep_activations,
     )

@@ -1,6 +1,7 @@
 """The domain put together: services over pools that are open."""
 
 import assay.strategies
+from assay.server.core.bells import Bells
 from assay.server.core.labeling.judging import JudgingService
 from assay.server.core.labeling.leases import expire_due
 from assay.server.core.labeling.service import LabelingService
@@ -15,6 +16,7 @@ from assay.server.core.models.predictions import PredictionCache
 from assay.server.core.models.service import ModelService
 from assay.server.core.operations.service import OperationService
 from assay.server.core.pools.directory import PoolDirectory
+from assay.server.core.pools.feed import ChangeService
 from assay.server.core.pools.ingest import Ingest
 from assay.server.core.pools.merging import Merger
 from assay.server.core.pools.opening import Opener
@@ -34,14 +36,14 @@ class Assay:
     """All services over one data directory.
 
     Attributes:
-        pools, updates, samples, models, mining, labeling, judging, operations: the services. Their methods
+        pools, updates, samples, models, changes, mining, labeling, judging, operations: the services. Their methods
             block and compute: call them from worker threads.
         retention: forgets what is old.
         limits: bounds on what callers may ask.
     """
 
     def __init__(self, ports: Ports, limits: Limits, registry: Registry) -> None:
-        directory = PoolDirectory()
+        directory, bells = PoolDirectory(), Bells()
         activation = Activation(ports.catalog, ports.segments, ports.backbones, ports.heads, ports.clock)
         opener = Opener(
             ports.catalog,
@@ -53,13 +55,14 @@ class Assay:
                 Frontiers: lambda: Frontiers(Search(ports.exact)),
             },
             ports.clock,
+            bells,
             limits.verify_bytes,
         )
         self._ports = ports
         self.limits = limits
         self._directory = directory
         self._opener = opener
-        self.operations = OperationService(ports.catalog, ports.clock)
+        self.operations = OperationService(ports.catalog, ports.clock, bells)
         self.pools = PoolService(
             directory,
             ports.catalog,
@@ -90,6 +93,7 @@ class Assay:
             ports.clock,
             limits,
         )
+        self.changes = ChangeService(directory, ports.catalog, bells)
         self.mining = MiningService(directory, ports.catalog, ports.clock, limits, registry)
         self.labeling = LabelingService(directory, ports.catalog, ports.clock, limits, registry)
         self.judging = JudgingService(directory, ports.catalog, ports.clock, self.operations)

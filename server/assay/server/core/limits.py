@@ -63,6 +63,7 @@ class Limits:
         keep_requests_s, keep_requests: how long responses are remembered by request id, and how many of all pools.
         keep_leases_s: how long leases that ended are kept.
         keep_operations_s: how long operations that ended are kept.
+        keep_changes_s, keep_changes: how long changes are kept for who follows a pool, and how many of all pools.
         keep_heads: heads of a pool that are kept, the newest, beside those that serve or may be gone back to.
         keep_activations: activations of a pool that are kept of each kind, the newest, and the last in each space.
     """
@@ -84,5 +85,7 @@ class Limits:
     keep_requests: int = 500_000
     keep_leases_s: float = 30 * 86_400.0
     keep_operations_s: float = 30 * 86_400.0
+    keep_changes_s: float = 7 * 86_400.0
+    keep_changes: int = 500_000
     keep_heads: int = 100
     keep_activations: int = 1000

@@ -1,4 +1,5 @@
-"""Forgets in time what nobody asks for any more: answers, ended leases and operations, old heads and activations."""
+"""Forgets in time what nobody asks for any more: answers, changes, ended leases and operations, old heads and their
+activations."""
 
 import time
 from collections.abc import Callable
@@ -47,6 +48,7 @@ class Retention:
         return (
             self._changed(self._forget_requests)
             or self._changed(self._forget_ended)
+            or self._changed(self._forget_changes)
             or any(prune(self._catalog, pool, self._limits) for pool in self._pools.all() if not pool.closed)
             or self._catalog.shrink(STEP_PAGES)
         )
@@ -58,6 +60,10 @@ class Retention:
     def _forget_requests(self, tx: CatalogTx) -> int:
         before = self._clock.steady() - self._limits.keep_requests_s
         return tx.forget_requests(before, self._limits.keep_requests, STEP_ROWS)
+
+    def _forget_changes(self, tx: CatalogTx) -> int:
+        before = self._clock.now() - self._limits.keep_changes_s
+        return tx.forget_changes(before, self._limits.keep_changes, STEP_ROWS)
 
     def _forget_ended(self, tx: CatalogTx) -> int:
         now = self._clock.now()

@@ -1,7 +1,7 @@
 """How many calls are let in, and how long a request may take to arrive. On the event loop only.
 
 Nobody can take all places: each host has a share, whoever sends slowly waits among others that do, and streams of
-health watchers, which last until their callers leave, have places of their own.
+watchers, which last until their callers leave, have places of their own.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from assay.v1 import methods
 # A request that comes right after its headers, as nearly all do, is here by then.
 GRACE_S = 0.15
 MIN_SLOW = 16
+SPARE_STREAMS = 64
 # Without a key only health may be asked, and that is a message of a few bytes, here right after its headers.
 ANONYMOUS_RECEIVE_S = 0.1
 ANONYMOUS_MESSAGE_BYTES = 4096
@@ -31,6 +32,7 @@ class Bounds:
         calls: calls at once.
         calls_per_peer: of one host.
         watches: streams of Health.Watch at once; a host has at most an eighth of them.
+        pool_watches: streams of WatchPool at once; a host has at most half of them.
         receive_s: seconds in which a request must have arrived; of a stream, its first message.
         idle_s: seconds between two messages of a stream of requests.
     """
@@ -38,8 +40,20 @@ class Bounds:
     calls: int = 1024
     calls_per_peer: int = 512
     watches: int = 256
+    pool_watches: int = 1024
     receive_s: float = 60.0
     idle_s: float = 600.0
+
+    @property
+    def pool_watches_per_peer(self) -> int:
+        """Streams of WatchPool that a host may have."""
+        return max(1, self.pool_watches // 2)
+
+    @property
+    def streams_per_connection(self) -> int:
+        """Streams that a connection may have: more than calls, so that those beyond their bound are told so, and health
+        is answered beside them."""
+        return self.calls_per_peer + self.pool_watches_per_peer + SPARE_STREAMS
 
 
 class Places:
@@ -79,6 +93,7 @@ class Intake:
         slow = max(MIN_SLOW, bounds.calls // 4)
         self._calls = Places("calls at once", bounds.calls, bounds.calls_per_peer)
         self._watches = Places("health watchers", bounds.watches, max(1, bounds.watches // 8))
+        self._pool_watches = Places("watchers of pools", bounds.pool_watches, bounds.pool_watches_per_peer)
         self._slow = Places("requests half sent", slow, slow // 2)
         self._anonymous = asyncio.Semaphore(1)
 
@@ -88,6 +103,9 @@ class Intake:
         stays. Raises EdgeError(TOO_MANY_CALLS)."""
         if call.method == methods.HEALTH_WATCH.path:  # lasts until its caller leaves
             with self._watches.taken(call.host):
+                yield
+        elif call.method == methods.WATCH_POOL.path:
+            with self._pool_watches.taken(call.host):
                 yield
         elif call.known.role is None:
             yield

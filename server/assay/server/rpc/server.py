@@ -12,6 +12,7 @@ from assay.server.core.assay import Assay
 from assay.server.rpc import health
 from assay.server.rpc.audits import AuditsServicer
 from assay.server.rpc.auth import ApiKeys, KeyRing
+from assay.server.rpc.changes import ChangesServicer
 from assay.server.rpc.execution import Executors
 from assay.server.rpc.gate import Gate
 from assay.server.rpc.intake import Bounds, Intake
@@ -32,7 +33,6 @@ STANDARD_SERVICES = (health.NAME, reflection.SERVICE_NAME)
 SERVICES = tuple(sorted({method.service for method in METHODS.values()} - set(STANDARD_SERVICES)))
 KEEPALIVE_MIN_MS = 10_000
 UNCOMPRESSED = 1 << grpc.Compression.NoCompression
-SPARE_STREAMS = 64  # of a connection, so that calls beyond their bound are told so, and health is answered beside them
 LAST_WORDS_S = 0.5  # for replies on their way out, and before streams of health watchers are cut
 
 
@@ -136,6 +136,7 @@ def register(
         MiningServicer(gate, executors),
         LabelingServicer(gate, executors, parquet),
         AuditsServicer(gate, executors),
+        ChangesServicer(gate, executors),
         ServerServicer(gate, executors),
         OperationsServicer(gate, executors),
         health_servicer,
@@ -151,7 +152,7 @@ def _options(settings: EdgeSettings) -> Sequence[tuple[str, int]]:
         # gRPC unpacks a message without a bound: a few kilobytes of gzip would become gigabytes.
         ("grpc.compression_enabled_algorithms_bitset", UNCOMPRESSED),
         ("grpc.so_reuseport", 0),
-        ("grpc.max_concurrent_streams", settings.bounds.calls_per_peer + SPARE_STREAMS),
+        ("grpc.max_concurrent_streams", settings.bounds.streams_per_connection),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.server_handshake_timeout_ms", round(settings.handshake_s * 1000)),
         ("grpc.max_connection_idle_ms", round(settings.connection_idle_s * 1000)),

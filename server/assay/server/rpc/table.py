@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from assay.server.core.errors import RequestReplayed
 from assay.server.rpc.audits import AuditsServicer
 from assay.server.rpc.calls import BaseServicer, ExecutorName, Restore
+from assay.server.rpc.changes import ChangesServicer
 from assay.server.rpc.current import Context
 from assay.server.rpc.health import HealthServicer
 from assay.server.rpc.labeling import LabelingServicer
@@ -51,6 +52,7 @@ class Servicers:
     mining: MiningServicer
     labeling: LabelingServicer
     audits: AuditsServicer
+    changes: ChangesServicer
     server: ServerServicer
     operations: OperationsServicer
     health: HealthServicer
@@ -96,6 +98,7 @@ def table(of: Servicers) -> tuple[Row, ...]:
         _streamed(methods.EXPORT_LABELS, labeling, "stream", labeling.ExportLabels),
         _unary(methods.LIST_ANNOTATORS, of.audits, "compute", of.audits.ListAnnotators),
         _unary(methods.RESOLVE_LABELS, of.audits, "io", of.audits.ResolveLabels),
+        _on_loop(methods.WATCH_POOL, of.changes.WatchPool),
         _unary(methods.GET_SERVER_INFO, of.server, "io", of.server.GetServerInfo),
         _unary(methods.GET_OPERATION, operations, "io", operations.GetOperation),
         _unary(methods.LIST_OPERATIONS, operations, "io", operations.ListOperations),

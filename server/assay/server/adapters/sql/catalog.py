@@ -9,6 +9,7 @@ from sqlalchemy.exc import ArgumentError
 
 from assay.server.adapters.sql import blocks
 from assay.server.adapters.sql.annotations import AnnotationPart
+from assay.server.adapters.sql.changes import ChangePart
 from assay.server.adapters.sql.dialects import POSTGRES, SQLITE, Dialect
 from assay.server.adapters.sql.directory import DirectoryPart
 from assay.server.adapters.sql.failures import translated
@@ -33,7 +34,7 @@ from assay.server.core.records.annotations import EventBlock, PackedBlock
 SHARED_REFUSAL_S = 1.0
 
 
-class SqlTx(RoomPart, DirectoryPart, PoolPart, RowPart, AnnotationPart, LeasePart, ModelPart, JournalPart):
+class SqlTx(RoomPart, DirectoryPart, PoolPart, RowPart, AnnotationPart, LeasePart, ModelPart, JournalPart, ChangePart):
     """One transaction of the catalog (the port CatalogTx)."""
 
 

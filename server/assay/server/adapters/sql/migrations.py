@@ -167,7 +167,7 @@ def retention(connection: Connection) -> None:
 def annotation_log(connection: Connection) -> None:
     """Version 5. Labels become annotation events: those of one worker, lease and time are a block. What a worker gave
     back becomes a skip, of the time when its pool was made, for the true one is not known. Class names become a
-    task. A row may be in leases of several workers."""
+    task. A row may be in leases of several workers. What changes is written down from now on."""
     string, double = _text(connection), _double(connection)
     _run(
         connection,
@@ -219,6 +219,22 @@ def annotation_log(connection: Connection) -> None:
             number BIGINT NOT NULL,
             PRIMARY KEY (pool_uid, external_id)
         ){_by_key(connection)}""",
+        f"""CREATE TABLE changes (
+            {_serial(connection)},
+            pool_uid BIGINT NOT NULL REFERENCES pools (uid) ON DELETE CASCADE,
+            epoch BIGINT NOT NULL,
+            create_time {double} NOT NULL,
+            parts JSON NOT NULL
+        )""",
+        "CREATE INDEX changes_of_pool ON changes (pool_uid, epoch, number)",
+        f"""CREATE TABLE forgotten_changes (
+            pool_uid BIGINT NOT NULL REFERENCES pools (uid) ON DELETE CASCADE,
+            epoch BIGINT NOT NULL,
+            number BIGINT NOT NULL,
+            PRIMARY KEY (pool_uid)
+        ){_by_key(connection)}""",
+        # Nobody wrote down what changed before.
+        "INSERT INTO forgotten_changes SELECT uid, epoch, 0 FROM pools",
     )
     pools = select(column("uid"), column("class_names", JSON), column("create_time")).select_from(table("pools"))
     for uid, class_names, create_time in connection.execute(pools).all():

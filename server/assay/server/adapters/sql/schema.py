@@ -257,6 +257,30 @@ operations = Table(
 )
 Index("running_operations", operations.c.operation_id, sqlite_where=text("NOT done"), postgresql_where=text("NOT done"))
 
+# What changed of pools, for those who follow them: one row a transaction. Numbers grow with time: the oldest are
+# forgotten by them.
+changes = Table(
+    "changes",
+    metadata,
+    _number("number"),
+    _pool(key=False),
+    _given("epoch", BigInteger()),
+    _given("create_time", Double()),
+    _given("parts", JSON()),
+    Index("changes_of_pool", "pool_uid", "epoch", "number"),
+    sqlite_autoincrement=True,
+)
+
+# Up to where the changes of a pool are forgotten.
+forgotten_changes = Table(
+    "forgotten_changes",
+    metadata,
+    _pool(),
+    _given("epoch", BigInteger()),
+    _given("number", BigInteger()),
+    sqlite_with_rowid=False,
+)
+
 # A pool's requests go with it. Those that outlive a pool, its deletion, are of no pool: pool_uid 0. Numbers grow with
 # time: the oldest are forgotten by them.
 requests = Table(

@@ -12,6 +12,7 @@ from assay.server.core.pools.pool import Change, Pool, rows_array
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.machine import Clock
 from assay.server.core.records.arrays import RowArray
+from assay.server.core.records.changes import MOST_LISTED, LeaseAction, LeaseChanged, listed
 from assay.server.core.records.leases import LeaseRecord
 
 
@@ -33,6 +34,8 @@ def expire_due(pool: Pool, now: float) -> int:
         ended = {lease.lease_id for lease in due}
         left = {k: lease for k, lease in change.before.leases.items() if k not in ended}
         change.replace(leases=left, earliest_expiry=earliest_expiry(left.values()))
+        for lease in due:
+            change.tell(LeaseChanged(LeaseAction.EXPIRED, lease.lease_id, lease.worker, len(lease.rows), _some(lease)))
         for lease_id in ended:
             change.tx.expire_lease(change.before.pool.uid, lease_id)
     return len(due)
@@ -40,12 +43,18 @@ def expire_due(pool: Pool, now: float) -> int:
 
 def add(change: Change, lease: LeaseRecord, now: float) -> None:
     """Puts a lease, new or renewed, into the snapshot to come."""
+    action = LeaseAction.RENEWED if lease.lease_id in change.before.leases else LeaseAction.GRANTED
+    change.tell(LeaseChanged(action, lease.lease_id, lease.worker, len(lease.rows), _some(lease)))
     leases = {**change.before.leases, lease.lease_id: lease}
     bound = change.before.earliest_expiry
     if bound <= now:
         # The lease that the bound stood for has ended early.
         bound = earliest_expiry(leases.values())
     change.replace(leases=leases, earliest_expiry=min(bound, lease.expire_time))
+
+
+def _some(lease: LeaseRecord) -> tuple[int, ...]:
+    return lease.rows[:MOST_LISTED]
 
 
 def earliest_expiry(leases: Iterable[LeaseRecord]) -> float:
@@ -106,6 +115,8 @@ def shrink(change: Change, lease: LeaseRecord, rows: RowArray) -> LeaseRecord:
     gone = set(rows.tolist())
     left = tuple(row for row in lease.rows if row not in gone)
     smaller = replace(lease, rows=left, state="live" if left else "done")
+    action = LeaseAction.REDUCED if left else LeaseAction.DONE
+    change.tell(LeaseChanged(action, lease.lease_id, lease.worker, len(rows), listed(rows)))
     others = {k: other for k, other in change.after.leases.items() if k != lease.lease_id}
     change.replace(leases={**others, lease.lease_id: smaller} if left else others)
     return smaller

@@ -3,6 +3,7 @@
 from assay.server.core.limits import Limits
 from assay.server.core.pools.pool import Pool
 from assay.server.core.ports.catalog import Catalog, CatalogTx
+from assay.server.core.records.changes import ModelAction, ModelChanged
 from assay.server.core.records.models import ModelKind, ModelRecord
 
 # Heads deleted, and activations forgotten, in one change.
@@ -19,6 +20,7 @@ def prune(catalog: Catalog, pool: Pool, limits: Limits) -> bool:
         with pool.leftovers.of_change(old=files), pool.change() as change:
             for head in heads:
                 if head.model_id != change.before.pool.head:
+                    change.tell(ModelChanged(ModelAction.DELETED, head.model_id, head.kind))
                     change.tx.delete_model(change.before.pool.uid, head.model_id)
                     files.append(head.file)
         return bool(files)

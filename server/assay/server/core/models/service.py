@@ -25,6 +25,7 @@ from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.models import BackboneLoader, Heads
 from assay.server.core.ports.search import IndexBuilder
 from assay.server.core.ports.segments import SegmentStore
+from assay.server.core.records.changes import ModelAction, ModelChanged
 from assay.server.core.records.models import ModelKind, ModelRecord
 from assay.server.core.records.pools import space_id
 from assay.server.core.records.requests import RequestKey
@@ -94,6 +95,7 @@ class ModelService:
                 change.replace_pool(next_space=number + 1)
                 result = ModelView(record, active=False, task=change.before.pool.task)
                 change.answer(result)
+                change.tell(ModelChanged(ModelAction.ADDED, model_id, record.kind))
                 change.tx.add_model(pool.snapshot.pool.uid, record)
         return result
 
@@ -146,6 +148,7 @@ class ModelService:
                     Reason.MODEL_ACTIVE, f"Model {model_id!r} is active. Activate another one first.", model=model_id
                 )
             change.answer(None)
+            change.tell(ModelChanged(ModelAction.DELETED, model_id, record.kind))
             spaces = [file.file for file in change.tx.segments(uid) if backbone and file.space == record.space]
             files += [record.file, *spaces]
             change.tx.remove_segments(uid, spaces)
@@ -235,6 +238,7 @@ class ModelService:
         now, space = self._clock.now(), snapshot.pool.space
         record = ModelRecord(model_id, ModelKind.HEAD, spec.display_name, now, file, space, info)
         with pool.leftovers.of_change(new=[file]), pool.change(NO_KEY) as change:
+            change.tell(ModelChanged(ModelAction.ADDED, model_id, record.kind))
             change.tx.add_model(uid, record)
         return record
 

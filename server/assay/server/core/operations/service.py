@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
+from assay.server.core.bells import Bells
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.fair_queue import Bounds, FairQueue
 from assay.server.core.operations.messages import OperationView, Progress
 from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
+from assay.server.core.records.changes import OperationAction, OperationChanged
 from assay.server.core.records.operations import OperationRecord
 from assay.server.core.records.pools import PoolRecord
 from assay.server.core.stop import Stop
@@ -114,9 +116,10 @@ Work = Callable[[Task], bytes]
 class OperationService:
     """Runs operations on a few threads of its own."""
 
-    def __init__(self, catalog: Catalog, clock: Clock) -> None:
+    def __init__(self, catalog: Catalog, clock: Clock, bells: Bells) -> None:
         self._catalog = catalog
         self._clock = clock
+        self._bells = bells
         self._lock = threading.Lock()
         self._running: dict[str, Task] = {}
         self._queue = FairQueue[tuple[Task, Work]](BOUNDS)
@@ -151,6 +154,7 @@ class OperationService:
                     pool=pool_id,
                 )
         tx.add_operation(task.record)
+        self._tell(tx, task, OperationAction.STARTED)
 
     def launch(self, task: Task, work: Work) -> OperationView:
         """Runs a recorded operation in the background, in its turn."""
@@ -194,8 +198,16 @@ class OperationService:
     def _store_end(self, task: Task) -> None:
         with self._catalog.transaction() as tx:
             tx.end_operation(task.record)
+            self._tell(tx, task, OperationAction.ENDED)
         with self._lock:
             self._running.pop(task.record.operation_id, None)
+        self._bells.ring(task.record.pool_uid)
+
+    def _tell(self, tx: CatalogTx, task: Task, action: OperationAction) -> None:
+        """Says to those who follow the pool what happened to an operation on it."""
+        record = task.record
+        part = OperationChanged(action, record.operation_id, record.kind, record.error_reason)
+        tx.append_change(record.pool_uid, [part], self._clock.now())
 
     def store_ends(self) -> None:
         """Stores how operations ended, where the catalog could not take it at the time. Raises what it raises."""

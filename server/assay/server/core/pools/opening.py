@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from assay.server.core.bells import Bells
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.pools import belonging
 from assay.server.core.pools.columns import RowColumn
@@ -63,6 +64,7 @@ class Opener:
         models: ModelFiles,
         derived: Makers,
         clock: Clock,
+        bells: Bells,
         verify_bytes: int,
     ) -> None:
         self._catalog = catalog
@@ -71,6 +73,7 @@ class Opener:
         self._models = models
         self._derived = derived
         self._clock = clock
+        self._bells = bells
         self._verify_left = verify_bytes
         self.unverified: deque[tuple[str, SegmentFile]] = deque()
         self.leftovers = Leftovers(catalog, segments)
@@ -82,6 +85,7 @@ class Opener:
             self._segments,
             self.leftovers,
             self._clock,
+            self._bells,
             snapshot,
             lambda: Derived(self._derived),
             self.reload,

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.server.core.answers import Answer, replay, replay_within
+from assay.server.core.bells import Bells
 from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
 from assay.server.core.pools.derived import Derived
 from assay.server.core.pools.leftovers import Leftovers
@@ -25,7 +26,19 @@ from assay.server.core.ports.search import SearchIndex
 from assay.server.core.ports.segments import SegmentStore
 from assay.server.core.records.annotations import NO_CLASS, EventBlock, PackedBlock
 from assay.server.core.records.arrays import MaskArray, RowArray
-from assay.server.core.records.pools import LIVE_STATES, State
+from assay.server.core.records.changes import (
+    MOST_LISTED,
+    AnnotationsChanged,
+    ModelAction,
+    ModelChanged,
+    Part,
+    PoolChanged,
+    SamplesAction,
+    SamplesChanged,
+    listed,
+)
+from assay.server.core.records.models import ModelKind
+from assay.server.core.records.pools import LIVE_STATES, PoolRecord, State
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.tasks.registry import task_of
 from assay.server.core.turns import Turn
@@ -34,6 +47,16 @@ log = logging.getLogger(__name__)
 
 # By state, for arrays of them.
 _IS_LIVE: MaskArray = np.isin(np.arange(len(State)), LIVE_STATES)
+
+# What followers of the pool are told of rows that are put into a state by hand.
+_TOLD_OF: dict[State, SamplesAction] = {
+    State.DELETED: SamplesAction.DELETED,
+    State.DAMAGED: SamplesAction.DAMAGED,
+    State.EXCLUDED: SamplesAction.EXCLUDED,
+    State.UNLABELED: SamplesAction.INCLUDED,
+}
+# What they are told of the pool's record.
+_TOLD_FIELDS = ("task", "annotations_per_sample", "policy", "metadata")
 
 NO_KEY = RequestKey("", "", "", lambda _: b"")
 
@@ -68,6 +91,7 @@ class Change:
         # What was found by an index that is lost cannot be found again: from this epoch on there is none, even if its
         # files come back from a backup.
         self._pool_changes: dict[str, Any] = {"search_index": ""} if before.index_lost else {}
+        self._parts: list[Part] = []
 
     @property
     def tx(self) -> CatalogTx:
@@ -89,11 +113,18 @@ class Change:
 
     def mark(self, rows: RowArray, state: State) -> None:
         """Puts rows into a state that is not for `settle` to find: DELETED, DAMAGED."""
+        if len(rows):
+            # Of what is gone nobody can ask for ids later.
+            gone = state is State.DELETED
+            ids = tuple(filter(None, self.before.ids(rows[:MOST_LISTED]))) if gone else ()
+            self.tell(SamplesChanged(_TOLD_OF[state], len(rows), () if gone else listed(rows), ids))
         self.replace(states=self._after.states.with_values(rows, state))
 
     def grow(self, first: int, length: int) -> None:
         """Makes room for rows below length; those from first on are there, unlabeled."""
         after = self._after
+        some = range(first, min(length, first + MOST_LISTED))
+        self.tell(SamplesChanged(SamplesAction.ADDED, length - first, tuple(some)))
         self.replace(
             states=after.states.extended(length).with_values(np.arange(first, length), State.UNLABELED),
             labels=after.labels.extended(length),
@@ -113,6 +144,7 @@ class Change:
         change is finished; call it before `tx` is used, for a block takes a moment to pack."""
         rows_N, after = block.rows_N, self._after
         self._blocks.append(self._pack(block))
+        self.tell(_annotations_part(block))
         self.replace(
             labels=after.labels.with_values(rows_N, codes_of(block.labels, after.values)),
             answered=after.answered.with_values(rows_N, block.answered_after_N),
@@ -121,6 +153,10 @@ class Change:
         )
         self.replace_pool(next_event=block.first_number + len(block))
         self.settle(rows_N)
+
+    def tell(self, part: Part) -> None:
+        """Tells those who follow the pool what this change does, besides what its other methods tell by themselves."""
+        self._parts.append(part)
 
     def delete(self, rows: RowArray) -> None:
         """Takes rows away, with their labels."""
@@ -185,15 +221,40 @@ class Change:
         sent: then nothing is changed."""
         self._answer.give(result)
 
-    def finish(self, now: float) -> Snapshot:
-        """Writes what every change writes, and returns the snapshot to publish."""
+    def finish(self, steady: float, now: float) -> Snapshot:
+        """Writes what every change writes, and returns the snapshot to publish. steady, now: the time on both
+        clocks."""
         for block in self._blocks:
             self.tx.append_events(self.before.pool.uid, block)
         self.tx.update_pool(self.before.pool.uid, **self._pool_changes)
-        self._answer.remember(self.tx, self.before.pool.uid, now)
+        parts = (*self._parts, *_record_parts(self.before.pool, self._pool_changes))
+        if parts:
+            self.tx.append_change(self.before.pool.uid, parts, now)
+        self._answer.remember(self.tx, self.before.pool.uid, steady)
         record = dataclasses.replace(self._after.pool, epoch=self.epoch, **self._pool_changes)
         task = self._after.task if record.task is self._after.pool.task else task_of(record.task)
         return dataclasses.replace(self._after, pool=record, task=task)
+
+
+def _annotations_part(block: EventBlock) -> AnnotationsChanged:
+    kinds, counts = np.unique(block.kinds_N, return_counts=True)
+    by_kind = {str(kind): count for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True)}
+    return AnnotationsChanged(
+        block.worker, block.lease_id, int(block.first_number), len(block), by_kind, listed(block.rows_N)
+    )
+
+
+def _record_parts(before: PoolRecord, changes: dict[str, Any]) -> list[Part]:
+    """What is told of a pool's record by what changes in it."""
+    parts: list[Part] = []
+    for kind, old in ((ModelKind.BACKBONE, before.backbone), (ModelKind.HEAD, before.head)):
+        new = changes.get(kind.value, old)
+        if new and new != old:
+            parts.append(ModelChanged(ModelAction.ACTIVATED, new, kind))
+        elif new != old:
+            parts.append(ModelChanged(ModelAction.DEACTIVATED, old, kind))
+    told = tuple(name for name in _TOLD_FIELDS if name in changes and changes[name] != getattr(before, name))
+    return [*parts, PoolChanged(told)] if told else parts
 
 
 class Diverged(Exception):
@@ -211,6 +272,7 @@ class Pool:
     stale: readers are served from it, and nothing is built on it before it is read anew from the catalog.
 
     Args:
+        bells: rung when the pool was changed, or is gone.
         reload: the snapshot as the catalog has it; None if the pool is no longer there.
         derived: makes the derived state.
     """
@@ -221,12 +283,14 @@ class Pool:
         segments: SegmentStore,
         leftovers: Leftovers,
         clock: Clock,
+        bells: Bells,
         snapshot: Snapshot,
         derived: Callable[[], Derived],
         reload: Callable[[Snapshot], Snapshot | None],
     ) -> None:
         self._catalog = catalog
         self._clock = clock
+        self._bells = bells
         self._reload = reload
         self._derived = derived
         self.leftovers = leftovers
@@ -286,8 +350,9 @@ class Pool:
                     key,
                 )
                 yield change
-                after = change.finish(self._clock.steady())
+                after = change.finish(self._clock.steady(), self._clock.now())
             self._snapshot = after
+        self._ring()
 
     @contextmanager
     def _mending_after_trouble(self) -> Iterator[None]:
@@ -326,11 +391,13 @@ class Pool:
         self.stale = False
         if found is None:
             self.closed = True
+            self._ring()
             raise pool_not_found(known.pool.pool_id)
         if found is known:
             return False
         log.warning("pool %s was read anew from the catalog", known.pool.pool_id)
         self._snapshot = found
+        self._ring()
         return True
 
     def _overtaken(self) -> AssayError:
@@ -371,6 +438,10 @@ class Pool:
             with self._mending_after_trouble():
                 yield self._snapshot.pool.epoch
             self.closed = True
+        self._ring()
+
+    def _ring(self) -> None:
+        self._bells.ring(self._snapshot.pool.uid)
 
     def check_open(self) -> None:
         """Raises AssayError(POOL_NOT_FOUND) if the pool was deleted."""

@@ -16,6 +16,7 @@ from assay.server.core.pools.row_sets import RowSet
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.segments import SegmentStore
 from assay.server.core.records.arrays import RowArray
+from assay.server.core.records.changes import SamplesAction, SamplesChanged, listed
 from assay.server.core.records.pools import LIVE_STATES
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import AttributeColumn, SampleColumns, SegmentFile
@@ -64,6 +65,7 @@ class SampleUpdates:
             change.answer(result)
             named = dataclasses.replace(file, epoch=change.epoch, rows=RowSet.of(rows).packed)
             overlay = self._segments.open_overlay(named, verify=False)
+            change.tell(SamplesChanged(SamplesAction.UPDATED, len(rows), listed(rows)))
             fresh = {name: c.kind for name, c in columns.attributes.items() if name not in before.attributes}
             change.replace(
                 samples=with_overlay(before.samples, overlay),

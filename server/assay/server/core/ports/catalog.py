@@ -6,6 +6,7 @@ from typing import Protocol
 
 from assay.server.core.records.annotations import EventBlock, EventColumns, NumberArray, PackedBlock
 from assay.server.core.records.arrays import RowArray
+from assay.server.core.records.changes import ChangeRecord, Part, Position
 from assay.server.core.records.leases import LeaseRecord
 from assay.server.core.records.models import NEWEST, ModelKind, ModelRecord
 from assay.server.core.records.operations import OperationRecord
@@ -197,6 +198,24 @@ class CatalogTx(Protocol):
 
     def delete_operation(self, operation_id: str) -> None:
         """Forgets an operation."""
+
+    # the change feed
+    def append_change(self, pool_uid: int, parts: Sequence[Part], now: float) -> None:
+        """Adds a change, of the epoch that the pool has in this transaction; nothing of a pool that is gone. Changes
+        are ordered as transactions are."""
+
+    def changes(self, pool_uid: int, after: Position, limit: int) -> list[ChangeRecord]:
+        """Changes in order, those after a position."""
+
+    def last_change(self, pool_uid: int) -> Position | None:
+        """Position of the last change; None where there is none, or none any more."""
+
+    def forgotten_changes(self, pool_uid: int) -> Position | None:
+        """Position up to which the changes of a pool are forgotten; None where all are there."""
+
+    def forget_changes(self, before: float, keep: int, limit: int) -> int:
+        """Drops at most `limit` of the oldest changes, in their order: those made before a time, and those beyond the
+        last `keep`; returns how many."""
 
     # requests
     def recall(self, pool_uid: int, key: RequestKey) -> Remembered | None:
