@@ -17,6 +17,7 @@ SERVICES = {
     "assay.v1.audits_pb2": "Audits",
     "assay.v1.changes_pb2": "Changes",
     "assay.v1.pools_pb2": "Pools",
+    "assay.v1.predictions_pb2": "Predictions",
     "assay.v1.models_pb2": "Models",
     "assay.v1.mining_pb2": "Mining",
     "assay.v1.labeling_pb2": "Labeling",

@@ -20,6 +20,7 @@ from assay.client import (
     _models,
     _operations,
     _pools,
+    _predictions,
     _updates,
 )
 from assay.v1 import methods as methods_of_v1
@@ -34,7 +35,7 @@ LEFT_OUT = {
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
 }
-BUILDERS = (_audits, _changes, _ingest, _labeling, _mining, _models, _operations, _pools, _updates)
+BUILDERS = (_audits, _changes, _ingest, _labeling, _mining, _models, _operations, _pools, _predictions, _updates)
 
 
 def methods(kind: type) -> dict[str, Any]:

@@ -62,6 +62,10 @@ def test_updated_samples_outlive_a_kill(server):
         with pytest.raises(NotFound) as refusal:
             client.update_samples("herd", ["a", "nobody"], uris=["file:a", "file:b"])
         assert refusal.value.metadata["id"] == "nobody"
+        said = pd.DataFrame({"bee": [0.25, 0.5], "ant": [0.75, 0.5]})
+        assert client.update_predictions("herd", "mine", ["d", "b"], probabilities=said).updated == 2
+        client.update_predictions("herd", "old", ["a"], probabilities=[[1, 0]])
+        client.delete_prediction_source("herd", "old")
     server.kill()
     server.start()
     with server.client() as client:
@@ -72,4 +76,7 @@ def test_updated_samples_outlive_a_kill(server):
         assert [found[each].text for each in "ac"] == ["A", "C"]
         assert (found["a"].label, found["a"].uri, found["b"].payload) == ("ant", "", b"")
         assert [sample.id for sample in client.list_samples("herd", where=attr("n") >= 20)] == ["b", "c"]
+        assert [(each.id, each.samples, each.lost) for each in client.list_prediction_sources("herd")] == [
+            ("mine", 2, 0)
+        ]
         assert {pick.id for pick in client.mine("herd", 2, plan="random").picks} == {"b", "d"}, "c is set apart"

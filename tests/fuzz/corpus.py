@@ -18,6 +18,7 @@ from assay.v1 import (
     mining_pb2,
     models_pb2,
     pools_pb2,
+    predictions_pb2,
     server_pb2,
     tasks_pb2,
     types_pb2,
@@ -133,6 +134,32 @@ def _update_samples(rng: Random, world: World) -> Requests:
             parent=world.pool(rng), batch=batch, update_mask=mask, request_id=_request_id(rng)
         )
     ]
+
+
+def _predictions(rng: Random, world: World) -> Requests:
+    ids = _ids(rng)
+    probs_NC = np.random.default_rng(rng.randrange(1 << 30)).dirichlet(np.ones(len(CLASSES)), len(ids))
+    request = predictions_pb2.UpdatePredictionsRequest(
+        parent=world.pool(rng),
+        source=rng.choice(("mine", "other")),
+        sample_ids=ids,
+        columns=rng.choice(((), CLASSES)),
+        request_id=_request_id(rng),
+    )
+    kind = rng.randrange(8)
+    if kind == 0:
+        request.label_probabilities.CopyFrom(matrix(probs_NC))
+    elif kind == 1:
+        request.numbers.values.CopyFrom(_matrix(rng, len(ids), 1))
+    elif kind == 2:
+        offsets = range(len(ids) + 1)
+        spans = predictions_pb2.PredictedSpans(starts=offsets[:-1], ends=offsets[1:])
+        request.objects.CopyFrom(
+            predictions_pb2.PredictedObjects(offsets=offsets, probabilities=matrix(probs_NC), spans=spans)
+        )
+    else:
+        request.probabilities.CopyFrom(matrix(probs_NC))
+    return [request]
 
 
 def _stream(rng: Random, world: World) -> Requests:
@@ -366,6 +393,11 @@ CORPUS: Mapping[str, Maker] = {
     "/assay.v1.Models/RollbackModel": _of_pool(models_pb2.RollbackModelRequest, kind=models_pb2.MODEL_KIND_HEAD),
     "/assay.v1.Models/TrainHead": _train,
     "/assay.v1.Models/Predict": _predict,
+    "/assay.v1.Predictions/UpdatePredictions": _predictions,
+    "/assay.v1.Predictions/ListPredictionSources": _of_pool(predictions_pb2.ListPredictionSourcesRequest, page_size=5),
+    "/assay.v1.Predictions/DeletePredictionSource": lambda rng, world: [
+        predictions_pb2.DeletePredictionSourceRequest(name=f"{world.pool(rng)}/predictionSources/other")
+    ],
     "/assay.v1.Mining/ListStrategies": _always(mining_pb2.ListStrategiesRequest, page_size=5),
     "/assay.v1.Mining/ListPresets": _always(mining_pb2.ListPresetsRequest, page_size=5, task=2),
     "/assay.v1.Mining/Score": _score,

@@ -15,6 +15,7 @@ from assay.v1 import (
     models_pb2_grpc,
     pools_pb2,
     pools_pb2_grpc,
+    predictions_pb2_grpc,
     server_pb2_grpc,
     tasks_pb2,
 )
@@ -31,6 +32,7 @@ class Stubs:
         self.channel = channel
         self.pools = pools_pb2_grpc.PoolsStub(channel)
         self.models = models_pb2_grpc.ModelsStub(channel)
+        self.predictions = predictions_pb2_grpc.PredictionsStub(channel)
         self.mining = mining_pb2_grpc.MiningStub(channel)
         self.labeling = labeling_pb2_grpc.LabelingStub(channel)
         self.changes = changes_pb2_grpc.ChangesStub(channel)

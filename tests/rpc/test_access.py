@@ -71,6 +71,7 @@ def _request(method, pool):
         if field in target.DESCRIPTOR.fields_by_name:
             # The resource itself, or something below it.
             child = {"model": "models/m", "lease": "leases/l", "sample": "samples/s", "operation": "operations/o"}
+            child["source"] = "predictionSources/s"
             below = next((path for word, path in child.items() if word in method.rpartition("/")[2].lower()), "")
             if target.DESCRIPTOR.fields_by_name[field].message_type is not None:
                 # The resource comes whole, and its name in it.

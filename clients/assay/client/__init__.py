@@ -39,6 +39,7 @@ from assay.client.errors import (
     Unimplemented,
 )
 from assay.client.filters import Attribute, Filter, attr, ids, parse_filter
+from assay.client.objects import PredictedObjects
 from assay.client.operations import AsyncOperation, Operation
 from assay.client.plans import Plan, Quota, Quotas, ScoreTerm, SelectTerm, Shortlist, Stochastic, scorer, selector
 from assay.client.results import (
@@ -68,6 +69,7 @@ from assay.client.results import (
     Pool,
     PoolChanges,
     Prediction,
+    PredictionSource,
     PredictResult,
     Preset,
     Progress,
@@ -85,6 +87,7 @@ from assay.client.results import (
     Strategy,
     SubmitResult,
     TensorSpec,
+    UpdatePredictionsResult,
     UpdateSamplesResult,
 )
 from assay.client.retry import RetryPolicy
@@ -157,7 +160,9 @@ __all__ = [
     "PoolChanges",
     "PoolExhausted",
     "PredictResult",
+    "PredictedObjects",
     "Prediction",
+    "PredictionSource",
     "Preset",
     "Progress",
     "Provenance",
@@ -194,6 +199,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
+    "UpdatePredictionsResult",
     "UpdateSamplesResult",
     "attr",
     "edit_classes",

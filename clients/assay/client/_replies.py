@@ -20,6 +20,7 @@ from assay.v1 import (
     mining_pb2,
     models_pb2,
     pools_pb2,
+    predictions_pb2,
     server_pb2,
     tasks_pb2,
     types_pb2,
@@ -95,6 +96,24 @@ def added(message: pools_pb2.AddSamplesResponse) -> results.AddResult:
 def updated_samples(message: pools_pb2.UpdateSamplesResponse) -> results.UpdateSamplesResult:
     """What became of an update."""
     return results.UpdateSamplesResult(message.updated, message.epoch)
+
+
+def updated_predictions(message: predictions_pb2.UpdatePredictionsResponse) -> results.UpdatePredictionsResult:
+    """What became of predictions."""
+    return results.UpdatePredictionsResult(message.updated, message.epoch)
+
+
+def prediction_source(message: predictions_pb2.NamedSource) -> results.PredictionSource:
+    """A source of predictions."""
+    return results.PredictionSource(
+        name=message.name,
+        id=message.name.rpartition("/")[2],
+        samples=message.samples,
+        lost=message.lost,
+        has_spread=message.has_spread,
+        size_bytes=message.size_bytes,
+        update_epoch=message.update_epoch,
+    )
 
 
 def deleted(message: pools_pb2.DeleteSamplesResponse) -> results.DeleteResult:

@@ -8,7 +8,18 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
-from assay.client import _audits, _changes, _ingest, _labeling, _mining, _models, _operations, _pools, _updates
+from assay.client import (
+    _audits,
+    _changes,
+    _ingest,
+    _labeling,
+    _mining,
+    _models,
+    _operations,
+    _pools,
+    _predictions,
+    _updates,
+)
 from assay.client._channel import CallSettings, Endpoint
 from assay.client._methods import like, same_type
 from assay.client._sync import Transport, open_channel
@@ -183,6 +194,10 @@ class Client(_Connected):
     rollback_model = _operation(_models.rollback_model)
     train_head = _operation(_models.train_head)
     predict = _unary(_models.predict)
+    # Predictions of the caller's own models
+    update_predictions = _unary(_predictions.update_predictions)
+    list_prediction_sources = _pages(_predictions.list_prediction_sources)
+    delete_prediction_source = _unary(_predictions.delete_prediction_source)
     # Mining
     list_strategies = _pages(_mining.list_strategies)
     list_presets = _pages(_mining.list_presets)

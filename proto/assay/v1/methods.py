@@ -10,7 +10,17 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import empty_pb2
 from grpc_health.v1 import health_pb2
 
-from assay.v1 import audits_pb2, changes_pb2, labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, types_pb2
+from assay.v1 import (
+    audits_pb2,
+    changes_pb2,
+    labeling_pb2,
+    mining_pb2,
+    models_pb2,
+    pools_pb2,
+    predictions_pb2,
+    server_pb2,
+    types_pb2,
+)
 from assay.v1.method import Method, Reach, Role
 
 LIST_ANNOTATORS = Method(
@@ -277,6 +287,27 @@ SEARCH_SAMPLES = Method(
     Role.READ,
     Reach.REQUEST,
 )
+UPDATE_PREDICTIONS = Method(
+    "/assay.v1.Predictions/UpdatePredictions",
+    predictions_pb2.UpdatePredictionsRequest,
+    predictions_pb2.UpdatePredictionsResponse,
+    Role.MINE,
+    Reach.REQUEST,
+)
+LIST_PREDICTION_SOURCES = Method(
+    "/assay.v1.Predictions/ListPredictionSources",
+    predictions_pb2.ListPredictionSourcesRequest,
+    predictions_pb2.ListPredictionSourcesResponse,
+    Role.READ,
+    Reach.REQUEST,
+)
+DELETE_PREDICTION_SOURCE = Method(
+    "/assay.v1.Predictions/DeletePredictionSource",
+    predictions_pb2.DeletePredictionSourceRequest,
+    empty_pb2.Empty,
+    Role.ADMIN,
+    Reach.REQUEST,
+)
 GET_SERVER_INFO = Method(
     "/assay.v1.Server/GetServerInfo",
     server_pb2.GetServerInfoRequest,
@@ -383,6 +414,9 @@ METHODS: Mapping[str, Method[Any, Any]] = {
         LIST_SAMPLES,
         DELETE_SAMPLES,
         SEARCH_SAMPLES,
+        UPDATE_PREDICTIONS,
+        LIST_PREDICTION_SOURCES,
+        DELETE_PREDICTION_SOURCE,
         GET_SERVER_INFO,
         LIST_OPERATIONS,
         GET_OPERATION,

@@ -41,6 +41,7 @@ from assay.client.results.pools import (
     SearchResult,
     UpdateSamplesResult,
 )
+from assay.client.results.predictions import PredictionSource, UpdatePredictionsResult
 from assay.client.results.server import ServerInfo, ServerLimits
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "PoolChanges",
     "PredictResult",
     "Prediction",
+    "PredictionSource",
     "Preset",
     "Progress",
     "Provenance",
@@ -87,5 +89,6 @@ __all__ = [
     "Strategy",
     "SubmitResult",
     "TensorSpec",
+    "UpdatePredictionsResult",
     "UpdateSamplesResult",
 ]

@@ -24,6 +24,7 @@ from assay.server.core.pools.sample_updates import SampleUpdates
 from assay.server.core.pools.samples import SampleService
 from assay.server.core.pools.search import Search
 from assay.server.core.pools.service import PoolService
+from assay.server.core.pools.source_service import SourceService
 from assay.server.core.pools.upkeep import Upkeep
 from assay.server.core.pools.verification import Verification
 from assay.server.core.ports.bundle import Ports
@@ -36,8 +37,8 @@ class Assay:
     """All services over one data directory.
 
     Attributes:
-        pools, updates, samples, models, changes, mining, labeling, judging, operations: the services. Their methods
-            block and compute: call them from worker threads.
+        pools, updates, samples, sources, models, changes, mining, labeling, judging, operations: the services. Their
+            methods block and compute: call them from worker threads.
         retention: forgets what is old.
         limits: bounds on what callers may ask.
     """
@@ -81,6 +82,7 @@ class Assay:
             ports.exact,
             limits,
         )
+        self.sources = SourceService(directory, ports.segments, limits)
         self.models = ModelService(
             directory,
             ports.catalog,

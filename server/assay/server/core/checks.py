@@ -166,6 +166,12 @@ def _refuse_not_finite(values_ND: FloatArray) -> None:
         )
 
 
+def finite(values_NX: FloatArray) -> None:
+    """Numbers of samples. Raises SampleError(NOT_FINITE)."""
+    if not np.isfinite(values_NX).all():
+        _refuse_not_finite(values_NX)
+
+
 def probabilities(probs_NC: FloatArray, classes: int) -> None:
     """Pushed class probabilities. Raises AssayError(DIMENSION_MISMATCH | NOT_FINITE | PROBABILITIES_INVALID)."""
     if classes == 0:

@@ -87,6 +87,7 @@ CODES: Mapping[StrEnum, grpc.StatusCode] = {
     Reason.SAMPLE_EXISTS: Code.ALREADY_EXISTS,
     Reason.MODEL_NOT_FOUND: Code.NOT_FOUND,
     Reason.MODEL_EXISTS: Code.ALREADY_EXISTS,
+    Reason.SOURCE_NOT_FOUND: Code.NOT_FOUND,
     Reason.LEASE_NOT_FOUND: Code.NOT_FOUND,
     Reason.OPERATION_NOT_FOUND: Code.NOT_FOUND,
     Reason.LABEL_EXISTS: Code.ALREADY_EXISTS,

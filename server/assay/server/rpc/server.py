@@ -23,6 +23,7 @@ from assay.server.rpc.mining import MiningServicer
 from assay.server.rpc.models import ModelsServicer
 from assay.server.rpc.operations import OperationsServicer
 from assay.server.rpc.pools import PoolsServicer
+from assay.server.rpc.predictions import PredictionsServicer
 from assay.server.rpc.serverinfo import ServerServicer
 from assay.server.rpc.table import Servicers, add_to, table
 from assay.server.rpc.tls import Certificates, Tls
@@ -133,6 +134,7 @@ def register(
     servicers = Servicers(
         PoolsServicer(gate, executors),
         ModelsServicer(gate, executors),
+        PredictionsServicer(gate, executors),
         MiningServicer(gate, executors),
         LabelingServicer(gate, executors, parquet),
         AuditsServicer(gate, executors),

@@ -24,6 +24,7 @@ from assay.server.rpc.mining import MiningServicer
 from assay.server.rpc.models import ModelsServicer
 from assay.server.rpc.operations import OperationsServicer
 from assay.server.rpc.pools import PoolsServicer
+from assay.server.rpc.predictions import PredictionsServicer
 from assay.server.rpc.remembering import whole_lease, whole_mining, whole_pool
 from assay.server.rpc.serverinfo import ServerServicer
 from assay.server.rpc.streams import Pulled
@@ -49,6 +50,7 @@ class Servicers:
 
     pools: PoolsServicer
     models: ModelsServicer
+    predictions: PredictionsServicer
     mining: MiningServicer
     labeling: LabelingServicer
     audits: AuditsServicer
@@ -82,6 +84,9 @@ def table(of: Servicers) -> tuple[Row, ...]:
         _unary(methods.ROLLBACK_MODEL, models, "io", models.RollbackModel),
         _unary(methods.TRAIN_HEAD, models, "io", models.TrainHead),
         _unary(methods.PREDICT, models, "compute", models.Predict),
+        _on_loop(methods.UPDATE_PREDICTIONS, of.predictions.UpdatePredictions),
+        _unary(methods.LIST_PREDICTION_SOURCES, of.predictions, "io", of.predictions.ListPredictionSources),
+        _unary(methods.DELETE_PREDICTION_SOURCE, of.predictions, "io", of.predictions.DeletePredictionSource),
         _unary(methods.LIST_STRATEGIES, mining, "io", mining.ListStrategies),
         _unary(methods.LIST_PRESETS, mining, "io", mining.ListPresets),
         _streamed(methods.SCORE, mining, "compute", mining.Score),

@@ -1,4 +1,4 @@
-"""Where files live below the data directory: pools/UID/{samples,overlays,vectors/SPACE,models}/NAME."""
+"""Where files live below the data directory: pools/UID/{samples,overlays,vectors/SPACE,predictions,models}/NAME."""
 
 import os
 import re
@@ -29,6 +29,11 @@ def vectors_path(pool_uid: int, space: str, first_row: int) -> str:
 def overlay_path(pool_uid: int, first_row: int) -> str:
     """A new name for an overlay."""
     return f"{POOLS}/{pool_uid}/overlays/overlay-{first_row:012d}-{_suffix()}.arrow"
+
+
+def predictions_path(pool_uid: int, first_row: int) -> str:
+    """A new name for a predictions file."""
+    return f"{POOLS}/{pool_uid}/predictions/predictions-{first_row:012d}-{_suffix()}.arrow"
 
 
 def model_path(pool_uid: int, model_id: str) -> str:

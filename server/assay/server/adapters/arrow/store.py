@@ -18,11 +18,13 @@ from assay.server.adapters.arrow.ids import HashedIds, HashIds, IdLookup, hash_i
 from assay.server.adapters.arrow.incoming import ArrowIncomingModel
 from assay.server.adapters.arrow.ipc import read_batch, write_batch
 from assay.server.adapters.arrow.overlays import ArrowOverlay, overlay_batch
+from assay.server.adapters.arrow.predictions import ArrowPredictions, prediction_batch
 from assay.server.adapters.arrow.samples import ArrowSampleSegment, sample_batch
 from assay.server.adapters.arrow.vectors import ArrowVectorSegment, vector_batch
 from assay.server.core.ports.machine import Alarm, unheard
 from assay.server.core.ports.segments import Owner, SampleSegment, Swept, VectorSegment
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.server.core.records.predictions import PredictionColumns
 from assay.server.core.records.samples import SampleColumns, SegmentFile
 
 _T = TypeVar("_T")
@@ -71,6 +73,14 @@ class ArrowSegmentStore:
         file = layout.overlay_path(pool_uid, int(rows_N[0]))
         return self._put(file, "overlay", "", rows_N, overlay_batch(rows_N, columns))
 
+    def write_predictions(
+        self, pool_uid: int, source: str, rows_N: RowArray, columns: PredictionColumns
+    ) -> SegmentFile:
+        """Writes what a source says of rows. Raises as write_samples."""
+        _check_rows(rows_N)
+        file = layout.predictions_path(pool_uid, int(rows_N[0]))
+        return self._put(file, "predictions", source, rows_N, prediction_batch(rows_N, columns))
+
     def prepare_ids(self, ids: Sequence[str]) -> Sequence[str]:
         """The same ids, hashed: find() on many files then hashes nothing."""
         return HashedIds(ids, self._hash_ids(ids))
@@ -99,6 +109,13 @@ class ArrowSegmentStore:
         _trying(file, overlay.check)
         _check_opened(file, _trying(file, lambda: overlay.rows_N))
         return overlay
+
+    def open_predictions(self, file: SegmentFile, *, verify: bool) -> ArrowPredictions:
+        """Maps a predictions file. Raises as open_samples."""
+        batch, _ = self._open(file, verify)
+        opened = _trying(file, lambda: ArrowPredictions(file, batch))
+        _check_opened(file, opened.rows_N)
+        return opened
 
     def verify(self, file: SegmentFile) -> None:
         """Reads a whole file against its checksum. Raises AssayError(SEGMENT_DAMAGED), or STORAGE_FAILED where it could

@@ -149,7 +149,8 @@ class ModelService:
                 )
             change.answer(None)
             change.tell(ModelChanged(ModelAction.DELETED, model_id, record.kind))
-            spaces = [file.file for file in change.tx.segments(uid) if backbone and file.space == record.space]
+            vectors = [file for file in change.tx.segments(uid) if backbone and file.kind == "vectors"]
+            spaces = [file.file for file in vectors if file.space == record.space]
             files += [record.file, *spaces]
             change.tx.remove_segments(uid, spaces)
             change.tx.delete_model(uid, model_id)

@@ -13,6 +13,7 @@ from assay.server.core.pools.messages import IngestBatch, PoolSpec
 from assay.server.core.records.annotations import Policy
 from assay.server.core.records.pools import PoolRecord
 from assay.server.core.records.samples import AttributeColumn, SampleColumns
+from assay.server.core.records.tasks import TaskKind
 from assay.server.core.tasks.classes import Classes, near_class
 
 _OF_SEVERAL = (Policy.MAJORITY, Policy.UNANIMOUS, Policy.WEIGHTED)
@@ -90,6 +91,13 @@ def batch(given: IngestBatch, pool: PoolRecord, kinds: Mapping[str, str], limits
         _same_count("labels", len(given.labels), count)
         class_indices(given.labels, pool)
     if columns.predictions_NC is not None:
+        if pool.task.kind is not TaskKind.CLASSIFICATION:
+            raise AssayError(
+                Reason.WRONG_TASK,
+                f"Predictions that come with samples are probabilities of one class each, and the pool's task is "
+                f"{pool.task.kind}. Add the samples without them, then send them by UpdatePredictions.",
+                task=pool.task.kind,
+            )
         _same_count("predictions", len(columns.predictions_NC), count)
         checks.probabilities(columns.predictions_NC, len(pool.task.classes))
     contents(columns, kinds, limits)

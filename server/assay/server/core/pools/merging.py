@@ -12,6 +12,7 @@ from assay.server.core.pools.overlaying import needed, overlaid
 from assay.server.core.pools.pool import Change, Pool
 from assay.server.core.pools.quarantine import quarantine
 from assay.server.core.pools.snapshot import Snapshot
+from assay.server.core.pools.source_merging import Lift, Overtaken, SourceMerger
 from assay.server.core.ports.segments import SampleSegment, SegmentStore, VectorSegment
 from assay.server.core.records.arrays import MaskArray, RowArray
 from assay.server.core.records.pools import State
@@ -29,9 +30,6 @@ MANY_OVERLAYS = 32
 MAX_OVERLAYS = 256
 
 S = TypeVar("S", SampleSegment, VectorSegment)
-
-
-Lift = Callable[[Callable[[], SegmentFile | None]], SegmentFile | None]
 
 
 def _directly(work: Callable[[], SegmentFile | None]) -> SegmentFile | None:
@@ -52,6 +50,7 @@ class Merger:
         self._segments = segments
         self._segment_bytes = segment_bytes
         self._lift = lift
+        self._sources = SourceMerger(segments, segment_bytes, lift)
 
     def merge_once(self, pool: Pool) -> bool:
         """Merges one run of files, if there is one; returns whether there was."""
@@ -65,12 +64,15 @@ class Merger:
                 self._merge_samples(pool, snapshot, samples)
             elif vectors:
                 self._merge_vectors(pool, snapshot, vectors)
-        except _Overtaken:
+            else:
+                return self._sources.merge_once(pool)
+        except Overtaken:
             return False
         except AssayError as error:
             if error.reason is not Reason.SEGMENT_DAMAGED:
                 raise
             quarantine(pool, error.metadata["file"], error.message)
+            return True
         return bool(samples or vectors)
 
     def _run_of(self, segments: Sequence[S], damaged: list[int], fit: Callable[[Sequence[S]], bool]) -> list[S]:
@@ -141,14 +143,10 @@ class Merger:
         with pool.leftovers.of_change(new=[new.file] if new else [], old=old), pool.change() as change:
             uid = change.before.pool.uid
             if not set(old) <= {file.file for file in change.tx.segments(uid)}:
-                raise _Overtaken
+                raise Overtaken
             change.tx.remove_segments(uid, old)
             change.tx.add_segments(uid, [new] if new else [])
             yield change, old
-
-
-class _Overtaken(Exception):
-    """The files went away while they were merged: their model or pool was deleted."""
 
 
 def _has_damage(snapshot: Snapshot, segment: SampleSegment) -> bool:

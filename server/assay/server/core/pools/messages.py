@@ -8,9 +8,11 @@ from assay.server.core.records.annotations import Policy
 from assay.server.core.records.arrays import FloatArray
 from assay.server.core.records.filters import Filter
 from assay.server.core.records.pools import Metric, PoolRecord, State
+from assay.server.core.records.predictions import PredictionColumns
 from assay.server.core.records.samples import SampleColumns, SampleRecord
 from assay.server.core.records.tasks import TaskKind
 from assay.server.core.stopwatch import Timings
+from assay.server.core.tasks.base import PredictionForm
 from assay.server.core.tasks.editing import ClassEdit
 
 
@@ -104,6 +106,56 @@ class UpdateSamplesResult:
     """What became of an update."""
 
     updated: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionUpdate:
+    """What a source says of samples.
+
+    Attributes:
+        source: its name.
+        ids: of the samples.
+        form: what the columns are.
+        columns: as the source has them.
+        names: the class or the target of each column; () stands for all classes by id, or all targets.
+    """
+
+    source: str
+    ids: Sequence[str]
+    form: PredictionForm
+    columns: PredictionColumns
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePredictionsResult:
+    """What became of predictions."""
+
+    updated: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """A named source of predictions as it is now.
+
+    Attributes:
+        name: as its user calls it.
+        form: what it predicts.
+        samples: how many it predicts, of those that the pool serves.
+        lost: predictions that were in a damaged file.
+        has_spread: whether it says how sure it is of its numbers.
+        size: bytes on disk.
+        epoch: of its last update.
+    """
+
+    name: str
+    form: PredictionForm
+    samples: int
+    lost: int
+    has_spread: bool
+    size: int
     epoch: int
 
 

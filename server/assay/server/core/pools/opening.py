@@ -19,12 +19,13 @@ from assay.server.core.pools.messages import DamagedFile
 from assay.server.core.pools.overlaying import overlaid, pending_rows
 from assay.server.core.pools.pool import Pool, rows_array
 from assay.server.core.pools.snapshot import ActiveBackbone, ActiveHead, Snapshot
+from assay.server.core.pools.sources import Source
 from assay.server.core.pools.states import StateArray, states_after
 from assay.server.core.pools.values import table_for
 from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.search import IndexBuilder, SearchIndex
-from assay.server.core.ports.segments import Overlay, SampleSegment, SegmentStore, VectorSegment
+from assay.server.core.ports.segments import Overlay, PredictionFile, SampleSegment, SegmentStore, VectorSegment
 from assay.server.core.records.annotations import NO_CLASS, NO_EVENT, ByteArray
 from assay.server.core.records.arrays import MaskArray, RowArray
 from assay.server.core.records.leases import LeaseRecord
@@ -35,7 +36,7 @@ from assay.server.core.tasks.registry import task_of
 
 log = logging.getLogger(__name__)
 
-S = TypeVar("S", SampleSegment, VectorSegment, Overlay)
+S = TypeVar("S", SampleSegment, VectorSegment, Overlay, PredictionFile)
 M = TypeVar("M", ActiveBackbone, ActiveHead)
 
 
@@ -169,6 +170,7 @@ class Opener:
         )
         overlays = tuple(sorted(overlays, key=lambda overlay: overlay.file.epoch))
         samples = tuple(overlaid(segment.bare, overlays) for segment in samples)
+        sources = self._open_sources(pool, [f for f in files if f.kind == "predictions"], damaged, known)
         values = table_for(pool.task)
         events = read_log(tx.event_columns(pool.uid, classes=values is None), pool.next_row, values)
         leases = {lease.lease_id: lease for lease in tx.live_leases(pool.uid)}
@@ -216,7 +218,24 @@ class Opener:
             index=self._load_index(pool, known.index if known else None),
             damaged=tuple(damaged),
             overlays=overlays,
+            sources=sources,
         )
+
+    def _open_sources(
+        self, pool: PoolRecord, files: Sequence[SegmentFile], damaged: list[DamagedFile], known: Snapshot | None
+    ) -> dict[str, Source]:
+        """Sources of predictions by name. What a damaged file said is not known; all else is."""
+        sources = known.sources.values() if known else ()
+        open_already = [each.opened for source in sources for each in source.files if each.opened is not None]
+        opened = {
+            each.file.file: each
+            for each in self._open_files(pool, files, self._segments.open_predictions, damaged, open_already)
+        }
+        names = sorted({file.space for file in files})
+        return {
+            name: Source.of(name, [(file, opened.get(file.file)) for file in files if file.space == name])
+            for name in names
+        }
 
     def _load_index(self, pool: PoolRecord, known: SearchIndex | None) -> SearchIndex | None:
         """The index that was in service, None if it is not there any more."""

@@ -14,6 +14,15 @@ def quarantine(pool: Pool, file: str, reason: str) -> None:
     pool.mend()
     with pool.change() as change:
         before = change.before
+        for name, source in before.sources.items():
+            for each in source.files:
+                if each.file.file == file and each.opened is not None:
+                    # The samples are whole: only what was predicted of them is lost.
+                    change.replace(
+                        sources={**before.sources, name: source.without(file)},
+                        damaged=(*before.damaged, DamagedFile(file, each.file.count, reason, each.file.first_row)),
+                    )
+                    return
         served: list[SampleSegment | VectorSegment | Overlay] = [*before.samples, *before.vectors, *before.overlays]
         segment = next((segment for segment in served if segment.file.file == file), None)
         if segment is None:

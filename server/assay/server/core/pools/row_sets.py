@@ -63,6 +63,10 @@ class RowSet:
         """The set with some rows more."""
         return RowSet(self._bitmap | _bitmap(rows)) if len(rows) else self
 
+    def without(self, other: "RowSet") -> "RowSet":
+        """The set without the rows of another."""
+        return RowSet(self._bitmap - other._bitmap) if len(other) and len(self) else self
+
     def without_rows(self, rows: RowArray) -> "RowSet":
         """The set without some rows."""
         return RowSet(self._bitmap - _bitmap(rows)) if len(rows) else self

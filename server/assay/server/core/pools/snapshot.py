@@ -12,6 +12,7 @@ from assay.server.core.errors import AssayError, Reason
 from assay.server.core.pools.columns import RowColumn
 from assay.server.core.pools.messages import DamagedFile, SampleView
 from assay.server.core.pools.row_sets import Workers
+from assay.server.core.pools.sources import Source
 from assay.server.core.pools.splits import SET_APART, SPLIT, Splits
 from assay.server.core.pools.values import ValueTable
 from assay.server.core.ports.models import Backbone
@@ -68,6 +69,7 @@ class Snapshot:
         earliest_expiry: no lease ends before it.
         workers: what each worker annotated or declined.
         backbone, head: the current model.
+        sources: named sources of predictions.
         damaged: files that cannot be served.
         splits: which samples are set apart; derived, and shared by all snapshots of the pool.
     """
@@ -92,6 +94,7 @@ class Snapshot:
     index: SearchIndex | None = None
     damaged: tuple[DamagedFile, ...] = ()
     overlays: tuple[Overlay, ...] = ()
+    sources: Mapping[str, Source] = field(default_factory=dict)
     splits: Splits = field(default_factory=Splits, compare=False, repr=False)
 
     @property
@@ -119,6 +122,7 @@ class Snapshot:
     def file_names(self) -> set[str]:
         """Files that it serves."""
         files = [s.file for s in self.samples] + [v.file for v in self.vectors] + [o.file for o in self.overlays]
+        files += [each.file for source in self.sources.values() for each in source.files if each.opened is not None]
         return {file.file for file in files}
 
     def mask(self, states: Sequence[State], condition: Filter | None = None) -> MaskArray:

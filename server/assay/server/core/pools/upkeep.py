@@ -164,7 +164,8 @@ class Upkeep:
 
     def _merge(self, pool: Pool) -> bool:
         snapshot = pool.snapshot
-        if self._ingesting(pool) and len(snapshot.samples) + len(snapshot.overlays) < MANY_FILES:
+        predictions = sum(len(source.files) for source in snapshot.sources.values())
+        if self._ingesting(pool) and len(snapshot.samples) + len(snapshot.overlays) + predictions < MANY_FILES:
             return False
         return self._merger.merge_once(pool)
 

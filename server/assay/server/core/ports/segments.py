@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.filters import Filter
+from assay.server.core.records.predictions import PredictionColumns
 from assay.server.core.records.samples import SampleColumns, SampleRecord, SegmentFile
 
 
@@ -100,6 +101,20 @@ class VectorSegment(Protocol):
         """The backbone's own logits: read-only, zero copy; None where it has none."""
 
 
+class PredictionFile(Protocol):
+    """An open predictions file: what one source says of some samples. Memory-mapped."""
+
+    @property
+    def file(self) -> SegmentFile: ...
+    @property
+    def rows_N(self) -> RowArray:
+        """Rows, ascending."""
+
+    @property
+    def columns(self) -> PredictionColumns:
+        """What is predicted of them: read-only, zero copy."""
+
+
 class IncomingModel(Protocol):
     """A model file that is being received. Not safe to call from several threads at once."""
 
@@ -139,6 +154,14 @@ class SegmentStore(Protocol):
 
     def open_overlay(self, file: SegmentFile, *, verify: bool) -> Overlay:
         """Maps an overlay; with verify, checks its checksum first. Raises AssayError(SEGMENT_DAMAGED)."""
+
+    def write_predictions(
+        self, pool_uid: int, source: str, rows_N: RowArray, columns: PredictionColumns
+    ) -> SegmentFile:
+        """Writes what a source says of rows. Raises as write_samples."""
+
+    def open_predictions(self, file: SegmentFile, *, verify: bool) -> PredictionFile:
+        """Maps a predictions file; with verify, checks its checksum first. Raises AssayError(SEGMENT_DAMAGED)."""
 
     def prepare_ids(self, ids: Sequence[str]) -> Sequence[str]:
         """The same ids with what find() computes of them: worth it where several files are asked."""

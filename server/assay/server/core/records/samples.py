@@ -24,15 +24,17 @@ class SegmentFile:
 
     Attributes:
         file: path below the data directory.
-        kind: "samples" (ids, attributes, payloads, predictions, inputs), "vectors" (embeddings, logits) or "overlay"
-            (what of samples was changed since).
-        space: embedding space of a vectors file, "" for samples.
+        kind: "samples" (ids, attributes, payloads, predictions, inputs), "vectors" (embeddings, logits), "overlay"
+            (what of samples was changed since) or "predictions" (what a named source says of samples).
+        space: embedding space of a vectors file, source of a predictions file, else "".
         first_row, last_row: rows of its first and last sample; rows ascend within a file.
         count: number of samples.
         size: bytes.
         checksum: xxh3-128 of the whole file, hexadecimal.
-        epoch: of an overlay, the epoch that it belongs to; of samples, the last epoch whose overlays are in it.
-        rows: of an overlay, its rows (RowSet.packed), so that they are known where the file cannot be read.
+        epoch: of an overlay or of predictions, the epoch that it belongs to; of samples, the last epoch whose overlays
+            are in it.
+        rows: of an overlay or of predictions, its rows (RowSet.packed), so that they are known where the file cannot be
+            read.
     """
 
     file: str

@@ -11,6 +11,7 @@ _MODEL = re.compile(rf"pools/{_ID}/models/{_ID}")
 _LEASE = re.compile(rf"pools/{_ID}/leases/{_ID}")
 _OPERATION = re.compile(rf"pools/{_ID}/operations/{_ID}")
 _OPERATIONS = re.compile(rf"pools/(?:{_ID}|-)(?:/operations)?")
+_SOURCE = re.compile(rf"pools/{_ID}/predictionSources/{_ID}")
 _SAMPLE = re.compile(rf"pools/{_ID}/samples/(.+)", re.DOTALL)
 _ANY = re.compile(rf"pools/{_ID}(?:/.*)?", re.DOTALL)
 _SHOWN = 200
@@ -32,6 +33,12 @@ def parse_pool(name: str) -> str:
 def parse_model(name: str) -> tuple[str, str]:
     """Pool id and model id of a model's name."""
     match = _match(_MODEL, name, "pools/{pool}/models/{model}")
+    return match[1], match[2]
+
+
+def parse_source(name: str) -> tuple[str, str]:
+    """Pool id and id of a prediction source's name."""
+    match = _match(_SOURCE, name, "pools/{pool}/predictionSources/{prediction_source}")
     return match[1], match[2]
 
 
@@ -95,6 +102,11 @@ def sample_name(pool_id: str, sample_id: str) -> str:
 def model_name(pool_id: str, model_id: str) -> str:
     """Name of a model; "" where there is none."""
     return f"pools/{pool_id}/models/{model_id}" if model_id else ""
+
+
+def source_name(pool_id: str, source: str) -> str:
+    """Name of a prediction source; "" where there is none."""
+    return f"pools/{pool_id}/predictionSources/{source}" if source else ""
 
 
 def lease_name(pool_id: str, lease_id: str) -> str:

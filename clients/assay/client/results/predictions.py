@@ -1,0 +1,34 @@
+"""What calls about predictions return."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePredictionsResult:
+    """How many samples' predictions were taken, and the epoch after it."""
+
+    updated: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionSource:
+    """A model of the caller's own, by what it said of samples.
+
+    Attributes:
+        name: resource name.
+        id: what plans call it.
+        samples: how many it predicts.
+        lost: predictions that were lost with a damaged file; push them again.
+        has_spread: in a regression, whether it says how sure it is of its numbers.
+        size_bytes: of its files.
+        update_epoch: of the pool at its last update.
+    """
+
+    name: str
+    id: str
+    samples: int
+    lost: int
+    has_spread: bool
+    size_bytes: int
+    update_epoch: int
