@@ -26,6 +26,7 @@ from assay.server.core.records.models import (
 from assay.server.core.records.pools import Metric, PoolRecord
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import SegmentFile
+from assay.server.core.records.suspects import SuspectKind, SuspectRecord
 from assay.server.core.records.tasks import TaskKind, TaskRecord
 
 BACKBONE = BackboneInfo(
@@ -154,3 +155,17 @@ def rows_of(url: str, query: str) -> list[tuple[Any, ...]]:
     """What a query finds."""
     with direct(url) as connection:
         return [tuple(row) for row in connection.execute(text(query))]
+
+
+def suspects_of(rows: Sequence[int]) -> SuspectRecord:
+    """What an audit found of some rows."""
+    count = len(rows)
+    return SuspectRecord(
+        create_time=12.5,
+        epoch=2**40,
+        next_event=2**41,
+        kinds_M=np.full(count, SuspectKind.DUPLICATES, np.uint8),
+        rows_M=np.array(rows, np.int64),
+        scores_M=np.linspace(1, 0.5, count, dtype=np.float32),
+        suggested_M=np.arange(-1, count - 1, dtype=np.int32),
+    )

@@ -17,7 +17,18 @@ from assay.server.core.records.models import ModelKind
 from assay.server.core.records.operations import OperationRecord
 from assay.server.core.records.pools import Metric, PoolRecord
 from assay.server.core.records.tasks import TaskKind, TaskRecord
-from tests.catalog.records import block, label, lease, model, pool_record, put_labels, request_key, rows_of, segment
+from tests.catalog.records import (
+    block,
+    label,
+    lease,
+    model,
+    pool_record,
+    put_labels,
+    request_key,
+    rows_of,
+    segment,
+    suspects_of,
+)
 
 
 def test_pool_comes_back_as_it_was_stored(catalog: SqlCatalog) -> None:
@@ -138,6 +149,7 @@ def _fill(tx: CatalogTx, pool: PoolRecord) -> None:
     tx.record_activation(pool.uid, ModelKind.HEAD, "head", "pushed", 1.0)
     tx.add_operation(OperationRecord(f"op-{pool.pool_id}", "train_head", pool.uid, pool.pool_id, 1.0))
     tx.remember(pool.uid, request_key("r"), b"answer", 1.0)
+    tx.put_suspects(pool.uid, suspects_of([4, 7]))
 
 
 def test_delete_takes_all_of_one_pool(catalog: SqlCatalog, pool: PoolRecord, url: str) -> None:

@@ -1,4 +1,5 @@
-"""Three annotators, each sample with two of them, one of whom is often wrong: the report names that one."""
+"""Three annotators, each sample with two of them, one of whom is often wrong: the report names that one. And what an
+audit says of labels."""
 
 import numpy as np
 import pytest
@@ -50,3 +51,27 @@ def test_the_report_names_who_is_often_wrong(server):
         assert (report.annotations, report.median_seconds) == (200, None)
         assert sum(pair.count for pair in report.confusion) == report.compared
     assert min(reports.values(), key=lambda report: report.skill).annotator == "cy"
+
+
+def test_an_audit_lists_labels_that_are_probably_wrong(server):
+    rng = np.random.default_rng(4)
+    truth = np.arange(90) % 3
+    embeddings = (np.eye(3)[truth] + 0.1 * rng.standard_normal((90, 3))).astype(np.float32)
+    ids = [f"s{i}" for i in range(90)]
+    with server.client() as client:
+        client.create_pool("doubted", task=Classification(list(CLASSES)))
+        labels = [CLASSES[c] for c in truth]
+        labels[7], labels[20] = "cow", "ant"
+        client.add_samples("doubted", ids, embeddings=embeddings, labels=labels)
+        result = client.audit_pool("doubted").result(timeout=60)
+        assert {each.kind: (each.samples, each.found) for each in result.kinds} == {
+            "model": (90, 2), "neighbors": (90, 2), "annotators": (0, 0), "duplicates": (90, 0),
+        }  # fmt: skip
+        (first, *rest) = client.list_suspects("doubted", "model")
+        assert {first.sample_id, *(each.sample_id for each in rest)} == {"s7", "s20"}
+        assert (first.kind, first.label, first.suggested) in {("model", "cow", "bee"), ("model", "ant", "cow")}
+        assert first.score > 0.5
+        assert len(list(client.list_suspects("doubted"))) == 4
+        assert list(client.list_suspects("zoo")) == []
+        with pytest.raises(ValueError, match="choose from"):
+            client.audit_pool("doubted", ["gut feeling"])

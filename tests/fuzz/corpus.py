@@ -357,12 +357,21 @@ def _watch(rng: Random, world: World) -> Requests:
     return [request]
 
 
+def _audit(rng: Random, world: World) -> Requests:
+    kinds = rng.sample(range(1, 5), rng.randrange(3))
+    request = audits_pb2.AuditPoolRequest(parent=world.pool(rng), kinds=kinds, request_id=_request_id(rng))
+    if rng.random() < 0.5:
+        request.neighbors = rng.randrange(1, 20)
+    return [request]
+
+
 # How often each is called, beside the others; 20 unless told. What starts long work is rarer.
 WEIGHTS: Mapping[str, int] = {
     "/assay.v1.Models/UploadBackbone": 2,
     "/assay.v1.Models/ActivateModel": 2,
     "/assay.v1.Models/RollbackModel": 2,
     "/assay.v1.Models/TrainHead": 2,
+    "/assay.v1.Audits/AuditPool": 2,
     "/google.longrunning.Operations/WaitOperation": 2,
     "/grpc.health.v1.Health/Watch": 2,
     "/assay.v1.Changes/WatchPool": 2,
@@ -412,6 +421,8 @@ CORPUS: Mapping[str, Maker] = {
     "/assay.v1.Labeling/SubmitLabels": _submit,
     "/assay.v1.Labeling/ListLabels": _of_pool(labeling_pb2.ListLabelsRequest, page_size=5),
     "/assay.v1.Labeling/ExportLabels": _of_pool(labeling_pb2.ExportLabelsRequest),
+    "/assay.v1.Audits/AuditPool": _audit,
+    "/assay.v1.Audits/ListSuspects": _of_pool(audits_pb2.ListSuspectsRequest, page_size=5),
     "/assay.v1.Audits/ListAnnotators": _of_pool(audits_pb2.ListAnnotatorsRequest, page_size=5),
     "/assay.v1.Audits/ResolveLabels": _of_pool(audits_pb2.ResolveLabelsRequest),
     "/assay.v1.Changes/WatchPool": _watch,

@@ -64,13 +64,14 @@ def progress_of(operation: operations_pb2.Operation) -> results.Progress:
         ("train_head", models_pb2.TrainHeadMetadata()),
         ("activate_model", models_pb2.ActivateModelMetadata()),
         ("resolve_labels", audits_pb2.ResolveLabelsMetadata()),
+        ("audit_pool", audits_pb2.AuditPoolMetadata()),
     ):
         if operation.metadata.Unpack(metadata):
             return _replies.progress(kind, metadata)
     return results.Progress()  # of a newer server
 
 
-def outcome(operation: operations_pb2.Operation) -> results.Model | results.ResolveResult:
+def outcome(operation: operations_pb2.Operation) -> results.Model | results.ResolveResult | results.AuditResult:
     """The result of an operation that is done.
 
     Raises:
@@ -79,13 +80,13 @@ def outcome(operation: operations_pb2.Operation) -> results.Model | results.Reso
     """
     if operation.HasField("error"):
         raise errors.from_status(operation.error)
-    model = models_pb2.Model()
-    if operation.response.Unpack(model):
+    if operation.response.Unpack(model := models_pb2.Model()):
         return _replies.model(model)
-    resolved = audits_pb2.ResolveLabelsResponse()
-    if not operation.response.Unpack(resolved):
-        raise TypeError(f"{operation.name} gave {operation.response.type_url or 'nothing'}: a newer client is needed")
-    return _replies.resolved(resolved)
+    if operation.response.Unpack(resolved := audits_pb2.ResolveLabelsResponse()):
+        return _replies.resolved(resolved)
+    if operation.response.Unpack(audited := audits_pb2.AuditPoolResponse()):
+        return _replies.audited(audited)
+    raise TypeError(f"{operation.name} gave {operation.response.type_url or 'nothing'}: a newer client is needed")
 
 
 def still_running(name: str, timeout: float) -> errors.DeadlineExceeded:

@@ -435,6 +435,26 @@ def annotator(message: audits_pb2.Annotator) -> results.Annotator:
     )
 
 
+def audited(message: audits_pb2.AuditPoolResponse) -> results.AuditResult:
+    """What an audit found."""
+    return results.AuditResult(
+        tuple(
+            results.KindFindings(
+                enum_word(audits_pb2.SuspectKind, each.kind), each.samples, each.found, each.kept, each.left_out
+            )
+            for each in message.kinds
+        ),
+        message.suspects,
+        message.epoch,
+    )
+
+
+def suspect(message: audits_pb2.Suspect) -> results.Suspect:
+    """A suspect."""
+    word = enum_word(audits_pb2.SuspectKind, message.kind)
+    return results.Suspect(message.sample_id, word, message.score, message.label, message.suggested)
+
+
 def resolved(message: audits_pb2.ResolveLabelsResponse) -> results.ResolveResult:
     """What resolving did."""
     return results.ResolveResult(
@@ -449,7 +469,10 @@ def resolved(message: audits_pb2.ResolveLabelsResponse) -> results.ResolveResult
 
 def progress(
     kind: str,
-    metadata: models_pb2.TrainHeadMetadata | models_pb2.ActivateModelMetadata | audits_pb2.ResolveLabelsMetadata,
+    metadata: models_pb2.TrainHeadMetadata
+    | models_pb2.ActivateModelMetadata
+    | audits_pb2.ResolveLabelsMetadata
+    | audits_pb2.AuditPoolMetadata,
 ) -> results.Progress:
     """How far an operation of a kind is."""
     message = metadata.progress

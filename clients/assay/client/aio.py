@@ -26,7 +26,7 @@ from assay.client._methods import like, same_type
 from assay.client._wire import Download, Feed, Pages, Unary, Upload
 from assay.client.client import DEFAULT_TARGET
 from assay.client.operations import AsyncOperation
-from assay.client.results import Model, ResolveResult
+from assay.client.results import AuditResult, Model, ResolveResult
 from assay.client.retry import RetryPolicy
 
 P = ParamSpec("P")
@@ -143,6 +143,16 @@ def _resolving(
     return method
 
 
+def _auditing(
+    build: Callable[P, Unary[operations_pb2.Operation]],
+) -> Callable[Concatenate[_Connected, P], Coroutine[Any, Any, AsyncOperation[AuditResult]]]:
+    @like(build, lambda _: AsyncOperation[AuditResult])
+    async def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> AsyncOperation[AuditResult]:
+        return AsyncOperation(self._transport, await self._transport.unary(build(*args, **kwargs)))
+
+    return method
+
+
 def _any_operation(
     build: Callable[P, Unary[operations_pb2.Operation]],
 ) -> Callable[Concatenate[_Connected, P], Coroutine[Any, Any, AsyncOperation[Any]]]:
@@ -216,6 +226,8 @@ class AsyncClient(_Connected):
     # What changes
     watch_pool = _feed(_changes.watch_pool)
     # Audits
+    audit_pool = _auditing(_audits.audit_pool)
+    list_suspects = _pages(_audits.list_suspects)
     list_annotators = _pages(_audits.list_annotators)
     resolve_labels = _resolving(_audits.resolve_labels)
     # Operations and the server itself

@@ -25,7 +25,7 @@ from assay.client._methods import like, same_type
 from assay.client._sync import Transport, open_channel
 from assay.client._wire import Download, Feed, Pages, Unary, Upload
 from assay.client.operations import Operation
-from assay.client.results import Model, ResolveResult
+from assay.client.results import AuditResult, Model, ResolveResult
 from assay.client.retry import RetryPolicy
 
 P = ParamSpec("P")
@@ -144,6 +144,16 @@ def _resolving(
     return method
 
 
+def _auditing(
+    build: Callable[P, Unary[operations_pb2.Operation]],
+) -> Callable[Concatenate[_Connected, P], Operation[AuditResult]]:
+    @like(build, lambda _: Operation[AuditResult])
+    def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> Operation[AuditResult]:
+        return Operation(self._transport, self._transport.unary(build(*args, **kwargs)))
+
+    return method
+
+
 def _any_operation(
     build: Callable[P, Unary[operations_pb2.Operation]],
 ) -> Callable[Concatenate[_Connected, P], Operation[Any]]:
@@ -217,6 +227,8 @@ class Client(_Connected):
     # What changes
     watch_pool = _feed(_changes.watch_pool)
     # Audits
+    audit_pool = _auditing(_audits.audit_pool)
+    list_suspects = _pages(_audits.list_suspects)
     list_annotators = _pages(_audits.list_annotators)
     resolve_labels = _resolving(_audits.resolve_labels)
     # Operations and the server itself

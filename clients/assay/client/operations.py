@@ -1,4 +1,5 @@
-"""Handles on work that the server goes on with by itself: training a head, activating a model, resolving labels."""
+"""Handles on work that the server goes on with by itself: training a head, activating a model, an audit,
+resolving labels."""
 
 import time
 from collections.abc import Callable
@@ -16,10 +17,10 @@ from assay.client._operations import (
     wait_operation,
 )
 from assay.client._sync import Transport
-from assay.client.results import Model, Progress, ResolveResult
+from assay.client.results import AuditResult, Model, Progress, ResolveResult
 
 # What an operation ends with.
-R = TypeVar("R", bound=Model | ResolveResult)
+R = TypeVar("R", bound=Model | ResolveResult | AuditResult)
 OperationCallback: TypeAlias = Callable[[Progress], None]
 
 # How long the server holds one waiting call: short where somebody watches, and in any case less than proxies allow.

@@ -32,7 +32,7 @@ from google.longrunning import operations_pb2 as google_dot_longrunning_dot_oper
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssay/v1/audits.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/options.proto\x1a\x14\x61ssay/v1/types.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\"7\n\tConfusion\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0c\n\x04said\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"\xe5\x01\n\tAnnotator\x12\x11\n\tannotator\x18\x01 \x01(\t\x12\x13\n\x0b\x61nnotations\x18\x02 \x01(\x03\x12\x32\n\x0fmedian_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x63ompared\x18\x04 \x01(\x03\x12\x16\n\tagreement\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05skill\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12&\n\tconfusion\x18\x07 \x03(\x0b\x32\x13.assay.v1.ConfusionB\x0c\n\n_agreementB\x08\n\x06_skill\"o\n\x15ListAnnotatorsRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"Z\n\x16ListAnnotatorsResponse\x12\'\n\nannotators\x18\x01 \x03(\x0b\x32\x13.assay.v1.Annotator\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x14ResolveLabelsRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x80\x01\n\x15ResolveLabelsResponse\x12\x0f\n\x07samples\x18\x01 \x01(\x03\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x03\x12\x10\n\x08\x64isputed\x18\x03 \x01(\x03\x12\x11\n\tovertaken\x18\x04 \x01(\x03\x12\x11\n\tconverged\x18\x05 \x01(\x08\x12\r\n\x05\x65poch\x18\x06 \x01(\x03\"e\n\x15ResolveLabelsMetadata\x12-\n\x08progress\x18\x01 \x01(\x0b\x32\x1b.assay.v1.OperationProgress\x12\x1d\n\x04pool\x18\x02 \x01(\tB\x0f\xfa\x41\x0c\n\nassay/Pool2\xdb\x02\n\x06\x41udits\x12\x8d\x01\n\x0eListAnnotators\x12\x1f.assay.v1.ListAnnotatorsRequest\x1a .assay.v1.ListAnnotatorsResponse\"8\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=pools/*}/annotators\x12\xc0\x01\n\rResolveLabels\x12\x1e.assay.v1.ResolveLabelsRequest\x1a\x1d.google.longrunning.Operation\"p\xca\x41.\n\x15ResolveLabelsResponse\x12\x15ResolveLabelsMetadata\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02(\"#/v1/{parent=pools/*}/labels:resolve:\x01*B\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61ssay/v1/audits.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/options.proto\x1a\x14\x61ssay/v1/types.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\"7\n\tConfusion\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0c\n\x04said\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x03\"\xe5\x01\n\tAnnotator\x12\x11\n\tannotator\x18\x01 \x01(\t\x12\x13\n\x0b\x61nnotations\x18\x02 \x01(\x03\x12\x32\n\x0fmedian_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x63ompared\x18\x04 \x01(\x03\x12\x16\n\tagreement\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05skill\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12&\n\tconfusion\x18\x07 \x03(\x0b\x32\x13.assay.v1.ConfusionB\x0c\n\n_agreementB\x08\n\x06_skill\"o\n\x15ListAnnotatorsRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"Z\n\x16ListAnnotatorsResponse\x12\'\n\nannotators\x18\x01 \x03(\x0b\x32\x13.assay.v1.Annotator\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x14ResolveLabelsRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x80\x01\n\x15ResolveLabelsResponse\x12\x0f\n\x07samples\x18\x01 \x01(\x03\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x03\x12\x10\n\x08\x64isputed\x18\x03 \x01(\x03\x12\x11\n\tovertaken\x18\x04 \x01(\x03\x12\x11\n\tconverged\x18\x05 \x01(\x08\x12\r\n\x05\x65poch\x18\x06 \x01(\x03\"e\n\x15ResolveLabelsMetadata\x12-\n\x08progress\x18\x01 \x01(\x0b\x32\x1b.assay.v1.OperationProgress\x12\x1d\n\x04pool\x18\x02 \x01(\tB\x0f\xfa\x41\x0c\n\nassay/Pool\"\xf1\x01\n\x10\x41uditPoolRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12*\n\x05kinds\x18\x02 \x03(\x0e\x32\x15.assay.v1.SuspectKindB\x04\xe2\x41\x01\x01\x12&\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x10.assay.v1.FilterB\x04\xe2\x41\x01\x01\x12\x1c\n\tneighbors\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1e\n\x10\x64uplicate_radius\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x42\x0c\n\n_neighbors\"s\n\x0cKindFindings\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.assay.v1.SuspectKind\x12\x0f\n\x07samples\x18\x02 \x01(\x03\x12\r\n\x05\x66ound\x18\x03 \x01(\x03\x12\x0c\n\x04kept\x18\x04 \x01(\x03\x12\x10\n\x08left_out\x18\x05 \x01(\t\"[\n\x11\x41uditPoolResponse\x12%\n\x05kinds\x18\x01 \x03(\x0b\x32\x16.assay.v1.KindFindings\x12\x10\n\x08suspects\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"a\n\x11\x41uditPoolMetadata\x12-\n\x08progress\x18\x01 \x01(\x0b\x32\x1b.assay.v1.OperationProgress\x12\x1d\n\x04pool\x18\x02 \x01(\tB\x0f\xfa\x41\x0c\n\nassay/Pool\"r\n\x07Suspect\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.assay.v1.SuspectKind\x12\r\n\x05score\x18\x03 \x01(\x01\x12\r\n\x05label\x18\x04 \x01(\t\x12\x11\n\tsuggested\x18\x05 \x01(\t\"\xb1\x01\n\x13ListSuspectsRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x15.assay.v1.SuspectKindB\x04\xe2\x41\x01\x01\x12\x17\n\tmin_score\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"i\n\x14ListSuspectsResponse\x12#\n\x08suspects\x18\x01 \x03(\x0b\x32\x11.assay.v1.Suspect\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61udit_epoch\x18\x03 \x01(\x03*\x99\x01\n\x0bSuspectKind\x12\x1c\n\x18SUSPECT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12SUSPECT_KIND_MODEL\x10\x01\x12\x1a\n\x16SUSPECT_KIND_NEIGHBORS\x10\x02\x12\x1b\n\x17SUSPECT_KIND_ANNOTATORS\x10\x03\x12\x1b\n\x17SUSPECT_KIND_DUPLICATES\x10\x04\x32\x96\x05\n\x06\x41udits\x12\xb0\x01\n\tAuditPool\x12\x1a.assay.v1.AuditPoolRequest\x1a\x1d.google.longrunning.Operation\"h\xca\x41&\n\x11\x41uditPoolResponse\x12\x11\x41uditPoolMetadata\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02(\"#/v1/{parent=pools/*}/suspects:audit:\x01*\x12\x85\x01\n\x0cListSuspects\x12\x1d.assay.v1.ListSuspectsRequest\x1a\x1e.assay.v1.ListSuspectsResponse\"6\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/{parent=pools/*}/suspects\x12\x8d\x01\n\x0eListAnnotators\x12\x1f.assay.v1.ListAnnotatorsRequest\x1a .assay.v1.ListAnnotatorsResponse\"8\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/{parent=pools/*}/annotators\x12\xc0\x01\n\rResolveLabels\x12\x1e.assay.v1.ResolveLabelsRequest\x1a\x1d.google.longrunning.Operation\"p\xca\x41.\n\x15ResolveLabelsResponse\x12\x15ResolveLabelsMetadata\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02(\"#/v1/{parent=pools/*}/labels:resolve:\x01*B\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,10 +52,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOLVELABELSREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
   _globals['_RESOLVELABELSMETADATA'].fields_by_name['pool']._loaded_options = None
   _globals['_RESOLVELABELSMETADATA'].fields_by_name['pool']._serialized_options = b'\372A\014\n\nassay/Pool'
+  _globals['_AUDITPOOLREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_AUDITPOOLREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\014\n\nassay/Pool'
+  _globals['_AUDITPOOLREQUEST'].fields_by_name['kinds']._loaded_options = None
+  _globals['_AUDITPOOLREQUEST'].fields_by_name['kinds']._serialized_options = b'\342A\001\001'
+  _globals['_AUDITPOOLREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_AUDITPOOLREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
+  _globals['_AUDITPOOLREQUEST'].fields_by_name['neighbors']._loaded_options = None
+  _globals['_AUDITPOOLREQUEST'].fields_by_name['neighbors']._serialized_options = b'\342A\001\001'
+  _globals['_AUDITPOOLREQUEST'].fields_by_name['duplicate_radius']._loaded_options = None
+  _globals['_AUDITPOOLREQUEST'].fields_by_name['duplicate_radius']._serialized_options = b'\342A\001\001'
+  _globals['_AUDITPOOLREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_AUDITPOOLREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_AUDITPOOLMETADATA'].fields_by_name['pool']._loaded_options = None
+  _globals['_AUDITPOOLMETADATA'].fields_by_name['pool']._serialized_options = b'\372A\014\n\nassay/Pool'
+  _globals['_LISTSUSPECTSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTSUSPECTSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\014\n\nassay/Pool'
+  _globals['_LISTSUSPECTSREQUEST'].fields_by_name['kind']._loaded_options = None
+  _globals['_LISTSUSPECTSREQUEST'].fields_by_name['kind']._serialized_options = b'\342A\001\001'
+  _globals['_LISTSUSPECTSREQUEST'].fields_by_name['min_score']._loaded_options = None
+  _globals['_LISTSUSPECTSREQUEST'].fields_by_name['min_score']._serialized_options = b'\342A\001\001'
+  _globals['_LISTSUSPECTSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTSUSPECTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTSUSPECTSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTSUSPECTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_AUDITS'].methods_by_name['AuditPool']._loaded_options = None
+  _globals['_AUDITS'].methods_by_name['AuditPool']._serialized_options = b'\312A&\n\021AuditPoolResponse\022\021AuditPoolMetadata\332A\006parent\342\371\030\004\010\003\020\001\202\323\344\223\002(\"#/v1/{parent=pools/*}/suspects:audit:\001*'
+  _globals['_AUDITS'].methods_by_name['ListSuspects']._loaded_options = None
+  _globals['_AUDITS'].methods_by_name['ListSuspects']._serialized_options = b'\332A\006parent\342\371\030\004\010\001\020\001\202\323\344\223\002\037\022\035/v1/{parent=pools/*}/suspects'
   _globals['_AUDITS'].methods_by_name['ListAnnotators']._loaded_options = None
   _globals['_AUDITS'].methods_by_name['ListAnnotators']._serialized_options = b'\332A\006parent\342\371\030\004\010\001\020\001\202\323\344\223\002!\022\037/v1/{parent=pools/*}/annotators'
   _globals['_AUDITS'].methods_by_name['ResolveLabels']._loaded_options = None
   _globals['_AUDITS'].methods_by_name['ResolveLabels']._serialized_options = b'\312A.\n\025ResolveLabelsResponse\022\025ResolveLabelsMetadata\332A\006parent\342\371\030\004\010\003\020\001\202\323\344\223\002(\"#/v1/{parent=pools/*}/labels:resolve:\001*'
+  _globals['_SUSPECTKIND']._serialized_start=2037
+  _globals['_SUSPECTKIND']._serialized_end=2190
   _globals['_CONFUSION']._serialized_start=265
   _globals['_CONFUSION']._serialized_end=320
   _globals['_ANNOTATOR']._serialized_start=323
@@ -70,6 +100,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOLVELABELSRESPONSE']._serialized_end=975
   _globals['_RESOLVELABELSMETADATA']._serialized_start=977
   _globals['_RESOLVELABELSMETADATA']._serialized_end=1078
-  _globals['_AUDITS']._serialized_start=1081
-  _globals['_AUDITS']._serialized_end=1428
+  _globals['_AUDITPOOLREQUEST']._serialized_start=1081
+  _globals['_AUDITPOOLREQUEST']._serialized_end=1322
+  _globals['_KINDFINDINGS']._serialized_start=1324
+  _globals['_KINDFINDINGS']._serialized_end=1439
+  _globals['_AUDITPOOLRESPONSE']._serialized_start=1441
+  _globals['_AUDITPOOLRESPONSE']._serialized_end=1532
+  _globals['_AUDITPOOLMETADATA']._serialized_start=1534
+  _globals['_AUDITPOOLMETADATA']._serialized_end=1631
+  _globals['_SUSPECT']._serialized_start=1633
+  _globals['_SUSPECT']._serialized_end=1747
+  _globals['_LISTSUSPECTSREQUEST']._serialized_start=1750
+  _globals['_LISTSUSPECTSREQUEST']._serialized_end=1927
+  _globals['_LISTSUSPECTSRESPONSE']._serialized_start=1929
+  _globals['_LISTSUSPECTSRESPONSE']._serialized_end=2034
+  _globals['_AUDITS']._serialized_start=2193
+  _globals['_AUDITS']._serialized_end=2855
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class AuditsStub(object):
-    """Judges annotators by each other.
+    """Judges labels by what is known of them, and annotators by each other.
     """
 
     def __init__(self, channel):
@@ -36,6 +36,16 @@ class AuditsStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.AuditPool = channel.unary_unary(
+                '/assay.v1.Audits/AuditPool',
+                request_serializer=assay_dot_v1_dot_audits__pb2.AuditPoolRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.ListSuspects = channel.unary_unary(
+                '/assay.v1.Audits/ListSuspects',
+                request_serializer=assay_dot_v1_dot_audits__pb2.ListSuspectsRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_audits__pb2.ListSuspectsResponse.FromString,
+                _registered_method=True)
         self.ListAnnotators = channel.unary_unary(
                 '/assay.v1.Audits/ListAnnotators',
                 request_serializer=assay_dot_v1_dot_audits__pb2.ListAnnotatorsRequest.SerializeToString,
@@ -49,8 +59,26 @@ class AuditsStub(object):
 
 
 class AuditsServicer(object):
-    """Judges annotators by each other.
+    """Judges labels by what is known of them, and annotators by each other.
     """
+
+    def AuditPool(self, request, context):
+        """Looks for labels that are probably wrong, as an operation: what it finds takes the place of what the audit before
+        found, and is kept over restarts. A suspect is one until somebody says something of the sample: an annotation, a
+        correction, a withdrawal or a verdict; to skip it says nothing. Samples that a reviewer has decided on are none. A
+        plan draws from suspects by Plan.draw_from. The response is an AuditPoolResponse.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSuspects(self, request, context):
+        """Lists what the last audit found and nobody has spoken of since, those with the highest scores first. A sample that was
+        found in several ways is there once for each.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def ListAnnotators(self, request, context):
         """Reports on each annotator with a standing annotation, by name. Skills are estimated together with the labels, over
@@ -74,6 +102,16 @@ class AuditsServicer(object):
 
 def add_AuditsServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'AuditPool': grpc.unary_unary_rpc_method_handler(
+                    servicer.AuditPool,
+                    request_deserializer=assay_dot_v1_dot_audits__pb2.AuditPoolRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'ListSuspects': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSuspects,
+                    request_deserializer=assay_dot_v1_dot_audits__pb2.ListSuspectsRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_audits__pb2.ListSuspectsResponse.SerializeToString,
+            ),
             'ListAnnotators': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAnnotators,
                     request_deserializer=assay_dot_v1_dot_audits__pb2.ListAnnotatorsRequest.FromString,
@@ -93,8 +131,62 @@ def add_AuditsServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Audits(object):
-    """Judges annotators by each other.
+    """Judges labels by what is known of them, and annotators by each other.
     """
+
+    @staticmethod
+    def AuditPool(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.Audits/AuditPool',
+            assay_dot_v1_dot_audits__pb2.AuditPoolRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSuspects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.Audits/ListSuspects',
+            assay_dot_v1_dot_audits__pb2.ListSuspectsRequest.SerializeToString,
+            assay_dot_v1_dot_audits__pb2.ListSuspectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def ListAnnotators(request,

@@ -23,6 +23,20 @@ from assay.v1 import (
 )
 from assay.v1.method import Method, Reach, Role
 
+AUDIT_POOL = Method(
+    "/assay.v1.Audits/AuditPool",
+    audits_pb2.AuditPoolRequest,
+    operations_pb2.Operation,
+    Role.MINE,
+    Reach.REQUEST,
+)
+LIST_SUSPECTS = Method(
+    "/assay.v1.Audits/ListSuspects",
+    audits_pb2.ListSuspectsRequest,
+    audits_pb2.ListSuspectsResponse,
+    Role.READ,
+    Reach.REQUEST,
+)
 LIST_ANNOTATORS = Method(
     "/assay.v1.Audits/ListAnnotators",
     audits_pb2.ListAnnotatorsRequest,
@@ -377,6 +391,8 @@ HEALTH_WATCH = Method(
 METHODS: Mapping[str, Method[Any, Any]] = {
     method.path: method
     for method in (
+        AUDIT_POOL,
+        LIST_SUSPECTS,
         LIST_ANNOTATORS,
         RESOLVE_LABELS,
         WATCH_POOL,

@@ -1,6 +1,6 @@
 """What calls return. Times are aware datetimes in UTC, timings are seconds by stage."""
 
-from assay.client.results.audits import Annotator, Confusion, ResolveResult
+from assay.client.results.audits import Annotator, AuditResult, Confusion, KindFindings, ResolveResult, Suspect
 from assay.client.results.changes import Change, PoolChanges
 from assay.client.results.labeling import AsideResult, Batch, Label, Lease, SubmitResult
 from assay.client.results.mining import (
@@ -48,6 +48,7 @@ __all__ = [
     "AddResult",
     "Annotator",
     "AsideResult",
+    "AuditResult",
     "BackboneInfo",
     "Batch",
     "Change",
@@ -61,6 +62,7 @@ __all__ = [
     "HeadInfo",
     "HeadMetrics",
     "IndexStatus",
+    "KindFindings",
     "Label",
     "Lease",
     "Measure",
@@ -88,6 +90,7 @@ __all__ = [
     "ServerLimits",
     "Strategy",
     "SubmitResult",
+    "Suspect",
     "TensorSpec",
     "UpdatePredictionsResult",
     "UpdateSamplesResult",

@@ -1,4 +1,4 @@
-"""What calls about those who label return."""
+"""What calls about labels and about those who label return."""
 
 from dataclasses import dataclass
 
@@ -54,3 +54,51 @@ class ResolveResult:
     overtaken: int
     converged: bool
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class KindFindings:
+    """What an audit found of one kind.
+
+    Attributes:
+        kind: "model", "neighbors", "annotators" or "duplicates".
+        samples: that it looked at.
+        found: suspects among them.
+        kept: of these, the ones with the highest scores, which are listed.
+        left_out: why nothing of the kind was looked at; "" where it was.
+    """
+
+    kind: str
+    samples: int
+    found: int
+    kept: int
+    left_out: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditResult:
+    """What `audit_pool` found: by kind, and how many different samples are suspects. `epoch` is the pool's
+    afterwards."""
+
+    kinds: tuple[KindFindings, ...]
+    suspects: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A label that is probably wrong.
+
+    Attributes:
+        sample_id: of the sample.
+        kind: what contradicts it: "model", "neighbors", "annotators" or "duplicates".
+        score: how strongly, above 0 and up to 1.
+        label: in a classification, the class that the sample is labeled as; "" where it has none.
+        suggested: in a classification, the class that is likelier; "" where nothing suggests one.
+    """
+
+    sample_id: str
+    kind: str
+    score: float
+    label: str
+    suggested: str

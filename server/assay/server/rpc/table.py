@@ -101,6 +101,8 @@ def table(of: Servicers) -> tuple[Row, ...]:
         _unary(methods.SUBMIT_LABELS, labeling, "io", labeling.SubmitLabels),
         _unary(methods.LIST_LABELS, labeling, "io", labeling.ListLabels),
         _streamed(methods.EXPORT_LABELS, labeling, "stream", labeling.ExportLabels),
+        _unary(methods.AUDIT_POOL, of.audits, "compute", of.audits.AuditPool),
+        _unary(methods.LIST_SUSPECTS, of.audits, "compute", of.audits.ListSuspects),
         _unary(methods.LIST_ANNOTATORS, of.audits, "compute", of.audits.ListAnnotators),
         _unary(methods.RESOLVE_LABELS, of.audits, "io", of.audits.ResolveLabels),
         _on_loop(methods.WATCH_POOL, of.changes.WatchPool),

@@ -23,6 +23,7 @@ from assay.server.adapters.sql.postgres import open_postgres
 from assay.server.adapters.sql.room import RoomPart
 from assay.server.adapters.sql.rows import RowPart
 from assay.server.adapters.sql.sqlite import checkpoint, compact, open_sqlite
+from assay.server.adapters.sql.suspects import SuspectPart
 from assay.server.adapters.sql.turns import Turn
 from assay.server.adapters.sql.versions import identity, prepare
 from assay.server.core.errors import AssayError, Reason
@@ -34,7 +35,18 @@ from assay.server.core.records.annotations import EventBlock, PackedBlock
 SHARED_REFUSAL_S = 1.0
 
 
-class SqlTx(RoomPart, DirectoryPart, PoolPart, RowPart, AnnotationPart, LeasePart, ModelPart, JournalPart, ChangePart):
+class SqlTx(
+    RoomPart,
+    DirectoryPart,
+    PoolPart,
+    RowPart,
+    AnnotationPart,
+    LeasePart,
+    ModelPart,
+    JournalPart,
+    ChangePart,
+    SuspectPart,
+):
     """One transaction of the catalog (the port CatalogTx)."""
 
 

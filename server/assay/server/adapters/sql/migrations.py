@@ -219,6 +219,14 @@ def annotation_log(connection: Connection) -> None:
             number BIGINT NOT NULL,
             PRIMARY KEY (pool_uid, external_id)
         ){_by_key(connection)}""",
+        f"""CREATE TABLE suspects (
+            pool_uid BIGINT NOT NULL REFERENCES pools (uid) ON DELETE CASCADE,
+            create_time {double} NOT NULL,
+            epoch BIGINT NOT NULL,
+            next_event BIGINT NOT NULL,
+            columns {_blob(connection)} NOT NULL,
+            PRIMARY KEY (pool_uid)
+        ){_by_key(connection)}""",
         f"""CREATE TABLE changes (
             {_serial(connection)},
             pool_uid BIGINT NOT NULL REFERENCES pools (uid) ON DELETE CASCADE,

@@ -257,6 +257,18 @@ operations = Table(
 )
 Index("running_operations", operations.c.operation_id, sqlite_where=text("NOT done"), postgresql_where=text("NOT done"))
 
+# What the last audit of a pool found.
+suspects = Table(
+    "suspects",
+    metadata,
+    _pool(),
+    _given("create_time", Double()),
+    _given("epoch", BigInteger()),
+    _given("next_event", BigInteger()),
+    _given("columns", LargeBinary()),
+    sqlite_with_rowid=False,
+)
+
 # What changed of pools, for those who follow them: one row a transaction. Numbers grow with time: the oldest are
 # forgotten by them.
 changes = Table(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.pools.row_sets import NO_ROWS, WorkerRows, Workers
+from assay.server.core.pools.row_sets import NO_ROWS, RowSet, WorkerRows, Workers
 from assay.server.core.pools.values import ValueTable, codes_of
 from assay.server.core.records.annotations import (
     NO_CLASS,
@@ -24,23 +24,28 @@ from assay.server.core.records.arrays import RowArray
 
 @dataclass(frozen=True, slots=True)
 class LogColumns:
-    """What the events of a pool come to, by row: see the fields of a snapshot."""
+    """What the events of a pool come to, by row: see the fields of a snapshot. `spoken`: rows of which something was
+    said, skips aside, in the events from a number on."""
 
     labels_N: ClassArray
     answered_N: ByteArray
     last_events_N: NumberArray
     workers: Workers
+    spoken: RowSet
 
 
-def read_log(pieces: Iterable[EventColumns], row_count: int, values: ValueTable | None = None) -> LogColumns:
-    """What events come to, given in their order; `values` takes those labels that are no classes.
+def read_log(
+    pieces: Iterable[EventColumns], row_count: int, values: ValueTable | None = None, spoken_from: int | None = None
+) -> LogColumns:
+    """What events come to, given in their order; `values` takes those labels that are no classes, `spoken_from` is the
+    number from which on `spoken` is asked for.
 
     Raises AssayError(STORAGE_FAILED) for an event of a row that was never given out."""
     labels_N = np.full(row_count, NO_CLASS, np.int32)
     answered_N = np.zeros(row_count, np.uint8)
     last_events_N = np.full(row_count, NO_EVENT, np.int64)
     workers: defaultdict[str, WorkerRows] = defaultdict(WorkerRows)
-    judged = NO_ROWS
+    judged = spoken = NO_ROWS
     for piece in pieces:
         rows_N = piece.rows_N
         if int(rows_N.max()) >= row_count or int(rows_N.min()) < 0:
@@ -54,10 +59,13 @@ def read_log(pieces: Iterable[EventColumns], row_count: int, values: ValueTable 
         answered_N[rows_N] = piece.answered_N
         last_events_N[rows_N] = piece.numbers_N
         judged = judged.with_rows(rows_N[piece.kinds_N == EventKind.VERDICT])
+        if spoken_from is not None and int(piece.numbers_N[-1]) >= spoken_from:
+            says_N = (piece.numbers_N >= spoken_from) & (piece.kinds_N != EventKind.SKIP)
+            spoken = spoken.with_rows(rows_N[says_N])
         for worker, places in _by_worker(piece.workers).items():
             rows, kinds = _last_of_each(rows_N[places], piece.kinds_N[places])
             workers[worker] = workers[worker].after(rows, kinds)
-    return LogColumns(labels_N, answered_N, last_events_N, Workers(dict(workers), judged))
+    return LogColumns(labels_N, answered_N, last_events_N, Workers(dict(workers), judged), spoken)
 
 
 def _by_worker(runs: Iterable[tuple[str, int]]) -> dict[str, NumberArray]:

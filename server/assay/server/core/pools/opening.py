@@ -21,6 +21,7 @@ from assay.server.core.pools.pool import Pool, rows_array
 from assay.server.core.pools.snapshot import ActiveBackbone, ActiveHead, Snapshot
 from assay.server.core.pools.sources import Source
 from assay.server.core.pools.states import StateArray, states_after
+from assay.server.core.pools.suspects import Suspects
 from assay.server.core.pools.values import table_for
 from assay.server.core.ports.catalog import Catalog, CatalogTx
 from assay.server.core.ports.machine import Clock
@@ -172,7 +173,13 @@ class Opener:
         samples = tuple(overlaid(segment.bare, overlays) for segment in samples)
         sources = self._open_sources(pool, [f for f in files if f.kind == "predictions"], damaged, known)
         values = table_for(pool.task)
-        events = read_log(tx.event_columns(pool.uid, classes=values is None), pool.next_row, values)
+        audited = tx.suspects(pool.uid)
+        events = read_log(
+            tx.event_columns(pool.uid, classes=values is None),
+            pool.next_row,
+            values,
+            None if audited is None else audited.next_event,
+        )
         leases = {lease.lease_id: lease for lease in tx.live_leases(pool.uid)}
         broken = {damage.file for damage in damaged}
         lost = [file for file in files if file.kind == "samples" and file.file in broken]
@@ -219,6 +226,7 @@ class Opener:
             damaged=tuple(damaged),
             overlays=overlays,
             sources=sources,
+            suspects=None if audited is None else Suspects(audited).after_rows(events.spoken.array),
         )
 
     def _open_sources(

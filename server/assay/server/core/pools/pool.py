@@ -149,6 +149,7 @@ class Change:
             labels=after.labels.with_values(rows_N, codes_of(block.labels, after.values)),
             answered=after.answered.with_values(rows_N, block.answered_after_N),
             last_events=after.last_events.with_values(rows_N, block.numbers_N),
+            suspects=None if after.suspects is None else after.suspects.after(rows_N, block.kinds_N),
             workers=after.workers.after(block.worker, rows_N, block.kinds_N),
         )
         self.replace_pool(next_event=block.first_number + len(block))

@@ -14,6 +14,7 @@ from assay.server.core.pools.messages import DamagedFile, SampleView
 from assay.server.core.pools.row_sets import Workers
 from assay.server.core.pools.sources import Source
 from assay.server.core.pools.splits import SET_APART, SPLIT, Splits
+from assay.server.core.pools.suspects import Suspects
 from assay.server.core.pools.values import ValueTable
 from assay.server.core.ports.models import Backbone
 from assay.server.core.ports.search import SearchIndex
@@ -71,6 +72,7 @@ class Snapshot:
         backbone, head: the current model.
         sources: named sources of predictions.
         damaged: files that cannot be served.
+        suspects: what the last audit found, None before the first.
         splits: which samples are set apart; derived, and shared by all snapshots of the pool.
     """
 
@@ -95,6 +97,7 @@ class Snapshot:
     damaged: tuple[DamagedFile, ...] = ()
     overlays: tuple[Overlay, ...] = ()
     sources: Mapping[str, Source] = field(default_factory=dict)
+    suspects: Suspects | None = None
     splits: Splits = field(default_factory=Splits, compare=False, repr=False)
 
     @property

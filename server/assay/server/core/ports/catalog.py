@@ -13,6 +13,7 @@ from assay.server.core.records.operations import OperationRecord
 from assay.server.core.records.pools import PoolRecord
 from assay.server.core.records.requests import Remembered, RequestKey
 from assay.server.core.records.samples import SegmentFile
+from assay.server.core.records.suspects import SuspectRecord
 
 
 class CatalogTx(Protocol):
@@ -198,6 +199,14 @@ class CatalogTx(Protocol):
 
     def delete_operation(self, operation_id: str) -> None:
         """Forgets an operation."""
+
+    # audits
+    def put_suspects(self, pool_uid: int, record: SuspectRecord) -> None:
+        """Stores what an audit found, in place of what the one before did."""
+
+    def suspects(self, pool_uid: int) -> SuspectRecord | None:
+        """What the last audit found; None where there was none, or where it cannot be read: another audit finds it
+        again."""
 
     # the change feed
     def append_change(self, pool_uid: int, parts: Sequence[Part], now: float) -> None:

@@ -65,9 +65,16 @@ def _of_resolving(record: OperationRecord, progress: Progress) -> audits_pb2.Res
     )
 
 
+def _of_audit(record: OperationRecord, progress: Progress) -> audits_pb2.AuditPoolMetadata:
+    return audits_pb2.AuditPoolMetadata(
+        progress=_progress_message(record, progress), pool=names.pool_name(record.pool_id)
+    )
+
+
 # What is told of an operation while it runs, by its kind.
 _METADATA: Mapping[str, Callable[[OperationRecord, Progress], Message]] = {
     "train_head": _of_training,
     "activate_model": _of_activation,
     "resolve_labels": _of_resolving,
+    "audit_pool": _of_audit,
 }

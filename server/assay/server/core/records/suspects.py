@@ -1,0 +1,44 @@
+"""What an audit found: labels that are probably wrong, by what contradicts them."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from assay.server.core.records.annotations import ByteArray, ClassArray
+from assay.server.core.records.arrays import FloatArray, RowArray
+
+
+class SuspectKind(IntEnum):
+    """What contradicts a label: predictions of models that did not see it, the labels of the nearest samples,
+    annotators among each other, the labels of copies."""
+
+    MODEL = 1
+    NEIGHBORS = 2
+    ANNOTATORS = 3
+    DUPLICATES = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SuspectRecord:
+    """The outcome of one audit as the catalog keeps it, suspect by suspect; a row is there once for each kind that it
+    was found by.
+
+    Attributes:
+        create_time: seconds since the Unix epoch.
+        epoch: of the pool, which the audit led to.
+        next_event: the first annotation event that came after it: who is spoken of since is no suspect any more.
+        kinds_M: SuspectKind of each.
+        rows_M: which sample.
+        scores_M: how strongly the label is contradicted, in (0, 1].
+        suggested_M: class id that is likelier, -1 where nothing suggests one.
+    """
+
+    create_time: float
+    epoch: int
+    next_event: int
+    kinds_M: ByteArray
+    rows_M: RowArray
+    scores_M: FloatArray
+    suggested_M: ClassArray
+
+    def __len__(self) -> int:
+        return len(self.rows_M)
