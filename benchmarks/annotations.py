@@ -34,8 +34,8 @@ MEASURES = {
     "import": "import of labeled samples, seconds for a million",
     "import held": "of these, the catalog is held",
     "plain import": "import of the same without labels, seconds for a million",
-    "submit": "SubmitLabels(60,000), seconds",
-    "submit held": "of these, the catalog is held",
+    "annotate": "Annotate(60,000), seconds",
+    "annotate held": "of these, the catalog is held",
     "correct held": "the same labels corrected, the catalog is held",
     "bytes": "catalog bytes a label",
     "open": "opening, seconds for a million labels",
@@ -74,21 +74,23 @@ def measure(rows: int, url: str) -> dict[str, float]:
     """All of it once, in this process."""
     from assay.server.app.config import load
     from assay.server.app.wiring import open_core
-    from assay.server.core.labeling.messages import BatchSpec, SubmitSpec
+    from assay.server.core.labeling.messages import AnnotateSpec, BatchSpec
     from assay.server.core.mining.plan.terms import Plan
     from assay.server.core.pools.messages import IngestBatch, PoolSpec
     from assay.server.core.pools.pool import NO_KEY
     from assay.server.core.ports.machine import unheard
     from assay.server.core.records.pools import Metric
     from assay.server.core.records.samples import OnConflict, SampleColumns
+    from assay.server.core.records.tasks import TaskKind, TaskRecord
 
+    task = TaskRecord.of_classes(TaskKind.CLASSIFICATION, CLASSES)
     held, found = Held(), dict[str, float]()
     rng = np.random.default_rng(0)
     labels = [CLASSES[number] for number in rng.integers(0, len(CLASSES), rows).tolist()]
     embeddings = rng.standard_normal((BATCH, DIMENSION)).astype(np.float32)
 
     def fill(core: Any, pool: str, given: list[str] | None) -> float:
-        core.pools.create(PoolSpec(pool, Metric.L2, CLASSES), NO_KEY)
+        core.pools.create(PoolSpec(pool, Metric.L2, task), NO_KEY)
         held.take()
         start = time.perf_counter()
         for first in range(0, rows, BATCH):
@@ -98,11 +100,11 @@ def measure(rows: int, url: str) -> dict[str, float]:
             core.samples.add(pool, batch, OnConflict.ERROR, NO_KEY)
         return (time.perf_counter() - start) * 1e6 / rows
 
-    def submit(core: Any, ids: list[str], shift: int) -> float:
-        given = tuple((name, CLASSES[(place + shift) % len(CLASSES)]) for place, name in enumerate(ids))
+    def annotate(core: Any, ids: list[str], shift: int) -> float:
+        said = [CLASSES[(place + shift) % len(CLASSES)] for place in range(len(ids))]
         held.take()
         start = time.perf_counter()
-        core.labeling.submit("plain", SubmitSpec("ann", given, overwrite=True), NO_KEY)
+        core.annotations.annotate("plain", AnnotateSpec("ann", ids, said, correct=True), NO_KEY)
         return time.perf_counter() - start
 
     with tempfile.TemporaryDirectory(prefix="assay-annotations-") as folder:
@@ -119,8 +121,8 @@ def measure(rows: int, url: str) -> dict[str, float]:
         core = open_core(config, unheard)
         both = time.perf_counter() - start
         some = [f"s{number:08d}" for number in rng.permutation(rows)[:SUBMITTED].tolist()]
-        found["submit"], found["submit held"] = submit(core, some, 0), held.take()
-        submit(core, some, 1)
+        found["annotate"], found["annotate held"] = annotate(core, some, 0), held.take()
+        annotate(core, some, 1)
         found["correct held"] = held.take()
         seconds = []
         for number in range(BATCHES):

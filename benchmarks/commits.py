@@ -20,16 +20,18 @@ import psycopg
 from assay.server.app.config import load
 from assay.server.app.wiring import open_core
 from assay.server.core.assay import Assay
-from assay.server.core.labeling.messages import SubmitSpec
+from assay.server.core.labeling.messages import AnnotateSpec
 from assay.server.core.pools.messages import IngestBatch, PoolSpec
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.ports.machine import unheard
 from assay.server.core.records.pools import Metric
 from assay.server.core.records.samples import OnConflict, SampleColumns
+from assay.server.core.records.tasks import TaskKind, TaskRecord
 
 WORKERS = 64
 AIM = 3.0
 CLASSES = ("a", "b")
+TASK = TaskRecord.of_classes(TaskKind.CLASSIFICATION, CLASSES)
 
 
 def main() -> None:
@@ -56,7 +58,7 @@ def _open(url: str, scratch: Path | None) -> Iterator[Assay]:
         core = open_core(load({"data_dir": folder / "data", **({"catalog_url": url} if url else {})}), unheard)
         try:
             for number in range(WORKERS):
-                core.pools.create(PoolSpec(f"pool-{number}", Metric.L2, CLASSES), NO_KEY)
+                core.pools.create(PoolSpec(f"pool-{number}", Metric.L2, TASK), NO_KEY)
                 batch = IngestBatch(SampleColumns(["sample"]), np.ones((1, 2), np.float32))
                 core.samples.add(f"pool-{number}", batch, OnConflict.ERROR, NO_KEY)
             yield core
@@ -73,9 +75,9 @@ def _commits_per_second(core: Assay, workers: int, seconds: float) -> float:
     def work(number: int) -> None:
         while time.monotonic() < end:
             # Another class each time: a label that is there already would be nothing to store.
-            label = ("sample", CLASSES[done[number] % 2])
-            spec = SubmitSpec(f"worker-{number}", (label,), overwrite=True)
-            core.labeling.submit(f"pool-{number}", spec, NO_KEY)
+            name = CLASSES[done[number] % 2]
+            spec = AnnotateSpec(f"worker-{number}", ["sample"], [name], correct=True)
+            core.annotations.annotate(f"pool-{number}", spec, NO_KEY)
             done[number] += 1
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(workers)]

@@ -52,7 +52,7 @@ def swap_and_mine(bench: Bench) -> dict[str, dict[str, float]]:
     pass over as many logits; and the next one, which has them."""
     names = workload.class_names()
     labels = {bench.ids(row, row + 1)[0]: names[bench.classes_N[row]] for row in range(LABELS)}
-    bench.client.submit_labels(POOL, labels, "bench")
+    bench.client.annotate(POOL, labels, "bench")
     logits_NC = np.random.default_rng(1).standard_normal((len(bench.vectors_ND), workload.CLASSES), np.float32) * 3
     swaps, products, firsts, nexts, passes = [], [], [], [], []
     for repeat in range(REPEATS + 1):

@@ -79,7 +79,7 @@ def _fill(target: str, rows: int) -> None:
             ids = [f"s{index}" for index in range(count)]
             client.create_pool(pool, task=Classification(CLASSES))
             client.add_samples(pool, ids, embeddings=vectors_ND)
-            client.submit_labels(pool, {ids[i]: CLASSES[int(classes_N[i]) % len(CLASSES)] for i in range(500)}, "ann")
+            client.annotate(pool, {ids[i]: CLASSES[int(classes_N[i]) % len(CLASSES)] for i in range(500)}, "ann")
             client.train_head(pool, l2=0.01).result(timeout=300)
 
 

@@ -22,7 +22,7 @@ from assay.server.app import wiring
 from assay.server.app.config import Config
 from assay.server.core.assay import Assay
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.labeling.messages import BatchSpec, SubmitSpec
+from assay.server.core.labeling.messages import AnnotateSpec, BatchSpec
 from assay.server.core.mining.messages import MineSpec, ScoreSpec
 from assay.server.core.mining.plan import presets
 from assay.server.core.mining.plan.terms import Plan
@@ -32,6 +32,7 @@ from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.ports.machine import unheard
 from assay.server.core.records.pools import Metric
 from assay.server.core.records.samples import OnConflict, SampleColumns
+from assay.server.core.records.tasks import TaskKind, TaskRecord
 from assay.server.core.stop import Stop, current_stop
 from assay.strategies import audit
 
@@ -101,13 +102,14 @@ def _filled(folder: Path, rows: int) -> tuple[np.ndarray, Assay]:
     )
     core = Assay.open(used, wiring.limits(config))
     names = tuple(f"class{number}" for number in range(CLASSES))
-    core.pools.create(PoolSpec(POOL, metric=Metric.L2, class_names=names), NO_KEY)
+    task = TaskRecord.of_classes(TaskKind.CLASSIFICATION, names)
+    core.pools.create(PoolSpec(POOL, metric=Metric.L2, task=task), NO_KEY)
     for start in range(0, rows, 50_000):
         ids = [f"s{row}" for row in range(start, min(rows, start + 50_000))]
         batch = IngestBatch(SampleColumns(ids), vectors_ND[start : start + len(ids)])
         core.samples.add(POOL, batch, OnConflict.ERROR, NO_KEY)
-    labels = tuple((f"s{row}", names[topics_N[row]]) for row in range(LABELED))
-    core.labeling.submit(POOL, SubmitSpec("ada", labels), NO_KEY)
+    said = [names[topics_N[row]] for row in range(LABELED)]
+    core.annotations.annotate(POOL, AnnotateSpec("ada", [f"s{row}" for row in range(LABELED)], said), NO_KEY)
     operation = core.models.train(POOL, TrainSpec(members=3, activate=True), NO_KEY, lambda view: b"")
     trained = core.operations.wait(operation.record.operation_id, 600).record
     if not trained.done or trained.error_reason:

@@ -92,7 +92,7 @@ class Loop:
             raise DemoError(f"pool {pool} gave {len(batch.ids)} samples instead of {size}")
         labels = {sample_id: self.truth[sample_id] for sample_id in batch.ids}
         with self.watch.measure("submit labels"):
-            self.client.submit_labels(pool, labels, WORKER, lease=batch.lease)
+            self.client.annotate(pool, labels, WORKER, lease=batch.lease)
         return batch
 
     def _train(self, pool: str) -> Model:

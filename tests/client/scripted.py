@@ -14,6 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
 SERVICES = {
+    "assay.v1.annotations_pb2": "Annotations",
     "assay.v1.audits_pb2": "Audits",
     "assay.v1.changes_pb2": "Changes",
     "assay.v1.pools_pb2": "Pools",

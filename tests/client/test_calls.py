@@ -83,8 +83,8 @@ def test_tries_come_to_an_end(run: Run) -> None:
 
 def test_refusals_are_not_tried_again(run: Run) -> None:
     refusal = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "late", "LEASE_EXPIRED", {"lease": "x"})
-    with scripted(SubmitLabels=[refusal]) as script, pytest.raises(errors.LeaseExpired) as caught:
-        run(script, lambda client: client.submit_labels("p", {"a": "x"}, "ann", lease=Lease("pools/p/leases/1", 7)))
+    with scripted(Annotate=[refusal]) as script, pytest.raises(errors.LeaseExpired) as caught:
+        run(script, lambda client: client.annotate("p", {"a": "x"}, "ann", lease=Lease("pools/p/leases/1", 7)))
     assert caught.value.metadata == {"lease": "x"}
     (seen,) = script.seen
     assert (seen.request.lease, seen.request.fencing_token, seen.request.worker) == ("pools/p/leases/1", 7, "ann")

@@ -88,7 +88,7 @@ def test_a_pool_from_file_to_export(pool: str, assay: Assay, assay_json: AssayJs
     lease, first = batch["lease"], batch["picks"][0]["sample"]
     assert first["payload"].startswith("[bold]text")
     stored = assay_json(
-        *("label", "submit", pool, f"{first['id']}=bee", "--worker", "ann"),
+        *("annotate", pool, f"{first['id']}=bee", "--worker", "ann"),
         *("--lease", lease["name"], "--token", lease["fencing_token"]),
     )
     assert (stored["stored"], stored["lease_remaining"]) == (1, 2)
@@ -200,10 +200,10 @@ def test_samples_are_listed_and_deleted(pool: str, assay: Assay, assay_json: Ass
 
 def test_labels_come_from_a_file(pool: str, assay_json: AssayJson, files: Path) -> None:
     (files / "labels.jsonl").write_text('{"id": "d20", "label": "ant"}\n\n{"id": "d21", "label": "bee"}\n')
-    result = assay_json("label", "submit", pool, "--worker", "ann", "--from", files / "labels.jsonl", "d22=ant")
+    result = assay_json("annotate", pool, "--worker", "ann", "--from", files / "labels.jsonl", "d22=ant")
     assert result["stored"] == 3
     labels = assay_json("label", "list", pool, "--worker", "ann")["labels"]
-    assert {label["sample_id"]: label["class_name"] for label in labels} == {"d20": "ant", "d21": "bee", "d22": "ant"}
+    assert {label["sample_id"]: label["value"] for label in labels} == {"d20": "ant", "d21": "bee", "d22": "ant"}
 
 
 def test_strategies_are_listed(assay: Assay, assay_json: AssayJson) -> None:
@@ -282,9 +282,9 @@ def test_exported_labels_are_submitted_again(
     assay("pool", "create", again, "-c", "0", "-c", "1")
     np.savez(tmp_path / "bare.npz", ids=np.arange(6), embeddings=np.load(tmp_path / "six.npy"))
     assay("add", again, "-f", tmp_path / "bare.npz")
-    assert assay_json("label", "submit", again, "--worker", "ann", "--from", out)["stored"] == 6
+    assert assay_json("annotate", again, "--worker", "ann", "--from", out)["stored"] == 6
     told = [
-        {label["sample_id"]: label["class_name"] for label in assay_json("label", "list", pool)["labels"]}
+        {label["sample_id"]: label["value"] for label in assay_json("label", "list", pool)["labels"]}
         for pool in (labeled, again)
     ]
     assert told[0] == told[1] == {str(row): str(row % 2) for row in range(6)}

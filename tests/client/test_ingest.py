@@ -64,7 +64,7 @@ def test_every_column_travels_and_is_cut_alike() -> None:
     assert list(second.uris) == ["file:2", "file:3"]
     assert list(second.payloads) == [b"", b"drei"]
     assert second.payload_media_type == "text/plain"
-    assert list(first.labels) == ["a", ""]
+    assert [each.class_name for each in first.labels] == ["a", ""]
     lang, n = first.attributes
     assert (lang.name, list(lang.strings.values), list(lang.present)) == ("lang", ["en", ""], [True, False])
     assert (n.name, list(n.int64s.values), list(n.present)) == ("n", [0, 1], [])

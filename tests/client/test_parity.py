@@ -12,6 +12,7 @@ from assay.client import (
     AsyncOperation,
     Client,
     Operation,
+    _annotations,
     _audits,
     _changes,
     _ingest,
@@ -35,7 +36,19 @@ LEFT_OUT = {
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
 }
-BUILDERS = (_audits, _changes, _ingest, _labeling, _mining, _models, _operations, _pools, _predictions, _updates)
+BUILDERS = (
+    _annotations,
+    _audits,
+    _changes,
+    _ingest,
+    _labeling,
+    _mining,
+    _models,
+    _operations,
+    _pools,
+    _predictions,
+    _updates,
+)
 
 
 def methods(kind: type) -> dict[str, Any]:

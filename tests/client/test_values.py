@@ -21,10 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.client import Classification, Plan, SampleBatch, attr, ids, scorer
+from assay.client._annotations import annotate
 from assay.client._arrays import float_rows, from_matrix, named_arrays
 from assay.client._attributes import attribute_column
 from assay.client._ingest import add_batches, add_samples
-from assay.client._labeling import next_batch, release_lease, submit_labels
+from assay.client._labeling import next_batch, release_lease
 from assay.client._mining import mine
 from assay.client._models import train_head, upload_backbone
 from assay.client._payloads import is_json
@@ -88,9 +89,9 @@ def test_labels_come_in_whatever_holds_them(labels: Any) -> None:
 
 @pytest.mark.parametrize("labels", [[0] * 3, np.zeros(3, int), np.zeros(3, ">i4"), torch.zeros(3, dtype=torch.int64)])
 def test_class_0_is_never_lost(labels: Any) -> None:
-    assert list(message(labels=labels).labels) == ["0"] * 3
-    submitted = submit_labels("p", {"a": labels[0]}, "ann").request.labels  # type: ignore[attr-defined]
-    assert [(each.sample_id, each.class_name) for each in submitted] == [("a", "0")]
+    assert [each.class_name for each in message(labels=labels).labels] == ["0"] * 3
+    submitted = annotate("p", {"a": labels[0]}, "ann").request.annotations  # type: ignore[attr-defined]
+    assert [(each.sample_id, each.value.class_name) for each in submitted] == [("a", "0")]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_class_0_is_never_lost(labels: Any) -> None:
 )
 def test_what_stands_for_one_text_only_is_taken(value: Any, taken: str) -> None:
     assert list(message(ids=[value]).ids) == [taken]
-    assert list(message(labels=[value]).labels) == [taken]
+    assert [each.class_name for each in message(labels=[value]).labels] == [taken]
     assert list(message(uris=[value]).uris) == [taken]
     assert get_sample("p", value).request.name == f"pools/p/samples/{taken}"  # type: ignore[attr-defined]
     assert list(delete_samples("p", [value]).request.ids) == [taken]  # type: ignore[attr-defined]
@@ -122,10 +123,10 @@ def test_what_stands_for_one_text_only_is_taken(value: Any, taken: str) -> None:
     task = create_pool("p", task=Classification([value])).request.pool.task  # type: ignore[attr-defined]
     assert [each.name for each in task.classification.classes] == [taken]
     assert list(ids([value]).to_proto().ids.ids) == [taken]
-    (label,) = submit_labels("p", {"a": value}, "ann").request.labels  # type: ignore[attr-defined]
-    assert label.class_name == taken
+    (label,) = annotate("p", {"a": value}, "ann").request.annotations  # type: ignore[attr-defined]
+    assert label.value.class_name == taken
     if not isinstance(value, np.ndarray | torch.Tensor):
-        (label,) = submit_labels("p", {value: "a"}, "ann").request.labels  # type: ignore[attr-defined]
+        (label,) = annotate("p", {value: "a"}, "ann").request.annotations  # type: ignore[attr-defined]
         assert label.sample_id == taken
 
 
@@ -136,9 +137,6 @@ def test_what_stands_for_one_text_only_is_taken(value: Any, taken: str) -> None:
         (np.False_, "False, a bool"),
         (0.0, "0.0, a float"),
         (1.5, "1.5, a float"),
-        (["a"], "a list"),
-        (("a",), "a tuple"),
-        ({"a": 1}, "a dict"),
         (datetime(2026, 1, 1), "a datetime datetime"),
         (pd.Timestamp("2026-01-01"), "Timestamp"),
         (np.datetime64("2026-01-01"), "a numpy datetime64"),
@@ -155,8 +153,16 @@ def test_anything_else_is_refused_by_place_id_and_type(value: Any, kind: str) ->
         message(labels=["a", value])
     with pytest.raises((TypeError, ValueError), match=r"ids\[1\].*" + kind):
         message(ids=["a", value])
-    with pytest.raises((TypeError, ValueError), match=r"labels\[1\] \(id 'j'\).*" + kind):
-        submit_labels("p", {"i": "a", "j": value}, "ann")
+    with pytest.raises((TypeError, ValueError), match=r"annotations\[1\] \(id 'j'\).*" + kind):
+        annotate("p", {"i": "a", "j": value}, "ann")
+    with pytest.raises((TypeError, ValueError), match=kind):
+        get_sample("p", value)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(["a"], "a list"), (("a",), "a tuple"), ({"a": 1}, "a dict")])
+def test_a_sample_is_named_by_one_text(value: Any, kind: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"ids\[1\].*" + kind):
+        message(ids=["a", value])
     with pytest.raises((TypeError, ValueError), match=kind):
         get_sample("p", value)
 
@@ -165,8 +171,8 @@ def test_anything_else_is_refused_by_place_id_and_type(value: Any, kind: str) ->
 def test_what_is_needed_cannot_be_missing(missing: Any) -> None:
     with pytest.raises(ValueError, match=r"ids\[1\] is missing"):
         message(ids=["a", missing])
-    with pytest.raises(ValueError, match=r"labels\[0\] \(id 'i'\) is missing"):
-        submit_labels("p", {"i": missing}, "ann")
+    with pytest.raises(ValueError, match=r"annotations\[0\] \(id 'i'\) is missing"):
+        annotate("p", {"i": missing}, "ann")
     assert list(message(uris=[missing, "a"]).uris) == ["", "a"]
     assert list(message(payloads=[missing, "a"]).payloads) == [b"", b"a"]
     (column,) = message(attributes={"n": [missing, 1]}).attributes
@@ -201,11 +207,11 @@ def test_sets_will_do_where_order_does_not_count() -> None:
 
 def test_labels_may_be_a_series_by_id() -> None:
     labels = pd.Series([0, 1], index=["a", "b"])
-    sent = submit_labels("p", labels, "ann").request.labels  # type: ignore[attr-defined, arg-type]
-    assert [(each.sample_id, each.class_name) for each in sent] == [("a", "0"), ("b", "1")]
+    sent = annotate("p", labels, "ann").request.annotations  # type: ignore[attr-defined, arg-type]
+    assert [(each.sample_id, each.value.class_name) for each in sent] == [("a", "0"), ("b", "1")]
     for wrong in (["a"], pd.DataFrame({"a": [1]})):
-        with pytest.raises(TypeError, match="a mapping from sample id to class name"):
-            submit_labels("p", wrong, "ann")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="a mapping from sample id to value"):
+            annotate("p", wrong, "ann")  # type: ignore[arg-type]
 
 
 # --- attributes and payloads -----------------------------------------------------------------------------------------
@@ -469,7 +475,7 @@ def test_what_is_falsy_travels_as_it_is() -> None:
     "call",
     [
         lambda: next_batch("p", "", 1),
-        lambda: submit_labels("p", {"a": "b"}, ""),
+        lambda: annotate("p", {"a": "b"}, ""),
         lambda: mine("p", 1, request_id=""),
         lambda: create_pool("p", request_id=""),
         lambda: release_lease(Lease("pools/p/leases/l", 1), []),
@@ -576,7 +582,7 @@ def test_text_json_is_json_too() -> None:
         (lambda: next_batch("p", "ann", 1, plan=0), "a plan is .* not 0, an int"),  # type: ignore[arg-type]
         (lambda: search("p", vectors=[1.0], where=False), "where is a filter"),  # type: ignore[arg-type]
         (lambda: release_lease("pools/p/leases/l"), "fencing_token"),  # type: ignore[arg-type]
-        (lambda: submit_labels("p", {"a": "b"}, "ann", lease="x"), "fencing_token"),  # type: ignore[arg-type]
+        (lambda: annotate("p", {"a": "b"}, "ann", lease="x"), "fencing_token"),  # type: ignore[arg-type]
         (lambda: get_sample(None, "a"), "pool is missing"),  # type: ignore[arg-type]
         (lambda: create_pool(0.5), "pool_id is 0.5, a float"),  # type: ignore[arg-type]
         (lambda: add_samples("p", ["a"], inputs=[VECTORS_ND]), "inputs are arrays by"),  # type: ignore[arg-type]

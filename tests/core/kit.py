@@ -19,7 +19,7 @@ from assay.server.adapters.torch_head import TorchHeads
 from assay.server.adapters.vector_index import BlockedExactSearch, FaissIndexBuilder
 from assay.server.core.assay import Assay, Limits, Ports
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.labeling.messages import BatchResult, BatchSpec, SubmitSpec
+from assay.server.core.labeling.messages import AnnotateResult, AnnotateSpec, BatchResult, BatchSpec, LabelView
 from assay.server.core.mining.plan.presets import Registry
 from assay.server.core.models.messages import ModelView, TrainSpec, UploadSpec
 from assay.server.core.operations.messages import OperationView
@@ -30,6 +30,8 @@ from assay.server.core.records.models import BackboneSpec, DataFile
 from assay.server.core.records.pools import Metric, State
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import AttributeColumn, OnConflict, SampleColumns
+from assay.server.core.records.tasks import TaskKind, TaskRecord
+from assay.server.core.tasks.given import Given
 
 CLASSES = ("ant", "bee", "cow")
 DIMENSION = 4
@@ -172,9 +174,15 @@ def key(request_id: str, body: str = "", method: str = "test") -> RequestKey:
     return RequestKey(request_id, method, body, lambda result: repr(result).encode())
 
 
+def of_classes(names: Sequence[str]) -> TaskRecord:
+    """The task of one of these classes."""
+    return TaskRecord.of_classes(TaskKind.CLASSIFICATION, names)
+
+
 def make_pool(core: Assay, pool_id: str = POOL, **spec: Any) -> None:
-    """A pool with three classes, by default with l2 as its metric so that vectors stay as they are given."""
-    core.pools.create(PoolSpec(pool_id, **{"metric": Metric.L2, "class_names": CLASSES, **spec}), NO_KEY)
+    """A pool, by default with three classes, and l2 as its metric so that vectors stay as they are given."""
+    task = spec.pop("task", None) or of_classes(spec.pop("class_names", CLASSES))
+    core.pools.create(PoolSpec(pool_id, **{"metric": Metric.L2, "task": task, **spec}), NO_KEY)
 
 
 def names(start: int, stop: int) -> list[str]:
@@ -198,7 +206,7 @@ def numbers(values: Sequence[int]) -> AttributeColumn:
 
 
 def batch(
-    ids: Sequence[str], embeddings: Any = None, labels: Sequence[str] | None = None, **columns: Any
+    ids: Sequence[str], embeddings: Any = None, labels: Sequence[Given] | None = None, **columns: Any
 ) -> IngestBatch:
     """A batch; embeddings are made from the ids' count where neither they nor inputs are given."""
     if embeddings is None and "inputs" not in columns:
@@ -262,8 +270,8 @@ def next_batch(core: Assay, size: int, worker: str = "ada", request: RequestKey 
     return core.labeling.next_batch(POOL, BatchSpec(worker, size, **spec), request)
 
 
-def submit(core: Assay, labels: dict[str, str], taken: BatchResult | None = None, **spec: Any) -> Any:
-    """Submits labels, under a lease or without one."""
+def annotate(core: Assay, labels: Mapping[str, Given], taken: BatchResult | None = None, **spec: Any) -> AnnotateResult:
+    """Says something of samples, under a lease or without one."""
     if taken is not None:
         spec = {
             "lease": taken.lease.record.lease_id,
@@ -271,8 +279,14 @@ def submit(core: Assay, labels: dict[str, str], taken: BatchResult | None = None
             "worker": taken.lease.record.worker,
             **spec,
         }
-    request = spec.pop("request", NO_KEY)
-    return core.labeling.submit(POOL, SubmitSpec(spec.pop("worker", "ada"), tuple(labels.items()), **spec), request)
+    request, pool = spec.pop("request", NO_KEY), spec.pop("pool", POOL)
+    said = AnnotateSpec(spec.pop("worker", "ada"), tuple(labels), tuple(labels.values()), **spec)
+    return core.annotations.annotate(pool, said, request)
+
+
+def labels_of(core: Assay, after: int = -1, limit: int = 100, **asked: Any) -> list[LabelView]:
+    """Labels by row."""
+    return core.annotations.labels(POOL, asked.pop("worker", ""), asked.pop("class_name", ""), after, limit, **asked)
 
 
 def with_inputs(ids: Sequence[str], seed: int = 0, features: int = 5, **columns: Any) -> IngestBatch:
@@ -282,7 +296,7 @@ def with_inputs(ids: Sequence[str], seed: int = 0, features: int = 5, **columns:
 
 def label_by_sign(core: Assay, embeddings: npt.NDArray[np.float32], count: int) -> None:
     """Labels the first samples by the sign of their first component."""
-    submit(core, {f"s{i}": "ant" if embeddings[i, 0] > 0 else "bee" for i in range(count)})
+    annotate(core, {f"s{i}": "ant" if embeddings[i, 0] > 0 else "bee" for i in range(count)})
 
 
 def done(core: Assay, operation: OperationView) -> OperationView:

@@ -1,19 +1,14 @@
 """Pools of tasks other than one class, with labels in them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sqlalchemy import text
 
 from assay.server.core.assay import Assay
-from assay.server.core.labeling import annotating
-from assay.server.core.pools.pool import NO_KEY
-from assay.server.core.records.annotations import Blobs, EventKind
 from assay.server.core.records.models import HeadInfo
 from assay.server.core.records.tasks import TargetRecord, TaskKind, TaskRecord
-from tests.catalog.records import direct
-from tests.core.kit import CLASSES, POOL, House, add, make_pool, names, pool_of, vectors
+from tests.core.kit import CLASSES, POOL, House, add, annotate, make_pool, names, pool_of, vectors
 
 TARGETS = (TargetRecord("age"), TargetRecord("price"))
 TASKS = {
@@ -28,34 +23,15 @@ TASKS = {
 
 def open_pool(house: House, kind: TaskKind) -> Assay:
     """A core with an empty pool of a task."""
-    make_pool(house.open())
-    with direct(house.url) as connection:
-        connection.execute(text("UPDATE pools SET task = :task"), {"task": TASKS[kind].to_json()})
-    return house.open()
+    core = house.open()
+    make_pool(core, task=TASKS[kind])
+    return core
 
 
 def say(core: Assay, labels: Mapping[str, Any], worker: str = "ada") -> None:
     """Values of a worker for samples, as the pool's task has them in the core."""
-    pool = pool_of(core)
-    with pool.change(NO_KEY) as change:
-        rows = change.before.require(list(labels))
-        order, task = np.argsort(rows), change.before.task
-        given = [list(labels.values())[place] for place in order.tolist()]
-        classes = change.before.values is None
-        values = np.array(given, np.int32) if classes else Blobs.of([task.encode(value) for value in given])
-        kinds = np.full(len(rows), EventKind.ANNOTATE, np.uint8)
-        annotating.append(change, read_of(core), annotating.Statement(worker, 1.0, rows[order], kinds, values))
-        change.answer(None)
-
-
-def read_of(core: Assay) -> Callable[[Any], Any]:
-    """Reads the log."""
-
-    def read(numbers: Any) -> Any:
-        with core._ports.catalog.reading() as tx:
-            return tx.blocks_of_events(pool_of(core).snapshot.pool.uid, numbers)
-
-    return read
+    given = pool_of(core).snapshot.task.given(list(labels.values()))
+    annotate(core, dict(zip(labels, given, strict=True)), worker=worker)
 
 
 def truth(kind: TaskKind, embeddings: np.ndarray) -> list[Any]:

@@ -23,6 +23,7 @@ from tests.core.kit import (
     House,
     activate,
     add,
+    annotate,
     counts,
     done,
     fill,
@@ -35,7 +36,6 @@ from tests.core.kit import (
     receive,
     refused,
     standing,
-    submit,
     train,
     upload,
     vectors,
@@ -143,7 +143,7 @@ def test_heads_are_swapped_and_rolled_back(house: House, core: Assay) -> None:
     label_by_sign(core, embeddings, 10)
     first = train(core)
     before = core.mining.mine(POOL, MineSpec(5), NO_KEY).picks
-    submit(core, {f"s{i}": "cow" for i in range(10, 20)})
+    annotate(core, {f"s{i}": "cow" for i in range(10, 20)})
     second = train(core)
     assert [(view.record.model_id, view.active) for view in core.models.list(POOL, None, NEWEST, 10)] == [
         (second, True),

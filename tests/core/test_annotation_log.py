@@ -19,7 +19,7 @@ from assay.server.core.records.annotations import EventBlock, EventColumns, Even
 from assay.server.core.records.pools import State
 from assay.server.core.records.samples import OnConflict
 from tests.catalog.records import direct
-from tests.core.kit import POOL, House, add, fill, names, next_batch, pool_of, refused, submit
+from tests.core.kit import POOL, House, add, annotate, fill, labels_of, names, next_batch, pool_of, refused
 
 rows = st.lists(st.integers(0, 11), min_size=1, max_size=6, unique=True).map(sorted)
 events = st.lists(
@@ -132,18 +132,18 @@ def columns_of(snapshot: Snapshot) -> dict[str, object]:
 
 def test_the_pool_that_is_opened_is_the_pool_that_was_closed(house: House, core: Assay) -> None:
     fill(core, 30, step=10)
-    add(core, ["a", "b"], labels=["ant", ""])
+    add(core, ["a", "b"], labels=["ant", None])
     taken = next_batch(core, 8)
     first, second, third, *rest = taken.lease.sample_ids
-    submit(core, {first: "ant", second: "bee"}, taken)
-    submit(core, {first: "cow"}, overwrite=True, worker="bob")
-    submit(core, {first: "bee", second: "ant"}, overwrite=True)
+    annotate(core, {first: "ant", second: "bee"}, taken)
+    annotate(core, {first: "cow"}, correct=True, worker="bob")
+    annotate(core, {first: "bee", second: "ant"}, correct=True)
     record = taken.lease.record
     core.labeling.release(POOL, record.lease_id, record.fencing_token, [third], "too dark", False, NO_KEY)
     core.labeling.release(POOL, record.lease_id, record.fencing_token, [rest[0]], "", True, NO_KEY)
     free = [name for name in names(0, 30) if name not in taken.lease.sample_ids]
     core.labeling.exclude(POOL, free[:3], "ada", "", NO_KEY)
-    submit(core, {free[0]: "ant", free[4]: "ant", free[5]: "cow"}, worker="cy")
+    annotate(core, {free[3]: "ant", free[4]: "ant", free[5]: "cow"}, worker="cy")
     add(core, [free[4]], on_conflict=OnConflict.REPLACE, labels=["bee"])
     core.samples.delete(POOL, [free[5]], False, NO_KEY)
     before = columns_of(pool_of(core).snapshot)
@@ -154,9 +154,9 @@ def test_the_pool_that_is_opened_is_the_pool_that_was_closed(house: House, core:
 def test_nothing_of_what_was_said_is_lost(core: Assay, house: House) -> None:
     fill(core, 3)
     taken = next_batch(core, 3)
-    submit(core, {"s0": "ant", "s1": "ant", "s2": "ant"}, taken)
-    submit(core, {"s1": "bee"}, overwrite=True, worker="bob")
-    submit(core, {"s1": "cow", "s2": "cow"}, overwrite=True)
+    annotate(core, {"s0": "ant", "s1": "ant", "s2": "ant"}, taken)
+    annotate(core, {"s1": "bee"}, correct=True, worker="bob")
+    annotate(core, {"s1": "cow", "s2": "cow"}, correct=True)
     snapshot = pool_of(core).snapshot
     done = np.zeros(3, np.bool_)
     with house.catalog.reading() as tx:
@@ -170,7 +170,8 @@ def test_nothing_of_what_was_said_is_lost(core: Assay, house: House) -> None:
                 one.block.values[one.positions], _superseded(one.block)[one.positions], strict=True,  # type: ignore[index]
             )
         ]  # fmt: skip
-        assert history.own_answers(read, snapshot.last_events.at(np.arange(3)), "bob").numbers_N.tolist() == [-1, 3, -1]
+        own = history.own_answers(read, snapshot.last_events.at(np.arange(3)), "bob", like=np.empty(0, np.int32))
+        assert own.numbers_N.tolist() == [-1, 3, -1]
     lease = taken.lease.record.lease_id
     assert sorted(told) == [
         (0, 0, "ada", "ANNOTATE", 0, -1),
@@ -181,8 +182,8 @@ def test_nothing_of_what_was_said_is_lost(core: Assay, house: House) -> None:
         (2, 5, "ada", "CORRECT", 2, 2),
     ]
     assert snapshot.answered.array.tolist() == [1, 2, 1]
-    labels = core.labeling.labels(POOL, "", "", -1, 10)
-    assert [(label.worker, label.class_name, label.lease) for label in labels] == [
+    labels = labels_of(core)
+    assert [(label.worker, label.value, label.lease) for label in labels] == [
         ("ada", "ant", lease), ("ada", "cow", ""), ("ada", "cow", ""),
     ]  # fmt: skip
 
@@ -193,7 +194,7 @@ def _superseded(block: EventBlock) -> np.ndarray:
 
 def test_a_damaged_block_stops_the_start_and_is_named(house: House, core: Assay) -> None:
     fill(core, 3)
-    submit(core, {"s1": "bee"})
+    annotate(core, {"s1": "bee"})
     core.close()
     with direct(house.url) as connection:
         connection.execute(text("UPDATE annotation_blocks SET columns = substr(columns, 1, 12)"))

@@ -13,7 +13,7 @@ from assay.server.core.records.annotations import Policy
 from assay.server.core.records.filters import Compare
 from assay.server.core.records.suspects import SuspectKind
 from assay.server.core.records.tasks import TaskKind, TaskRecord
-from tests.core.kit import CLASSES, POOL, House, add, done, fill, make_pool, numbers, pool_of, refused, submit
+from tests.core.kit import CLASSES, POOL, House, add, annotate, done, fill, make_pool, numbers, pool_of, refused
 
 SAMPLES = 120
 WRONG = (3, 40, 77)
@@ -38,7 +38,7 @@ def labeled(house: House) -> Assay:
     embeddings, said = clusters()
     add(core, [f"s{i}" for i in range(SAMPLES)], embeddings, attributes={"n": numbers(range(SAMPLES))})
     said[[*WRONG, COPIES[1]]] = (said[[*WRONG, COPIES[1]]] + 1) % 3
-    submit(core, {f"s{i}": CLASSES[c] for i, c in enumerate(said)})
+    annotate(core, {f"s{i}": CLASSES[c] for i, c in enumerate(said)})
     return core
 
 
@@ -89,8 +89,8 @@ def test_who_is_spoken_of_is_no_suspect_any_more(house: House) -> None:
     core = labeled(house)
     audit(core)
     first, second, third = (f"s{i}" for i in WRONG)
-    submit(core, {first: "cow"}, worker="bob", overwrite=True)
-    submit(core, {second: "ant"}, overwrite=True)
+    annotate(core, {first: "cow"}, worker="bob")
+    annotate(core, {second: "ant"}, correct=True)
     core.samples.delete(POOL, [third], True, NO_KEY)
     left = {view.sample_id for view in suspects(core)}
     assert left == {f"s{i}" for i in COPIES}
@@ -105,7 +105,7 @@ def test_who_is_spoken_of_during_the_audit_is_not_stored(house: House, monkeypat
     found_by = suspicion.by_neighbors
 
     def meanwhile(*given):  # type: ignore[no-untyped-def]
-        submit(core, {f"s{WRONG[0]}": "cow"}, worker="bob", overwrite=True)
+        annotate(core, {f"s{WRONG[0]}": "cow"}, worker="bob")
         return found_by(*given)
 
     monkeypatch.setattr(suspicion, "by_neighbors", meanwhile)
@@ -139,8 +139,8 @@ def test_annotators_who_differ_are_found_and_a_filter_narrows(house: House) -> N
     core = house.open()
     make_pool(core, annotations_per_sample=2, policy=Policy.MAJORITY)
     fill(core, 10)
-    submit(core, dict.fromkeys([f"s{i}" for i in range(6)], "ant"), worker="ann")
-    submit(core, {f"s{i}": "bee" if i % 2 else "ant" for i in range(6)}, worker="bob")
+    annotate(core, dict.fromkeys([f"s{i}" for i in range(6)], "ant"), worker="ann")
+    annotate(core, {f"s{i}": "bee" if i % 2 else "ant" for i in range(6)}, worker="bob")
     result = audit(core)
     assert [bool(each.left_out) for each in result.kinds] == [True, True, False, False]
     assert [(view.sample_id, view.score, view.label) for view in suspects(core)] == [

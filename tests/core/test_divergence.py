@@ -15,6 +15,7 @@ from tests.core.kit import (
     POOL,
     House,
     add,
+    annotate,
     counts,
     fill,
     make_pool,
@@ -23,7 +24,6 @@ from tests.core.kit import (
     pool_of,
     refused,
     standing,
-    submit,
     vectors,
 )
 
@@ -58,10 +58,10 @@ A_LEASE = (
 def test_a_label_from_elsewhere_is_not_overwritten(house: House, core: Assay) -> None:
     fill(core, 10)
     a_label(house)
-    refused(Reason.CONFLICT, lambda: submit(core, {"s5": "ant"}))
-    refused(Reason.LABEL_EXISTS, lambda: submit(core, {"s5": "ant"}))
+    refused(Reason.CONFLICT, lambda: annotate(core, {"s5": "ant"}))
     assert core.samples.get(POOL, "s5").label == "cow"
-    assert submit(core, {"s6": "ant"}).epoch == 3
+    refused(Reason.ANNOTATION_EXISTS, lambda: annotate(core, {"s5": "ant"}, worker="eve"))
+    assert annotate(core, {"s6": "ant"}).epoch == 3
 
 
 def test_a_lease_from_elsewhere_blocks_no_batch_for_ever(house: House, core: Assay) -> None:
@@ -110,7 +110,7 @@ def test_other_changes_find_it_too(house: House, core: Assay, change: str) -> No
 def test_a_pool_that_was_deleted_elsewhere_is_gone(house: House, core: Assay) -> None:
     fill(core, 4)
     elsewhere(house, "PRAGMA foreign_keys = ON", "DELETE FROM pools")
-    refused(Reason.POOL_NOT_FOUND, lambda: submit(core, {"s1": "ant"}))
+    refused(Reason.POOL_NOT_FOUND, lambda: annotate(core, {"s1": "ant"}))
     refused(Reason.POOL_NOT_FOUND, lambda: core.pools.get(POOL))
     assert core.pools.list("", 10) == []
 
@@ -143,10 +143,10 @@ def test_the_next_change_withdraws_an_index_that_is_not_there(house: House) -> N
     while core._upkeep.index():
         pass
     elsewhere(house, "UPDATE pools SET epoch = epoch + 1, search_index = 'of another server'")
-    refused(Reason.CONFLICT, lambda: submit(core, {"s5": "ant"}))
+    refused(Reason.CONFLICT, lambda: annotate(core, {"s5": "ant"}))
     pool = pool_of(core)
     assert pool.snapshot.index_lost
-    submit(core, {"s5": "ant"})
+    annotate(core, {"s5": "ant"})
     assert (pool.snapshot.index_lost, pool.snapshot.pool.search_index) == (False, "")
     with house.catalog.reading() as tx:
         assert tx.pools() == [pool.snapshot.pool]

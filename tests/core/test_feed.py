@@ -26,6 +26,7 @@ from tests.core.kit import (
     POOL,
     House,
     add,
+    annotate,
     fill,
     label_by_sign,
     make_pool,
@@ -33,7 +34,6 @@ from tests.core.kit import (
     next_batch,
     pool_of,
     refused,
-    submit,
     train,
 )
 from tests.core.test_retention import forgetting, steps
@@ -68,7 +68,7 @@ def test_every_change_is_told_in_order_and_over_a_restart(house: House, core: As
     taken = next_batch(core, 3)
     ids = list(taken.lease.sample_ids)
     core.labeling.renew(POOL, taken.lease.record.lease_id, taken.lease.record.fencing_token, 60.0, NO_KEY)
-    submit(core, dict.fromkeys(ids[:2], "ant"), taken)
+    annotate(core, dict.fromkeys(ids[:2], "ant"), taken)
     core.labeling.release(POOL, taken.lease.record.lease_id, taken.lease.record.fencing_token, [], "", False, NO_KEY)
     next_batch(core, 2, "bob", ttl=10.0)
     house.clock.advance(11.0)
@@ -78,7 +78,7 @@ def test_every_change_is_told_in_order_and_over_a_restart(house: House, core: As
     core.labeling.include(POOL, free[:1], NO_KEY)
     core.samples.delete(POOL, free[2:4], False, NO_KEY)
     add(core, free[5:6], on_conflict=OnConflict.REPLACE)
-    submit(core, {name: "ant" if embeddings[int(name[1:]), 0] > 0 else "bee" for name in free[6:26]})
+    annotate(core, {name: "ant" if embeddings[int(name[1:]), 0] > 0 else "bee" for name in free[6:26]})
     train(core)
     core.updates.update(POOL, PoolUpdate(metadata={"team": "birds"}), NO_KEY)
     core.samples.update(POOL, SampleUpdate(SampleColumns(free[10:12], uris=["a", "b"])), NO_KEY)
@@ -139,7 +139,7 @@ def test_a_large_change_is_one_record_with_a_bounded_list(core: Assay) -> None:
     for start in (0, count // 2):
         some = ids[start : start + count // 2]
         add(core, some, np.zeros((len(some), 4), np.float32) + 1)
-    submit(core, dict.fromkeys(ids[:60_000], "ant"))
+    annotate(core, dict.fromkeys(ids[:60_000], "ant"))
     records = core.changes.of(POOL).after(BEFORE_ALL, 1000).records
     assert len(records) == 3
     (said,) = records[-1].parts
@@ -150,7 +150,7 @@ def test_a_large_change_is_one_record_with_a_bounded_list(core: Assay) -> None:
 def test_what_is_refused_or_undone_is_not_told(core: Assay) -> None:
     fill(core, 3)
     before = told(core)
-    refused(Reason.SAMPLE_NOT_FOUND, lambda: submit(core, {"s0": "ant", "nobody": "bee"}))
+    refused(Reason.SAMPLE_NOT_FOUND, lambda: annotate(core, {"s0": "ant", "nobody": "bee"}))
     with suppress(ZeroDivisionError), pool_of(core).change() as change:
         change.delete(np.array([0], np.int64))
         assert change.tx
@@ -163,7 +163,7 @@ def test_who_was_away_for_too_long_is_told_to_read_anew(house: House, core: Assa
     feed = core.changes.of(POOL)
     first, *_, last = [record.position for record in feed.after(BEFORE_ALL, 9).records]
     house.clock.advance(100.0)
-    submit(core, {"s0": "ant"})
+    annotate(core, {"s0": "ant"})
     steps(forgetting(house, core, keep_changes_s=50.0))
     uid = pool_of(core).snapshot.pool.uid
     for ask in (

@@ -11,7 +11,7 @@ from assay.server.core.errors import Reason
 from assay.server.core.pools import upkeep
 from assay.server.core.pools.messages import SearchSpec
 from assay.server.core.records.operations import OperationRecord
-from tests.core.kit import POOL, House, counts, fill, make_pool, next_batch, refused, submit, vectors
+from tests.core.kit import POOL, House, annotate, counts, fill, make_pool, next_batch, refused, vectors
 from tests.small_disk import small_disk
 
 MIB = 1 << 20
@@ -58,7 +58,7 @@ def test_a_start_on_a_full_disk_owes_only_what_it_has_to_store(tmp_path: Path, m
             found = core.samples.search(POOL, query)
             assert (found.exact, found.epoch) == (True, record.epoch)
             assert core.operations.get("cut-off").record.error_reason == Reason.SHUTTING_DOWN
-            refused(Reason.STORAGE_FULL, lambda: submit(core, {"s9": "ant"}))
+            refused(Reason.STORAGE_FULL, lambda: annotate(core, {"s9": "ant"}))
             refused(Reason.STORAGE_FULL, core.settle)
             assert not core._upkeep.index()
             assert not core._upkeep.expire()

@@ -16,11 +16,13 @@ from tests.core.kit import (
     House,
     Turnstile,
     add,
+    annotate,
     batch,
     counts,
     fill,
     in_threads,
     key,
+    labels_of,
     make_pool,
     names,
     next_batch,
@@ -29,7 +31,6 @@ from tests.core.kit import (
     probabilities,
     refused,
     standing,
-    submit,
     vectors,
 )
 
@@ -47,7 +48,7 @@ def test_everything_of_a_sample_comes_back(core: Assay) -> None:
             "word": AttributeColumn("string", ["x", ""], np.array([True, False])),
             "share": AttributeColumn("double", np.array([0.5, np.nan]), np.array([True, False])),
         },
-        labels=["bee", ""],
+        labels=["bee", None],
         predictions_NC=probabilities(2),
     )
     view = core.samples.get(POOL, "a")
@@ -55,7 +56,7 @@ def test_everything_of_a_sample_comes_back(core: Assay) -> None:
     assert (view.record.uri, view.record.payload, view.record.payload_media_type) == ("file:a", b"A", "text/plain")
     assert view.record.attributes == {"n": 5, "word": "x", "share": 0.5}
     other = core.samples.get(POOL, "b")
-    assert (other.state, other.label, other.record.attributes) == (State.UNLABELED, "", {"n": 6})
+    assert (other.state, other.label, other.record.attributes) == (State.UNLABELED, None, {"n": 6})
     pool = core.pools.get(POOL)
     assert pool.attributes == {"n": "int64", "word": "string", "share": "double"}
     assert (pool.record.dimension, pool.record.space, pool.record.next_row) == (2, "space-1", 2)
@@ -88,7 +89,7 @@ def test_skip_on_conflict_keeps_the_old_and_adds_the_new(core: Assay) -> None:
         OnConflict.SKIP,
         payloads=[b"new"] * 3,
         attributes={"n": numbers([1, 2, 3])},
-        labels=["ant", "bee", ""],
+        labels=["ant", "bee", None],
         predictions_NC=probabilities(3),
         uris=["x", "y", "z"],
     )
@@ -117,18 +118,18 @@ def test_replace_gives_a_new_row_and_drops_the_label(core: Assay) -> None:
     result = add(core, ["b"], vectors(1, seed=9), OnConflict.REPLACE, payloads=[b"new"])
     assert (result.added, result.replaced) == (0, 1)
     view = core.samples.get(POOL, "b")
-    assert (view.row, view.state, view.label, view.record.payload) == (2, State.UNLABELED, "", b"new")
+    assert (view.row, view.state, view.label, view.record.payload) == (2, State.UNLABELED, None, b"new")
     assert counts(core) == {"LABELED": 1, "UNLABELED": 1, "DELETED": 1}
-    assert [label.sample_id for label in core.labeling.labels(POOL, "", "", -1, 10)] == ["a"]
+    assert [label.sample_id for label in labels_of(core)] == ["a"]
 
 
 def test_what_replacing_drops_is_counted(core: Assay) -> None:
     both = {"n": numbers([1, 2, 3]), "word": AttributeColumn("string", ["x", "", "z"], np.array([True, False, True]))}
-    add(core, ["a", "b", "c"], attributes=both, labels=["ant", "bee", ""])
+    add(core, ["a", "b", "c"], attributes=both, labels=["ant", "bee", None])
     again = {"n": numbers([4, 5])}
     kept = add(core, ["b", "new"], on_conflict=OnConflict.REPLACE, attributes=again, labels=["bee", "ant"])
     assert (kept.replaced, kept.labels_dropped, kept.attributes_dropped) == (1, 0, 0)
-    lost = add(core, ["a", "c"], on_conflict=OnConflict.REPLACE, attributes=again, labels=["", ""])
+    lost = add(core, ["a", "c"], on_conflict=OnConflict.REPLACE, attributes=again, labels=[None, None])
     assert (lost.replaced, lost.labels_dropped, lost.attributes_dropped) == (2, 1, 2)
     bare = add(core, ["a", "b", "c"], on_conflict=OnConflict.REPLACE)
     assert (bare.replaced, bare.labels_dropped, bare.attributes_dropped) == (3, 1, 3)
@@ -218,10 +219,10 @@ def test_cosine_pools_store_unit_vectors_whatever_their_length(core: Assay) -> N
 
 
 def test_labels_of_a_batch_count_and_export(core: Assay) -> None:
-    add(core, ["a", "b", "c"], labels=["cow", "", "ant"])
+    add(core, ["a", "b", "c"], labels=["cow", None, "ant"])
     assert counts(core) == {"LABELED": 2, "UNLABELED": 1}
-    labels = core.labeling.labels(POOL, "", "", -1, 10)
-    assert [(label.sample_id, label.class_name, label.worker) for label in labels] == [
+    labels = labels_of(core)
+    assert [(label.sample_id, label.value, label.worker) for label in labels] == [
         ("a", "cow", "import"),
         ("c", "ant", "import"),
     ]
@@ -236,7 +237,7 @@ def test_ids_are_told_apart_byte_by_byte(core: Assay) -> None:
 def test_submitting_for_a_replaced_sample_labels_the_new_row(core: Assay) -> None:
     add(core, ["a"], labels=["ant"])
     add(core, ["a"], on_conflict=OnConflict.REPLACE)
-    submit(core, {"a": "cow"})
+    annotate(core, {"a": "cow"})
     assert core.samples.get(POOL, "a").label == CLASSES[2]
 
 

@@ -11,7 +11,7 @@ from assay.server.core.labeling.judging import ResolveResult
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.annotations import Blobs, EventKind, Policy
 from assay.server.core.records.tasks import TaskKind, TaskRecord
-from tests.core.kit import CLASSES, POOL, House, done, fill, key, make_pool, pool_of, refused, submit
+from tests.core.kit import CLASSES, POOL, House, annotate, done, fill, key, labels_of, make_pool, pool_of, refused
 from tests.core.test_annotation_log import columns_of
 
 SAMPLES = 600
@@ -31,13 +31,13 @@ def told_by_three(house: House, policy: Policy, samples: int = SAMPLES) -> tuple
         said = truth[mine]
         off = rng.random(len(mine)) < WRONG[worker]
         said = np.where(off, (said + 1 + rng.integers(2, size=len(mine))) % len(CLASSES), said)
-        submit(core, {f"s{row}": CLASSES[value] for row, value in zip(mine, said, strict=True)}, worker=worker)
+        annotate(core, {f"s{row}": CLASSES[value] for row, value in zip(mine, said, strict=True)}, worker=worker)
     return core, [CLASSES[value] for value in truth]
 
 
 def right(core: Assay, truth: list[str]) -> float:
     """Share of samples that have the true label."""
-    labels = {view.sample_id: view.class_name for view in core.labeling.labels(POOL, "", "", -1, len(truth))}
+    labels = {view.sample_id: view.value for view in labels_of(core, limit=len(truth))}
     return float(np.mean([labels.get(f"s{row}", "") == name for row, name in enumerate(truth)]))
 
 
@@ -77,7 +77,7 @@ def test_nobody_is_judged_who_is_alone(house: House) -> None:
     core = house.open()
     make_pool(core, annotations_per_sample=2, policy=Policy.WEIGHTED)
     fill(core, 4)
-    submit(core, {"s0": "ant", "s1": "bee"}, worker="ann")
+    annotate(core, {"s0": "ant", "s1": "bee"}, worker="ann")
     (view,) = core.judging.annotators(POOL).annotators
     assert (view.worker, view.report.annotations) == ("ann", 2)
     assert (view.report.compared, view.report.agreement, view.report.skill) == (0, None, None)
@@ -106,7 +106,7 @@ def test_what_is_said_meanwhile_is_not_written_over(house: House, monkeypatch: p
 
     def overtaken(pool, snapshot, labels):  # type: ignore[no-untyped-def]
         for name in ("ant", "bee"):
-            submit(core, {"s0": name}, worker="bob", overwrite=True)
+            annotate(core, {"s0": name}, worker="bob", correct=True)
         return store(pool, snapshot, labels)
 
     monkeypatch.setattr(core.judging, "_store", overtaken)

@@ -8,7 +8,7 @@ import pytest
 import assay.strategies
 from assay.server.core.assay import Assay
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
-from assay.server.core.labeling.messages import BatchResult, BatchSpec, SubmitResult
+from assay.server.core.labeling.messages import AnnotateResult, BatchResult, BatchSpec
 from assay.server.core.mining.messages import MineSpec
 from assay.server.core.mining.plan.terms import Plan
 from assay.server.core.pools.pool import NO_KEY
@@ -22,17 +22,18 @@ from tests.core.kit import (
     House,
     Turnstile,
     add,
+    annotate,
     counts,
     fill,
     in_threads,
     key,
+    labels_of,
     make_pool,
     names,
     next_batch,
     pool_of,
     refused,
     standing,
-    submit,
 )
 
 RANDOM = Plan(preset="random")
@@ -143,11 +144,11 @@ def test_a_late_token_loses_nothing(house: House, core: Assay) -> None:
     house.clock.advance(61)
     refused(Reason.LEASE_EXPIRED, lambda: renew(core, taken, 60.0))
     refused(Reason.LEASE_EXPIRED, lambda: release(core, taken, []))
-    refused(Reason.LEASE_EXPIRED, lambda: submit(core, {"s0": "ant"}, taken))
+    refused(Reason.LEASE_EXPIRED, lambda: annotate(core, {"s0": "ant"}, taken))
     core.tick()
     before = standing(core)
     for call in (
-        lambda: submit(core, {"s0": "ant"}, taken),
+        lambda: annotate(core, {"s0": "ant"}, taken),
         lambda: renew(core, taken, 60.0),
         lambda: release(core, taken, []),
     ):
@@ -155,16 +156,16 @@ def test_a_late_token_loses_nothing(house: House, core: Assay) -> None:
     assert standing(core) == before
     other = next_batch(core, 1, "bob", plan=RANDOM)
     mine = [sample_id for sample_id in names(0, 3) if sample_id not in other.lease.sample_ids]
-    refused(Reason.SAMPLE_LEASED, lambda: submit(core, {other.lease.sample_ids[0]: "ant"}))
-    assert submit(core, dict.fromkeys(mine, "ant")).stored == 2, "what is still free can be kept"
+    refused(Reason.SAMPLE_LEASED, lambda: annotate(core, {other.lease.sample_ids[0]: "ant"}))
+    assert annotate(core, dict.fromkeys(mine, "ant")).stored == 2, "what is still free can be kept"
 
 
 def test_samples_of_a_lease_that_ran_out_take_labels_from_elsewhere_at_once(house: House, core: Assay) -> None:
     fill(core, 1)
     next_batch(core, 1, ttl=60.0)
-    refused(Reason.SAMPLE_LEASED, lambda: submit(core, {"s0": "ant"}))
+    refused(Reason.SAMPLE_LEASED, lambda: annotate(core, {"s0": "ant"}))
     house.clock.advance(60)
-    assert submit(core, {"s0": "ant"}).stored == 1
+    assert annotate(core, {"s0": "ant"}).stored == 1
 
 
 def test_renewing_moves_the_end(house: House, core: Assay) -> None:
@@ -187,9 +188,11 @@ def test_a_foreign_token_is_told_apart_from_a_late_one(core: Assay) -> None:
     before = standing(core)
     refused(Reason.LEASE_FOREIGN, lambda: renew(core, taken, 60.0, token))
     refused(Reason.LEASE_FOREIGN, lambda: release(core, taken, [], token=token))
-    refused(Reason.LEASE_FOREIGN, lambda: submit(core, {taken.lease.sample_ids[0]: "ant"}, taken, fencing_token=token))
-    refused(Reason.LEASE_FOREIGN, lambda: submit(core, {taken.lease.sample_ids[0]: "ant"}, taken, worker="bob"))
-    refused(Reason.LEASE_FOREIGN, lambda: submit(core, {other.lease.sample_ids[0]: "ant"}, taken))
+    refused(
+        Reason.LEASE_FOREIGN, lambda: annotate(core, {taken.lease.sample_ids[0]: "ant"}, taken, fencing_token=token)
+    )
+    refused(Reason.LEASE_FOREIGN, lambda: annotate(core, {taken.lease.sample_ids[0]: "ant"}, taken, worker="bob"))
+    refused(Reason.LEASE_FOREIGN, lambda: annotate(core, {other.lease.sample_ids[0]: "ant"}, taken))
     refused(Reason.LEASE_FOREIGN, lambda: release(core, taken, [other.lease.sample_ids[0]]))
     assert standing(core) == before
 
@@ -197,17 +200,17 @@ def test_a_foreign_token_is_told_apart_from_a_late_one(core: Assay) -> None:
 def test_a_lease_is_submitted_part_by_part(core: Assay) -> None:
     fill(core, 3)
     taken = next_batch(core, 3)
-    first = submit(core, {"s0": "ant"}, taken)
+    first = annotate(core, {"s0": "ant"}, taken)
     assert (first.stored, first.unchanged, first.lease_remaining) == (1, 0, 2)
     assert core.labeling.lease(POOL, taken.lease.record.lease_id).sample_ids == ("s1", "s2")
-    rest = submit(core, {"s1": "bee", "s2": "cow"}, taken)
+    rest = annotate(core, {"s1": "bee", "s2": "cow"}, taken)
     assert (rest.stored, rest.lease_remaining) == (2, 0)
     assert core.labeling.lease(POOL, taken.lease.record.lease_id).record.state == "done"
     assert core.labeling.leases(POOL, "", 0, 10) == []
     refused(Reason.LEASE_DONE, lambda: renew(core, taken, 60.0))
     refused(Reason.LEASE_DONE, lambda: release(core, taken, []))
-    labels = core.labeling.labels(POOL, "", "", -1, 10)
-    assert [(label.sample_id, label.class_name, label.worker, label.lease) for label in labels] == [
+    labels = labels_of(core)
+    assert [(label.sample_id, label.value, label.worker, label.lease) for label in labels] == [
         ("s0", "ant", "ada", taken.lease.record.lease_id),
         ("s1", "bee", "ada", taken.lease.record.lease_id),
         ("s2", "cow", "ada", taken.lease.record.lease_id),
@@ -217,29 +220,29 @@ def test_a_lease_is_submitted_part_by_part(core: Assay) -> None:
 def test_submitting_again_changes_nothing(core: Assay) -> None:
     fill(core, 2)
     taken = next_batch(core, 2)
-    submit(core, {"s0": "ant", "s1": "bee"}, taken)
-    again = submit(core, {"s0": "ant", "s1": "bee"}, taken)
+    annotate(core, {"s0": "ant", "s1": "bee"}, taken)
+    again = annotate(core, {"s0": "ant", "s1": "bee"}, taken)
     assert (again.stored, again.unchanged, again.lease_remaining) == (0, 2, 0)
-    refused(Reason.LABEL_EXISTS, lambda: submit(core, {"s0": "bee"}, taken))
-    changed = submit(core, {"s0": "cow", "s1": "bee"}, overwrite=True, worker="bob")
-    assert (changed.stored, changed.unchanged) == (1, 1)
-    assert [label.worker for label in core.labeling.labels(POOL, "", "", -1, 10)] == ["bob", "ada"]
-    assert [label.sample_id for label in core.labeling.labels(POOL, "", "bee", -1, 10)] == ["s1"]
-    assert [label.sample_id for label in core.labeling.labels(POOL, "bob", "", -1, 10)] == ["s0"]
+    refused(Reason.ANNOTATION_EXISTS, lambda: annotate(core, {"s0": "bee"}, taken))
+    changed = annotate(core, {"s0": "cow", "s1": "bee"}, correct=True, worker="bob")
+    assert (changed.stored, changed.unchanged) == (2, 0), "another worker's are its own"
+    assert [label.worker for label in labels_of(core)] == ["bob", "bob"]
+    assert [label.sample_id for label in core.annotations.labels(POOL, "", "bee", -1, 10)] == ["s1"]
+    assert [label.sample_id for label in core.annotations.labels(POOL, "bob", "", -1, 10)] == ["s0", "s1"]
 
 
 def test_a_label_may_be_corrected_under_the_lease_it_came_with(core: Assay) -> None:
     fill(core, 2)
     taken = next_batch(core, 2)
-    submit(core, {"s0": "ant"}, taken)
-    both = submit(core, {"s0": "bee", "s1": "cow"}, taken, overwrite=True)
+    annotate(core, {"s0": "ant"}, taken)
+    both = annotate(core, {"s0": "bee", "s1": "cow"}, taken, correct=True)
     assert (both.stored, both.lease_remaining) == (2, 0)
     assert core.samples.get(POOL, "s0").label == "bee"
 
 
 def test_labels_without_a_lease(core: Assay) -> None:
     fill(core, 3)
-    result = submit(core, {"s0": "ant", "s2": "cow"})
+    result = annotate(core, {"s0": "ant", "s2": "cow"})
     assert (result.stored, result.lease_remaining) == (2, 0)
     assert counts(core) == {"UNLABELED": 1, "LABELED": 2}
     assert [pick.sample.record.id for pick in next_batch(core, 5).picks] == ["s1"]
@@ -247,9 +250,9 @@ def test_labels_without_a_lease(core: Assay) -> None:
 
 def test_labels_come_by_pages(core: Assay) -> None:
     fill(core, 7)
-    submit(core, dict.fromkeys(names(0, 7), "ant"))
-    first = core.labeling.labels(POOL, "", "", -1, 4)
-    rest = core.labeling.labels(POOL, "", "", first[-1].row, 4)
+    annotate(core, dict.fromkeys(names(0, 7), "ant"))
+    first = core.annotations.labels(POOL, "", "", -1, 4)
+    rest = core.annotations.labels(POOL, "", "", first[-1].row, 4)
     assert [label.sample_id for label in [*first, *rest]] == names(0, 7)
 
 
@@ -269,7 +272,8 @@ def test_excluded_samples_go_to_nobody(core: Assay) -> None:
     release(core, taken, [])
     assert state_of(core, "s1") is State.EXCLUDED
     assert set(next_batch(core, 3, worker="bob").lease.sample_ids) == {"s0", "s2"}
-    assert submit(core, {"s1": "ant"}).stored == 1, "a label brings it back"
+    refused(Reason.SAMPLE_EXCLUDED, lambda: annotate(core, {"s0": "ant", "s1": "ant"}))
+    assert state_of(core, "s0") is State.LEASED
 
 
 def test_leased_samples_are_not_deleted(core: Assay) -> None:
@@ -288,10 +292,10 @@ def test_a_repeated_request_gets_the_same_lease(core: Assay) -> None:
         next_batch(core, 2, request=key("r1"))
     assert taken.lease.record.lease_id in replayed.value.response.decode()
     assert counts(core) == {"UNLABELED": 2, "LEASED": 2}
-    submit(core, dict.fromkeys(taken.lease.sample_ids, "ant"), taken, request=key("r2"))
+    annotate(core, dict.fromkeys(taken.lease.sample_ids, "ant"), taken, request=key("r2"))
     with pytest.raises(RequestReplayed) as replayed:
-        submit(core, dict.fromkeys(taken.lease.sample_ids, "ant"), taken, request=key("r2"))
-    assert replayed.value.response.decode().startswith("SubmitResult(stored=2")
+        annotate(core, dict.fromkeys(taken.lease.sample_ids, "ant"), taken, request=key("r2"))
+    assert replayed.value.response.decode().startswith("AnnotateResult(stored=2")
 
 
 def test_a_request_repeated_while_it_runs_gets_the_lease_that_took_the_last_samples(core: Assay) -> None:
@@ -323,10 +327,10 @@ def test_threads_that_submit_to_one_lease_store_each_label_once(core: Assay) -> 
     fill(core, 40)
     taken = next_batch(core, 40)
     parts = [dict.fromkeys(names(first, first + 10), "ant") for first in range(0, 40, 10)] * 2
-    start, join = in_threads([partial(submit, core, part, taken) for part in parts])
+    start, join = in_threads([partial(annotate, core, part, taken) for part in parts])
     start()
     results = join()
-    assert all(isinstance(result, SubmitResult) for result in results), results
+    assert all(isinstance(result, AnnotateResult) for result in results), results
     assert sum(result.stored for result in results) == 40  # type: ignore[attr-defined]
     assert sum(result.unchanged for result in results) == 40  # type: ignore[attr-defined]
     assert counts(core) == {"LABELED": 40}
@@ -337,7 +341,7 @@ def test_a_lease_survives_a_restart_and_expires_after_it(house: House, core: Ass
     taken = next_batch(core, 2, ttl=60.0)
     core = house.open()
     assert core.labeling.leases(POOL, "", 0, 10) == [taken.lease]
-    assert submit(core, {taken.lease.sample_ids[0]: "ant"}, taken).lease_remaining == 1
+    assert annotate(core, {taken.lease.sample_ids[0]: "ant"}, taken).lease_remaining == 1
     house.clock.advance(61)
     core = house.open()
     assert counts(core) == {"UNLABELED": 2, "LABELED": 1}
@@ -346,12 +350,12 @@ def test_a_lease_survives_a_restart_and_expires_after_it(house: House, core: Ass
 
 def test_replacing_and_deleting_free_samples_only(core: Assay) -> None:
     fill(core, 3)
-    submit(core, {"s0": "ant", "s1": "bee"})
+    annotate(core, {"s0": "ant", "s1": "bee"})
     add(core, ["s0"], on_conflict=OnConflict.REPLACE)
     result = core.samples.delete(POOL, ["s1", "none"], True, NO_KEY)
     assert result.deleted == 1
     assert counts(core) == {"UNLABELED": 2, "DELETED": 2}
-    assert core.labeling.labels(POOL, "", "", -1, 10) == []
+    assert labels_of(core) == []
 
 
 def test_batches_carry_predictions_when_asked(core: Assay) -> None:
@@ -386,7 +390,7 @@ def test_setting_the_clock_neither_ends_nor_keeps_a_lease(house: House, core: As
     assert shown == house.clock.now() + 60
     core = house.open()
     assert counts(core) == {"LEASED": 2, "UNLABELED": 2}
-    submit(core, {taken.picks[0].sample.record.id: "ant"}, taken)
+    annotate(core, {taken.picks[0].sample.record.id: "ant"}, taken)
     house.clock.advance(61)
     core.tick()
     assert counts(core) == {"LABELED": 1, "UNLABELED": 3}
@@ -443,26 +447,25 @@ def test_samples_are_set_aside_and_taken_back_without_a_lease(house: House, core
 
 def test_setting_aside_is_all_or_none(core: Assay) -> None:
     fill(core, 5)
-    submit(core, {"s0": "ant"})
     taken = next_batch(core, 1, plan=RANDOM)
     (leased,) = ids_of(taken)
     before = standing(core)
     free = next(name for name in names(1, 5) if name != leased)
     refused(Reason.SAMPLE_LEASED, lambda: core.labeling.exclude(POOL, [free, leased], "ann", "", NO_KEY))
-    refused(Reason.LABEL_EXISTS, lambda: core.labeling.exclude(POOL, [free, "s0"], "ann", "", NO_KEY))
     refused(Reason.SAMPLE_NOT_FOUND, lambda: core.labeling.exclude(POOL, [free, "nope"], "ann", "", NO_KEY))
     refused(Reason.SAMPLE_NOT_FOUND, lambda: core.labeling.include(POOL, [free, "nope"], NO_KEY))
     refused(Reason.INVALID_ID, lambda: core.labeling.exclude(POOL, [free], "", "", NO_KEY))
     assert standing(core) == before
 
 
-def test_a_label_takes_a_sample_back(house: House, core: Assay) -> None:
+def test_a_label_waits_while_its_sample_is_set_aside(house: House, core: Assay) -> None:
     fill(core, 2)
+    annotate(core, {"s1": "ant"})
     core.labeling.exclude(POOL, ["s1"], "ann", "", NO_KEY)
-    submit(core, {"s1": "ant"})
-    with house.catalog.reading() as tx:
-        assert tx.excluded_rows(pool_of(core).snapshot.pool.uid).tolist() == []
+    assert (counts(core), labels_of(core)) == ({"UNLABELED": 1, "EXCLUDED": 1}, [])
     core = house.open()
+    core.labeling.include(POOL, ["s1"], NO_KEY)
+    assert [(label.sample_id, label.value) for label in labels_of(core)] == [("s1", "ant")]
     assert counts(core) == {"UNLABELED": 1, "LABELED": 1}
 
 
@@ -516,7 +519,7 @@ def test_a_repeated_request_is_answered_whatever_the_pool_is_by_then(core: Assay
     calls = [
         lambda: next_batch(core, 3, request=key("batch")),
         lambda: core.labeling.renew(POOL, lease.lease_id, lease.fencing_token, 60.0, key("renew")),
-        lambda: submit(core, {"s0": "ant"}, taken, request=key("submit")),
+        lambda: annotate(core, {"s0": "ant"}, taken, request=key("submit")),
         lambda: core.labeling.release(
             POOL, lease.lease_id, lease.fencing_token, ["s1"], "", False, key("release")
         ),
@@ -526,7 +529,7 @@ def test_a_repeated_request_is_answered_whatever_the_pool_is_by_then(core: Assay
     ]  # fmt: skip
     for call in calls[1:]:
         call()
-    submit(core, {"s2": "ant"}, taken)
+    annotate(core, {"s2": "ant"}, taken)
     for call in calls:
         with pytest.raises(RequestReplayed):
             call()

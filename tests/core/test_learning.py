@@ -8,7 +8,7 @@ from assay.server.core.models.messages import PredictSpec, TrainSpec
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.models import HeadInfo
 from assay.server.core.records.samples import AttributeColumn
-from tests.core.kit import POOL, add, fill, label_by_sign, model_id_of, names, refused, submit, train, vectors
+from tests.core.kit import POOL, add, annotate, fill, label_by_sign, model_id_of, names, refused, train, vectors
 
 
 def info_of(core: Assay, model_id: str) -> HeadInfo:
@@ -30,7 +30,7 @@ def test_a_head_is_measured_on_samples_set_apart_and_never_learns_from_them(core
     add(core, names(0, 120), embeddings, attributes={"split": AttributeColumn("string", splits)})
     wrong = {f"s{i}": "bee" if embeddings[i, 0] > 0 else "ant" for i in range(40)}
     right = {f"s{i}": "ant" if embeddings[i, 0] > 0 else "bee" for i in range(40, 110)}
-    submit(core, wrong | right)
+    annotate(core, wrong | right)
     info = info_of(core, train(core))
     assert (info.labels, info.metrics.samples) == (50, 50)
     assert set(info.split_metrics) == {"test", "validation"}
@@ -61,7 +61,7 @@ def test_cross_validated_measures_have_intervals(core: Assay) -> None:
 
 def test_nothing_is_held_out_of_two_labels(core: Assay) -> None:
     add(core, names(0, 2))
-    submit(core, {"s0": "ant", "s1": "bee"})
+    annotate(core, {"s0": "ant", "s1": "bee"})
     info = info_of(core, train(core))
     assert (info.metrics.samples, info.metrics.value("accuracy"), info.split_metrics) == (0, None, {})
 

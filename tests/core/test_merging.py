@@ -24,6 +24,7 @@ from tests.core.kit import (
     House,
     activate,
     add,
+    annotate,
     batch,
     counts,
     fill,
@@ -35,7 +36,6 @@ from tests.core.kit import (
     pool_of,
     probabilities,
     refused,
-    submit,
     upload,
     vectors,
     with_inputs,
@@ -61,7 +61,7 @@ def seen(core: Assay) -> list[object]:
         counts(core),
         snapshot.gather(rows).tolist(),
         core.samples.list(POOL, Compare("n", ">=", 5), (), -1, 10_000, False),
-        core.labeling.labels(POOL, "", "", -1, 1000),
+        core.annotations.labels(POOL, "", "", -1, 1000),
         core.labeling.leases(POOL, "", 0, 1000),
         core.mining.mine(POOL, MineSpec(5, Plan(preset="random")), NO_KEY).picks,
         core.samples.search(POOL, SearchSpec(vectors_QD=vectors(2, seed=9), k=7)).hits,
@@ -71,7 +71,7 @@ def seen(core: Assay) -> list[object]:
 
 def test_many_small_batches_become_few_files(house: House, core: Assay) -> None:
     fill(core, 60, step=3, predictions_NC=probabilities(60), uris=[f"file:{i}" for i in range(60)])
-    submit(core, {"s3": "ant", "s40": "bee"})
+    annotate(core, {"s3": "ant", "s40": "bee"})
     next_batch(core, 4)
     core.samples.delete(
         POOL, [view.record.id for view in core.samples.list(POOL, None, (), 50, 3, False)[0]], True, NO_KEY
@@ -204,7 +204,7 @@ def test_merging_under_ingest_deletion_and_labels(house: House, core: Assay) -> 
 
     def label() -> None:
         for number in range(20):
-            submit(core, {f"s{number}": "ant"})
+            annotate(core, {f"s{number}": "ant"})
 
     def delete() -> None:
         for number in range(20, 40):
@@ -228,7 +228,7 @@ def test_merging_under_ingest_deletion_and_labels(house: House, core: Assay) -> 
         merge_all(house, opened)
         views, _ = opened.samples.list(POOL, None, (), -1, 1000, False)
         assert [view.record.id for view in views] == [*names(0, 20), *names(40, 70)]
-        assert [view.label for view in views] == ["ant"] * 20 + [""] * 30
+        assert [view.label for view in views] == ["ant"] * 20 + [None] * 30
         snapshot = pool_of(opened).snapshot
         rows = np.array([view.row for view in views])
         assert np.isfinite(snapshot.gather(rows)).all()

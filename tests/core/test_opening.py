@@ -19,11 +19,13 @@ from tests.core.kit import (
     POOL,
     House,
     add,
+    annotate,
     counts,
     done,
     fill,
     flip_byte,
     label_by_sign,
+    labels_of,
     make_pool,
     model_id_of,
     names,
@@ -32,7 +34,6 @@ from tests.core.kit import (
     receive,
     refused,
     standing,
-    submit,
     train,
     vectors,
     with_inputs,
@@ -66,11 +67,11 @@ def test_everything_is_there_after_a_restart(house: House, core: Assay) -> None:
     )
     core.samples.delete(POOL, ["s59"] if "s59" not in taken.lease.sample_ids else ["s58"], False, NO_KEY)
     head = train(core)
-    before, labels = standing(core), core.labeling.labels(POOL, "", "", -1, 100)
+    before, labels = standing(core), labels_of(core)
     picks = core.mining.mine(POOL, MineSpec(10), NO_KEY).picks
     core = house.open()
     assert standing(core) == before
-    assert core.labeling.labels(POOL, "", "", -1, 100) == labels
+    assert labels_of(core) == labels
     assert core.models.get(POOL, head).active
     assert core.mining.mine(POOL, MineSpec(10), NO_KEY).picks == picks
     assert add(core, ["new"]).epoch == before[0].epoch + 1  # type: ignore[attr-defined]
@@ -143,7 +144,7 @@ def test_a_deletion_that_a_crash_cut_off_is_swept(house: House, core: Assay) -> 
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
 def test_a_damaged_file_is_named_and_the_rest_served(house: House, core: Assay, kind: str, harm: str) -> None:
     embeddings = fill(core, 30, step=10)
-    submit(core, {"s12": "ant", "s3": "bee"})
+    annotate(core, {"s12": "ant", "s3": "bee"})
     core.samples.delete(POOL, ["s14"], False, NO_KEY)
     file = file_of(core, kind, 1)
     path = house.root / file
@@ -161,7 +162,7 @@ def test_a_damaged_file_is_named_and_the_rest_served(house: House, core: Assay, 
     assert counts(core) == {"UNLABELED": 19, "LABELED": 1, "DELETED": 1, "DAMAGED": 9}
     error = refused(Reason.SEGMENT_DAMAGED, lambda: core.samples.get(POOL, "s11"))
     assert error.metadata == {"id": "s11", "files": file}
-    refused(Reason.SEGMENT_DAMAGED, lambda: submit(core, {"s12": "ant"}))
+    refused(Reason.SEGMENT_DAMAGED, lambda: annotate(core, {"s12": "ant"}))
     assert core.samples.get(POOL, "s25").record.payload == b"s25"
     assert core.samples.get(POOL, "s3").label == "bee"
     picks = core.mining.mine(POOL, MineSpec(19, RANDOM), NO_KEY).picks
@@ -173,7 +174,7 @@ def test_a_damaged_file_is_named_and_the_rest_served(house: House, core: Assay, 
 
 def test_a_restored_file_is_served_again_with_its_labels(house: House, core: Assay) -> None:
     fill(core, 20, step=10)
-    submit(core, {"s12": "ant"})
+    annotate(core, {"s12": "ant"})
     before = standing(core)
     path = house.root / file_of(core, "samples", 1)
     content = path.read_bytes()
@@ -189,14 +190,14 @@ def test_a_restored_file_is_served_again_with_its_labels(house: House, core: Ass
 
 def test_labels_of_a_damaged_file_do_not_hide_those_behind_it(house: House, core: Assay) -> None:
     fill(core, 30, step=10)
-    submit(core, dict.fromkeys(names(0, 30), "ant"))
+    annotate(core, dict.fromkeys(names(0, 30), "ant"))
     path = house.root / file_of(core, "samples", 1)
     house.close()
     flip_byte(path)
     core = house.open()
-    page = core.labeling.labels(POOL, "", "", 7, 5)
+    page = core.annotations.labels(POOL, "", "", 7, 5)
     assert [label.sample_id for label in page] == ["s8", "s9", "s20", "s21", "s22"]
-    assert len(core.labeling.labels(POOL, "", "", -1, 100)) == 20
+    assert len(labels_of(core)) == 20
 
 
 def test_lost_samples_can_be_added_again(house: House, core: Assay) -> None:
@@ -237,7 +238,7 @@ def test_leased_samples_of_a_damaged_file_stay_out_of_service(house: House, core
     core.tick()
     assert counts(core) == {"UNLABELED": 10, "DAMAGED": 10}
     assert len(next_batch(core, 20, plan=RANDOM).picks) == 10
-    refused(Reason.LEASE_EXPIRED, lambda: submit(core, {"s1": "ant"}, taken))
+    refused(Reason.LEASE_EXPIRED, lambda: annotate(core, {"s1": "ant"}, taken))
 
 
 def test_releasing_a_lease_leaves_damaged_samples_out_of_service(house: House, core: Assay) -> None:
@@ -355,8 +356,9 @@ def test_requests_are_remembered_for_a_time(house: House, core: Assay) -> None:
 def test_states_after_a_restart_are_those_of_the_catalog(house: House, core: Assay) -> None:
     fill(core, 5)
     record = next_batch(core, 5).lease.record
-    core.labeling.release(POOL, record.lease_id, record.fencing_token, ["s0", "s1"], "", True, NO_KEY)
-    submit(core, {"s0": "ant"})
+    core.labeling.release(POOL, record.lease_id, record.fencing_token, ["s0", "s1", "s4"], "", True, NO_KEY)
+    core.labeling.include(POOL, ["s0"], NO_KEY)
+    annotate(core, {"s0": "ant"})
     core.samples.delete(POOL, ["s1"], False, NO_KEY)
     core = house.open()
     assert pool_of(core).snapshot.states.array.tolist() == [
@@ -364,7 +366,7 @@ def test_states_after_a_restart_are_those_of_the_catalog(house: House, core: Ass
         State.DELETED,
         State.LEASED,
         State.LEASED,
-        State.LEASED,
+        State.EXCLUDED,
     ]
 
 

@@ -21,7 +21,19 @@ from assay.server.core.records.annotations import Blobs, EventKind, Policy
 from assay.server.core.records.pools import State
 from assay.server.core.records.tasks import TargetRecord, TaskKind, TaskRecord
 from assay.server.core.tasks.registry import task_of
-from tests.core.kit import POOL, House, counts, fill, in_threads, make_pool, names, next_batch, pool_of, refused, submit
+from tests.core.kit import (
+    POOL,
+    House,
+    annotate,
+    counts,
+    fill,
+    in_threads,
+    make_pool,
+    names,
+    next_batch,
+    pool_of,
+    refused,
+)
 from tests.core.test_annotation_log import columns_of
 
 RANDOM = Plan(preset="random")
@@ -58,7 +70,7 @@ def test_a_sample_is_with_as_many_as_are_wanted(house: House) -> None:
     assert set(first.lease.sample_ids) == set(second.lease.sample_ids) == set(names(0, 4))
     assert counts(core) == {"LEASED": 4}
     refused(Reason.POOL_EXHAUSTED, lambda: taken_by(core, "cy"))
-    submit(core, {"s0": "ant", "s1": "ant"}, first)
+    annotate(core, {"s0": "ant", "s1": "ant"}, first)
     assert counts(core) == {"LEASED": 4}, "one answer is there, the other in hands"
     core = same_after_reopening(house, core)
     record = second.lease.record
@@ -68,10 +80,10 @@ def test_a_sample_is_with_as_many_as_are_wanted(house: House) -> None:
         refused(Reason.POOL_EXHAUSTED, lambda worker=worker: taken_by(core, worker))
     third = taken_by(core, "cy")
     assert third.lease.sample_ids == ("s1",)
-    submit(core, {"s0": "ant", "s2": "bee"}, second)
-    submit(core, {"s1": "bee"}, third)
+    annotate(core, {"s0": "ant", "s2": "bee"}, second)
+    annotate(core, {"s1": "bee"}, third)
     assert [state(core, name) for name in names(0, 4)] == ["LABELED", "DISPUTED", "LEASED", "LEASED"]
-    assert [core.samples.get(POOL, name).label for name in ("s0", "s1")] == ["ant", ""]
+    assert [core.samples.get(POOL, name).label for name in ("s0", "s1")] == ["ant", None]
     same_after_reopening(house, core)
 
 
@@ -93,13 +105,13 @@ def test_an_expired_lease_frees_its_own_place_only(house: House) -> None:
 def test_an_answer_is_given_once_and_corrected_by_overwriting(house: House) -> None:
     core = overlapping(house, 2)
     first = taken_by(core, "ann")
-    submit(core, {"s0": "ant"}, first)
-    again = submit(core, {"s0": "ant"}, first)
+    annotate(core, {"s0": "ant"}, first)
+    again = annotate(core, {"s0": "ant"}, first)
     assert (again.stored, again.unchanged) == (0, 1)
-    refused(Reason.LABEL_EXISTS, lambda: submit(core, {"s0": "bee"}, first))
-    assert submit(core, {"s0": "bee"}, first, overwrite=True).stored == 1
+    refused(Reason.ANNOTATION_EXISTS, lambda: annotate(core, {"s0": "bee"}, first))
+    assert annotate(core, {"s0": "bee"}, first, correct=True).stored == 1
     assert pool_of(core).snapshot.answered.array.tolist() == [1, 0, 0, 0]
-    assert submit(core, {"s0": "bee"}, taken_by(core, "bob")).stored == 1
+    assert annotate(core, {"s0": "bee"}, taken_by(core, "bob")).stored == 1
     assert core.samples.get(POOL, "s0").label == "bee"
     same_after_reopening(house, core)
 
@@ -108,9 +120,9 @@ def test_what_a_worker_holds_takes_no_label_from_it_elsewhere(house: House) -> N
     core = overlapping(house, 2)
     taken_by(core, "ann", 1)
     (held,) = core.labeling.leases(POOL, "", 0, 10)[0].sample_ids
-    refused(Reason.SAMPLE_LEASED, lambda: submit(core, {held: "ant"}, worker="ann"))
-    assert submit(core, {held: "ant"}, worker="bob").stored == 1
-    refused(Reason.SAMPLE_LEASED, lambda: submit(core, {held: "ant"}, worker="cy"))
+    refused(Reason.SAMPLE_LEASED, lambda: annotate(core, {held: "ant"}, worker="ann"))
+    assert annotate(core, {held: "ant"}, worker="bob").stored == 1
+    refused(Reason.SAMPLE_LEASED, lambda: annotate(core, {held: "ant"}, worker="cy"))
     refused(Reason.SAMPLE_LEASED, lambda: core.samples.delete(POOL, [held], False, NO_KEY))
 
 
@@ -130,7 +142,7 @@ def test_of_many_workers_nobody_gets_a_sample_twice(house: House, wanted: int) -
                     return rows
                 raise
             rows.extend(result.lease.record.rows)
-            submit(core, dict.fromkeys(result.lease.sample_ids, "ant"), result)
+            annotate(core, dict.fromkeys(result.lease.sample_ids, "ant"), result)
 
     # Each worker asks twice at a time.
     start, join = in_threads([partial(work, worker) for worker in range(8)])
@@ -153,7 +165,7 @@ def test_more_answers_are_wanted_of_some(house: House) -> None:
     with house.catalog.transaction() as tx:
         tx.raise_rows(pool.snapshot.pool.uid, np.array([1]), 1)
         assert [column.tolist() for column in tx.raised_rows(pool.snapshot.pool.uid)] == [[1], [2]]
-    submit(core, {"s0": "ant", "s1": "ant"})
+    annotate(core, {"s0": "ant", "s1": "ant"})
     core = same_after_reopening(house, core)
     assert [state(core, name) for name in names(0, 3)] == ["LABELED", "ANSWERED", "UNLABELED"]
     assert set(taken_by(core, "bob").lease.sample_ids) == {"s1", "s2"}
@@ -181,7 +193,7 @@ def test_withdrawals_verdicts_and_corrections_are_derived_from(house: House) -> 
 
     def seen() -> tuple[str, str, int]:
         view = core.samples.get(POOL, "s0")
-        return view.state.name, view.label, int(pool_of(core).snapshot.answered.array[0])
+        return view.state.name, view.label or "", int(pool_of(core).snapshot.answered.array[0])
 
     for number, (worker, kind, value, of, expected) in enumerate([
         ("ann", EventKind.ANNOTATE, 0, -1, ("ANSWERED", "", 1)),
@@ -208,7 +220,8 @@ def test_withdrawals_verdicts_and_corrections_are_derived_from(house: House) -> 
         stands = standing(events)
         workers = [stands.names[worker] for worker in stands.workers_A]
         assert dict(zip(workers, stands.values, strict=True)) == {"dee": 2, "bob": 0, "cy": 1, "ann": 0}
-        assert own_answers(read, snapshot.last_events.at(np.arange(1)), "bob").classes_N.tolist() == [0]
+        own = own_answers(read, snapshot.last_events.at(np.arange(1)), "bob", like=np.empty(0, np.int32))
+        assert np.asarray(own.values).tolist() == [0]
         (block,) = tx.blocks_of_events(snapshot.pool.uid, np.array([9]))
         assert block.agreements_after_N.tolist() == pytest.approx([1 / 6])  # type: ignore[union-attr]
         assert block.confidences_after_N.tolist() == [0.5]  # type: ignore[union-attr]
@@ -293,7 +306,7 @@ def test_a_table_of_values_gives_back_what_it_took(parts: list[list[bytes | None
 
 def test_states_are_counted_apart(house: House) -> None:
     core = overlapping(house, 2)
-    submit(core, {"s0": "ant", "s1": "ant"}, worker="ann")
-    submit(core, {"s1": "bee"}, worker="bob")
+    annotate(core, {"s0": "ant", "s1": "ant"}, worker="ann")
+    annotate(core, {"s1": "bee"}, worker="bob")
     assert counts(core) == {"UNLABELED": 2, "ANSWERED": 1, "DISPUTED": 1}
     assert State.ANSWERED in core.pools.get(POOL).counts

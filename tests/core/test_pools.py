@@ -30,13 +30,14 @@ from tests.core.kit import (
     model_id_of,
     names,
     next_batch,
+    of_classes,
     pool_of,
     refused,
 )
 
 
 def test_a_pool_is_what_was_asked_for(house: House, core: Assay) -> None:
-    spec = PoolSpec("new", Metric.INNER_PRODUCT, ("a", "b"), dimension=8, keep_inputs=False)
+    spec = PoolSpec("new", Metric.INNER_PRODUCT, of_classes(("a", "b")), dimension=8, keep_inputs=False)
     record = core.pools.create(spec, NO_KEY).record
     assert (record.metric, record.class_names, record.dimension, record.keep_inputs) == (
         Metric.INNER_PRODUCT,

@@ -16,6 +16,7 @@ from tests.core.kit import (
     POOL,
     House,
     add,
+    annotate,
     fill,
     in_threads,
     label_by_sign,
@@ -24,7 +25,6 @@ from tests.core.kit import (
     pool_of,
     probabilities,
     refused,
-    submit,
     train,
     vectors,
 )
@@ -104,7 +104,7 @@ def test_scores_are_kept_until_the_predictions_change(core: Assay) -> None:
     kept = pool_of(core).derived.get(PredictionCache).of(pool_of(core).snapshot)
     assert kept is not None
     assert pool_of(core).derived.get(PredictionCache).of(pool_of(core).snapshot) is kept
-    submit(core, {"s20": "cow"})
+    annotate(core, {"s20": "cow"})
     np.testing.assert_array_equal(scores(core), first[1:])
     train(core)
     assert pool_of(core).derived.get(PredictionCache).of(pool_of(core).snapshot) is not kept

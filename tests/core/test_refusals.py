@@ -31,6 +31,7 @@ from tests.core.kit import (
     POOL,
     House,
     add,
+    annotate,
     batch,
     fill,
     key,
@@ -40,11 +41,11 @@ from tests.core.kit import (
     names,
     next_batch,
     numbers,
+    of_classes,
     probabilities,
     receive,
     refused,
     standing,
-    submit,
     train,
     vectors,
 )
@@ -175,10 +176,10 @@ POOLS = {
     "empty name": (Reason.INVALID_NAME, PoolSpec("")),
     "long name": (Reason.INVALID_NAME, PoolSpec("z" * 64)),
     "exists": (Reason.POOL_EXISTS, PoolSpec(POOL)),
-    "class twice": (Reason.INVALID_ARGUMENT, PoolSpec("new", class_names=("a", "a"))),
-    "empty class": (Reason.INVALID_ARGUMENT, PoolSpec("new", class_names=("a", ""))),
-    "class with a tab": (Reason.INVALID_ARGUMENT, PoolSpec("new", class_names=("a\t",))),
-    "classes": (Reason.TOO_LARGE, PoolSpec("new", class_names=tuple(map(str, range(10_001))))),
+    "class twice": (Reason.INVALID_TASK, PoolSpec("new", task=of_classes(("a", "a")))),
+    "empty class": (Reason.INVALID_TASK, PoolSpec("new", task=of_classes(("a", "")))),
+    "class with a tab": (Reason.INVALID_TASK, PoolSpec("new", task=of_classes(("a\t",)))),
+    "classes": (Reason.TOO_LARGE, PoolSpec("new", task=of_classes(tuple(map(str, range(10_001)))))),
     "dimension": (Reason.INVALID_ARGUMENT, PoolSpec("new", dimension=65_537)),
     "negative dimension": (Reason.INVALID_ARGUMENT, PoolSpec("new", dimension=-1)),
 }
@@ -323,26 +324,26 @@ def test_batches_to_label(core: Assay, case: str) -> None:
 
 
 def test_labels(core: Assay) -> None:
-    submit(core, {"s0": "ant"})
+    annotate(core, {"s0": "ant"})
     before = standing(core)
     for reason, labels in (
         (Reason.UNKNOWN_CLASS, {"s1": "ant", "s2": "dog"}),
         (Reason.UNKNOWN_CLASS, {"s1": ""}),
         (Reason.SAMPLE_NOT_FOUND, {"s1": "ant", "s99": "bee"}),
-        (Reason.LABEL_EXISTS, {"s1": "ant", "s0": "bee"}),
+        (Reason.ANNOTATION_EXISTS, {"s1": "ant", "s0": "bee"}),
         (Reason.INVALID_ARGUMENT, {}),
     ):
-        refused(reason, lambda labels=labels: submit(core, labels))  # type: ignore[misc]
-    refused(Reason.INVALID_ID, lambda: submit(core, {"s1": "ant"}, worker=""))
-    refused(Reason.LEASE_NOT_FOUND, lambda: submit(core, {"s1": "ant"}, lease="none", fencing_token=1))
-    refused(Reason.UNKNOWN_CLASS, lambda: core.labeling.labels(POOL, "", "dog", -1, 10))
+        refused(reason, lambda labels=labels: annotate(core, labels))  # type: ignore[misc]
+    refused(Reason.INVALID_ID, lambda: annotate(core, {"s1": "ant"}, worker=""))
+    refused(Reason.LEASE_NOT_FOUND, lambda: annotate(core, {"s1": "ant"}, lease="none", fencing_token=1))
+    refused(Reason.UNKNOWN_CLASS, lambda: core.annotations.labels(POOL, "", "dog", -1, 10))
     assert standing(core) == before
 
 
 def test_a_head_needs_two_classes(core: Assay) -> None:
     for labels in ({}, {"s0": "ant", "s1": "ant"}):
         if labels:
-            submit(core, labels)
+            annotate(core, labels)
         before = standing(core)
         refused(Reason.TOO_FEW_CLASSES, lambda: core.models.train(POOL, TrainSpec(), NO_KEY, model_id_of))
         assert standing(core) == before
@@ -426,7 +427,7 @@ def test_an_unknown_pool(core: Assay) -> None:
         lambda: core.labeling.leases("none", "", 0, 1),
         lambda: core.labeling.renew("none", "l", 1, 1.0, NO_KEY),
         lambda: core.labeling.release("none", "l", 1, [], "", False, NO_KEY),
-        lambda: core.labeling.labels("none", "", "", -1, 1),
+        lambda: core.annotations.labels("none", "", "", -1, 1),
     )
     for call in calls:
         refused(Reason.POOL_NOT_FOUND, call)
@@ -484,7 +485,7 @@ def test_one_request_id_for_two_bodies(core: Assay) -> None:
         lambda: next_batch(core, 1, request=other),
         lambda: core.labeling.renew(POOL, lease, token, 60.0, other),
         lambda: core.labeling.release(POOL, lease, token, [], "", False, other),
-        lambda: submit(core, {"s9": "ant"}, request=other),
+        lambda: annotate(core, {"s9": "ant"}, request=other),
     )
     for call in calls:
         refused(Reason.REQUEST_ID_REUSED, call)
@@ -552,7 +553,7 @@ def test_refusals_of_ids_say_which(core: Assay) -> None:
 def test_labels_that_are_refused_name_their_sample(core: Assay) -> None:
     add(core, ["a", "b"])
     for class_name in ("dog", ""):
-        error = refused(Reason.UNKNOWN_CLASS, lambda name=class_name: submit(core, {"a": "ant", "b": name}))
+        error = refused(Reason.UNKNOWN_CLASS, lambda name=class_name: annotate(core, {"a": "ant", "b": name}))
         assert isinstance(error, SampleError)
         assert (error.metadata["row"], error.metadata["id"]) == ("1", "b")
 

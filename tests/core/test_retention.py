@@ -18,6 +18,7 @@ from tests.core.kit import (
     POOL,
     House,
     add,
+    annotate,
     counts,
     done,
     fill,
@@ -28,7 +29,6 @@ from tests.core.kit import (
     next_batch,
     pool_of,
     refused,
-    submit,
     train,
     upload,
     with_inputs,
@@ -90,7 +90,7 @@ def test_ended_leases_go_and_live_ones_stay(house: House, core: Assay) -> None:
         NO_KEY,
     )  # fmt: skip
     done_with = next_batch(core, 1, ttl=60.0)
-    submit(core, dict.fromkeys(done_with.lease.sample_ids, "ant"), done_with)
+    annotate(core, dict.fromkeys(done_with.lease.sample_ids, "ant"), done_with)
     house.clock.advance(61)
     core.tick()
     kept = forgetting(house, core, keep_leases_s=DAY)
@@ -101,7 +101,7 @@ def test_ended_leases_go_and_live_ones_stay(house: House, core: Assay) -> None:
     for batch in (ended, done_with):
         refused(Reason.LEASE_NOT_FOUND, lambda batch=batch: core.labeling.lease(POOL, batch.lease.record.lease_id))
     assert core.labeling.lease(POOL, live.lease.record.lease_id).record.state == "live"
-    submit(core, dict.fromkeys(live.lease.sample_ids, "ant"), live)
+    annotate(core, dict.fromkeys(live.lease.sample_ids, "ant"), live)
     assert house.open().pools.get(POOL).record == core.pools.get(POOL).record
 
 

@@ -19,6 +19,7 @@ from tests.core.kit import (
     POOL,
     House,
     add,
+    annotate,
     counts,
     fill,
     flip_byte,
@@ -29,7 +30,6 @@ from tests.core.kit import (
     numbers,
     pool_of,
     refused,
-    submit,
 )
 
 
@@ -74,7 +74,7 @@ TAGGED = Compare("tag", "==", "new")
 
 def test_an_update_is_seen_everywhere_and_touches_nothing_else(house: House, core: Assay) -> None:
     embeddings = fill(core, 20, step=10, uris=[f"file:{i}" for i in range(20)])
-    submit(core, {"s3": "ant"})
+    annotate(core, {"s3": "ant"})
     lease = next_batch(core, 2).lease.record
     before, standing = core.samples.get(POOL, "s3"), counts(core)
     result = update(

@@ -13,7 +13,7 @@ from assay.server.core.mining import frontiers
 from assay.server.core.mining.plan.terms import SelectTerm, Shortlist
 from assay.server.core.ports.search import SearchIndex
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
-from tests.core.kit import House, add, fill, make_pool, names, pool_of, refused, submit, train
+from tests.core.kit import House, add, annotate, fill, make_pool, names, pool_of, refused, train
 from tests.core.mining import mine, rows_of
 from tests.index.pools import clustered
 
@@ -54,7 +54,7 @@ def indexed(house: House) -> tuple[Assay, np.ndarray, Counted]:
     make_pool(core)
     embeddings = clustered(COUNT, DIMENSION, seed=3)
     add(core, names(0, COUNT), embeddings)
-    submit(core, {f"s{row}": "ant" if embeddings[row, 0] > 0 else "bee" for row in range(40)})
+    annotate(core, {f"s{row}": "ant" if embeddings[row, 0] > 0 else "bee" for row in range(40)})
     train(core)
     pool = pool_of(core)
     while core._upkeep._index(pool):
@@ -90,10 +90,10 @@ def test_picks_are_near_what_is_labeled_and_only_new_labels_are_searched(
     assert seals(core) == first
     assert seals(core, preset="k_center") != first
     assert counted.queries == 40
-    submit(core, {f"s{row}": "ant" for row in (41, 43, 45)})
+    annotate(core, {f"s{row}": "ant" for row in (41, 43, 45)})
     seals(core)
     assert counted.queries == 43
-    submit(core, {f"s{row}": "bee" for row in (41, 43, 45)}, overwrite=True)
+    annotate(core, {f"s{row}": "bee" for row in (41, 43, 45)}, correct=True)
     seals(core)
     assert counted.queries == 43
     seals(core, neighbors=5)
@@ -124,7 +124,7 @@ def test_without_an_index_the_search_is_exact(house: House) -> None:
     core = house.open()
     make_pool(core)
     embeddings = fill(core, 300, step=100)
-    submit(core, {f"s{row}": "ant" for row in range(12)})
+    annotate(core, {f"s{row}": "ant" for row in range(12)})
     around = near(embeddings, range(12), 4)
     picked = rows_of(mine(core, len(around), "random", shortlist=Shortlist(neighbors=4)))
     assert set(picked) == around
@@ -133,7 +133,7 @@ def test_without_an_index_the_search_is_exact(house: House) -> None:
 def test_where_there_are_too_few_neighbours_chance_fills_up(core: Assay) -> None:
     embeddings = fill(core, 60)
     assert len(rows_of(mine(core, 10, "k_center", shortlist=Shortlist(neighbors=3)))) == 10  # nothing is labeled
-    submit(core, {"s0": "ant"})
+    annotate(core, {"s0": "ant"})
     picked = rows_of(mine(core, 10, "k_center", shortlist=Shortlist(neighbors=3)))
     assert near(embeddings, range(1), 3) < set(picked)
     others = rows_of(mine(core, 10, "k_center", shortlist=Shortlist(neighbors=3), seed=1))
@@ -144,7 +144,7 @@ def test_where_there_are_too_few_neighbours_chance_fills_up(core: Assay) -> None
 
 def test_more_neighbours_than_are_remembered_are_refused(core: Assay, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(core, 20)
-    submit(core, {f"s{row}": "ant" for row in range(5)})
+    annotate(core, {f"s{row}": "ant" for row in range(5)})
     monkeypatch.setattr(frontiers, "MAX_REMEMBERED", 49)
     refused(Reason.INVALID_PLAN, lambda: mine(core, 1, "random", shortlist=Shortlist(neighbors=10)))
     assert len(mine(core, 1, "random", shortlist=Shortlist(neighbors=9)).picks) == 1

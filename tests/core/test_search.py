@@ -15,13 +15,13 @@ from tests.core.kit import (
     POOL,
     House,
     add,
+    annotate,
     fill,
     make_pool,
     names,
     next_batch,
     pool_of,
     refused,
-    submit,
     vectors,
 )
 
@@ -93,7 +93,7 @@ def test_a_sample_is_not_its_own_neighbour(core: Assay) -> None:
 
 def test_a_sample_that_is_not_searched_among_is_searched_from(core: Assay) -> None:
     embeddings = fill(core, 20)
-    submit(core, {"s3": "ant"})
+    annotate(core, {"s3": "ant"})
     result = core.samples.search(POOL, SearchSpec(ids=("s3",), k=5, states=(State.UNLABELED,)))
     others = np.array([row for row in range(20) if row != 3])
     assert rows_of(result) == nearest(Metric.L2, embeddings[3:4], embeddings, 5, others)
@@ -101,7 +101,7 @@ def test_a_sample_that_is_not_searched_among_is_searched_from(core: Assay) -> No
 
 def test_states_and_filters_decide_what_is_found(core: Assay) -> None:
     embeddings, query = fill(core, 40, step=10), vectors(1, seed=5)
-    submit(core, dict.fromkeys(names(0, 10), "ant"))
+    annotate(core, dict.fromkeys(names(0, 10), "ant"))
     leased = next_batch(core, 10).lease.record.rows
     core.samples.delete(POOL, [f"s{row}" for row in range(10, 20) if row not in leased], False, NO_KEY)
     deleted = {row for row in range(10, 20) if row not in leased}
@@ -180,7 +180,7 @@ def test_the_index_is_extended_when_much_is_new(indexed: Assay) -> None:
 def test_what_is_deleted_or_filtered_out_is_not_found_through_the_index(indexed: Assay) -> None:
     embeddings = vectors(COUNT)
     indexed.samples.delete(POOL, names(0, 50), False, NO_KEY)
-    submit(indexed, dict.fromkeys(names(50, 100), "ant"))
+    annotate(indexed, dict.fromkeys(names(50, 100), "ant"))
     found = indexed.samples.search(POOL, SearchSpec(vectors_QD=embeddings[:5], k=10, states=(State.UNLABELED,)))
     assert min(row for rows in rows_of(found) for row in rows) >= 100
     few = indexed.samples.search(POOL, SearchSpec(vectors_QD=embeddings[:2], k=10, filter=Compare("n", ">=", 295)))

@@ -21,6 +21,7 @@ from tests.core.kit import (
     POOL,
     House,
     add,
+    annotate,
     fill,
     key,
     label_by_sign,
@@ -31,7 +32,6 @@ from tests.core.kit import (
     probabilities,
     refused,
     standing,
-    submit,
     train,
     vectors,
 )
@@ -184,7 +184,7 @@ def test_mining_changes_nothing_and_repeats_its_answer(trained: Assay) -> None:
     request = key("r1")
     result = trained.mining.mine(POOL, MineSpec(3), request)
     assert standing(trained) == before
-    submit(trained, {result.picks[0].sample.record.id: "ant"})
+    annotate(trained, {result.picks[0].sample.record.id: "ant"})
     with pytest.raises(RequestReplayed) as replayed:
         trained.mining.mine(POOL, MineSpec(3), request)
     assert replayed.value.response == request.encode(result)

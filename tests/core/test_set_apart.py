@@ -15,13 +15,13 @@ from tests.core.kit import (
     POOL,
     House,
     add,
+    annotate,
     label_by_sign,
     names,
     next_batch,
     numbers,
     pool_of,
     refused,
-    submit,
     train,
     vectors,
 )
@@ -69,7 +69,7 @@ def test_they_are_scored_as_all_others(divided: Assay) -> None:
 def test_what_is_labeled_among_them_covers_nothing_but_is_not_copied(divided: Assay) -> None:
     """A strategy that covers the pool goes on as if they were not there; only copies of them are left out."""
     before = rows_of(mine(divided, 5, "k_center"))
-    submit(divided, dict.fromkeys(names(0, APART), "ant"))
+    annotate(divided, dict.fromkeys(names(0, APART), "ant"))
     assert rows_of(mine(divided, 5, "k_center")) == before
     assert pool_of(divided).snapshot.conditioned_rows.tolist() == []
     add(divided, ["copy"], vectors(COUNT)[:1], attributes={"n": numbers([COUNT])})

@@ -11,7 +11,7 @@ from assay.server.core.mining.selection import spacing
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.pools import Metric
 from assay.server.core.records.samples import AttributeColumn
-from tests.core.kit import POOL, House, add, make_pool, names, refused, submit, vectors
+from tests.core.kit import POOL, House, add, annotate, make_pool, names, refused, vectors
 from tests.core.mining import mine, rows_of
 
 KINDS, COPIES = 30, 6
@@ -43,7 +43,7 @@ def is_apart(spots: np.ndarray, rows: list[int], others: list[int]) -> bool:
 @pytest.mark.parametrize("exploration", [0.0, 0.3])
 def test_no_two_picks_are_of_a_kind(core: Assay, preset: str, exploration: float) -> None:
     spots = copies(core)
-    submit(core, {f"s{row}": "ant" for row in (0, 1, COPIES)})
+    annotate(core, {f"s{row}": "ant" for row in (0, 1, COPIES)})
     taken = core.labeling.next_batch(POOL, BatchSpec("bob", 2, Plan("margin")), NO_KEY)
     known = [0, 1, COPIES, *rows_of(taken)]
     result = mine(core, 20, preset, near_duplicate_radius=RADIUS, exploration=exploration, seed=2)

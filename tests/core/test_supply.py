@@ -19,6 +19,7 @@ from tests.core.kit import (
     POOL,
     House,
     add,
+    annotate,
     fill,
     label_by_sign,
     make_pool,
@@ -26,7 +27,6 @@ from tests.core.kit import (
     pool_of,
     probabilities,
     refused,
-    submit,
     train,
     vectors,
 )
@@ -174,8 +174,8 @@ def test_pushed_predictions_are_no_logits(shelf: Assay) -> None:
 def test_known_samples_without_a_prediction_are_left_out_where_it_is_needed(shelf: Assay) -> None:
     add(shelf, names(0, 10), predictions_NC=probabilities(10))
     add(shelf, names(10, 14), vectors(4))
-    submit(shelf, {"s0": "ant", "s11": "bee", "s4": "cow"})
-    submit(shelf, {"s10": "ant", "s12": "ant", "s13": "ant"})
+    annotate(shelf, {"s0": "ant", "s11": "bee", "s4": "cow"})
+    annotate(shelf, {"s10": "ant", "s12": "ant", "s13": "ant"})
     seen = read(shelf, "labeled_probs")
     assert seen[Need.LABELED_CLASSES].tolist() == [0, 2]
     np.testing.assert_array_equal(seen[Need.LABELED_PROBS], probabilities(10)[[0, 4]])
@@ -232,7 +232,7 @@ def test_a_targeted_strategy_needs_a_query(shelf: Assay) -> None:
 
 def test_scorers_are_given_what_is_leased_too(shelf: Assay) -> None:
     embeddings = fill(shelf, COUNT)
-    submit(shelf, {"s0": "ant"})
+    annotate(shelf, {"s0": "ant"})
     batch = shelf.labeling.next_batch(POOL, BatchSpec("bob", 1, Plan("random")), NO_KEY)
     (leased,) = rows_of(batch)
     result = mine(shelf, 3, scores=(ScoreTerm("nearness"),), select=SelectTerm("top"))

@@ -33,6 +33,7 @@ from tests.core.kit import (
     House,
     activate,
     add,
+    annotate,
     batch,
     counts,
     done,
@@ -45,11 +46,11 @@ from tests.core.kit import (
     names,
     next_batch,
     numbers,
+    of_classes,
     pool_of,
     receive,
     refused,
     standing,
-    submit,
     train,
     upload,
     vectors,
@@ -94,7 +95,7 @@ class Case:
 def _filled(house: House, core: Assay) -> None:
     make_pool(core)
     fill(core, 24, step=2)
-    submit(core, {"s0": "ant", "s1": "bee"})
+    annotate(core, {"s0": "ant", "s1": "bee"})
 
 
 def _leased(house: House, core: Assay) -> Any:
@@ -134,12 +135,12 @@ def _reserved(house: House, core: Assay, _: Any) -> None:
     other = next_batch(core, 4, worker="bob")
     assert other.lease.record.fencing_token > lease.record.fencing_token
     assert not set(other.lease.sample_ids) & set(lease.sample_ids)
-    submit(core, dict.fromkeys(other.lease.sample_ids, "cow"), other)
+    annotate(core, dict.fromkeys(other.lease.sample_ids, "cow"), other)
 
 
 def _submitted(house: House, core: Assay, _: Any) -> None:
     assert core.samples.get(POOL, "s5").label == "cow"
-    refused(Reason.LABEL_EXISTS, lambda: submit(core, {"s5": "ant"}, worker="bob"))
+    refused(Reason.ANNOTATION_EXISTS, lambda: annotate(core, {"s5": "ant"}))
 
 
 def _renewed(house: House, core: Assay, taken: Any) -> None:
@@ -168,7 +169,7 @@ def _model_deleted(house: House, core: Assay, _: Any) -> None:
 
 def _created(house: House, core: Assay, _: Any) -> None:
     assert add(core, names(0, 3), pool="fresh").added == 3
-    refused(Reason.POOL_EXISTS, lambda: core.pools.create(PoolSpec("fresh", Metric.L2, CLASSES), key("")))
+    refused(Reason.POOL_EXISTS, lambda: core.pools.create(PoolSpec("fresh", Metric.L2, of_classes(CLASSES)), key("")))
 
 
 def _gone(house: House, core: Assay, _: Any) -> None:
@@ -242,8 +243,8 @@ CASES = {
         _added,
     ),
     "NextBatch": Case(_filled, lambda house, core, _, request: next_batch(core, 4, request=request), _reserved),
-    "SubmitLabels": Case(
-        _filled, lambda house, core, _, request: submit(core, {"s5": "cow"}, request=request), _submitted
+    "Annotate": Case(
+        _filled, lambda house, core, _, request: annotate(core, {"s5": "cow"}, request=request), _submitted
     ),
     "RenewLease": Case(
         _leased,
@@ -273,7 +274,7 @@ CASES = {
     ),
     "CreatePool": Case(
         lambda house, core: None,
-        lambda house, core, _, request: core.pools.create(PoolSpec("fresh", Metric.L2, CLASSES), request),
+        lambda house, core, _, request: core.pools.create(PoolSpec("fresh", Metric.L2, of_classes(CLASSES)), request),
         _created,
     ),
     "DeletePool": Case(_filled, lambda house, core, _, request: core.pools.delete(POOL, request), _gone),
@@ -358,7 +359,7 @@ def test_a_database_that_can_be_asked_says_that_it_committed(house: House, proxy
     as_the_catalog_has_it(house, core)
 
 
-@pytest.mark.parametrize("kind", ["AddSamples", "SubmitLabels", "UploadBackbone", "CreatePool", "DeletePool", "merge"])
+@pytest.mark.parametrize("kind", ["AddSamples", "Annotate", "UploadBackbone", "CreatePool", "DeletePool", "merge"])
 def test_a_database_that_can_be_asked_says_that_it_did_not_commit(house: House, proxy: CommitProxy, kind: str) -> None:
     case, core = CASES[kind], house.open()
     given = case.prepare(house, core)

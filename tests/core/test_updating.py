@@ -27,15 +27,16 @@ from tests.core.kit import (
     CLASSES,
     POOL,
     House,
+    annotate,
     counts,
     fill,
     key,
+    labels_of,
     make_pool,
     names,
     next_batch,
     pool_of,
     refused,
-    submit,
     train,
 )
 from tests.core.test_annotation_log import columns_of
@@ -69,7 +70,7 @@ def said(core: Assay, sample_id: str) -> list[tuple[int, int]]:
 
 
 def labels(core: Assay) -> list[str]:
-    return [core.samples.get(POOL, name).label for name in names(0, pool_of(core).snapshot.row_count)]
+    return [core.samples.get(POOL, name).label or "" for name in names(0, pool_of(core).snapshot.row_count)]
 
 
 def same_after_reopening(house: House, core: Assay) -> Assay:
@@ -85,7 +86,7 @@ def zoo(house: House) -> Assay:
     core = house.open()
     make_pool(core)
     fill(core, 6)
-    submit(core, {"s0": "ant", "s1": "bee", "s2": "cow", "s3": "ant"})
+    annotate(core, {"s0": "ant", "s1": "bee", "s2": "cow", "s3": "ant"})
     return core
 
 
@@ -103,8 +104,8 @@ def test_labels_follow_a_merge_and_come_back_and_what_was_said_stays(house: Hous
     assert said(zoo, "s0") == [(EventKind.ANNOTATE, 0), (EventKind.RESOLVE, -1)]
     assert said(zoo, "s1") == [(EventKind.ANNOTATE, 1)]
     core = same_after_reopening(house, zoo)
-    refused(Reason.CLASS_RETIRED, lambda: submit(core, {"s4": "ant"}))
-    (label,) = core.labeling.labels(POOL, "", "bee", -1, 1)
+    refused(Reason.CLASS_RETIRED, lambda: annotate(core, {"s4": "ant"}))
+    (label,) = labels_of(core, limit=1, class_name="bee")
     assert label.worker != "", "the label is still somebody's"
     edit(core, {0: {"retired": False, "merged_into": None}})
     assert labels(core) == ["ant", "bee", "cow", "ant", "", ""]
@@ -116,8 +117,8 @@ def test_names_order_and_retirement_leave_labels_alone(house: House, zoo: Assay)
     edit(zoo, {0: {"name": "emu"}, 1: {"retired": True}}, "dog")
     assert labels(zoo) == ["emu", "bee", "cow", "emu", "", ""]
     assert pool_of(zoo).snapshot.pool.next_event == events
-    submit(zoo, {"s4": "dog"})
-    refused(Reason.CLASS_RETIRED, lambda: submit(zoo, {"s5": "bee"}))
+    annotate(zoo, {"s4": "dog"})
+    refused(Reason.CLASS_RETIRED, lambda: annotate(zoo, {"s5": "bee"}))
     same_after_reopening(house, zoo)
 
 
@@ -150,7 +151,7 @@ def test_more_answers_wanted_open_what_was_labeled_and_fewer_settle_it(house: Ho
     core = same_after_reopening(house, zoo)
     batch = next_batch(core, 6, "other")
     assert len(batch.picks) == 6
-    submit(core, {"s0": "ant", "s1": "cow"}, batch)
+    annotate(core, {"s0": "ant", "s1": "cow"}, batch)
     refused(Reason.ANNOTATIONS_EXIST, lambda: update(core, annotations_per_sample=1))
     update(core, policy=Policy.MAJORITY)
     assert (labels(core)[:2], counts(core)["DISPUTED"]) == (["ant", ""], 1)
@@ -163,7 +164,7 @@ def test_more_answers_wanted_open_what_was_labeled_and_fewer_settle_it(house: Ho
 def test_a_merge_settles_a_dispute(house: House) -> None:
     core = several(house)
     for worker, class_name in (("ann", "ant"), ("bob", "bee")):
-        submit(core, {"s0": class_name}, next_batch(core, 4, worker))
+        annotate(core, {"s0": class_name}, next_batch(core, 4, worker))
     assert counts(core)["DISPUTED"] == 1
     edit(core, {0: {"merged_into": 1}})
     assert labels(core)[0] == "bee"
@@ -180,8 +181,8 @@ def test_what_is_said_while_labels_are_derived_counts(
     def slow(*arguments: Any) -> Any:
         found = derive(*arguments)
         monkeypatch.setattr(resolving, "rederive", derive)
-        submit(zoo, {"s1": "ant"}, overwrite=True)
-        submit(zoo, {"s4": "ant"})
+        annotate(zoo, {"s1": "ant"}, correct=True)
+        annotate(zoo, {"s4": "ant"})
         return found
 
     monkeypatch.setattr(resolving, "rederive", slow)
@@ -202,7 +203,7 @@ def test_a_head_serves_on_after_a_class_was_added_and_says_what_it_has_not_seen(
     core = house.open()
     make_pool(core)
     fill(core, 40)
-    submit(core, {name: CLASSES[number % 3] for number, name in enumerate(names(0, 30))})
+    annotate(core, {name: CLASSES[number % 3] for number, name in enumerate(names(0, 30))})
     train(core)
     assert core.pools.get(POOL).unseen == ()
     view = edit(core, {}, "dog")
@@ -217,7 +218,7 @@ def test_what_an_older_head_says_of_a_merged_class_goes_to_the_one_that_took_its
     core = house.open()
     make_pool(core)
     embeddings = fill(core, 40)
-    submit(core, {name: CLASSES[number % 3] for number, name in enumerate(names(0, 30))})
+    annotate(core, {name: CLASSES[number % 3] for number, name in enumerate(names(0, 30))})
     train(core, members=3)
     stored, fresh = PredictSpec(ids=tuple(names(0, 40))), PredictSpec(embeddings_ND=embeddings)
     before_NC = core.models.predict(POOL, stored).probs_NC
@@ -272,7 +273,7 @@ def test_one_pass_over_the_log_says_what_a_walk_says(
     house = House(tmp_path_factory.mktemp("house"))
     core = several(house, Policy.LATEST)
     for worker, sample, class_name in said:
-        submit(core, {f"s{sample}": class_name}, worker=worker, overwrite=True)
+        annotate(core, {f"s{sample}": class_name}, worker=worker, correct=True)
     if merged:
         edit(core, {0: {"merged_into": 1}})
     pool, snapshot = pool_of(core), pool_of(core).snapshot

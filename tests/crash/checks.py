@@ -179,7 +179,7 @@ def expired_lease_is_refused(client: Client, ledger: Ledger, seen: Seen) -> None
 
 def _require_refused(client: Client, unlabeled: str, lease: Lease, expected: type[errors.AssayError]) -> None:
     try:
-        client.submit_labels(POOL, {unlabeled: CLASSES[0]}, lease.worker, lease=lease)
+        client.annotate(POOL, {unlabeled: CLASSES[0]}, lease.worker, lease=lease)
     except expected:
         return
     require(False, f"a label under {lease} was taken")

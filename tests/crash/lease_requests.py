@@ -94,7 +94,7 @@ class Submit(_OfLease):
         self.held(ledger).left.update(dict.fromkeys(self.labels, now()))
 
     def send(self, client: Client) -> Any:
-        return client.submit_labels(POOL, self.labels, self.lease.worker, lease=self.lease, request_id=self.request_id)
+        return client.annotate(POOL, self.labels, self.lease.worker, lease=self.lease, request_id=self.request_id)
 
     def fact(self, reply: Any) -> bool:
         done = (reply.stored, reply.unchanged)
@@ -102,7 +102,7 @@ class Submit(_OfLease):
         return True
 
     def found(self, ledger: Ledger, seen: Seen) -> bool | None:
-        there = [sample in seen.labels and seen.labels[sample].class_name == c for sample, c in self.labels.items()]
+        there = [sample in seen.labels and seen.labels[sample].value == c for sample, c in self.labels.items()]
         return all_or_none(there, self) or None
 
     def apply(self, ledger: Ledger, fact: bool) -> None:
@@ -124,14 +124,14 @@ class Correct(Request):
     labels: dict[str, str]
 
     def send(self, client: Client) -> Any:
-        return client.submit_labels(POOL, self.labels, self.worker, overwrite=True, request_id=self.request_id)
+        return client.annotate(POOL, self.labels, self.worker, correct=True, request_id=self.request_id)
 
     def fact(self, reply: Any) -> bool:
         require(reply.stored == len(self.labels), f"correcting {len(self.labels)} labels stored {reply.stored}")
         return True
 
     def found(self, ledger: Ledger, seen: Seen) -> bool | None:
-        there = [sample in seen.labels and seen.labels[sample].class_name == c for sample, c in self.labels.items()]
+        there = [sample in seen.labels and seen.labels[sample].value == c for sample, c in self.labels.items()]
         return all_or_none(there, self) or None
 
     def apply(self, ledger: Ledger, fact: bool) -> None:

@@ -17,7 +17,7 @@ with Client(target, retry=RetryPolicy(attempts=1)) as client:
     print("ready", flush=True)
     sys.stdin.readline()
     try:
-        client.submit_labels(pool, dict.fromkeys(ids, class_name), worker, lease=Lease(name, int(token)))
+        client.annotate(pool, dict.fromkeys(ids, class_name), worker, lease=Lease(name, int(token)))
         print("taken")
     except errors.AssayError as error:
         print(error.reason or type(error).__name__)

@@ -34,7 +34,7 @@ def labels_are_there(ledger: Ledger, seen: Seen) -> None:
     require_same(set(seen.labels), set(ledger.labels), "labels")
     for sample, given in ledger.labels.items():
         label = seen.labels[sample]
-        found = (label.class_name, label.worker, label.lease)
+        found = (label.value, label.worker, label.lease)
         expected = (given.class_name, given.worker, given.lease)
         require(found == expected, f"the label of {sample} is {found}, not {expected}")
         require(seen.samples[sample].label == given.class_name, f"sample {sample} does not show its label")

@@ -42,4 +42,4 @@ class Corpus:
 
     def label(self, client, pool, sample_ids, worker="ann"):
         """Labels samples from elsewhere, without a lease."""
-        return client.submit_labels(pool, self.answers(sample_ids), worker)
+        return client.annotate(pool, self.answers(sample_ids), worker)

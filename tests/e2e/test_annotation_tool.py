@@ -45,7 +45,7 @@ def test_from_random_batches_to_the_samples_that_the_model_is_unsure_of(client, 
     assert sorted(first.lease.sample_ids) == sorted(first.ids)
     assert first.ids != sorted(first.ids), "a random batch is not the first rows"
 
-    submitted = client.submit_labels(pool, corpus.answers(first.ids), "ann", lease=first.lease)
+    submitted = client.annotate(pool, corpus.answers(first.ids), "ann", lease=first.lease)
     assert (submitted.stored, submitted.unchanged, submitted.lease_remaining) == (30, 0, 0)
     assert client.get_lease(first.lease).state == "done"
 
@@ -124,7 +124,7 @@ async def test_workers_on_one_event_loop_label_the_whole_pool(server, client, co
             except PoolExhausted:
                 return labeled
             answers = corpus.answers(batch.ids)
-            labeled += (await asynchronous.submit_labels(pool, answers, worker, lease=batch.lease)).stored
+            labeled += (await asynchronous.annotate(pool, answers, worker, lease=batch.lease)).stored
 
     async with AsyncClient(server.target) as asynchronous:
         stored = await asyncio.gather(*(work(asynchronous, worker) for worker in ("ann", "bob", "cem")))
@@ -132,7 +132,7 @@ async def test_workers_on_one_event_loop_label_the_whole_pool(server, client, co
         operation = await asynchronous.train_head(pool)
         head = await operation.result(timeout=60)
         assert head.head.labels == len(corpus.ids)
-        labels = {label.sample_id: label.class_name async for label in asynchronous.list_labels(pool)}
+        labels = {label.sample_id: label.value async for label in asynchronous.list_labels(pool)}
     assert labels == corpus.answers(corpus.ids)
     assert [lease.name for lease in client.list_leases(pool)] == []
 
@@ -143,7 +143,7 @@ def test_a_lease_that_ran_out_frees_its_samples_and_refuses_its_labels(client, c
     until_leased(client, pool, 0)
     assert client.get_lease(batch.lease).state == "expired"
     with pytest.raises(LeaseExpired) as caught:
-        client.submit_labels(pool, corpus.answers(batch.ids), "ann", lease=batch.lease)
+        client.annotate(pool, corpus.answers(batch.ids), "ann", lease=batch.lease)
     assert caught.value.reason == "LEASE_EXPIRED"
     with pytest.raises(LeaseExpired):
         client.renew_lease(batch.lease)
@@ -152,9 +152,9 @@ def test_a_lease_that_ran_out_frees_its_samples_and_refuses_its_labels(client, c
     taken = client.next_batch(pool, "bob", 1, where=attr("words") == int(batch.ids[0][1:]))
     assert taken.ids == batch.ids[:1]
     with pytest.raises(FailedPrecondition) as caught:
-        client.submit_labels(pool, corpus.answers(batch.ids), "ann")
+        client.annotate(pool, corpus.answers(batch.ids), "ann")
     assert caught.value.reason == "SAMPLE_LEASED"
-    assert client.submit_labels(pool, corpus.answers(batch.ids[1:]), "ann").stored == 2
+    assert client.annotate(pool, corpus.answers(batch.ids[1:]), "ann").stored == 2
 
 
 def test_a_renewed_lease_outlives_its_first_end(client, corpus, pool):
@@ -167,7 +167,7 @@ def test_a_renewed_lease_outlives_its_first_end(client, corpus, pool):
     until_leased(client, pool, 3)
     assert datetime.now(UTC) > ended.lease.expire_time > batch.lease.expire_time
     assert client.get_lease(renewed).state == "live"
-    assert client.submit_labels(pool, corpus.answers(batch.ids), "ann", lease=renewed).stored == 3
+    assert client.annotate(pool, corpus.answers(batch.ids), "ann", lease=renewed).stored == 3
 
 
 def test_released_samples_come_again_and_excluded_ones_never(client, corpus, pool):
@@ -180,7 +180,7 @@ def test_released_samples_come_again_and_excluded_ones_never(client, corpus, poo
     counts = client.get_pool(pool).counts
     assert (counts.excluded, counts.leased, counts.unlabeled) == (2, 2, len(corpus.ids) - 4)
     with pytest.raises(LeaseForeign):
-        client.submit_labels(pool, corpus.answers(skipped), "ann", lease=batch.lease)
+        client.annotate(pool, corpus.answers(skipped), "ann", lease=batch.lease)
     rest = client.next_batch(pool, "bob", len(corpus.ids))
     assert set(rest.ids) == set(corpus.ids) - set(unreadable) - set(kept)
     states = {sample.id: sample.state for sample in client.list_samples(pool)}
@@ -192,15 +192,15 @@ def test_released_samples_come_again_and_excluded_ones_never(client, corpus, poo
 def test_part_of_a_lease_may_be_submitted_at_a_time(client, corpus, pool):
     corpus.create(client, pool)
     batch = client.next_batch(pool, "ann", 5)
-    first = client.submit_labels(pool, corpus.answers(batch.ids[:2]), "ann", lease=batch.lease)
+    first = client.annotate(pool, corpus.answers(batch.ids[:2]), "ann", lease=batch.lease)
     assert (first.stored, first.lease_remaining) == (2, 3)
-    again = client.submit_labels(pool, corpus.answers(batch.ids[:3]), "ann", lease=batch.lease)
+    again = client.annotate(pool, corpus.answers(batch.ids[:3]), "ann", lease=batch.lease)
     assert (again.stored, again.unchanged, again.lease_remaining) == (1, 2, 2)
     other = {batch.ids[0]: next(name for name in CLASSES if name != corpus.answers(batch.ids)[batch.ids[0]])}
     with pytest.raises(AlreadyExists) as caught:
-        client.submit_labels(pool, other, "bob")
-    assert caught.value.reason == "LABEL_EXISTS"
-    assert client.submit_labels(pool, other, "bob", overwrite=True).stored == 1
+        client.annotate(pool, other, "ann")
+    assert caught.value.reason == "ANNOTATION_EXISTS"
+    assert client.annotate(pool, other, "ann", correct=True).stored == 1
     assert client.get_sample(pool, batch.ids[0]).label == other[batch.ids[0]]
 
 
@@ -216,13 +216,13 @@ def test_a_foreign_token_loses_nothing(client, corpus, pool):
         (mine.lease, "ann", corpus.answers([*mine.ids, theirs.ids[0]])),
     ):
         with pytest.raises(LeaseForeign) as caught:
-            client.submit_labels(pool, labels, worker, lease=lease)
+            client.annotate(pool, labels, worker, lease=lease)
         assert caught.value.reason == "LEASE_FOREIGN"
     with pytest.raises(LeaseForeign):
         client.release_lease(forged)
     after = client.get_pool(pool)
     assert (after.counts, after.epoch) == (before.counts, before.epoch)
-    assert client.submit_labels(pool, answers, "ann", lease=mine.lease).stored == 3
+    assert client.annotate(pool, answers, "ann", lease=mine.lease).stored == 3
 
 
 def test_a_request_sent_again_changes_nothing_and_gets_its_first_answer(client, corpus, pool):
@@ -230,11 +230,11 @@ def test_a_request_sent_again_changes_nothing_and_gets_its_first_answer(client, 
     first, again = (client.next_batch(pool, "ann", 4, request_id="batch") for _ in range(2))
     assert (again.lease, again.ids) == (first.lease, first.ids)
     answers = corpus.answers(first.ids)
-    sent = [client.submit_labels(pool, answers, "ann", lease=first.lease, request_id="labels") for _ in range(2)]
+    sent = [client.annotate(pool, answers, "ann", lease=first.lease, request_id="labels") for _ in range(2)]
     assert sent[0] == sent[1]
     assert sent[0].stored == 4
     with pytest.raises(InvalidArgument) as caught:
-        client.submit_labels(pool, corpus.answers(corpus.ids[:1]), "ann", request_id="labels")
+        client.annotate(pool, corpus.answers(corpus.ids[:1]), "ann", request_id="labels")
     assert caught.value.reason == "REQUEST_ID_REUSED"
     corpus.label(client, pool, corpus.ids[:20])
     started, same = (client.train_head(pool, request_id="train") for _ in range(2))
@@ -246,7 +246,7 @@ def test_a_request_sent_again_changes_nothing_and_gets_its_first_answer(client, 
 def test_labels_leave_as_json_lines_and_as_parquet(client, corpus, pool, tmp_path):
     corpus.create(client, pool)
     batch = client.next_batch(pool, "ann", 8)
-    client.submit_labels(pool, corpus.answers(batch.ids), "ann", lease=batch.lease)
+    client.annotate(pool, corpus.answers(batch.ids), "ann", lease=batch.lease)
     corpus.label(client, pool, [sample_id for sample_id in corpus.ids if sample_id not in batch.ids][:4], "bob")
 
     parquet = tmp_path / "labels.parquet"
@@ -258,8 +258,8 @@ def test_labels_leave_as_json_lines_and_as_parquet(client, corpus, pool, tmp_pat
     listed = list(client.list_labels(pool))
     assert len(rows) == len(lines) == len(listed) == 12
     for row, line, label in zip(rows, lines, listed, strict=True):
-        assert row.pop("create_time") == label.create_time
-        assert datetime.fromisoformat(line.pop("create_time")) == label.create_time
+        assert row.pop("create_time") == label.update_time
+        assert datetime.fromisoformat(line.pop("create_time")) == label.update_time
         assert row == line
         assert row == {
             "sample_id": label.sample_id,

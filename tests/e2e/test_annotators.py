@@ -31,10 +31,10 @@ def test_the_report_names_who_is_often_wrong(server):
         for place, worker in enumerate(WRONG):
             mine = np.flatnonzero(np.arange(SAMPLES) % 3 != place)
             said = (truth[mine] + (rng.random(len(mine)) < WRONG[worker])) % 3
-            client.submit_labels("zoo", {f"s{i}": CLASSES[c] for i, c in zip(mine, said, strict=True)}, worker)
+            client.annotate("zoo", {f"s{i}": CLASSES[c] for i, c in zip(mine, said, strict=True)}, worker)
 
         def right():
-            labels = {label.sample_id: label.class_name for label in client.list_labels("zoo")}
+            labels = {label.sample_id: label.value for label in client.list_labels("zoo")}
             return np.mean([labels.get(f"s{i}") == CLASSES[c] for i, c in enumerate(truth)])
 
         by_count = right()

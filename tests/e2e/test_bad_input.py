@@ -10,10 +10,10 @@ import pytest
 from google.longrunning import operations_pb2
 from google.protobuf import struct_pb2
 
-from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, types_pb2
+from assay.v1 import annotations_pb2, labeling_pb2, mining_pb2, models_pb2, pools_pb2, types_pb2
 from tests.e2e.corpus import CLASSES
 from tests.e2e.wire import Stubs, matrix, refusal
-from tests.rpc.stubs import create_request
+from tests.rpc.stubs import create_request, said
 
 DIMENSION = 4
 COUNT = 24
@@ -119,11 +119,10 @@ class World:
         return self.stubs.labeling.NextBatch(request).lease
 
     def labels(self, classes, worker="ann", lease=None, **fields):
-        """SubmitLabels."""
-        inputs = [labeling_pb2.LabelInput(sample_id=key, class_name=value) for key, value in classes.items()]
+        """Annotate."""
         fields |= {} if lease is None else {"lease": lease.name, "fencing_token": lease.fencing_token}
-        return self.stubs.labeling.SubmitLabels(
-            labeling_pb2.SubmitLabelsRequest(parent=POOL, worker=worker, labels=inputs, **fields)
+        return self.stubs.annotations.Annotate(
+            annotations_pb2.AnnotateRequest(parent=POOL, worker=worker, annotations=said(classes), **fields)
         )
 
     def add(self, *args, **columns):
@@ -292,7 +291,12 @@ UNKNOWN = [
         lambda w: w.list(page_token=w.page_token, states=[types_pb2.SAMPLE_STATE_LABELED]),
     ),
     Case("class", INVALID, "UNKNOWN_CLASS", lambda w: w.labels({free(w): "astrology"})),
-    Case("class of a sample", INVALID, "UNKNOWN_CLASS", lambda w: w.add(labels=["", "astrology"])),
+    Case(
+        "class of a sample",
+        INVALID,
+        "UNKNOWN_CLASS",
+        lambda w: w.add(labels=[types_pb2.Value(), types_pb2.Value(class_name="astrology")]),
+    ),
     Case("class in a list", INVALID, "UNKNOWN_CLASS", lambda w: w.labels({free(w): ""})),
     Case(
         "lease",
@@ -386,7 +390,12 @@ LEASES = [
     ),
     Case("passed by", STATE, "SAMPLE_LEASED", lambda w: w.labels({w.bob.sample_ids[0]: CLASSES[0]}, "eve")),
     Case("for no time", INVALID, "INVALID_ARGUMENT", lambda w: w.next(ttl={"nanos": 1})),
-    Case("a label of another class", EXISTS, "LABEL_EXISTS", lambda w: w.labels({w.done.sample_ids[0]: CLASSES[1]})),
+    Case(
+        "a label of another class",
+        EXISTS,
+        "ANNOTATION_EXISTS",
+        lambda w: w.labels({w.done.sample_ids[0]: CLASSES[1]}, "dao"),
+    ),
 ]
 REQUEST_IDS = [
     Case("a batch", INVALID, "REQUEST_ID_REUSED", lambda w: w.next(size=3, request_id="for ann")),

@@ -25,10 +25,10 @@ def test_labels_as_numbers_arrive(client, pool, labels):
     added = client.add_samples(pool, range(4), embeddings=vectors(4), labels=labels)
     assert added.added == 4
     wanted = {str(row): str(label) for row, label in enumerate(labels) if not pd.isna(label)}
-    assert {label.sample_id: label.class_name for label in client.list_labels(pool)} == wanted
+    assert {label.sample_id: label.value for label in client.list_labels(pool)} == wanted
     left = [row for row in range(4) if str(row) not in wanted]
     if left:
-        client.submit_labels(pool, {left[0]: 0}, "ann")
+        client.annotate(pool, {left[0]: 0}, "ann")
         assert client.get_sample(pool, left[0]).label == "0"
 
 

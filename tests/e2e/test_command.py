@@ -88,7 +88,7 @@ def test_the_whole_job_from_a_shell(shell, corpus, pool):
     answers = corpus.answers([sample["id"] for sample in picks])
     _write_lines(shell.folder / "labels.jsonl", [{"id": key, "label": value} for key, value in answers.items()])
     lease = ("--lease", batch["lease"]["name"], "--token", batch["lease"]["fencing_token"])
-    submit = ("label", "submit", pool, "--worker", "ann", *lease)
+    submit = ("annotate", pool, "--worker", "ann", *lease)
     first = picks[0]["id"]
     stored = shell.json(*submit, f"{first}={answers[first]}")
     assert (stored["stored"], stored["lease_remaining"]) == (1, 29)

@@ -34,7 +34,7 @@ def test_after_an_error_of_fsync_the_server_ends_and_loses_nothing(
         with server.client() as client:
             client.create_pool("zoo", task=Classification(CLASSES))
             client.add_samples("zoo", ["one", "two"], embeddings=np.eye(2))
-            client.submit_labels("zoo", {"one": CLASSES[0]}, "ann")
+            client.annotate("zoo", {"one": CLASSES[0]}, "ann")
         batch = pools_pb2.SampleBatch(ids=["three"], embeddings=matrix(np.ones((1, 2))))
         with grpc.insecure_channel(server.target) as channel:
             disk.fail("s", errno.EIO, path_part)
@@ -71,13 +71,13 @@ def test_a_disk_that_fails_for_a_while_is_told_and_survived(tmp_path: Path, monk
     with start_server(tmp_path / "server") as server, server.client(retry=RetryPolicy(attempts=1)) as client:
         client.create_pool("zoo", task=Classification(CLASSES))
         client.add_samples("zoo", ["one", "two", "three"], embeddings=np.eye(3), payloads=["1", "2", "3"])
-        client.submit_labels("zoo", {"one": CLASSES[0], "two": CLASSES[1]}, "ann")
+        client.annotate("zoo", {"one": CLASSES[0], "two": CLASSES[1]}, "ann")
         head = client.train_head("zoo", l2=1.0).result(timeout=60)
         before = client.get_pool("zoo")
         for kinds, number, path_part in faults:
             disk.fail(kinds, number, path_part)
             for change in (
-                lambda: client.submit_labels("zoo", {"three": CLASSES[0]}, "ann"),
+                lambda: client.annotate("zoo", {"three": CLASSES[0]}, "ann"),
                 lambda: client.next_batch("zoo", "ann", 1),
                 lambda: client.add_samples("zoo", ["four"], embeddings=np.eye(1, 3)),
             ):
@@ -95,4 +95,4 @@ def test_a_disk_that_fails_for_a_while_is_told_and_survived(tmp_path: Path, monk
         assert caught.value.reason == "STORAGE_FAILED"
         assert client.get_pool("zoo").active_head == head.name
         disk.work()
-        assert client.submit_labels("zoo", {"three": CLASSES[0]}, "ann").stored == 1
+        assert client.annotate("zoo", {"three": CLASSES[0]}, "ann").stored == 1

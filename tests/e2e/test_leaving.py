@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from assay.client.testing import start_server
-from assay.v1 import labeling_pb2, mining_pb2, pools_pb2
+from assay.v1 import annotations_pb2, labeling_pb2, mining_pb2, pools_pb2
 from tests.e2e.leaver import PLAN, POOL, POSITIONS, SAMPLES, matrix, methods
 from tests.e2e.wire import Stubs
-from tests.rpc.stubs import create_request
+from tests.rpc.stubs import create_request, said
 
 DEADLINE_S = 0.2
 STREAMS = [method for method in methods() if method.streams]
@@ -37,8 +37,8 @@ def _fill(stubs):
     values_N = np.random.default_rng(0).random(SAMPLES)
     values_N2 = matrix(np.stack([values_N, 1 - values_N], axis=1))
     stubs.add(POOL, pools_pb2.SampleBatch(ids=ids, embeddings=values_N2, predictions=values_N2))
-    labels = [labeling_pb2.LabelInput(sample_id=sample_id, class_name="a") for sample_id in ids[UNLABELED:]]
-    stubs.labeling.SubmitLabels(labeling_pb2.SubmitLabelsRequest(parent=POOL, worker="ann", labels=labels))
+    labels = said(dict.fromkeys(ids[UNLABELED:], "a"))
+    stubs.annotations.Annotate(annotations_pb2.AnnotateRequest(parent=POOL, worker="ann", annotations=labels))
 
 
 @pytest.fixture

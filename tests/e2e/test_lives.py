@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from assay.client.testing import ServerFailed, ServerProcess, start_server
-from assay.v1 import labeling_pb2, models_pb2, pools_pb2
+from assay.v1 import annotations_pb2, labeling_pb2, models_pb2, pools_pb2
 from tests.e2e.wire import Stubs, matrix, refusal
 from tests.models.onnx_factory import linear_embedder
-from tests.rpc.stubs import create_request
+from tests.rpc.stubs import create_request, said
 
 COUNT = 20
-LABELS = {"request_id": "label", "worker": "ann", "labels": [{"sample_id": "s0", "class_name": "a"}]}
+LABELS = {"request_id": "label", "worker": "ann", "annotations": said({"s0": "a"})}
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def test_a_nightly_job_with_one_id_for_each_step_does_its_work_each_night(stubs)
         for _ in range(2):
             assert stubs.add(pool, samples(), request_id="fill").added == COUNT
         assert stubs.pools.GetPool(pools_pb2.GetPoolRequest(name=pool)).counts.total == COUNT
-        labels = labeling_pb2.SubmitLabelsRequest(parent=pool, **LABELS)
-        assert stubs.labeling.SubmitLabels(labels).stored == 1
+        labels = annotations_pb2.AnnotateRequest(parent=pool, **LABELS)
+        assert stubs.annotations.Annotate(labels).stored == 1
         batch = labeling_pb2.NextBatchRequest(parent=pool, worker="ann", size=2, request_id="batch")
         lease = stubs.labeling.NextBatch(batch).lease
         assert stubs.labeling.NextBatch(batch).lease == lease

@@ -72,7 +72,7 @@ class Project:
     def label(self, client, pool, ids):
         """Labels samples by the truth."""
         labels = {sample_id: CLASSES[self.classes_N[int(sample_id[1:])]] for sample_id in ids}
-        return client.submit_labels(pool, labels, "oracle")
+        return client.annotate(pool, labels, "oracle")
 
     def train(self, client, pool, **options):
         """Labels the first samples if none are, and trains and activates a head."""
@@ -325,5 +325,5 @@ def test_a_restart_keeps_everything(server, project, pool):
         )
         assert sent.added == COUNT
         assert client.get_pool(pool).counts == before.counts
-        submitted = client.submit_labels(pool, dict.fromkeys(batch.ids, CLASSES[0]), "ann", lease=batch.lease)
+        submitted = client.annotate(pool, dict.fromkeys(batch.ids, CLASSES[0]), "ann", lease=batch.lease)
         assert (submitted.stored, submitted.lease_remaining) == (5, 0)

@@ -12,7 +12,7 @@ def test_the_job_survives_a_restart_and_no_second_server_gets_in(postgres_url, c
         with server.client() as client:
             corpus.create(client, "news")
             first = client.next_batch("news", "ann", 30, ttl=600)
-            assert client.submit_labels("news", corpus.answers(first.ids), "ann", lease=first.lease).stored == 30
+            assert client.annotate("news", corpus.answers(first.ids), "ann", lease=first.lease).stored == 30
             head = client.train_head("news").result(timeout=60)
             second = client.next_batch("news", "ann", 6, ttl=600, request_id="second")
             assert second.provenance.head == head.name
@@ -29,9 +29,9 @@ def test_the_job_survives_a_restart_and_no_second_server_gets_in(postgres_url, c
             assert not set(third.ids) & set(second.ids)
             assert third.lease.fencing_token > second.lease.fencing_token
             with pytest.raises(LeaseForeign):
-                client.submit_labels("news", corpus.answers(second.ids), "bob", lease=second.lease)
-            assert client.submit_labels("news", corpus.answers(second.ids), "ann", lease=second.lease).stored == 6
-            labels = {label.sample_id: label.class_name for label in client.list_labels("news")}
+                client.annotate("news", corpus.answers(second.ids), "bob", lease=second.lease)
+            assert client.annotate("news", corpus.answers(second.ids), "ann", lease=second.lease).stored == 6
+            labels = {label.sample_id: label.value for label in client.list_labels("news")}
             assert labels == corpus.answers(sorted([*first.ids, *second.ids]))
             assert set(labels.values()) <= set(CLASSES)
     assert not (server.data_dir / "catalog.db").exists()

@@ -124,9 +124,7 @@ def test_no_change_is_missed_over_a_kill(fixed):
                     fixed.kill()
                     fixed.start()
                 batch = client.next_batch(POOL, "ann", 3, plan="random")
-                epochs.add(
-                    client.submit_labels(POOL, dict.fromkeys(batch.ids, "a"), worker="ann", lease=batch.lease).epoch
-                )
+                epochs.add(client.annotate(POOL, dict.fromkeys(batch.ids, "a"), worker="ann", lease=batch.lease).epoch)
                 left = set(ids) - set(batch.ids) - {label.sample_id for label in client.list_labels(POOL)}
                 epochs.add(client.delete_samples(POOL, sorted(left)[:1]).epoch)
             epochs.add(client.update_pool(POOL, metadata={"done": "yes"}).epoch)

@@ -77,7 +77,7 @@ def test_a_full_disk_refuses_what_does_not_fit_and_nothing_else(server, client, 
             assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORAGE_FULL")
             assert (stubs.state(name), stored(server)) == (before, files)
             assert client.add_samples(pool, ["small"], embeddings=np.ones((1, 512))).added == 1
-            assert client.submit_labels(pool, {"small": CLASSES[0]}, "ann").stored == 1
+            assert client.annotate(pool, {"small": CLASSES[0]}, "ann").stored == 1
             assert client.health() == "SERVING"
         assert stubs.add(name, batch, request_id="large").added == len(large)
     assert client.upload_backbone(pool, model).backbone.dimension == 512
@@ -90,7 +90,7 @@ def test_a_disk_without_any_room_loses_nothing_that_was_acknowledged(server, cli
     before, files = client.get_pool(pool), stored(server)
     with full_disk(server, 1):
         for change in (
-            lambda: client.submit_labels(pool, {"one": CLASSES[0]}, "ann"),
+            lambda: client.annotate(pool, {"one": CLASSES[0]}, "ann"),
             lambda: client.next_batch(pool, "ann", 1),
             lambda: client.add_samples(pool, ["three"], embeddings=np.eye(1, 2)),
         ):
@@ -103,7 +103,7 @@ def test_a_disk_without_any_room_loses_nothing_that_was_acknowledged(server, cli
     # calls are the wait, and the test's own time limit ends it.
     while "/assay.v1.Pools/GetPool" not in {event.get("method") for event in events(server)[-3:]}:
         client.get_pool(pool)
-    assert client.submit_labels(pool, {"one": CLASSES[0]}, "ann").stored == 1
+    assert client.annotate(pool, {"one": CLASSES[0]}, "ann").stored == 1
 
 
 def flip(path):
@@ -138,7 +138,7 @@ class Rot:
         GOOD.label(client, pool, GOOD.ids[:20])
         before = set(stored(self._server))
         client.add_samples(pool, LOST, embeddings=ROTTEN.embeddings_ND, payloads=ROTTEN.texts)
-        client.submit_labels(pool, {LOST[0]: CLASSES[0]}, "ann")
+        client.annotate(pool, {LOST[0]: CLASSES[0]}, "ann")
         client.train_head(pool).result(timeout=60)
         (victim,) = (path for path in set(stored(self._server)) - before if f"/{kind}/" in str(path))
         return victim
@@ -165,7 +165,7 @@ def test_a_flipped_byte_is_named_and_the_rest_is_served(rot, server, client, kin
     assert (found.counts.damaged, found.counts.labeled, found.counts.unlabeled) == (40, 20, 40)
     for call in (
         lambda: client.get_sample(pool, LOST[3]),
-        lambda: client.submit_labels(pool, {LOST[3]: CLASSES[1]}, "ann"),
+        lambda: client.annotate(pool, {LOST[3]: CLASSES[1]}, "ann"),
         lambda: client.predict(pool, samples=LOST[:2]),
     ):
         with pytest.raises(DataLoss) as caught:
@@ -188,7 +188,7 @@ def test_a_flipped_byte_is_named_and_the_rest_is_served(rot, server, client, kin
     known = [*GOOD.ids[:20], *([LOST[0]] if kind == "vectors" else [])]
     assert [label.sample_id for label in client.list_labels(pool)] == known
     batch = client.next_batch(pool, "ann", 5)
-    assert client.submit_labels(pool, GOOD.answers(batch.ids), "ann", lease=batch.lease).stored == 5
+    assert client.annotate(pool, GOOD.answers(batch.ids), "ann", lease=batch.lease).stored == 5
     assert client.add_samples(pool, ["new"], embeddings=GOOD.embeddings_ND[:1]).added == 1
 
 

@@ -17,14 +17,14 @@ def server(tmp_path_factory):
 
 
 def labels(client):
-    return {label.sample_id: label.class_name for label in client.list_labels("zoo")}
+    return {label.sample_id: label.value for label in client.list_labels("zoo")}
 
 
 def test_edits_outlive_a_kill(server):
     with server.client() as client:
         client.create_pool("zoo", task=Classification(["ant", "bee", "cow"]))
         client.add_samples("zoo", list("abcd"), embeddings=np.eye(4, dtype=np.float32))
-        client.submit_labels("zoo", {"a": "ant", "b": "bee"}, "ann")
+        client.annotate("zoo", {"a": "ant", "b": "bee"}, "ann")
         task = edit_classes(client.get_pool("zoo").task, add=["dog"], rename={"cow": "ox"}, merge={"ant": "dog"})
         client.update_pool("zoo", task=task, metadata={"team": "mammals"})
         assert labels(client) == {"a": "dog", "b": "bee"}
@@ -41,7 +41,7 @@ def test_edits_outlive_a_kill(server):
         assert labels(client) == {}
         client.update_pool("zoo", task=edit_classes(pool.task, restore=["ant"]))
         for worker in ("bob", "cy"):
-            client.submit_labels("zoo", {"a": "ant"}, worker)
+            client.annotate("zoo", {"a": "ant"}, worker)
         with pytest.raises(FailedPrecondition) as refusal:
             client.update_pool("zoo", annotations_per_sample=1, policy="latest")
         assert refusal.value.reason == "ANNOTATIONS_EXIST"
@@ -55,7 +55,7 @@ def test_updated_samples_outlive_a_kill(server):
     with server.client() as client:
         client.create_pool("herd", task=Classification(["ant", "bee"]))
         client.add_samples("herd", list("abcd"), embeddings=np.eye(4, dtype=np.float32), attributes={"n": [1, 2, 3, 4]})
-        client.submit_labels("herd", {"a": "ant"}, "ann")
+        client.annotate("herd", {"a": "ant"}, "ann")
         table = pd.DataFrame({"tag": ["old", None, "new"], "n": [10, 20, 30]})
         assert client.update_samples("herd", ["a", "b", "c"], attributes=table, payloads=["A", None, "C"]).updated == 3
         client.update_samples("herd", ["c", "d"], attributes={"split": ["test", None], "tag": [None, None]})

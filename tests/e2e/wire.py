@@ -9,6 +9,8 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from assay.v1 import (
+    annotations_pb2,
+    annotations_pb2_grpc,
     labeling_pb2,
     labeling_pb2_grpc,
     mining_pb2_grpc,
@@ -31,6 +33,7 @@ class Stubs:
         self.models = models_pb2_grpc.ModelsStub(channel)
         self.mining = mining_pb2_grpc.MiningStub(channel)
         self.labeling = labeling_pb2_grpc.LabelingStub(channel)
+        self.annotations = annotations_pb2_grpc.AnnotationsStub(channel)
         self.operations = operations_pb2_grpc.OperationsStub(channel)
 
     def add(self, pool, batch, **header):
@@ -54,7 +57,7 @@ class Stubs:
             found.SerializeToString(deterministic=True),
             self.pools.ListSamples(samples).SerializeToString(deterministic=True),
             self.models.ListModels(models_pb2.ListModelsRequest(parent=pool)).SerializeToString(),
-            self.labeling.ListLabels(labeling_pb2.ListLabelsRequest(parent=pool)).SerializeToString(),
+            self.annotations.ListLabels(annotations_pb2.ListLabelsRequest(parent=pool)).SerializeToString(),
             self.labeling.ListLeases(labeling_pb2.ListLeasesRequest(parent=pool)).SerializeToString(),
         )
 

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from assay.v1 import (
+    annotations_pb2,
     audits_pb2,
     changes_pb2,
     labeling_pb2,
@@ -107,7 +108,7 @@ def _batch(rng: Random, world: World) -> pools_pb2.SampleBatch:
         ],
     )
     if rng.random() < 0.3:
-        batch.labels.extend(rng.choice(CLASSES) for _ in ids)
+        batch.labels.extend(_value(rng) for _ in ids)
     return batch
 
 
@@ -224,17 +225,43 @@ def _next(rng: Random, world: World) -> Requests:
     return [request]
 
 
-def _submit(rng: Random, world: World) -> Requests:
+def _value(rng: Random) -> types_pb2.Value:
+    """A value, mostly of the task of most pools."""
+    name = rng.choice(CLASSES)
+    others = (
+        types_pb2.Value(class_names=types_pb2.ClassNames(names=[name])),
+        types_pb2.Value(numbers=types_pb2.Numbers(values={"age": rng.random()})),
+        types_pb2.Value(boxes=types_pb2.Boxes(boxes=[types_pb2.Box(class_name=name, width=0.5, height=rng.random())])),
+        types_pb2.Value(spans=types_pb2.Spans(spans=[types_pb2.Span(class_name=name, end=rng.randrange(3))])),
+        types_pb2.Value(json='{"a": [1, null]}'),
+        types_pb2.Value(),
+    )
+    return rng.choice(others) if rng.random() < 0.2 else types_pb2.Value(class_name=name)
+
+
+def _annotate(rng: Random, world: World) -> Requests:
     lease = world.lease(rng)
     ids = list(lease.sample_ids) or _ids(rng)
-    labels = [labeling_pb2.LabelInput(sample_id=sample_id, class_name=rng.choice(CLASSES)) for sample_id in ids]
+    said = [
+        annotations_pb2.AnnotationInput(
+            sample_id=sample_id,
+            value=_value(rng),
+            external_id=rng.choice(("", "", f"x{rng.randrange(40)}")),
+            comment=rng.choice(("", "dark")),
+            confidence=rng.choice((None, 0, 0.5, 1)),
+            duration=duration_pb2.Duration(seconds=rng.randrange(9)),
+        )
+        for sample_id in ids
+    ]
     under = {"lease": lease.name, "fencing_token": lease.fencing_token} if lease.name and rng.random() < 0.7 else {}
     return [
-        labeling_pb2.SubmitLabelsRequest(
+        annotations_pb2.AnnotateRequest(
             parent=world.pool(rng) if not under else lease.name.partition("/leases/")[0],
             worker=lease.worker or "w1",
-            labels=labels,
-            overwrite=rng.random() < 0.5,
+            annotations=said,
+            correct=rng.random() < 0.5,
+            on_behalf_of=not under and rng.random() < 0.2,
+            origin=annotations_pb2.Origin.ValueType(rng.randrange(4)),
             request_id=_request_id(rng),
             **under,
         )
@@ -418,11 +445,11 @@ CORPUS: Mapping[str, Maker] = {
     "/assay.v1.Labeling/ReleaseLease": _lease_verb(labeling_pb2.ReleaseLeaseRequest, reason="unclear"),
     "/assay.v1.Labeling/ExcludeSamples": _aside(labeling_pb2.ExcludeSamplesRequest, worker="w1", reason="blurred"),
     "/assay.v1.Labeling/IncludeSamples": _aside(labeling_pb2.IncludeSamplesRequest),
-    "/assay.v1.Labeling/SubmitLabels": _submit,
-    "/assay.v1.Labeling/ListLabels": _of_pool(labeling_pb2.ListLabelsRequest, page_size=5),
     "/assay.v1.Labeling/ExportLabels": _of_pool(labeling_pb2.ExportLabelsRequest),
     "/assay.v1.Audits/AuditPool": _audit,
     "/assay.v1.Audits/ListSuspects": _of_pool(audits_pb2.ListSuspectsRequest, page_size=5),
+    "/assay.v1.Annotations/Annotate": _annotate,
+    "/assay.v1.Annotations/ListLabels": _of_pool(annotations_pb2.ListLabelsRequest, page_size=5),
     "/assay.v1.Audits/ListAnnotators": _of_pool(audits_pb2.ListAnnotatorsRequest, page_size=5),
     "/assay.v1.Audits/ResolveLabels": _of_pool(audits_pb2.ResolveLabelsRequest),
     "/assay.v1.Changes/WatchPool": _watch,

@@ -39,7 +39,7 @@ class World:
             self._create(client, pool)
         attributes = {"n": list(range(SAMPLES)), "lang": ["en" if index % 2 else "de" for index in range(SAMPLES)]}
         client.add_samples("main", ids, embeddings=vectors_ND, attributes=attributes, payloads=ids, on_conflict="skip")
-        client.submit_labels("main", {f"s{i}": CLASSES[i % 3] for i in range(30)}, "ann", overwrite=True)
+        client.annotate("main", {f"s{i}": CLASSES[i % 3] for i in range(30)}, "ann", correct=True)
 
     @staticmethod
     def _create(client: Client, pool: str) -> None:

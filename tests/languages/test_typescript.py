@@ -16,7 +16,7 @@ from tools.generate_protos import GENERATOR_ENV, GOOGLE_PROTOS, PROTO_ROOT, ensu
 pytestmark = pytest.mark.languages
 SOURCE = Path(__file__).parent / "typescript"
 PROTOS = (
-    *(f"assay/v1/{name}.proto" for name in ("pools", "labeling", "models", "mining", "server")),
+    *(f"assay/v1/{name}.proto" for name in ("pools", "labeling", "annotations", "models", "mining", "server")),
     "google/longrunning/operations.proto",
 )
 OPTIONS = "outputServices=grpc-js,esModuleInterop=true,forceLong=bigint,oneof=unions-value"

@@ -8,6 +8,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from assay.server.rpc.convert.arrays import matrix_message
 from assay.v1 import (
+    annotations_pb2,
+    annotations_pb2_grpc,
     audits_pb2_grpc,
     changes_pb2_grpc,
     labeling_pb2_grpc,
@@ -18,6 +20,7 @@ from assay.v1 import (
     predictions_pb2_grpc,
     server_pb2_grpc,
     tasks_pb2,
+    types_pb2,
 )
 
 POOL = "pools/news"
@@ -36,6 +39,7 @@ class Stubs:
         self.mining = mining_pb2_grpc.MiningStub(channel)
         self.labeling = labeling_pb2_grpc.LabelingStub(channel)
         self.changes = changes_pb2_grpc.ChangesStub(channel)
+        self.annotations = annotations_pb2_grpc.AnnotationsStub(channel)
         self.audits = audits_pb2_grpc.AuditsStub(channel)
         self.server = server_pb2_grpc.ServerStub(channel)
         self.operations = operations_pb2_grpc.OperationsStub(channel)
@@ -61,6 +65,14 @@ def create_request(pool_id, class_names=(), request_id="", **pool):
         classification=tasks_pb2.ClassificationTask(classes=[tasks_pb2.Class(name=name) for name in class_names])
     )
     return pools_pb2.CreatePoolRequest(pool_id=pool_id, pool=pools_pb2.Pool(task=task, **pool), request_id=request_id)
+
+
+def said(classes):
+    """Annotations of a classification, from classes by sample id."""
+    return [
+        annotations_pb2.AnnotationInput(sample_id=sample_id, value=types_pb2.Value(class_name=name))
+        for sample_id, name in classes.items()
+    ]
 
 
 def classes(count):

@@ -16,9 +16,9 @@ from assay.server.app.config import load
 from assay.server.app.secrets import Reloader
 from assay.server.rpc.audit import LOGGER
 from assay.server.rpc.auth import POLICY
-from assay.v1 import labeling_pb2, models_pb2, pools_pb2
+from assay.v1 import annotations_pb2, labeling_pb2, models_pb2, pools_pb2
 from assay.v1.method import Reach, Role
-from tests.rpc.stubs import POOL, Stubs, create_request, failure, stream
+from tests.rpc.stubs import POOL, Stubs, create_request, failure, said, stream
 from tests.rpc.test_tls import Authority
 
 KEYS = {
@@ -117,9 +117,9 @@ async def test_a_name_that_is_none_gets_a_bound_key_nowhere(secured):
 
 async def test_operations_are_those_of_the_callers_pools(secured):
     _, stubs = secured
-    labels = [labeling_pb2.LabelInput(sample_id=f"s{i}", class_name="abc"[i % 3]) for i in range(60)]
-    submit = labeling_pb2.SubmitLabelsRequest(parent=POOL, worker="ann", labels=labels)
-    await stubs.labeling.SubmitLabels(submit, metadata=key("ann"))
+    labels = said({f"s{i}": "abc"[i % 3] for i in range(60)})
+    submit = annotations_pb2.AnnotateRequest(parent=POOL, worker="ann", annotations=labels)
+    await stubs.annotations.Annotate(submit, metadata=key("ann"))
     operation = await stubs.models.TrainHead(models_pb2.TrainHeadRequest(parent=POOL), metadata=key("miner"))
     for call, request in (
         (stubs.operations.GetOperation, operations_pb2.GetOperationRequest(name=operation.name)),

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from assay.server.core.errors import Reason
+from assay.server.rpc.convert.annotations import to_annotate_spec
 from assay.server.rpc.convert.arrays import matrix_message
-from assay.server.rpc.convert.labeling import to_batch_spec, to_submit_spec
+from assay.server.rpc.convert.labeling import to_batch_spec
 from assay.server.rpc.convert.models import to_backbone_spec, to_predict_spec, to_sha256, to_train_spec
 from assay.server.rpc.convert.pools import to_batch, to_pool_spec, to_search_spec
-from assay.v1 import labeling_pb2, models_pb2, pools_pb2, types_pb2
+from assay.v1 import annotations_pb2, labeling_pb2, models_pb2, pools_pb2, types_pb2
 from tests.rpc.outcomes import assert_refused
+from tests.rpc.stubs import said
 
 
 def _batch(**columns):
@@ -22,7 +24,7 @@ def test_a_batch_keeps_its_columns():
             uris=["u", "v"],
             payloads=[b"1", b""],
             payload_media_type="text/plain",
-            labels=["x", ""],
+            labels=[types_pb2.Value(class_name="x"), types_pb2.Value()],
             predictions=matrix_message(np.full((2, 2), 0.5, np.float32)),
             attributes=[
                 pools_pb2.AttributeColumn(name="s", strings=pools_pb2.StringColumn(values=["p", "q"])),
@@ -36,7 +38,7 @@ def test_a_batch_keeps_its_columns():
     )
     columns = batch.columns
     assert (columns.ids, columns.uris, columns.payloads) == (["a", "b"], ["u", "v"], [b"1", b""])
-    assert batch.labels == ["x", ""]
+    assert batch.labels == ["x", None]
     assert batch.embeddings_ND.shape == (2, 3)
     assert columns.predictions_NC.shape == (2, 2)
     assert {name: (column.kind, list(column.values)) for name, column in columns.attributes.items()} == {
@@ -63,7 +65,7 @@ def _inputs(rows):
     [
         _batch(uris=["u"]),
         _batch(payloads=[b""] * 3),
-        _batch(labels=["x"]),
+        _batch(labels=[types_pb2.Value(class_name="x")]),
         _batch(predictions=matrix_message(np.ones((1, 2), np.float32))),
         _batch(attributes=[pools_pb2.AttributeColumn(name="n", int64s=pools_pb2.Int64Column(values=[1]))]),
         _batch(attributes=[pools_pb2.AttributeColumn(name="n")]),
@@ -164,7 +166,6 @@ def test_batches_beyond_the_bounds_are_refused(fields):
 
 
 def test_labels_name_a_lease_of_their_own_pool():
-    labels = [labeling_pb2.LabelInput(sample_id="a", class_name="x")]
-    request = labeling_pb2.SubmitLabelsRequest(labels=labels, lease="pools/other/leases/1")
-    assert_refused(Reason.INVALID_NAME, to_submit_spec, "news", request)
-    assert_refused(Reason.INVALID_ARGUMENT, to_submit_spec, "news", labeling_pb2.SubmitLabelsRequest())
+    request = annotations_pb2.AnnotateRequest(annotations=said({"a": "x"}), lease="pools/other/leases/1")
+    assert_refused(Reason.INVALID_NAME, to_annotate_spec, "news", request)
+    assert_refused(Reason.INVALID_ARGUMENT, to_annotate_spec, "news", annotations_pb2.AnnotateRequest())

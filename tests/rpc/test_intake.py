@@ -110,7 +110,7 @@ async def test_health_lists_every_service(start):
 async def test_without_a_key_a_call_is_refused_before_its_request_comes(start):
     """The request never comes: whoever waited for it would wait for ever."""
     async with start(KEYS) as server, grpc.aio.insecure_channel(server.address) as channel:
-        for method in (UNARY, "/assay.v1.Mining/Mine", "/assay.v1.Labeling/SubmitLabels"):
+        for method in (UNARY, "/assay.v1.Mining/Mine", "/assay.v1.Annotations/Annotate"):
             code, reason, _, _ = await failure(half_sent(channel, method))
             assert (code, reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
 

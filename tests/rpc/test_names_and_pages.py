@@ -19,7 +19,7 @@ from assay.server.rpc.convert.scalars import (
     seconds,
     timestamp_message,
 )
-from assay.v1 import labeling_pb2, pools_pb2
+from assay.v1 import annotations_pb2, pools_pb2
 from tests.rpc.outcomes import assert_refused, outcome
 
 IDS = st.from_regex(r"[a-z][a-z0-9_-]{0,62}", fullmatch=True)
@@ -91,7 +91,7 @@ def test_a_token_may_change_its_page_size_but_nothing_else():
     token = paging.page(_request(page_size=3), -1).token(7)
     assert paging.page(_request(page_size=9, page_token=token), -1).after == 7
     assert_refused(Reason.INVALID_PAGE_TOKEN, paging.page, _request(page_token=token, include_payload=True), -1)
-    other = labeling_pb2.ListLabelsRequest(parent="pools/news", page_token=token)
+    other = annotations_pb2.ListLabelsRequest(parent="pools/news", page_token=token)
     assert_refused(Reason.INVALID_PAGE_TOKEN, paging.page, other, -1)
 
 

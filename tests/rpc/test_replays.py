@@ -7,9 +7,9 @@ import grpc.aio
 import pytest
 from google.protobuf import duration_pb2
 
-from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, types_pb2
+from assay.v1 import annotations_pb2, labeling_pb2, mining_pb2, models_pb2, pools_pb2, types_pb2
 from tests.models.onnx_factory import linear_embedder
-from tests.rpc.stubs import CLASSES, DIMENSION, POOL, Stubs, batch, create_request, embeddings, failure
+from tests.rpc.stubs import CLASSES, DIMENSION, POOL, Stubs, batch, create_request, embeddings, failure, said
 
 PAYLOAD = 20_000
 MIB = 1 << 20
@@ -71,9 +71,9 @@ def every_mutation(stubs, tmp_path):
         )
 
     def submit():
-        labels = [labeling_pb2.LabelInput(sample_id=f"s{i}", class_name=CLASSES[i % 2]) for i in range(20, 30)]
-        return stubs.labeling.SubmitLabels(
-            labeling_pb2.SubmitLabelsRequest(parent=POOL, worker="bob", labels=labels, request_id="submit")
+        labels = said({f"s{i}": CLASSES[i % 2] for i in range(20, 30)})
+        return stubs.annotations.Annotate(
+            annotations_pb2.AnnotateRequest(parent=POOL, worker="bob", annotations=labels, request_id="annotate")
         )
 
     yield (

@@ -6,8 +6,8 @@ import pytest
 from google.longrunning import operations_pb2
 
 from assay.server.rpc.convert.arrays import matrix_message
-from assay.v1 import labeling_pb2, models_pb2, pools_pb2, server_pb2, tasks_pb2
-from tests.rpc.stubs import CLASSES, DIMENSION, POOL, Stubs, create_request, embeddings, failure
+from assay.v1 import annotations_pb2, labeling_pb2, models_pb2, pools_pb2, server_pb2, tasks_pb2
+from tests.rpc.stubs import CLASSES, DIMENSION, POOL, Stubs, create_request, embeddings, failure, said
 
 
 def request(ids, values_ND=None, **fields):
@@ -65,18 +65,34 @@ async def test_what_is_no_sample_s_name_is_refused(stubs, name):
     assert (await failure(call))[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_NAME")
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [field.name for field in tasks_pb2.Task.DESCRIPTOR.fields if field.name != "classification"],
-)
-async def test_a_task_that_is_not_served_is_refused(stubs, kind):
-    task = tasks_pb2.Task()
-    getattr(task, kind).SetInParent()
+NAMED = [tasks_pb2.Class(name="a"), tasks_pb2.Class(name="b")]
+TASKS = {
+    "multilabel": tasks_pb2.MultilabelTask(classes=NAMED),
+    "regression": tasks_pb2.RegressionTask(targets=[tasks_pb2.Target(name="rent", minimum=0)]),
+    "boxes": tasks_pb2.BoxesTask(classes=NAMED),
+    "spans": tasks_pb2.SpansTask(classes=NAMED),
+    "freeform": tasks_pb2.FreeformTask(),
+}
+
+
+@pytest.mark.parametrize("kind", [field.name for field in tasks_pb2.Task.DESCRIPTOR.fields])
+async def test_a_pool_may_have_any_task_and_tells_it(stubs, kind):
+    task = tasks_pb2.Task(**{kind: TASKS.get(kind, tasks_pb2.ClassificationTask(classes=NAMED))})
+    made = await stubs.pools.CreatePool(pools_pb2.CreatePoolRequest(pool_id="news", pool=pools_pb2.Pool(task=task)))
+    assert made.task.WhichOneof("kind") == kind
+    assert (await stubs.pools.GetPool(pools_pb2.GetPoolRequest(name=POOL))).task == made.task
+    if kind == "regression":
+        assert made.task.regression == TASKS["regression"]
+    elif kind != "freeform":
+        assert [each.name for each in getattr(made.task, kind).classes] == ["a", "b"]
+
+
+async def test_a_pool_of_numbers_needs_their_names(stubs):
+    task = tasks_pb2.Task(regression=tasks_pb2.RegressionTask())
     made = pools_pb2.CreatePoolRequest(pool_id="news", pool=pools_pb2.Pool(task=task))
-    code, reason, metadata, _ = await failure(stubs.pools.CreatePool(made))
-    assert (code, reason, metadata) == (grpc.StatusCode.UNIMPLEMENTED, "TASK_NOT_SERVED", {"task": kind})
-    listed = await stubs.pools.ListPools(pools_pb2.ListPoolsRequest())
-    assert not listed.pools
+    code, _, metadata, _ = await failure(stubs.pools.CreatePool(made))
+    assert (code, metadata) == (grpc.StatusCode.INVALID_ARGUMENT, {"field": "targets"})
+    assert not (await stubs.pools.ListPools(pools_pb2.ListPoolsRequest())).pools
 
 
 async def test_classes_have_ids_in_the_order_in_which_they_came(stubs):
@@ -106,7 +122,7 @@ async def test_the_server_says_what_it_is_and_what_it_takes(start):
     assert info.version
     assert (info.limits.max_message_bytes, info.limits.max_batch_rows) == (1 << 20, 1000)
     assert refused[1] == "TOO_LARGE"
-    assert list(info.tasks) == [tasks_pb2.TASK_KIND_CLASSIFICATION]
+    assert list(info.tasks) == [kind for kind in tasks_pb2.TaskKind.values() if kind]
     assert info.strategies > 40
     assert info.presets > 40
     assert info.limits.max_lease.ToSeconds() == 7 * 86_400
@@ -116,8 +132,8 @@ async def test_an_operation_is_found_under_its_own_pool_only(stubs):
     await stubs.create_pool()
     await stubs.pools.CreatePool(create_request("other"))
     await stubs.fill(60)
-    labels = [labeling_pb2.LabelInput(sample_id=f"s{i}", class_name=CLASSES[i % 3]) for i in range(60)]
-    await stubs.labeling.SubmitLabels(labeling_pb2.SubmitLabelsRequest(parent=POOL, worker="ann", labels=labels))
+    labels = said({f"s{i}": CLASSES[i % 3] for i in range(60)})
+    await stubs.annotations.Annotate(annotations_pb2.AnnotateRequest(parent=POOL, worker="ann", annotations=labels))
     operation = await stubs.models.TrainHead(models_pb2.TrainHeadRequest(parent=POOL))
     assert operation.name.startswith(f"{POOL}/operations/")
     elsewhere = operation.name.replace(POOL, "pools/other")

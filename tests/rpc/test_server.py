@@ -10,8 +10,8 @@ from google.longrunning import operations_pb2
 from grpc import StatusCode
 
 from assay.server.rpc.convert.arrays import matrix_message, to_matrix
-from assay.v1 import labeling_pb2, mining_pb2, models_pb2, pools_pb2, tasks_pb2, types_pb2
-from tests.rpc.stubs import CLASSES, DIMENSION, POOL, batch, classes, embeddings, failure, stream
+from assay.v1 import annotations_pb2, labeling_pb2, mining_pb2, models_pb2, pools_pb2, tasks_pb2, types_pb2
+from tests.rpc.stubs import CLASSES, DIMENSION, POOL, batch, classes, embeddings, failure, said, stream
 
 
 async def _label_some(stubs, batches=4, size=10):
@@ -20,14 +20,11 @@ async def _label_some(stubs, batches=4, size=10):
         got = await stubs.labeling.NextBatch(
             labeling_pb2.NextBatchRequest(parent=POOL, worker="ann", size=size, seed=seed)
         )
-        labels = [
-            labeling_pb2.LabelInput(sample_id=pick.sample.id, class_name=CLASSES[truth[int(pick.sample.id[1:])]])
-            for pick in got.picks
-        ]
+        labels = said({pick.sample.id: CLASSES[truth[int(pick.sample.id[1:])]] for pick in got.picks})
         lease = got.lease
-        await stubs.labeling.SubmitLabels(
-            labeling_pb2.SubmitLabelsRequest(
-                parent=POOL, worker="ann", labels=labels, lease=lease.name, fencing_token=lease.fencing_token
+        await stubs.annotations.Annotate(
+            annotations_pb2.AnnotateRequest(
+                parent=POOL, worker="ann", annotations=labels, lease=lease.name, fencing_token=lease.fencing_token
             )
         )
 

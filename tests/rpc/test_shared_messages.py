@@ -239,7 +239,7 @@ def test_an_unset_parameter_is_refused():
     assert_refused(Reason.INVALID_PARAMETER, params, struct)
 
 
-@pytest.mark.parametrize("value", [0, 5, 6, -1])
+@pytest.mark.parametrize("value", [0, 7, -1])
 def test_only_states_that_can_be_asked_for_are_taken(value):
     assert_refused(Reason.INVALID_ARGUMENT, states, [types_pb2.SAMPLE_STATE_LABELED, value])
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from assay.server.core.errors import AssayError, Reason
 from assay.server.rpc.errors import EdgeReason, describe
 from assay.server.rpc.trailers import MESSAGE_BYTES, METADATA_BYTES, fitting_facts, fitting_message
-from assay.v1 import labeling_pb2, pools_pb2
-from tests.rpc.stubs import POOL, failure
+from assay.v1 import annotations_pb2, pools_pb2
+from tests.rpc.stubs import POOL, failure, said
 
 LONG = (3_000, 20_000, 1_000_000)
 
@@ -69,8 +69,8 @@ async def test_an_error_that_quotes_much_arrives_with_its_reason(stubs, letter, 
 async def test_so_does_one_about_a_long_class_name(stubs, length):
     await stubs.create_pool()
     await stubs.fill(1)
-    label = labeling_pb2.LabelInput(sample_id="s0", class_name="ç" * length)
-    call = stubs.labeling.SubmitLabels(labeling_pb2.SubmitLabelsRequest(parent=POOL, worker="ann", labels=[label]))
+    request = annotations_pb2.AnnotateRequest(parent=POOL, worker="ann", annotations=said({"s0": "ç" * length}))
+    call = stubs.annotations.Annotate(request)
     code, reason, metadata, _ = await failure(call)
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "UNKNOWN_CLASS")
     assert metadata["class_name"].startswith("ççç")

@@ -53,7 +53,7 @@ class Load:
                 for start in range(0, SAMPLES, 1_000):
                     await self._add(client, pool, list(range(start, start + 1_000)), rng)
                 first = {f"s{index}": CLASSES[index % len(CLASSES)] for index in range(60)}
-                await client.submit_labels(pool, first, "ann")
+                await client.annotate(pool, first, "ann")
                 await (await client.train_head(pool, l2=0.1)).result(timeout=120)
 
     async def run(self) -> None:
@@ -74,7 +74,7 @@ class Load:
                 if batch is None:
                     continue
                 labels = {sample_id: CLASSES[number % len(CLASSES)] for sample_id in batch.ids[:LABELED]}
-                await self._timed("SubmitLabels", client.submit_labels(pool, labels, worker, lease=batch.lease))
+                await self._timed("Annotate", client.annotate(pool, labels, worker, lease=batch.lease))
                 if len(batch.ids) > LABELED:
                     await self._timed("ReleaseLease", client.release_lease(batch.lease))
 

@@ -25,7 +25,7 @@ MEMORY_GROWTH, CATALOG_GROWTH = 1.05, 1.10
 # that has a head of three classes, for the snapshot in service and the one before it.
 ROW_BYTES = 64
 # What people say is kept for ever, of samples that are gone too: what a request of ten events takes in the log.
-SAYING, SAID_BYTES = ("SubmitLabels", "ReleaseLease"), 160
+SAYING, SAID_BYTES = ("Annotate", "ReleaseLease"), 160
 MIB = 1 << 20
 # Short, so that within the run as much is forgotten as is remembered.
 RETENTION = {"keep_requests": 5_000, "keep_leases_seconds": 60, "keep_operations_seconds": 60, "keep_heads": 5}

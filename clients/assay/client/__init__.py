@@ -5,7 +5,7 @@
 ...     client.create_pool("news", task=Classification(["sport", "science"]))
 ...     client.add_samples("news", ids, embeddings=embeddings, payloads=texts)
 ...     batch = client.next_batch("news", "ann", 20, where=attr("lang") == "en")
-...     client.submit_labels("news", {batch.ids[0]: "sport"}, "ann", lease=batch.lease)
+...     client.annotate("news", {batch.ids[0]: "sport"}, "ann", lease=batch.lease)
 ...     client.train_head("news").result()
 """
 
@@ -44,6 +44,7 @@ from assay.client.operations import AsyncOperation, Operation
 from assay.client.plans import Plan, Quota, Quotas, ScoreTerm, SelectTerm, Shortlist, Stochastic, scorer, selector
 from assay.client.results import (
     AddResult,
+    AnnotateResult,
     Annotator,
     AsideResult,
     AuditResult,
@@ -87,7 +88,6 @@ from assay.client.results import (
     ServerInfo,
     ServerLimits,
     Strategy,
-    SubmitResult,
     Suspect,
     TensorSpec,
     UpdatePredictionsResult,
@@ -106,12 +106,15 @@ from assay.client.tasks import (
     Task,
     edit_classes,
 )
+from assay.client.values import Annotation, Box, Json, Span
 
 __all__ = [
     "DEFAULT_TARGET",
     "Aborted",
     "AddResult",
     "AlreadyExists",
+    "AnnotateResult",
+    "Annotation",
     "Annotator",
     "AsideResult",
     "AssayError",
@@ -121,6 +124,7 @@ __all__ = [
     "AuditResult",
     "BackboneInfo",
     "Batch",
+    "Box",
     "Boxes",
     "Cancelled",
     "Change",
@@ -145,6 +149,7 @@ __all__ = [
     "IndexStatus",
     "Internal",
     "InvalidArgument",
+    "Json",
     "KindFindings",
     "Label",
     "Lease",
@@ -193,10 +198,10 @@ __all__ = [
     "ServerLimits",
     "Shortfall",
     "Shortlist",
+    "Span",
     "Spans",
     "Stochastic",
     "Strategy",
-    "SubmitResult",
     "Suspect",
     "Target",
     "Task",

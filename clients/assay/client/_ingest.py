@@ -16,6 +16,7 @@ from assay.client._payloads import payload_column
 from assay.client._values import Place, optional_texts, texts, whole
 from assay.client._wire import Upload, upload
 from assay.client.results import SampleBatch
+from assay.client.values import value_column, value_message, value_size
 from assay.v1 import methods, pools_pb2
 
 OnConflict: TypeAlias = Literal["error", "skip", "replace"]
@@ -61,7 +62,8 @@ def add_samples(
             sample has none.
         media_type: of all payloads; text and JSON are recognised.
         attributes: columns of scalars by name, or a data frame, for filters; None where a sample lacks it.
-        labels: class names; None where a sample has none.
+        labels: values in the natural type of the pool's task (see `assay.client.values`), such as class names;
+            None where a sample has none.
         predictions: class probabilities of your own model, one row per id.
         on_conflict: what to do with ids that the pool already has: "error" refuses the batch, "skip" keeps the old
             sample, "replace" puts the new one in its place. Replacing drops all that the old one had: its attributes,
@@ -169,7 +171,7 @@ class _Columns:
     payloads: Sequence[bytes] | None
     media_type: str
     attributes: Sequence[AttributeColumn]
-    labels: Sequence[str] | None
+    labels: Sequence[Any] | None
     predictions: NDArray[Any] | None
 
     def row_bytes(self) -> NDArray[np.int64]:
@@ -178,11 +180,13 @@ class _Columns:
         fixed = _ROW_OVERHEAD + sum(array.itemsize * int(np.prod(array.shape[1:])) for array in arrays)
         fixed += sum(10 for column in self.attributes if column.field != "strings")
         sizes_N = np.full(len(self.ids), fixed, dtype=np.int64)
-        texts = [column for column in (self.ids, self.uris, self.labels) if column is not None]
+        texts = [column for column in (self.ids, self.uris) if column is not None]
         texts += [cast(Sequence[str], column.values) for column in self.attributes if column.field == "strings"]
         for text in texts:
             # Four bytes is the most that UTF-8 needs for a character.
             sizes_N += 4 * np.fromiter(map(len, text), np.int64, len(text)) + 4
+        if self.labels is not None:
+            sizes_N += np.fromiter(map(value_size, self.labels), np.int64, len(self.labels))
         if self.payloads is not None:
             sizes_N += np.fromiter(map(len, self.payloads), np.int64, len(self.payloads)) + 4
         return sizes_N
@@ -196,7 +200,7 @@ class _Columns:
             payloads=self.payloads[part] if self.payloads else (),
             payload_media_type=self.media_type,
             attributes=[column.message(part) for column in self.attributes],
-            labels=self.labels[part] if self.labels else (),
+            labels=map(value_message, self.labels[part]) if self.labels else (),
             predictions=None if self.predictions is None else matrix(self.predictions[part]),
         )
 
@@ -219,7 +223,7 @@ def _columns(batch: SampleBatch, first: int = 0) -> _Columns:
 
     payloads, media_type = payload_column(batch.payloads, batch.media_type, place("payloads"))
     uris = None if batch.uris is None else optional_texts(batch.uris, place("uris"), empty=True)
-    labels = None if batch.labels is None else optional_texts(batch.labels, place("labels"))
+    labels = None if batch.labels is None else value_column(batch.labels, place("labels"))
     columns = _Columns(
         ids=ids,
         embeddings=None if batch.embeddings is None else float_rows(batch.embeddings, "embeddings", ids, first),
@@ -228,7 +232,7 @@ def _columns(batch: SampleBatch, first: int = 0) -> _Columns:
         payloads=payloads,
         media_type=media_type,
         attributes=attribute_columns(batch.attributes, ids, first),
-        labels=_or_empty(labels),
+        labels=labels,
         predictions=None if batch.predictions is None else float_rows(batch.predictions, "predictions", ids, first),
     )
     _check_lengths(columns)

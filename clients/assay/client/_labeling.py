@@ -1,25 +1,23 @@
-"""The calls of leases and labels."""
+"""The calls of leases, and the export of labels."""
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import timedelta
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
 
-import numpy as np
-from google.protobuf import duration_pb2
-
 from assay.client import _replies, results
 from assay.client._names import Named, fresh_request_id, id_list, pool_name, resource_name
 from assay.client._pools import filter_message
-from assay.client._values import Place, given_text, kind_of, number, plain, seed_number, shown, text, texts, whole
+from assay.client._values import given_text, kind_of, seed_number, shown, text, whole
 from assay.client._wire import Download, Pages, Unary, download, pages, unary
 from assay.client.filters import Filter
 from assay.client.plans import PlanLike, plan_to_proto
 from assay.client.results import Lease
+from assay.client.values import duration_message
 from assay.v1 import labeling_pb2, methods
 
 ExportFormat: TypeAlias = Literal["jsonl", "csv", "parquet"]
@@ -72,7 +70,7 @@ def next_batch(
         size=whole(size, "size"),
         plan=plan_to_proto(plan),
         filter=filter_message(where),
-        ttl=_duration(ttl),
+        ttl=duration_message(ttl, "ttl"),
         seed=seed_number(seed),
         request_id=fresh_request_id(request_id),
         omit_payload=not include_payload,
@@ -103,11 +101,11 @@ def renew_lease(lease: Lease, ttl: timedelta | float = 900, *, request_id: str |
     Raises:
         LeaseExpired: it is too late.
     """
-    _check_lease(lease)
+    check_lease(lease)
     request = labeling_pb2.RenewLeaseRequest(
         name=lease.name,
         fencing_token=lease.fencing_token,
-        ttl=_duration(ttl),
+        ttl=duration_message(ttl, "ttl"),
         request_id=fresh_request_id(request_id),
     )
     return unary(methods.RENEW_LEASE, request, _replies.lease)
@@ -129,7 +127,7 @@ def release_lease(
     Raises:
         ValueError: an empty list of samples, which the wire would take for all.
     """
-    _check_lease(lease)
+    check_lease(lease)
     given = [] if sample_ids is None else id_list(sample_ids, "sample_ids")
     if sample_ids is not None and not given:
         raise ValueError("sample_ids is empty: None releases all that the lease still holds")
@@ -180,64 +178,12 @@ def include_samples(
     return unary(methods.INCLUDE_SAMPLES, request, _replies.included)
 
 
-def submit_labels(
-    pool: str,
-    labels: Mapping[Any, Any],
-    worker: str,
-    *,
-    lease: Lease | None = None,
-    overwrite: bool = False,
-    request_id: str | None = None,
-) -> Unary[results.SubmitResult]:
-    """Store labels, all or none.
-
-    Args:
-        pool: id or name.
-        labels: class name by sample id, as a mapping or a Series of pandas; whole numbers stand for text: 0 is the
-            class "0".
-        worker: who labeled.
-        lease: the lease that holds the samples; each labeled one leaves it. None for labels from elsewhere.
-        overwrite: replace labels that samples already have.
-        request_id: idempotency key; made up if not given.
-
-    Raises:
-        LeaseExpired: the lease's time ran out.
-        LeaseForeign: the lease does not hold a sample, or the token is another's.
-        TypeError, ValueError: an id or a label that is missing, empty or of another type.
-    """
-    if lease is not None:
-        _check_lease(lease)
-    request = labeling_pb2.SubmitLabelsRequest(
-        parent=pool_name(pool),
-        worker=text(worker, "worker"),
-        labels=_label_inputs(labels),
-        lease="" if lease is None else lease.name,
-        fencing_token=0 if lease is None else lease.fencing_token,
-        overwrite=overwrite,
-        request_id=fresh_request_id(request_id),
-    )
-    return unary(methods.SUBMIT_LABELS, request, _replies.submitted)
-
-
-def list_labels(pool: str, *, worker: str | None = None, class_name: str | None = None) -> Pages[results.Label]:
-    """Labels by row, of one worker or class if given, fetched page by page."""
-    return pages(
-        methods.LIST_LABELS,
-        labeling_pb2.ListLabelsRequest(
-            parent=pool_name(pool),
-            worker=given_text(worker, "worker"),
-            class_name=given_text(class_name, "class_name"),
-            page_size=1000,
-        ),
-        lambda reply: map(_replies.label, reply.labels),
-    )
-
-
 def export_labels(pool: str, target: str | PathLike[str] | BinaryIO, format: ExportFormat = "jsonl") -> Download[int]:
     """Write all labels to a file; returns the number of bytes.
 
     A path is written beside itself and renamed when complete; an open binary file is written to as it is.
-    The columns are sample_id, class_name, class_index, worker, create_time and uri. CSV is UTF-8 with a head.
+    The columns are sample_id, class_name and class_index of a
+    classification, or else value, as JSON; worker, create_time and uri. CSV is UTF-8 with a head.
     """
     if format not in _FORMATS:
         raise ValueError(f"{format!r} is none of {', '.join(_FORMATS)}")
@@ -339,36 +285,9 @@ class _FileExport(_Export):
         self._partial.unlink(missing_ok=True)
 
 
-def _check_lease(lease: Lease) -> None:
+def check_lease(lease: Lease) -> None:
     """Raises TypeError for what is no lease: a name alone does not say its fencing token."""
     if not (hasattr(lease, "name") and hasattr(lease, "fencing_token")):
         raise TypeError(
             f"lease is a Lease, as in batch.lease or Lease(name, fencing_token), not {shown(lease)}, {kind_of(lease)}"
         )
-
-
-def _label_inputs(labels: Any) -> list[labeling_pb2.LabelInput]:
-    if not hasattr(labels, "items") or len(getattr(labels, "shape", (0,))) != 1:
-        raise TypeError(f"labels is a mapping from sample id to class name, not {kind_of(labels)}")
-    pairs = list(labels.items())
-    ids = texts([sample_id for sample_id, _ in pairs], Place("ids"))
-    names = texts([class_name for _, class_name in pairs], Place("labels", ids))
-    return [
-        labeling_pb2.LabelInput(sample_id=sample_id, class_name=class_name)
-        for sample_id, class_name in zip(ids, names, strict=True)
-    ]
-
-
-def _duration(ttl: timedelta | float) -> duration_pb2.Duration:
-    value = plain(ttl)
-    if isinstance(value, np.timedelta64):
-        value = value.item()
-    if not isinstance(value, timedelta):
-        seconds = number(value, "ttl")
-        try:
-            value = timedelta(seconds=seconds)
-        except OverflowError:
-            raise ValueError(f"ttl is {seconds:g} seconds, longer than time can be counted") from None
-    duration = duration_pb2.Duration()
-    duration.FromTimedelta(value)
-    return duration

@@ -18,7 +18,7 @@ from assay.v1 import methods, pools_pb2, types_pb2
 
 LabelPolicy: TypeAlias = Literal["latest", "majority", "unanimous", "weighted", "reviewed"]
 Metric: TypeAlias = Literal["cosine", "l2", "inner_product"]
-SampleState: TypeAlias = Literal["unlabeled", "leased", "labeled", "excluded"]
+SampleState: TypeAlias = Literal["unlabeled", "answered", "leased", "labeled", "disputed", "excluded"]
 SearchMode: TypeAlias = Literal["auto", "exact", "approximate"]
 
 
@@ -50,7 +50,7 @@ def create_pool(
 
     Raises:
         AlreadyExists: the pool is there.
-        Unimplemented: the server has no pools for such a task.
+        InvalidArgument: a task, a policy or metadata that cannot be.
     """
     pool = pools_pb2.Pool(
         task=None if task is None else task_message(task),

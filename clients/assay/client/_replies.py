@@ -13,7 +13,9 @@ from assay.client._names import enum_word
 from assay.client.filters import attribute_scalar
 from assay.client.plans import plan_from_proto, struct_dict
 from assay.client.tasks import task_from_proto
+from assay.client.values import value_from_proto
 from assay.v1 import (
+    annotations_pb2,
     audits_pb2,
     changes_pb2,
     labeling_pb2,
@@ -56,7 +58,14 @@ def pool(message: pools_pb2.Pool) -> results.Pool:
         embedding_space=message.embedding_space,
         discard_inputs=message.discard_inputs,
         counts=results.Counts(
-            counts.unlabeled, counts.leased, counts.labeled, counts.excluded, counts.total, counts.damaged
+            counts.unlabeled,
+            counts.leased,
+            counts.labeled,
+            counts.excluded,
+            counts.total,
+            counts.damaged,
+            counts.answered,
+            counts.disputed,
         ),
         state=enum_word(pools_pb2.PoolState, message.state),
         epoch=message.epoch,
@@ -131,7 +140,7 @@ def sample(message: types_pb2.Sample) -> results.Sample:
         media_type=message.payload_media_type,
         attributes={name: value for name, value in attributes.items() if value is not None},
         state=enum_word(types_pb2.SampleState, message.state),
-        label=message.label or None,
+        label=value_from_proto(message.label),
         row=message.row,
         name=message.name,
     )
@@ -360,19 +369,31 @@ def included(message: labeling_pb2.IncludeSamplesResponse) -> results.AsideResul
     return results.AsideResult(message.included, message.unchanged, message.epoch)
 
 
-def submitted(message: labeling_pb2.SubmitLabelsResponse) -> results.SubmitResult:
-    """What a submission did."""
-    return results.SubmitResult(message.stored, message.unchanged, message.lease_remaining, message.epoch)
+def annotated(message: annotations_pb2.AnnotateResponse) -> results.AnnotateResult:
+    """What became of annotations."""
+    return results.AnnotateResult(
+        stored=message.stored,
+        unchanged=message.unchanged,
+        lease_remaining=message.lease_remaining,
+        labeled=message.labeled,
+        disputed=message.disputed,
+        epoch=message.epoch,
+        last_event=message.last_event,
+    )
 
 
-def label(message: labeling_pb2.Label) -> results.Label:
-    """A stored label."""
+def label(message: annotations_pb2.Label) -> results.Label:
+    """A label."""
     return results.Label(
         sample_id=message.sample_id,
-        class_name=message.class_name,
-        class_index=message.class_index,
+        value=value_from_proto(message.value),
+        state=enum_word(types_pb2.SampleState, message.state),
+        annotations=message.annotations,
+        agreement=message.agreement if message.HasField("agreement") else None,
+        confidence=message.confidence if message.HasField("confidence") else None,
+        decided_by=message.decided_by,
         worker=message.worker,
-        create_time=when(message, "create_time"),
+        update_time=when(message, "update_time"),
         lease=message.lease or None,
     )
 

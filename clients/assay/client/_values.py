@@ -40,6 +40,10 @@ class Place:
         """The place of one row, counted over the whole upload from 0."""
         return self.what if self.alone else f"{self._entry(row)}{self._sample(row)}"
 
+    def alone_at(self, row: int) -> "Place":
+        """The place of one row, as a value that stands alone."""
+        return Place(self.at(row), alone=True)
+
     def within(self, row: int) -> "Place":
         """The place of the entries of one row."""
         return Place(self._entry(row), sample=self._sample(row))

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from assay.client import (
+    _annotations,
     _audits,
     _changes,
     _ingest,
@@ -221,11 +222,12 @@ class Client(_Connected):
     release_lease = _unary(_labeling.release_lease)
     exclude_samples = _unary(_labeling.exclude_samples)
     include_samples = _unary(_labeling.include_samples)
-    submit_labels = _unary(_labeling.submit_labels)
-    list_labels = _pages(_labeling.list_labels)
     export_labels = _download(_labeling.export_labels)
     # What changes
     watch_pool = _feed(_changes.watch_pool)
+    # Annotations
+    annotate = _unary(_annotations.annotate)
+    list_labels = _pages(_annotations.list_labels)
     # Audits
     audit_pool = _auditing(_audits.audit_pool)
     list_suspects = _pages(_audits.list_suspects)

@@ -4,7 +4,7 @@
 >>> client.create_pool("films", task=MultiLabel(["funny", "sad", "long"]))
 >>> client.create_pool("flats", task=Regression([Target("rent", minimum=0)]))
 
-GetServerInfo lists the kinds that a server has pools for; it refuses the others.
+What values of each are in Python is said at `assay.client.values`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class LabelingStub(object):
-    """Hands out samples and takes labels. No sample is ever in two live leases.
+    """Hands out samples under leases: of each, as many at a time as annotations are still wanted of it, never two to one
+    worker.
     """
 
     def __init__(self, channel):
@@ -70,16 +71,6 @@ class LabelingStub(object):
                 request_serializer=assay_dot_v1_dot_labeling__pb2.IncludeSamplesRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_labeling__pb2.IncludeSamplesResponse.FromString,
                 _registered_method=True)
-        self.SubmitLabels = channel.unary_unary(
-                '/assay.v1.Labeling/SubmitLabels',
-                request_serializer=assay_dot_v1_dot_labeling__pb2.SubmitLabelsRequest.SerializeToString,
-                response_deserializer=assay_dot_v1_dot_labeling__pb2.SubmitLabelsResponse.FromString,
-                _registered_method=True)
-        self.ListLabels = channel.unary_unary(
-                '/assay.v1.Labeling/ListLabels',
-                request_serializer=assay_dot_v1_dot_labeling__pb2.ListLabelsRequest.SerializeToString,
-                response_deserializer=assay_dot_v1_dot_labeling__pb2.ListLabelsResponse.FromString,
-                _registered_method=True)
         self.ExportLabels = channel.unary_stream(
                 '/assay.v1.Labeling/ExportLabels',
                 request_serializer=assay_dot_v1_dot_labeling__pb2.ExportLabelsRequest.SerializeToString,
@@ -88,7 +79,8 @@ class LabelingStub(object):
 
 
 class LabelingServicer(object):
-    """Hands out samples and takes labels. No sample is ever in two live leases.
+    """Hands out samples under leases: of each, as many at a time as annotations are still wanted of it, never two to one
+    worker.
     """
 
     def NextBatch(self, request, context):
@@ -140,21 +132,6 @@ class LabelingServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def SubmitLabels(self, request, context):
-        """Stores labels, all or none. Under a lease each labeled sample leaves it; without one, samples leased to somebody are
-        refused.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListLabels(self, request, context):
-        """Lists labels by row.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def ExportLabels(self, request, context):
         """Streams all labels as a file.
         """
@@ -200,16 +177,6 @@ def add_LabelingServicer_to_server(servicer, server):
                     request_deserializer=assay_dot_v1_dot_labeling__pb2.IncludeSamplesRequest.FromString,
                     response_serializer=assay_dot_v1_dot_labeling__pb2.IncludeSamplesResponse.SerializeToString,
             ),
-            'SubmitLabels': grpc.unary_unary_rpc_method_handler(
-                    servicer.SubmitLabels,
-                    request_deserializer=assay_dot_v1_dot_labeling__pb2.SubmitLabelsRequest.FromString,
-                    response_serializer=assay_dot_v1_dot_labeling__pb2.SubmitLabelsResponse.SerializeToString,
-            ),
-            'ListLabels': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListLabels,
-                    request_deserializer=assay_dot_v1_dot_labeling__pb2.ListLabelsRequest.FromString,
-                    response_serializer=assay_dot_v1_dot_labeling__pb2.ListLabelsResponse.SerializeToString,
-            ),
             'ExportLabels': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportLabels,
                     request_deserializer=assay_dot_v1_dot_labeling__pb2.ExportLabelsRequest.FromString,
@@ -224,7 +191,8 @@ def add_LabelingServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Labeling(object):
-    """Hands out samples and takes labels. No sample is ever in two live leases.
+    """Hands out samples under leases: of each, as many at a time as annotations are still wanted of it, never two to one
+    worker.
     """
 
     @staticmethod
@@ -406,60 +374,6 @@ class Labeling(object):
             '/assay.v1.Labeling/IncludeSamples',
             assay_dot_v1_dot_labeling__pb2.IncludeSamplesRequest.SerializeToString,
             assay_dot_v1_dot_labeling__pb2.IncludeSamplesResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def SubmitLabels(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/assay.v1.Labeling/SubmitLabels',
-            assay_dot_v1_dot_labeling__pb2.SubmitLabelsRequest.SerializeToString,
-            assay_dot_v1_dot_labeling__pb2.SubmitLabelsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListLabels(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/assay.v1.Labeling/ListLabels',
-            assay_dot_v1_dot_labeling__pb2.ListLabelsRequest.SerializeToString,
-            assay_dot_v1_dot_labeling__pb2.ListLabelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -11,6 +11,7 @@ from google.protobuf import empty_pb2
 from grpc_health.v1 import health_pb2
 
 from assay.v1 import (
+    annotations_pb2,
     audits_pb2,
     changes_pb2,
     labeling_pb2,
@@ -23,6 +24,20 @@ from assay.v1 import (
 )
 from assay.v1.method import Method, Reach, Role
 
+ANNOTATE = Method(
+    "/assay.v1.Annotations/Annotate",
+    annotations_pb2.AnnotateRequest,
+    annotations_pb2.AnnotateResponse,
+    Role.LABEL,
+    Reach.REQUEST,
+)
+LIST_LABELS = Method(
+    "/assay.v1.Annotations/ListLabels",
+    annotations_pb2.ListLabelsRequest,
+    annotations_pb2.ListLabelsResponse,
+    Role.READ,
+    Reach.REQUEST,
+)
 AUDIT_POOL = Method(
     "/assay.v1.Audits/AuditPool",
     audits_pb2.AuditPoolRequest,
@@ -106,20 +121,6 @@ INCLUDE_SAMPLES = Method(
     labeling_pb2.IncludeSamplesRequest,
     labeling_pb2.IncludeSamplesResponse,
     Role.LABEL,
-    Reach.REQUEST,
-)
-SUBMIT_LABELS = Method(
-    "/assay.v1.Labeling/SubmitLabels",
-    labeling_pb2.SubmitLabelsRequest,
-    labeling_pb2.SubmitLabelsResponse,
-    Role.LABEL,
-    Reach.REQUEST,
-)
-LIST_LABELS = Method(
-    "/assay.v1.Labeling/ListLabels",
-    labeling_pb2.ListLabelsRequest,
-    labeling_pb2.ListLabelsResponse,
-    Role.READ,
     Reach.REQUEST,
 )
 EXPORT_LABELS = Method(
@@ -391,6 +392,8 @@ HEALTH_WATCH = Method(
 METHODS: Mapping[str, Method[Any, Any]] = {
     method.path: method
     for method in (
+        ANNOTATE,
+        LIST_LABELS,
         AUDIT_POOL,
         LIST_SUSPECTS,
         LIST_ANNOTATORS,
@@ -403,8 +406,6 @@ METHODS: Mapping[str, Method[Any, Any]] = {
         RELEASE_LEASE,
         EXCLUDE_SAMPLES,
         INCLUDE_SAMPLES,
-        SUBMIT_LABELS,
-        LIST_LABELS,
         EXPORT_LABELS,
         LIST_STRATEGIES,
         LIST_PRESETS,

@@ -217,6 +217,8 @@ class SampleCounts(_message.Message):
     EXCLUDED_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     DAMAGED_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    DISPUTED_FIELD_NUMBER: _builtins.int
     unlabeled: _builtins.int
     """Free to be picked."""
     leased: _builtins.int
@@ -226,9 +228,13 @@ class SampleCounts(_message.Message):
     excluded: _builtins.int
     """Set aside."""
     total: _builtins.int
-    """All samples that can be served: the sum of the above."""
+    """All samples that can be served: the sum of all but damaged."""
     damaged: _builtins.int
     """Beside these, samples that cannot be served because their segment is damaged."""
+    answered: _builtins.int
+    """Some of the annotations that are wanted are there; free to be picked for the others."""
+    disputed: _builtins.int
+    """All annotations that are wanted are there, and do not decide."""
     def __init__(
         self,
         *,
@@ -238,10 +244,12 @@ class SampleCounts(_message.Message):
         excluded: _builtins.int = ...,
         total: _builtins.int = ...,
         damaged: _builtins.int = ...,
+        answered: _builtins.int = ...,
+        disputed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["damaged", b"damaged", "excluded", b"excluded", "labeled", b"labeled", "leased", b"leased", "total", b"total", "unlabeled", b"unlabeled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "damaged", b"damaged", "disputed", b"disputed", "excluded", b"excluded", "labeled", b"labeled", "leased", b"leased", "total", b"total", "unlabeled", b"unlabeled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -490,7 +498,9 @@ class CreatePoolRequest(_message.Message):
     """
     @_builtins.property
     def pool(self) -> Global___Pool:
-        """The pool: metric, task, dimension and discard_inputs, each with a default. What is output only is not read."""
+        """The pool: metric, task, dimension, discard_inputs, annotations_per_sample, policy and metadata, each with a default.
+        What is output only is not read.
+        """
 
     def __init__(
         self,
@@ -845,8 +855,8 @@ class SampleBatch(_message.Message):
         """Attributes."""
 
     @_builtins.property
-    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Class names of known labels; an empty string means that the sample has none."""
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Value]:
+        """Known labels; one without a kind means that the sample has none. They are kept as annotations of the worker "import"."""
 
     @_builtins.property
     def predictions(self) -> _types_pb2.Matrix:
@@ -864,7 +874,7 @@ class SampleBatch(_message.Message):
         payloads: _abc.Iterable[_builtins.bytes] | None = ...,
         payload_media_type: _builtins.str = ...,
         attributes: _abc.Iterable[Global___AttributeColumn] | None = ...,
-        labels: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _abc.Iterable[_types_pb2.Value] | None = ...,
         predictions: _types_pb2.Matrix | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "predictions", b"predictions"]  # noqa: Y015

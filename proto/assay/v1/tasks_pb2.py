@@ -22,11 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from assay.v1 import types_pb2 as assay_dot_v1_dot_types__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61ssay/v1/tasks.proto\x12\x08\x61ssay.v1\x1a\x14\x61ssay/v1/types.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x9e\x02\n\x04Task\x12\x36\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x1c.assay.v1.ClassificationTaskH\x00\x12.\n\nmultilabel\x18\x02 \x01(\x0b\x32\x18.assay.v1.MultilabelTaskH\x00\x12.\n\nregression\x18\x03 \x01(\x0b\x32\x18.assay.v1.RegressionTaskH\x00\x12$\n\x05\x62oxes\x18\x04 \x01(\x0b\x32\x13.assay.v1.BoxesTaskH\x00\x12$\n\x05spans\x18\x05 \x01(\x0b\x32\x13.assay.v1.SpansTaskH\x00\x12*\n\x08\x66reeform\x18\x06 \x01(\x0b\x32\x16.assay.v1.FreeformTaskH\x00\x42\x06\n\x04kind\"\x80\x01\n\x05\x43lass\x12\x15\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07retired\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1e\n\x0bmerged_into\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x05\n\x03_idB\x0e\n\x0c_merged_into\"6\n\x12\x43lassificationTask\x12 \n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Class\"2\n\x0eMultilabelTask\x12 \n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Class\"`\n\x06Target\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x07minimum\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"9\n\x0eRegressionTask\x12\'\n\x07targets\x18\x01 \x03(\x0b\x32\x10.assay.v1.TargetB\x04\xe2\x41\x01\x02\"-\n\tBoxesTask\x12 \n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Class\"?\n\tSpansTask\x12 \n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Class\x12\x10\n\x08\x64isjoint\x18\x02 \x01(\x08\"\x0e\n\x0c\x46reeformTask\"\xcc\x01\n\x05Value\x12\x14\n\nclass_name\x18\x01 \x01(\tH\x00\x12+\n\x0b\x63lass_names\x18\x02 \x01(\x0b\x32\x14.assay.v1.ClassNamesH\x00\x12$\n\x07numbers\x18\x03 \x01(\x0b\x32\x11.assay.v1.NumbersH\x00\x12 \n\x05\x62oxes\x18\x04 \x01(\x0b\x32\x0f.assay.v1.BoxesH\x00\x12 \n\x05spans\x18\x05 \x01(\x0b\x32\x0f.assay.v1.SpansH\x00\x12\x0e\n\x04json\x18\x06 \x01(\tH\x00\x42\x06\n\x04kind\"\x1b\n\nClassNames\x12\r\n\x05names\x18\x01 \x03(\t\"g\n\x07Numbers\x12-\n\x06values\x18\x01 \x03(\x0b\x32\x1d.assay.v1.Numbers.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xf2\x01\n\x03\x42ox\x12\x18\n\nclass_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\t\n\x01x\x18\x02 \x01(\x01\x12\t\n\x01y\x18\x03 \x01(\x01\x12\r\n\x05width\x18\x04 \x01(\x01\x12\x0e\n\x06height\x18\x05 \x01(\x01\x12\x12\n\x05score\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x31\n\nattributes\x18\x07 \x03(\x0b\x32\x1d.assay.v1.Box.AttributesEntry\x1aK\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.assay.v1.AttributeValue:\x02\x38\x01\x42\x08\n\x06_score\"%\n\x05\x42oxes\x12\x1c\n\x05\x62oxes\x18\x01 \x03(\x0b\x32\r.assay.v1.Box\"<\n\x04Span\x12\x18\n\nclass_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05start\x18\x02 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x03\"&\n\x05Spans\x12\x1d\n\x05spans\x18\x01 \x03(\x0b\x32\x0e.assay.v1.Span*\xb9\x01\n\x08TaskKind\x12\x19\n\x15TASK_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18TASK_KIND_CLASSIFICATION\x10\x01\x12\x18\n\x14TASK_KIND_MULTILABEL\x10\x02\x12\x18\n\x14TASK_KIND_REGRESSION\x10\x03\x12\x13\n\x0fTASK_KIND_BOXES\x10\x04\x12\x13\n\x0fTASK_KIND_SPANS\x10\x05\x12\x16\n\x12TASK_KIND_FREEFORM\x10\x06\x42\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61ssay/v1/tasks.proto\x12\x08\x61ssay.v1\x1a\x1fgoogle/api/field_behavior.proto\"\x9e\x02\n\x04Task\x12\x36\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x1c.assay.v1.ClassificationTaskH\x00\x12.\n\nmultilabel\x18\x02 \x01(\x0b\x32\x18.assay.v1.MultilabelTaskH\x00\x12.\n\nregression\x18\x03 \x01(\x0b\x32\x18.assay.v1.RegressionTaskH\x00\x12$\n\x05\x62oxes\x18\x04 \x01(\x0b\x32\x13.assay.v1.BoxesTaskH\x00\x12$\n\x05spans\x18\x05 \x01(\x0b\x32\x13.assay.v1.SpansTaskH\x00\x12*\n\x08\x66reeform\x18\x06 \x01(\x0b\x32\x16.assay.v1.FreeformTaskH\x00\x42\x06\n\x04kind\"\x80\x01\n\x05\x43lass\x12\x15\n\x02id\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x12\n\x04name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07retired\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1e\n\x0bmerged_into\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x05\n\x03_idB\x0e\n\x0c_merged_into\"6\n\x12\x43lassificationTask\x12 \n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Class\"2\n\x0eMultilabelTask\x12 \n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Class\"`\n\x06Target\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x07minimum\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08_minimumB\n\n\x08_maximum\"9\n\x0eRegressionTask\x12\'\n\x07targets\x18\x01 \x03(\x0b\x32\x10.assay.v1.TargetB\x04\xe2\x41\x01\x02\"-\n\tBoxesTask\x12 \n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Class\"?\n\tSpansTask\x12 \n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Class\x12\x10\n\x08\x64isjoint\x18\x02 \x01(\x08\"\x0e\n\x0c\x46reeformTask*\xb9\x01\n\x08TaskKind\x12\x19\n\x15TASK_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18TASK_KIND_CLASSIFICATION\x10\x01\x12\x18\n\x14TASK_KIND_MULTILABEL\x10\x02\x12\x18\n\x14TASK_KIND_REGRESSION\x10\x03\x12\x13\n\x0fTASK_KIND_BOXES\x10\x04\x12\x13\n\x0fTASK_KIND_SPANS\x10\x05\x12\x16\n\x12TASK_KIND_FREEFORM\x10\x06\x42\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,50 +45,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TARGET'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_REGRESSIONTASK'].fields_by_name['targets']._loaded_options = None
   _globals['_REGRESSIONTASK'].fields_by_name['targets']._serialized_options = b'\342A\001\002'
-  _globals['_NUMBERS_VALUESENTRY']._loaded_options = None
-  _globals['_NUMBERS_VALUESENTRY']._serialized_options = b'8\001'
-  _globals['_BOX_ATTRIBUTESENTRY']._loaded_options = None
-  _globals['_BOX_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_BOX'].fields_by_name['class_name']._loaded_options = None
-  _globals['_BOX'].fields_by_name['class_name']._serialized_options = b'\342A\001\002'
-  _globals['_SPAN'].fields_by_name['class_name']._loaded_options = None
-  _globals['_SPAN'].fields_by_name['class_name']._serialized_options = b'\342A\001\002'
-  _globals['_TASKKIND']._serialized_start=1630
-  _globals['_TASKKIND']._serialized_end=1815
-  _globals['_TASK']._serialized_start=90
-  _globals['_TASK']._serialized_end=376
-  _globals['_CLASS']._serialized_start=379
-  _globals['_CLASS']._serialized_end=507
-  _globals['_CLASSIFICATIONTASK']._serialized_start=509
-  _globals['_CLASSIFICATIONTASK']._serialized_end=563
-  _globals['_MULTILABELTASK']._serialized_start=565
-  _globals['_MULTILABELTASK']._serialized_end=615
-  _globals['_TARGET']._serialized_start=617
-  _globals['_TARGET']._serialized_end=713
-  _globals['_REGRESSIONTASK']._serialized_start=715
-  _globals['_REGRESSIONTASK']._serialized_end=772
-  _globals['_BOXESTASK']._serialized_start=774
-  _globals['_BOXESTASK']._serialized_end=819
-  _globals['_SPANSTASK']._serialized_start=821
-  _globals['_SPANSTASK']._serialized_end=884
-  _globals['_FREEFORMTASK']._serialized_start=886
-  _globals['_FREEFORMTASK']._serialized_end=900
-  _globals['_VALUE']._serialized_start=903
-  _globals['_VALUE']._serialized_end=1107
-  _globals['_CLASSNAMES']._serialized_start=1109
-  _globals['_CLASSNAMES']._serialized_end=1136
-  _globals['_NUMBERS']._serialized_start=1138
-  _globals['_NUMBERS']._serialized_end=1241
-  _globals['_NUMBERS_VALUESENTRY']._serialized_start=1196
-  _globals['_NUMBERS_VALUESENTRY']._serialized_end=1241
-  _globals['_BOX']._serialized_start=1244
-  _globals['_BOX']._serialized_end=1486
-  _globals['_BOX_ATTRIBUTESENTRY']._serialized_start=1401
-  _globals['_BOX_ATTRIBUTESENTRY']._serialized_end=1476
-  _globals['_BOXES']._serialized_start=1488
-  _globals['_BOXES']._serialized_end=1525
-  _globals['_SPAN']._serialized_start=1527
-  _globals['_SPAN']._serialized_end=1587
-  _globals['_SPANS']._serialized_start=1589
-  _globals['_SPANS']._serialized_end=1627
+  _globals['_TASKKIND']._serialized_start=881
+  _globals['_TASKKIND']._serialized_end=1066
+  _globals['_TASK']._serialized_start=68
+  _globals['_TASK']._serialized_end=354
+  _globals['_CLASS']._serialized_start=357
+  _globals['_CLASS']._serialized_end=485
+  _globals['_CLASSIFICATIONTASK']._serialized_start=487
+  _globals['_CLASSIFICATIONTASK']._serialized_end=541
+  _globals['_MULTILABELTASK']._serialized_start=543
+  _globals['_MULTILABELTASK']._serialized_end=593
+  _globals['_TARGET']._serialized_start=595
+  _globals['_TARGET']._serialized_end=691
+  _globals['_REGRESSIONTASK']._serialized_start=693
+  _globals['_REGRESSIONTASK']._serialized_end=750
+  _globals['_BOXESTASK']._serialized_start=752
+  _globals['_BOXESTASK']._serialized_end=797
+  _globals['_SPANSTASK']._serialized_start=799
+  _globals['_SPANSTASK']._serialized_end=862
+  _globals['_FREEFORMTASK']._serialized_start=864
+  _globals['_FREEFORMTASK']._serialized_end=878
 # @@protoc_insertion_point(module_scope)

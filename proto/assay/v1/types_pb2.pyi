@@ -125,11 +125,15 @@ class _SampleStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SampleSta
     SAMPLE_STATE_UNLABELED: _SampleState.ValueType  # 1
     """In the pool, free to be picked."""
     SAMPLE_STATE_LEASED: _SampleState.ValueType  # 2
-    """Handed to a worker under a live lease."""
+    """In hands under live leases: as many as annotations are still wanted of it."""
     SAMPLE_STATE_LABELED: _SampleState.ValueType  # 3
     """Has a label."""
     SAMPLE_STATE_EXCLUDED: _SampleState.ValueType  # 4
-    """Set aside by a release that asked for it; never offered again."""
+    """Set aside: offered to nobody until it is included again."""
+    SAMPLE_STATE_ANSWERED: _SampleState.ValueType  # 5
+    """Some of the annotations that are wanted of it are there; free to be picked for the others."""
+    SAMPLE_STATE_DISPUTED: _SampleState.ValueType  # 6
+    """All the annotations that are wanted are there, and the pool's policy cannot decide: somebody has to."""
 
 class SampleState(_SampleState, metaclass=_SampleStateEnumTypeWrapper):
     """State of a sample."""
@@ -139,11 +143,15 @@ SAMPLE_STATE_UNSPECIFIED: SampleState.ValueType  # 0
 SAMPLE_STATE_UNLABELED: SampleState.ValueType  # 1
 """In the pool, free to be picked."""
 SAMPLE_STATE_LEASED: SampleState.ValueType  # 2
-"""Handed to a worker under a live lease."""
+"""In hands under live leases: as many as annotations are still wanted of it."""
 SAMPLE_STATE_LABELED: SampleState.ValueType  # 3
 """Has a label."""
 SAMPLE_STATE_EXCLUDED: SampleState.ValueType  # 4
-"""Set aside by a release that asked for it; never offered again."""
+"""Set aside: offered to nobody until it is included again."""
+SAMPLE_STATE_ANSWERED: SampleState.ValueType  # 5
+"""Some of the annotations that are wanted of it are there; free to be picked for the others."""
+SAMPLE_STATE_DISPUTED: SampleState.ValueType  # 6
+"""All the annotations that are wanted are there, and the pool's policy cannot decide: somebody has to."""
 Global___SampleState: _TypeAlias = SampleState  # noqa: Y015
 
 class _CompareOp:
@@ -401,6 +409,275 @@ class AttributeValue(_message.Message):
 Global___AttributeValue: _TypeAlias = AttributeValue  # noqa: Y015
 
 @_typing.final
+class Value(_message.Message):
+    """What somebody says of a sample; its kind is that of the pool's task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASS_NAME_FIELD_NUMBER: _builtins.int
+    CLASS_NAMES_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    BOXES_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
+    JSON_FIELD_NUMBER: _builtins.int
+    class_name: _builtins.str
+    """Of classification: the name of a class."""
+    json: _builtins.str
+    """Of freeform: a JSON document (RFC 8259)."""
+    @_builtins.property
+    def class_names(self) -> Global___ClassNames:
+        """Of multilabel."""
+
+    @_builtins.property
+    def numbers(self) -> Global___Numbers:
+        """Of regression."""
+
+    @_builtins.property
+    def boxes(self) -> Global___Boxes:
+        """Of boxes."""
+
+    @_builtins.property
+    def spans(self) -> Global___Spans:
+        """Of spans."""
+
+    def __init__(
+        self,
+        *,
+        class_name: _builtins.str = ...,
+        class_names: Global___ClassNames | None = ...,
+        numbers: Global___Numbers | None = ...,
+        boxes: Global___Boxes | None = ...,
+        spans: Global___Spans | None = ...,
+        json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["boxes", b"boxes", "class_name", b"class_name", "class_names", b"class_names", "json", b"json", "kind", b"kind", "numbers", b"numbers", "spans", b"spans"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boxes", b"boxes", "class_name", b"class_name", "class_names", b"class_names", "json", b"json", "kind", b"kind", "numbers", b"numbers", "spans", b"spans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["class_name", "class_names", "numbers", "boxes", "spans", "json"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___Value: _TypeAlias = Value  # noqa: Y015
+
+@_typing.final
+class ClassNames(_message.Message):
+    """A set of classes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names, distinct; none is an answer too."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassNames: _TypeAlias = ClassNames  # noqa: Y015
+
+@_typing.final
+class Numbers(_message.Message):
+    """Numbers by target."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ValuesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """A finite number for each target of the task, by its name."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Numbers: _TypeAlias = Numbers  # noqa: Y015
+
+@_typing.final
+class Box(_message.Message):
+    """A box in an image, in parts of the image's width and height: 0 is its left or upper edge, 1 its right or lower one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___AttributeValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___AttributeValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CLASS_NAME_FIELD_NUMBER: _builtins.int
+    X_FIELD_NUMBER: _builtins.int
+    Y_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    class_name: _builtins.str
+    """Name of its class."""
+    x: _builtins.float
+    """Left edge, from 0 to 1."""
+    y: _builtins.float
+    """Upper edge, from 0 to 1."""
+    width: _builtins.float
+    """Width, above 0; the box ends at 1 at most."""
+    height: _builtins.float
+    """Height, above 0; the box ends at 1 at most."""
+    score: _builtins.float
+    """How sure whoever drew it is, from 0 to 1; unset where nobody says."""
+    @_builtins.property
+    def attributes(self) -> _containers.MessageMap[_builtins.str, Global___AttributeValue]:
+        """What else is said of it, by name."""
+
+    def __init__(
+        self,
+        *,
+        class_name: _builtins.str = ...,
+        x: _builtins.float = ...,
+        y: _builtins.float = ...,
+        width: _builtins.float = ...,
+        height: _builtins.float = ...,
+        score: _builtins.float | None = ...,
+        attributes: _abc.Mapping[_builtins.str, Global___AttributeValue] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "attributes", b"attributes", "class_name", b"class_name", "height", b"height", "score", b"score", "width", b"width", "x", b"x", "y", b"y"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___Box: _TypeAlias = Box  # noqa: Y015
+
+@_typing.final
+class Boxes(_message.Message):
+    """Boxes of one image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOXES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def boxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Box]:
+        """The boxes; none is an answer too."""
+
+    def __init__(
+        self,
+        *,
+        boxes: _abc.Iterable[Global___Box] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boxes", b"boxes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Boxes: _TypeAlias = Boxes  # noqa: Y015
+
+@_typing.final
+class Span(_message.Message):
+    """A span of a text, in characters (Unicode code points), not bytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASS_NAME_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    class_name: _builtins.str
+    """Name of its class."""
+    start: _builtins.int
+    """First character, from 0."""
+    end: _builtins.int
+    """Character after its last, above start."""
+    def __init__(
+        self,
+        *,
+        class_name: _builtins.str = ...,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_name", b"class_name", "end", b"end", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Span: _TypeAlias = Span  # noqa: Y015
+
+@_typing.final
+class Spans(_message.Message):
+    """Spans of one text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPANS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___Span]:
+        """The spans; none is an answer too."""
+
+    def __init__(
+        self,
+        *,
+        spans: _abc.Iterable[Global___Span] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["spans", b"spans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Spans: _TypeAlias = Spans  # noqa: Y015
+
+@_typing.final
 class Sample(_message.Message):
     """A sample of a pool."""
 
@@ -446,8 +723,6 @@ class Sample(_message.Message):
     """Media type of payload, such as "text/plain" or "application/json"; empty where there is no payload."""
     state: Global___SampleState.ValueType
     """State now."""
-    label: _builtins.str
-    """Class name of its label; empty where it has none."""
     row: _builtins.int
     """The row: the server's own number for this sample, 0 or more, never reused."""
     name: _builtins.str
@@ -455,6 +730,10 @@ class Sample(_message.Message):
     @_builtins.property
     def attributes(self) -> _containers.MessageMap[_builtins.str, Global___AttributeValue]:
         """Scalar attributes by name."""
+
+    @_builtins.property
+    def label(self) -> Global___Value:
+        """Its label, as the pool's policy has it; unset where it has none."""
 
     def __init__(
         self,
@@ -465,11 +744,11 @@ class Sample(_message.Message):
         payload_media_type: _builtins.str = ...,
         attributes: _abc.Mapping[_builtins.str, Global___AttributeValue] | None = ...,
         state: Global___SampleState.ValueType = ...,
-        label: _builtins.str = ...,
+        label: Global___Value | None = ...,
         row: _builtins.int = ...,
         name: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["label", b"label"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "id", b"id", "label", b"label", "name", b"name", "payload", b"payload", "payload_media_type", b"payload_media_type", "row", b"row", "state", b"state", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...

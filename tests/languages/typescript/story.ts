@@ -3,13 +3,8 @@ import { promisify } from "node:util";
 
 import { credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 
-import {
-  LabelingClient,
-  NextBatchRequest,
-  type NextBatchResponse,
-  SubmitLabelsRequest,
-  type SubmitLabelsResponse,
-} from "./generated/assay/v1/labeling";
+import { AnnotateRequest, type AnnotateResponse, AnnotationsClient } from "./generated/assay/v1/annotations";
+import { LabelingClient, NextBatchRequest, type NextBatchResponse } from "./generated/assay/v1/labeling";
 import { Model, ModelsClient, TrainHeadMetadata, TrainHeadRequest } from "./generated/assay/v1/models";
 import {
   AddSamplesRequest,
@@ -49,6 +44,7 @@ function embeddings(): Buffer {
 async function main(): Promise<void> {
   const pools = new PoolsClient(target, plain);
   const labeling = new LabelingClient(target, plain);
+  const annotations = new AnnotationsClient(target, plain);
   const models = new ModelsClient(target, plain);
   const operations = new OperationsClient(target, plain);
   const server = new ServerClient(target, plain);
@@ -73,14 +69,16 @@ async function main(): Promise<void> {
     worker: "ann",
     size: 20,
   }));
-  const labels = batch.picks.map((pick) => ({
+  const said = batch.picks.map((pick) => ({
     sampleId: pick.sample!.id,
-    className: Number(pick.sample!.id.slice(2)) % 2 === 0 ? "right" : "left",
+    value: {
+      kind: { $case: "className" as const, value: Number(pick.sample!.id.slice(2)) % 2 === 0 ? "right" : "left" },
+    },
   }));
-  const stored: SubmitLabelsResponse = await call(labeling.submitLabels.bind(labeling), SubmitLabelsRequest.fromPartial({
+  const stored: AnnotateResponse = await call(annotations.annotate.bind(annotations), AnnotateRequest.fromPartial({
     parent,
     worker: "ann",
-    labels,
+    annotations: said,
     lease: batch.lease!.name,
     fencingToken: batch.lease!.fencingToken,
   }));

@@ -15,7 +15,7 @@ _HINTS = {
     "POOL_NOT_FOUND": "`assay pool list` shows the pools.",
     "MODEL_NOT_FOUND": "`assay model list POOL` shows the models.",
     "LEASE_NOT_FOUND": "`assay lease list POOL` shows the live leases.",
-    "LEASE_EXPIRED": "Take a new batch with `assay next`; labels can also be submitted without a lease.",
+    "LEASE_EXPIRED": "Take a new batch with `assay next`; samples can also be annotated without a lease.",
     "UNKNOWN_STRATEGY": "`assay strategies` shows the strategies and presets.",
     "NEED_MISSING": "Train a head first (`assay train POOL`), or use a plan that needs no model, such as random.",
     "TOO_FEW_CLASSES": "Label samples of at least two classes first.",

@@ -1,4 +1,4 @@
-"""`assay next`, `assay label` and `assay export`."""
+"""`assay next`, `assay annotate`, `assay label` and `assay export`."""
 
 import sys
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from assay.client.cli.composing import Additions, ApartOption, ByOption, Explore
 from assay.client.cli.files import Table, located, read_table
 from assay.client.cli.output import fields, picked, show, table
 
-app = typer.Typer(help="Submit and list labels.", no_args_is_help=True)
+app = typer.Typer(help="List labels.", no_args_is_help=True)
 
 WorkerOption = Annotated[str, typer.Option(envvar="ASSAY_WORKER", help="Who labels.")]
 TtlOption = Annotated[float, typer.Option(min=1, help="Seconds that the lease lasts.")]
@@ -67,33 +67,30 @@ def next_batch(
     show(batch, as_json, lambda: _batch(batch))
 
 
-@app.command()
-def submit(
+def annotate(
     context: typer.Context,
     pool: PoolArgument,
     worker: WorkerOption,
-    labels: Annotated[list[str] | None, typer.Argument(metavar="ID=CLASS...", help="Labels.")] = None,
+    labels: Annotated[list[str] | None, typer.Argument(metavar="ID=CLASS...", help="What is said.")] = None,
     source: Annotated[
         Path | None,
         typer.Option(
             "--from",
             "-f",
-            help="File of labels with the fields id and label, or an export: JSON Lines, JSON array, CSV, Parquet or "
-            "Arrow; - for standard input.",
+            help="File with the fields id and label, or an export: JSON Lines, JSON, CSV, Parquet or Arrow; - for "
+            "standard input.",
         ),
     ] = None,
     format: FormatOption = None,
     lease: Annotated[str | None, typer.Option(help="Name of the lease that holds the samples.")] = None,
     token: Annotated[int, typer.Option(help="Fencing token of the lease.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace labels that are there.")] = False,
+    correct: Annotated[bool, typer.Option("--correct", help="Replace what this worker said before.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Store labels, all or none."""
+    """Store what a worker says of samples, all or none."""
     given = read_labels(labels or (), source, format)
     with connect(context) as client:
-        result = client.submit_labels(
-            pool, given, worker, lease=Lease(lease, token) if lease else None, overwrite=overwrite
-        )
+        result = client.annotate(pool, given, worker, lease=Lease(lease, token) if lease else None, correct=correct)
     show(
         result,
         as_json,
@@ -101,6 +98,8 @@ def submit(
             [
                 ("stored", result.stored),
                 ("unchanged", result.unchanged),
+                ("labeled", result.labeled),
+                ("disputed", result.disputed),
                 ("left in the lease", result.lease_remaining),
             ]
         ),
@@ -123,8 +122,8 @@ def list_(
         {"labels": labels},
         as_json,
         lambda: table(
-            ("id", "class", "worker", "time", "lease"),
-            ((label.sample_id, label.class_name, label.worker, label.create_time, label.lease) for label in labels),
+            ("id", "label", "worker", "time", "lease"),
+            ((label.sample_id, label.value, label.worker, label.update_time, label.lease) for label in labels),
         ),
     )
 
@@ -136,7 +135,7 @@ def export(
     format: Annotated[str | None, typer.Option(help="jsonl, csv or parquet; by the file's name if not given.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write all labels to a file, which `label submit --from` reads again."""
+    """Write all labels to a file, which `annotate --from` reads again."""
     chosen = _export_format(out) if format is None else format
     to_stdout = str(out) == "-"
     if to_stdout and as_json:

@@ -2,7 +2,7 @@
 
 from assay.client.results.audits import Annotator, AuditResult, Confusion, KindFindings, ResolveResult, Suspect
 from assay.client.results.changes import Change, PoolChanges
-from assay.client.results.labeling import AsideResult, Batch, Label, Lease, SubmitResult
+from assay.client.results.labeling import AnnotateResult, AsideResult, Batch, Label, Lease
 from assay.client.results.mining import (
     CostEstimate,
     MineResult,
@@ -46,6 +46,7 @@ from assay.client.results.server import ServerInfo, ServerLimits
 
 __all__ = [
     "AddResult",
+    "AnnotateResult",
     "Annotator",
     "AsideResult",
     "AuditResult",
@@ -89,7 +90,6 @@ __all__ = [
     "ServerInfo",
     "ServerLimits",
     "Strategy",
-    "SubmitResult",
     "Suspect",
     "TensorSpec",
     "UpdatePredictionsResult",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from assay.client.plans import Plan
 from assay.client.results.mining import Pick, Provenance, QuotaReport
@@ -53,22 +54,46 @@ class AsideResult:
 
 
 @dataclass(frozen=True, slots=True)
-class SubmitResult:
-    """What a submission did; every counted label is durable. `lease_remaining` counts what the lease still holds."""
+class AnnotateResult:
+    """What became of annotations; every counted one is durable.
+
+    Attributes:
+        stored, unchanged: new ones, and those that were there already.
+        lease_remaining: samples that the lease still holds.
+        labeled, disputed: of the samples, those that have a label now, and those whose annotations do not decide.
+        last_event: number of the last event of the pool's log.
+    """
 
     stored: int
     unchanged: int
     lease_remaining: int
+    labeled: int
+    disputed: int
     epoch: int
+    last_event: int
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A stored label. `lease` is None where it came without one."""
+    """A label, which follows from annotations by the pool's policy.
+
+    Attributes:
+        value: in the natural type of the pool's task (see `assay.client.values`); None where nothing is decided.
+        state: of the sample: "labeled", "answered", "disputed", ...
+        annotations: workers with a standing annotation.
+        agreement: of these with each other, 0 to 1; None where there is none.
+        confidence: share of the weight behind the label, 0 to 1; None where there is none.
+        decided_by: the pool's policy, or "verdict"; "" where nothing is decided.
+        worker, update_time, lease: of the last that was said and counted; `lease` is None where it came without one.
+    """
 
     sample_id: str
-    class_name: str
-    class_index: int
+    value: Any
+    state: str
+    annotations: int
+    agreement: float | None
+    confidence: float | None
+    decided_by: str
     worker: str
-    create_time: datetime | None
+    update_time: datetime | None
     lease: str | None

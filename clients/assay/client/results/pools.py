@@ -12,7 +12,7 @@ from assay.client.tasks import Task
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Number of samples in each state; `damaged` counts those of them that cannot be served."""
+    """Number of samples in each state, and of all that are served; `damaged` ones cannot be, and are not among them."""
 
     unlabeled: int
     leased: int
@@ -20,6 +20,8 @@ class Counts:
     excluded: int
     total: int
     damaged: int
+    answered: int = 0
+    disputed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ class SampleBatch:
         payloads: what a person looks at to label it: text, bytes, or what JSON can say; None where a sample has none.
         media_type: of all payloads; text and JSON are recognised.
         attributes: columns of scalars by name, or a data frame; None where a sample lacks it. A column is of one type.
-        labels: class names; None where a sample has none.
+        labels: values in the natural type of the pool's task, such as class names; None where a sample has none.
         predictions: class probabilities of the caller's own model, one row per id, one column per class.
     """
 

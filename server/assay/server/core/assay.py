@@ -2,6 +2,7 @@
 
 import assay.strategies
 from assay.server.core.bells import Bells
+from assay.server.core.labeling.annotations import AnnotationService
 from assay.server.core.labeling.auditing import AuditService
 from assay.server.core.labeling.judging import JudgingService
 from assay.server.core.labeling.leases import expire_due
@@ -38,7 +39,8 @@ class Assay:
     """All services over one data directory.
 
     Attributes:
-        pools, updates, samples, sources, models, changes, mining, labeling, judging, audits, operations: the services.
+        pools, updates, samples, sources, models, changes, mining, labeling, annotations, judging, audits,
+            operations: the services.
             Their methods block and compute: call them from worker threads.
         retention: forgets what is old.
         limits: bounds on what callers may ask.
@@ -101,6 +103,7 @@ class Assay:
         self.labeling = LabelingService(directory, ports.catalog, ports.clock, limits, registry)
         self.judging = JudgingService(directory, ports.catalog, ports.clock, self.operations)
         self.audits = AuditService(directory, ports.catalog, ports.clock, ports.heads, self.operations, limits)
+        self.annotations = AnnotationService(directory, ports.catalog, ports.clock)
         self.retention = Retention(ports.catalog, directory, ports.clock, limits)
         low_priority = LowPriorityExecutor(2)
         self._upkeep = Upkeep(

@@ -49,12 +49,14 @@ class Reason(StrEnum):
     SOURCE_NOT_FOUND = "SOURCE_NOT_FOUND"
     LEASE_NOT_FOUND = "LEASE_NOT_FOUND"
     OPERATION_NOT_FOUND = "OPERATION_NOT_FOUND"
-    LABEL_EXISTS = "LABEL_EXISTS"
+    ANNOTATION_EXISTS = "ANNOTATION_EXISTS"
     ANNOTATIONS_EXIST = "ANNOTATIONS_EXIST"
+    EXTERNAL_ID_EXISTS = "EXTERNAL_ID_EXISTS"
     # The state of the pool does not allow it.
     POOL_EXHAUSTED = "POOL_EXHAUSTED"
     QUOTA_INFEASIBLE = "QUOTA_INFEASIBLE"
     SAMPLE_LEASED = "SAMPLE_LEASED"
+    SAMPLE_EXCLUDED = "SAMPLE_EXCLUDED"
     LEASE_EXPIRED = "LEASE_EXPIRED"
     LEASE_FOREIGN = "LEASE_FOREIGN"
     LEASE_DONE = "LEASE_DONE"
@@ -130,6 +132,10 @@ class SampleError(AssayError):
         self.problem = problem
         self._sample_id = sample_id
         self._facts = metadata
+
+    def moved(self, row: int) -> "SampleError":
+        """The same error of another row."""
+        return SampleError(self.reason, row, self.problem, self._sample_id, **self._facts)
 
     def among(self, ids: Sequence[str], first: int = 0) -> "SampleError":
         """The same error of a request with these ids; in a stream of requests, `first` samples came before them."""

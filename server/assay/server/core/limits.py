@@ -36,6 +36,8 @@ MAX_PICKS = 100_000
 MAX_BATCH_PICKS = 10_000
 MAX_CHUNK = 100_000
 MAX_PREDICTIONS = 100
+# Seconds that an annotation takes.
+MAX_DURATION = 30 * 86_400.0
 # Seconds that a lease lasts.
 MIN_TTL = 1.0
 MAX_TTL = 7 * 86_400.0

@@ -76,6 +76,17 @@ class Caller:
         """Whether the caller has a role, or more."""
         return self.role is not None and self.role >= role
 
+    def need(self, role: Role, what: str) -> None:
+        """Raises EdgeError(ROLE_NEEDED) for a caller that has not the role which a field of its request needs."""
+        if not self.may(role):
+            raise EdgeError(
+                EdgeReason.ROLE_NEEDED,
+                f"{what} needs the role {role.word}, and {self.described()} is none of it. Leave it out, or use a key "
+                "of that role.",
+                role=role.word,
+                field=what,
+            )
+
     def described(self) -> str:
         """The caller's key, for people."""
         return f"the key {self.name or 'sha256:' + self.fingerprint}"

@@ -12,12 +12,9 @@ from assay.server.rpc.convert.labeling import (
     excluded_message,
     included_message,
     label_lines,
-    label_message,
     lease_message,
-    submit_message,
     to_batch_spec,
     to_release_reason,
-    to_submit_spec,
     to_ttl,
 )
 from assay.server.rpc.convert.scalars import choice
@@ -135,21 +132,6 @@ class LabelingServicer(BaseServicer):
         self.core.labeling.include(pool_id, list(request.sample_ids), reply.key)
         return reply.message
 
-    def SubmitLabels(self, request: labeling_pb2.SubmitLabelsRequest) -> labeling_pb2.SubmitLabelsResponse:
-        pool_id = names.parse_pool(request.parent)
-        reply = self.reply("SubmitLabels", request, submit_message)
-        self.core.labeling.submit(pool_id, to_submit_spec(pool_id, request), reply.key)
-        return reply.message
-
-    def ListLabels(self, request: labeling_pb2.ListLabelsRequest) -> labeling_pb2.ListLabelsResponse:
-        pool_id = names.parse_pool(request.parent)
-        page = paging.page(request, -1)
-        found = self.core.labeling.labels(pool_id, request.worker, request.class_name, page.after, page.fetch)
-        messages, token = page.fill(
-            found, lambda view: view.row, lambda view: label_message(pool_id, view), self.reply_bytes
-        )
-        return labeling_pb2.ListLabelsResponse(labels=messages, next_page_token=token)
-
     def ExportLabels(
         self, request: labeling_pb2.ExportLabelsRequest
     ) -> Generator[labeling_pb2.ExportLabelsResponse, None, None]:
@@ -159,7 +141,7 @@ class LabelingServicer(BaseServicer):
             yield labeling_pb2.ExportLabelsResponse(chunk=chunk)
 
     def _label_pages(self, pool_id: str) -> Iterator[list[LabelView]]:
-        views = self.core.labeling.labels(pool_id, "", "", -1, EXPORT_PAGE)
+        views = self.core.annotations.labels(pool_id, "", "", -1, EXPORT_PAGE)
         while views:
             yield views
-            views = self.core.labeling.labels(pool_id, "", "", views[-1].row, EXPORT_PAGE)
+            views = self.core.annotations.labels(pool_id, "", "", views[-1].row, EXPORT_PAGE)

@@ -17,12 +17,11 @@ from assay.server.core.mining.plan.binding import BoundPlan
 from assay.server.core.mining.plan.terms import Plan
 from assay.server.core.pools.messages import PoolView
 from assay.server.core.records.samples import SampleRecord
-from assay.server.core.records.tasks import TaskKind, TaskRecord
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.labeling import to_batch_spec
 from assay.server.rpc.convert.mining import to_mine_spec
 from assay.server.rpc.convert.plans import plan_message
-from assay.server.rpc.convert.tasks import task_message, to_class_names
+from assay.server.rpc.convert.tasks import task_message, to_task
 from assay.server.rpc.convert.types import fill_content
 from assay.strategies import StrategyError
 from assay.v1 import labeling_pb2, mining_pb2, pools_pb2, types_pb2
@@ -35,8 +34,7 @@ def small_pool(view: PoolView) -> PoolView:
 
 def whole_pool(_core: Assay, request: pools_pb2.CreatePoolRequest, reply: pools_pb2.Pool, _extra: bytes) -> None:
     """Puts back what small_pool left out."""
-    names_of_classes = to_class_names(request.pool.task)
-    reply.task.CopyFrom(task_message(TaskRecord.of_classes(TaskKind.CLASSIFICATION, names_of_classes)))
+    reply.task.CopyFrom(task_message(to_task(request.pool.task)))
 
 
 def small_lease(view: LeaseView) -> LeaseView:

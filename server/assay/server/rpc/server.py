@@ -10,6 +10,7 @@ from grpc_reflection.v1alpha import reflection
 
 from assay.server.core.assay import Assay
 from assay.server.rpc import health
+from assay.server.rpc.annotations import AnnotationsServicer
 from assay.server.rpc.audits import AuditsServicer
 from assay.server.rpc.auth import ApiKeys, KeyRing
 from assay.server.rpc.changes import ChangesServicer
@@ -137,6 +138,7 @@ def register(
         PredictionsServicer(gate, executors),
         MiningServicer(gate, executors),
         LabelingServicer(gate, executors, parquet),
+        AnnotationsServicer(gate, executors),
         AuditsServicer(gate, executors),
         ChangesServicer(gate, executors),
         ServerServicer(gate, executors),

@@ -14,6 +14,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from assay.server.core.errors import RequestReplayed
+from assay.server.rpc.annotations import AnnotationsServicer
 from assay.server.rpc.audits import AuditsServicer
 from assay.server.rpc.calls import BaseServicer, ExecutorName, Restore
 from assay.server.rpc.changes import ChangesServicer
@@ -53,6 +54,7 @@ class Servicers:
     predictions: PredictionsServicer
     mining: MiningServicer
     labeling: LabelingServicer
+    annotations: AnnotationsServicer
     audits: AuditsServicer
     changes: ChangesServicer
     server: ServerServicer
@@ -63,6 +65,7 @@ class Servicers:
 def table(of: Servicers) -> tuple[Row, ...]:
     """All RPCs but that of reflection, which brings its own handler."""
     pools, models, mining, labeling, operations = of.pools, of.models, of.mining, of.labeling, of.operations
+    said = of.annotations
     return (
         _unary(methods.CREATE_POOL, pools, "io", pools.CreatePool, whole_pool),
         _unary(methods.GET_POOL, pools, "io", pools.GetPool),
@@ -98,11 +101,11 @@ def table(of: Servicers) -> tuple[Row, ...]:
         _unary(methods.RELEASE_LEASE, labeling, "io", labeling.ReleaseLease, whole_lease),
         _unary(methods.EXCLUDE_SAMPLES, labeling, "io", labeling.ExcludeSamples),
         _unary(methods.INCLUDE_SAMPLES, labeling, "io", labeling.IncludeSamples),
-        _unary(methods.SUBMIT_LABELS, labeling, "io", labeling.SubmitLabels),
-        _unary(methods.LIST_LABELS, labeling, "io", labeling.ListLabels),
         _streamed(methods.EXPORT_LABELS, labeling, "stream", labeling.ExportLabels),
         _unary(methods.AUDIT_POOL, of.audits, "compute", of.audits.AuditPool),
         _unary(methods.LIST_SUSPECTS, of.audits, "compute", of.audits.ListSuspects),
+        _unary(methods.ANNOTATE, said, "io", said.Annotate),
+        _unary(methods.LIST_LABELS, said, "io", said.ListLabels),
         _unary(methods.LIST_ANNOTATORS, of.audits, "compute", of.audits.ListAnnotators),
         _unary(methods.RESOLVE_LABELS, of.audits, "io", of.audits.ResolveLabels),
         _on_loop(methods.WATCH_POOL, of.changes.WatchPool),

@@ -28,6 +28,7 @@ from assay.server.core.records.annotations import (
 from assay.server.core.records.arrays import FloatArray
 
 VERSION = 1
+COLUMNS = 14
 _HEAD = struct.Struct("<BQ")  # version, checksum of the shared columns and of the rest
 _WIDTHS = ("<i1", "<i2", "<i4", "<i8")
 # Events that are given on at once when a pool is opened.
@@ -55,6 +56,7 @@ def pack(block: EventBlock) -> PackedBlock:
         _pack_blobs(block.external_ids),
         _pack_floats(block.agreements_after_N),
         _pack_floats(block.confidences_after_N),
+        _pack_ints(block.times_N),
     ]
     while columns[-1] is None:
         columns.pop()
@@ -72,7 +74,7 @@ def pack(block: EventBlock) -> PackedBlock:
 def unpack(stored: Stored) -> EventBlock:
     """Inverse of pack. Raises AssayError(STORAGE_FAILED) for a block that is damaged or of a newer assay."""
     columns = _body(stored)
-    columns += [None] * (13 - len(columns))
+    columns += [None] * (COLUMNS - len(columns))
     first, count, worker, create_time, lease_id, origin, _ = stored
     try:
         return EventBlock(
@@ -94,6 +96,7 @@ def unpack(stored: Stored) -> EventBlock:
             external_ids=_optional_blobs(columns[10], count),
             agreements_after_N=_floats(columns[11], count),
             confidences_after_N=_floats(columns[12], count),
+            times_N=_optional_ints(columns[13], count),
         )
     except (ValueError, TypeError, IndexError) as error:
         raise _damaged(stored, str(error)) from error
@@ -180,7 +183,7 @@ def _body(stored: Stored) -> list[Any]:
     if _checksum(stored[:6], body) != checksum:
         raise _damaged(stored, "its checksum is another")
     columns: list[Any] = msgpack.unpackb(body, max_bin_len=len(blob), max_array_len=64)
-    if not 6 <= len(columns) <= 13:
+    if not 6 <= len(columns) <= COLUMNS:
         raise _damaged(stored, f"it has {len(columns)} columns")
     return columns
 

@@ -21,7 +21,7 @@ from assay.server.core.records.annotations import (
     Policy,
     Values,
 )
-from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.server.core.records.arrays import FloatArray, RowArray
 from assay.server.core.records.tasks import TaskKind
 
 # What a byte holds: nobody wants so many answers of one sample.
@@ -44,21 +44,7 @@ class Statement:
     confidences_N: FloatArray | None = None
     comments: Blobs | None = None
     external_ids: Blobs | None = None
-
-
-def annotations(
-    worker: str,
-    create_time: float,
-    rows_N: RowArray,
-    values: Values,
-    own_N: MaskArray,
-    supersedes_N: NumberArray,
-    lease_id: str,
-) -> Statement:
-    """Answers of a worker; corrections, of what it has answered before (own_N)."""
-    kinds_N = np.where(own_N, np.uint8(EventKind.CORRECT), np.uint8(EventKind.ANNOTATE))
-    superseded = supersedes_N if own_N.any() else None
-    return Statement(worker, create_time, rows_N, kinds_N, values, lease_id, supersedes_N=superseded)
+    times_N: NumberArray | None = None
 
 
 def skip(worker: str, create_time: float, rows_N: RowArray, lease_id: str, reason: str) -> Statement:
@@ -100,6 +86,7 @@ def append(change: Change, read: Read, statement: Statement) -> None:
             confidences_N=statement.confidences_N,
             comments=statement.comments,
             external_ids=statement.external_ids,
+            times_N=statement.times_N,
             agreements_after_N=derived.agreements_N,
             confidences_after_N=derived.confidences_N,
         )
@@ -121,7 +108,7 @@ def _derive(change: Change, read: Read, statement: Statement, answered_N: ByteAr
     """What the labels of the rows are, afterwards."""
     rows_N, kinds_N, after = statement.rows_N, statement.kinds_N, change.after
     if (kinds_N == EventKind.SKIP).all():
-        return Derived(_labels_now(change, rows_N))
+        return Derived(after.label_values(rows_N))
     wanted_N = after.wanted(rows_N)
     answers_only = bool(np.isin(kinds_N, (EventKind.ANNOTATE, EventKind.CORRECT)).all())
     if after.pool.policy is Policy.LATEST and answers_only and not after.workers.judged.holds(rows_N).any():
@@ -149,9 +136,3 @@ def _as_told(change: Change, statement: Statement, *, classes: bool) -> standing
         (statement.worker,),
         no_values if statement.values is None else statement.values,
     )
-
-
-def _labels_now(change: Change, rows_N: RowArray) -> Values:
-    codes_N = change.after.labels.at(rows_N).astype(np.int32, copy=False)
-    values = change.after.values
-    return codes_N if values is None else values.at(codes_N)

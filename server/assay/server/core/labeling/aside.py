@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from assay.server.core.errors import AssayError, Reason
 from assay.server.core.labeling.messages import AsideResult
 from assay.server.core.pools.ingest import check_not_leased
 from assay.server.core.pools.pool import Change
@@ -14,22 +13,12 @@ def exclude(change: Change, ids: Sequence[str]) -> tuple[RowArray, AsideResult]:
     """Sets samples aside in the snapshot to come, all or none; returns the rows to write.
 
     Raises:
-        AssayError: SAMPLE_NOT_FOUND; SAMPLE_LEASED for those in somebody's hands; LABEL_EXISTS for labeled ones.
+        AssayError: SAMPLE_NOT_FOUND; SAMPLE_LEASED for those in somebody's hands.
     """
     before = change.before
     rows = before.require(ids)
     check_not_leased(before, rows)
     states = before.states.at(rows)
-    labeled = rows[states == State.LABELED]
-    if len(labeled):
-        sample_id = before.ids(labeled[:1])[0]
-        raise AssayError(
-            Reason.LABEL_EXISTS,
-            f"{len(labeled)} of the samples have a label, the first is {sample_id!r}: a label is not set aside. "
-            "Leave them out, or delete the samples.",
-            id=sample_id,
-            count=len(labeled),
-        )
     fresh = rows[states != State.EXCLUDED]
     change.exclude(fresh)
     return fresh, AsideResult(len(fresh), len(rows) - len(fresh), change.epoch)

@@ -1,7 +1,7 @@
 """What was said of samples before: each event names the one before it of its row, so the history of a sample is a walk
 from its last event back, and never a scan of the log."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,14 +9,24 @@ import numpy.typing as npt
 
 from assay.server.core.pools.pool import Diverged, Pool
 from assay.server.core.ports.catalog import Catalog
-from assay.server.core.records.annotations import NO_CLASS, NO_EVENT, ClassArray, EventBlock, EventKind, NumberArray
-from assay.server.core.records.arrays import MaskArray
+from assay.server.core.records.annotations import (
+    NO_CLASS,
+    NO_EVENT,
+    Blobs,
+    EventBlock,
+    EventKind,
+    NumberArray,
+    Values,
+)
+from assay.server.core.records.arrays import MaskArray, RowArray
 
 # The blocks that hold events, by number.
 Read = Callable[[NumberArray], list[EventBlock]]
 Places = npt.NDArray[np.int64]
 
 ANSWERS = (EventKind.ANNOTATE, EventKind.CORRECT)
+# Nothing of a label follows from these.
+SILENT = (EventKind.SKIP,)
 
 
 def reader(catalog: Catalog, pool: Pool) -> Read:
@@ -87,37 +97,101 @@ def _at(read: Read, chains: Places, numbers: NumberArray) -> Iterator[Found]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """The newest answer of a worker in each chain: its number, and its class in a classification; -1 for none."""
+    """The newest answer of a worker in each chain: its number, -1 for none, and what it says."""
 
     numbers_N: NumberArray
-    classes_N: ClassArray
+    values: Values
 
 
-def own_answers(read: Read, last_events: NumberArray, worker: str) -> Answers:
-    """The newest answer of a worker in each chain. Raises as walk."""
+def own_answers(
+    read: Read,
+    last_events: NumberArray,
+    worker: str,
+    *,
+    like: Values,
+    kinds: Sequence[EventKind] = ANSWERS,
+) -> Answers:
+    """The newest answer of a worker in each chain, or event of other kinds; `like` is any column of the pool's values.
+    Raises as walk."""
     answers = np.full(len(last_events), NO_EVENT, np.int64)
-    classes = np.full(len(last_events), NO_CLASS, np.int32)
+    said = _Column(len(last_events), like)
     done = np.zeros(len(last_events), np.bool_)
     for found in walk(read, last_events, done):
         if found.block.worker == worker:
-            said = np.isin(found.kinds, ANSWERS)
-            answers[found.chains[said]] = found.numbers[said]
-            if isinstance(found.block.values, np.ndarray):
-                classes[found.chains[said]] = found.block.values[found.positions[said]]
-            done[found.chains[said]] = True
-    return Answers(answers, classes)
+            right = np.isin(found.kinds, kinds)
+            answers[found.chains[right]] = found.numbers[right]
+            said.put(found.chains[right], found.block, found.positions[right])
+            done[found.chains[right]] = True
+    return Answers(answers, said.values())
 
 
-def givers(read: Read, last_events: NumberArray) -> list[EventBlock]:
-    """The block of the event that gave each chain its label: the last one in which somebody said something. Raises as
-    walk."""
-    blocks: list[EventBlock | None] = [None] * len(last_events)
+@dataclass(frozen=True, slots=True, eq=False)
+class Events:
+    """Some events, in the order in which they were asked for."""
+
+    rows_N: RowArray
+    workers: list[str]
+    values: Values
+
+
+def events_at(read: Read, numbers: NumberArray, *, like: Values) -> Events:
+    """Events by number. Raises as walk."""
+    rows_N, workers, said = np.full(len(numbers), -1, np.int64), [""] * len(numbers), _Column(len(numbers), like)
+    for found in _at(read, np.arange(len(numbers)), numbers):
+        rows_N[found.chains] = found.block.rows_N[found.positions]
+        said.put(found.chains, found.block, found.positions)
+        for chain in found.chains.tolist():
+            workers[chain] = found.block.worker
+    return Events(rows_N, workers, said.values())
+
+
+class _Column:
+    """A column of values that is filled from blocks; `like` says of what kind."""
+
+    def __init__(self, length: int, like: Values) -> None:
+        self._classes = np.full(length, NO_CLASS, np.int32)
+        self._bytes: list[bytes | None] | None = [None] * length if isinstance(like, Blobs) else None
+
+    def put(self, places: Places, block: EventBlock, positions: Places) -> None:
+        """Takes over what some events of a block say."""
+        if self._bytes is None:
+            if isinstance(block.values, np.ndarray):
+                self._classes[places] = block.values[positions]
+        elif isinstance(block.values, Blobs):
+            for place, value in zip(places.tolist(), block.values.at(positions), strict=True):
+                self._bytes[place] = value
+
+    def values(self) -> Values:
+        """The column."""
+        return self._classes if self._bytes is None else Blobs.of(self._bytes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Giver:
+    """The event that gave a sample its label, and the one that settled it since, which may be the same.
+
+    Attributes:
+        block: in which somebody said the last that counted.
+        settled: block of the last event but skips; position: where in it that is.
+    """
+
+    block: EventBlock
+    settled: EventBlock
+    position: int
+
+
+def givers(read: Read, last_events: NumberArray) -> list[Giver]:
+    """The event that gave each chain its label: the last one in which somebody said something. Raises as walk."""
+    settled: list[tuple[EventBlock, int] | None] = [None] * len(last_events)
+    gave: list[Giver | None] = [None] * len(last_events)
     done = np.zeros(len(last_events), np.bool_)
     for found in walk(read, last_events, done):
-        gave = found.chains[~np.isin(found.kinds, (EventKind.SKIP, EventKind.RESOLVE))]
-        done[gave] = True
-        for chain in gave.tolist():
-            blocks[chain] = found.block
-    if not all(blocks):
+        counts = ~np.isin(found.kinds, SILENT)
+        done[found.chains[counts & (found.kinds != EventKind.RESOLVE)]] = True
+        for chain, position in zip(found.chains[counts].tolist(), found.positions[counts].tolist(), strict=True):
+            last = settled[chain] = settled[chain] or (found.block, position)
+            if done[chain]:
+                gave[chain] = Giver(found.block, *last)
+    if not all(gave):
         raise Diverged
-    return [block for block in blocks if block is not None]
+    return [each for each in gave if each is not None]

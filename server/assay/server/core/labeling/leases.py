@@ -83,15 +83,14 @@ def held(change: Change, now: float, lease_id: str, fencing_token: int) -> Lease
     if lease.state == "expired" or (lease.state == "live" and lease.expire_time <= now):
         raise AssayError(
             Reason.LEASE_EXPIRED,
-            f"Lease {lease_id!r} ended, and its samples may be with somebody else. Nothing was stored: submit the "
-            f"labels "
-            "without a lease to keep those whose samples are still free, or take a new batch.",
+            f"Lease {lease_id!r} ended, and its samples may be with somebody else. Nothing was stored: annotate "
+            "without a lease to keep what is said of samples that are still free, or take a new batch.",
             lease=lease_id,
         )
     if lease.state != "live":
         raise AssayError(
             Reason.LEASE_DONE,
-            f"Lease {lease_id!r} holds no samples any more: all were labeled or released.",
+            f"Lease {lease_id!r} holds no samples any more: all were annotated or released.",
             lease=lease_id,
         )
     return lease

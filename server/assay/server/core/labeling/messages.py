@@ -1,13 +1,21 @@
 """What the labeling service is asked and what it answers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
+import numpy.typing as npt
+
 from assay.server.core.mining.messages import PickView, Provenance, QuotaView
 from assay.server.core.mining.plan.terms import Plan
+from assay.server.core.records.annotations import Origin
+from assay.server.core.records.arrays import FloatArray
 from assay.server.core.records.filters import Filter
 from assay.server.core.records.leases import LeaseRecord
+from assay.server.core.records.pools import State
 from assay.server.core.stopwatch import Timings
+from assay.server.core.tasks.given import Given
 
 
 class Attempt(Enum):
@@ -60,25 +68,67 @@ class BatchResult:
     quotas: tuple[QuotaView, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Details:
+    """What is said beside the values: one entry an annotation, or None where nobody says any.
+
+    Attributes:
+        external_ids: the caller's own ids, "" for none.
+        comments: texts of the worker, "" for none.
+        confidences_N: 0 to 1, NaN for none.
+        durations_N: milliseconds, -1 for none.
+        times_N: microseconds since the Unix epoch at which each was said; -1 for now.
+    """
+
+    external_ids: Sequence[str] | None = None
+    comments: Sequence[str] | None = None
+    confidences_N: FloatArray | None = None
+    durations_N: npt.NDArray[np.int64] | None = None
+    times_N: npt.NDArray[np.int64] | None = None
+
+    def take(self, places: npt.NDArray[np.int64]) -> "Details":
+        """Those of some annotations."""
+        return Details(
+            None if self.external_ids is None else [self.external_ids[place] for place in places.tolist()],
+            None if self.comments is None else [self.comments[place] for place in places.tolist()],
+            None if self.confidences_N is None else self.confidences_N[places],
+            None if self.durations_N is None else self.durations_N[places],
+            None if self.times_N is None else self.times_N[places],
+        )
+
+
 @dataclass(frozen=True, slots=True)
-class SubmitSpec:
-    """Labels handed in: (sample id, class name). lease "" for labels from elsewhere."""
+class AnnotateSpec:
+    """What a worker says, a value of each sample.
+
+    Attributes:
+        lease: that holds the samples, with its token; "" for annotations from elsewhere.
+        correct: put it in the place of what the worker said before.
+        on_behalf_of: leases do not stop it, and the worker's own end for these samples.
+    """
 
     worker: str
-    labels: tuple[tuple[str, str], ...]
+    sample_ids: Sequence[str]
+    values: Sequence[Given]
     lease: str = ""
     fencing_token: int = 0
-    overwrite: bool = False
+    correct: bool = False
+    on_behalf_of: bool = False
+    origin: Origin = Origin.WORKER
+    details: Details = Details()
 
 
 @dataclass(frozen=True, slots=True)
-class SubmitResult:
-    """What became of labels."""
+class AnnotateResult:
+    """What became of annotations; of their samples, how many have a label now and how many are in dispute."""
 
     stored: int
     unchanged: int
     lease_remaining: int
+    labeled: int
+    disputed: int
     epoch: int
+    last_event: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +142,28 @@ class AsideResult:
 
 @dataclass(frozen=True, slots=True)
 class LabelView:
-    """A stored label."""
+    """A label, or what there is in the place of one.
+
+    Attributes:
+        value: as a caller gives it; None where nothing is decided.
+        class_index: id of its class in a classification, else -1.
+        cell: the value as one cell of an export.
+        annotations: workers with a standing annotation.
+        agreement, confidence: of these, 0 to 1; NaN where there is none.
+        decided_by: the pool's policy, or "verdict".
+        worker, create_time, lease: of the last that was said and counted.
+    """
 
     sample_id: str
     row: int
-    class_name: str
+    value: Given
     class_index: int
+    cell: object
+    state: State
+    annotations: int
+    agreement: float
+    confidence: float
+    decided_by: str
     worker: str
     create_time: float
     lease: str

@@ -1,4 +1,4 @@
-"""Labeling: leased batches out, labels in."""
+"""Labeling: leased batches out."""
 
 import secrets
 from collections.abc import Sequence
@@ -16,12 +16,8 @@ from assay.server.core.labeling.messages import (
     Attempt,
     BatchResult,
     BatchSpec,
-    LabelView,
     LeaseView,
-    SubmitResult,
-    SubmitSpec,
 )
-from assay.server.core.labeling.submission import Submission
 from assay.server.core.limits import MAX_IDS, MAX_REASON_BYTES, Limits
 from assay.server.core.mining import description
 from assay.server.core.mining.frontiers import Frontiers
@@ -31,14 +27,10 @@ from assay.server.core.mining.plan.binding import BoundPlan
 from assay.server.core.mining.plan.presets import Registry
 from assay.server.core.mining.selection.run import Picks, Selection
 from assay.server.core.models.predictions import PredictionCache
-from assay.server.core.pools import checks as pool_checks
 from assay.server.core.pools.directory import PoolDirectory
-from assay.server.core.pools.pool import Change, Diverged, Pool, rows_array
-from assay.server.core.pools.snapshot import Snapshot
+from assay.server.core.pools.pool import Change, Pool, rows_array
 from assay.server.core.ports.catalog import Catalog
 from assay.server.core.ports.machine import Clock
-from assay.server.core.records.annotations import NO_CLASS
-from assay.server.core.records.arrays import RowArray
 from assay.server.core.records.leases import LeaseRecord
 from assay.server.core.records.pools import OPEN_STATES
 from assay.server.core.records.requests import RequestKey
@@ -50,7 +42,7 @@ RESERVE_ATTEMPTS = 8
 
 
 class LabelingService:
-    """Hands out samples under leases and takes labels."""
+    """Hands out samples under leases."""
 
     def __init__(
         self, pools: PoolDirectory, catalog: Catalog, clock: Clock, limits: Limits, registry: Registry
@@ -237,7 +229,7 @@ class LabelingService:
                 change.exclude(rows)
             else:
                 skip = annotating.skip(lease.worker, self._clock.now(), np.sort(rows), lease_id, reason)
-                annotating.append(change, self._read(pool), skip)
+                annotating.append(change, history.reader(self._catalog, pool), skip)
             result = view(change.before, shrink(change, lease, rows), self._clock)
             change.answer(result)
             change.tx.drop_lease_rows(uid, lease_id, rows, reason)
@@ -271,68 +263,6 @@ class LabelingService:
             change.answer(result)
             change.tx.include_rows(change.before.pool.uid, rows)
         return result
-
-    def submit(self, pool_id: str, spec: SubmitSpec, key: RequestKey) -> SubmitResult:
-        """Stores labels, all or none; see Submission."""
-        pool = self._pools.begin(pool_id, key)
-        checks.worker(spec.worker)
-        ids: Sequence[str] = [sample_id for sample_id, _ in spec.labels]
-        checks.ids(ids, MAX_IDS)
-        ids = pool.prepare_ids(ids)
-        # Samples of a lease that has run out are free for labels from elsewhere.
-        expire_due(pool, self._clock.steady())
-        with pool.change(key) as change:
-            submission = Submission(change, spec, ids, self._clock, self._read(pool))
-            result = submission.apply()
-            change.answer(result)
-            submission.store()
-        return result
-
-    def labels(self, pool_id: str, worker: str, class_name: str, after_row: int, limit: int) -> list[LabelView]:
-        """Labels by row. Raises AssayError(UNKNOWN_CLASS)."""
-        pool = self._pools.get(pool_id)
-        snapshot = pool.snapshot
-        names = snapshot.pool.class_names
-        if class_name and class_name not in names:
-            raise pool_checks.unknown_class(class_name, snapshot.pool)
-        class_index = names.index(class_name) if class_name else NO_CLASS
-        views: list[LabelView] = []
-        while len(views) < limit:
-            rows = snapshot.labeled_after(after_row, limit - len(views), class_index, worker)
-            if len(rows) == 0:
-                break
-            views += self._label_views(pool, snapshot, rows, worker)
-            after_row = int(rows[-1])
-        return views
-
-    def _label_views(self, pool: Pool, snapshot: Snapshot, rows: RowArray, worker: str) -> list[LabelView]:
-        """The labels of rows, of those that a worker gave if one is named."""
-        described = {sample.row: sample for sample in snapshot.describe(rows, payload=False, attributes=False)}
-        names, classes = snapshot.pool.class_names, snapshot.labels.at(rows).tolist()
-        try:
-            given = history.givers(self._read(pool), snapshot.last_events.at(rows).astype(np.int64, copy=False))
-        except Diverged:
-            raise AssayError(
-                Reason.CONFLICT, f"Pool {snapshot.pool.pool_id!r} was changed meanwhile. Try again."
-            ) from None
-        return [
-            LabelView(
-                sample_id=sample.record.id,
-                row=sample.row,
-                class_name=names[class_index],
-                class_index=class_index,
-                worker=block.worker,
-                create_time=block.create_time,
-                lease=block.lease_id,
-                uri=sample.record.uri,
-            )
-            for row, class_index, block in zip(rows.tolist(), classes, given, strict=True)
-            if worker in ("", block.worker) and (sample := described.get(row)) is not None
-        ]
-
-    def _read(self, pool: Pool) -> history.Read:
-        """Reads blocks of a pool's log."""
-        return history.reader(self._catalog, pool)
 
     def _held(self, change: Change, lease_id: str, fencing_token: int) -> LeaseRecord:
         return held(change, self._clock.steady(), lease_id, fencing_token)

@@ -9,30 +9,23 @@ import numpy as np
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason, SampleError
 from assay.server.core.limits import MAX_ANNOTATIONS, MAX_ID_BYTES, MAX_METADATA, MAX_TEXT_BYTES, MAX_URI_BYTES, Limits
+from assay.server.core.pools.labels import labels_of
 from assay.server.core.pools.messages import IngestBatch, PoolSpec
 from assay.server.core.records.annotations import Policy
-from assay.server.core.records.pools import PoolRecord
 from assay.server.core.records.samples import AttributeColumn, SampleColumns
 from assay.server.core.records.tasks import TaskKind
-from assay.server.core.tasks.classes import Classes, near_class
+from assay.server.core.tasks.base import Task
+from assay.server.core.tasks.editing import check_task
 
 _OF_SEVERAL = (Policy.MAJORITY, Policy.UNANIMOUS, Policy.WEIGHTED)
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 def pool_spec(spec: PoolSpec, limits: Limits) -> None:
-    """A pool to create. Raises AssayError(INVALID_NAME | INVALID_ARGUMENT | TOO_LARGE)."""
+    """A pool to create. Raises AssayError(INVALID_NAME | INVALID_ARGUMENT | INVALID_TASK | POLICY_INFEASIBLE |
+    TOO_LARGE)."""
     checks.name(spec.pool_id, "pool")
-    if len(spec.class_names) > limits.max_classes:
-        raise AssayError(Reason.TOO_LARGE, f"{len(spec.class_names)} classes; at most {limits.max_classes}.")
-    if len(set(spec.class_names)) < len(spec.class_names):
-        raise AssayError(Reason.INVALID_ARGUMENT, "Class names must differ from each other.")
-    for class_name in spec.class_names:
-        if not 1 <= len(class_name.encode()) <= MAX_ID_BYTES or checks.CONTROL.search(class_name):
-            raise AssayError(
-                Reason.INVALID_ARGUMENT,
-                f"{class_name!r} is no class name: 1 to {MAX_ID_BYTES} bytes without control characters.",
-            )
+    check_task(spec.task, limits.max_classes)
     annotations_per_sample(spec.annotations_per_sample)
     policy(spec.policy, spec.annotations_per_sample)
     metadata(spec.metadata)
@@ -78,7 +71,7 @@ def metadata(texts: Mapping[str, str]) -> None:
         checks.text(value, f"Metadata {name[:100]!r}", MAX_TEXT_BYTES)
 
 
-def batch(given: IngestBatch, pool: PoolRecord, kinds: Mapping[str, str], limits: Limits) -> None:
+def batch(given: IngestBatch, task: Task, kinds: Mapping[str, str], limits: Limits) -> None:
     """All of a batch but its embeddings. Raises AssayError, naming what is wrong and where."""
     columns = given.columns
     checks.ids(columns.ids, limits.max_batch_rows)
@@ -89,17 +82,17 @@ def batch(given: IngestBatch, pool: PoolRecord, kinds: Mapping[str, str], limits
         _same_count("embeddings", len(given.embeddings_ND), count)
     if given.labels is not None:
         _same_count("labels", len(given.labels), count)
-        class_indices(given.labels, pool)
+        labels_of(given, task)
     if columns.predictions_NC is not None:
-        if pool.task.kind is not TaskKind.CLASSIFICATION:
+        if task.record.kind is not TaskKind.CLASSIFICATION:
             raise AssayError(
                 Reason.WRONG_TASK,
                 f"Predictions that come with samples are probabilities of one class each, and the pool's task is "
-                f"{pool.task.kind}. Add the samples without them, then send them by UpdatePredictions.",
-                task=pool.task.kind,
+                f"{task.record.kind}. Add the samples without them, then send them by UpdatePredictions.",
+                task=task.record.kind,
             )
         _same_count("predictions", len(columns.predictions_NC), count)
-        checks.probabilities(columns.predictions_NC, len(pool.task.classes))
+        checks.probabilities(columns.predictions_NC, len(task.record.classes))
     contents(columns, kinds, limits)
 
 
@@ -116,31 +109,6 @@ def contents(columns: SampleColumns, kinds: Mapping[str, str], limits: Limits) -
     if columns.payloads is not None and _is_json(columns.payload_media_type):
         _json(columns.payloads)
     attributes(columns, kinds, limits)
-
-
-def class_indices(names: Sequence[str], pool: PoolRecord) -> np.ndarray:
-    """Index of each class name, -1 for "". Raises SampleError(UNKNOWN_CLASS | CLASS_RETIRED)."""
-    index = {each.name: each.id for each in pool.task.classes if not each.retired}
-    index[""] = -1
-    try:
-        return np.array([index[class_name] for class_name in names], np.int32)
-    except KeyError:
-        row = next(row for row, class_name in enumerate(names) if class_name not in index)
-        if names[row] in pool.class_names:
-            raise Classes(pool.task).refusal(names[row]).at(row) from None
-        unknown = unknown_class(names[row], pool)
-        raise SampleError(unknown.reason, row, unknown.message, **unknown.metadata) from None
-
-
-def unknown_class(class_name: str, pool: PoolRecord) -> AssayError:
-    """The error for a label outside the classes."""
-    known = ", ".join(pool.class_names[:20]) + (", ..." if len(pool.class_names) > 20 else "")
-    return AssayError(
-        Reason.UNKNOWN_CLASS,
-        f"{class_name!r} is no class of pool {pool.pool_id!r}; its classes are: {known or 'none'}."
-        + near_class(class_name, pool.class_names),
-        class_name=class_name,
-    )
 
 
 def _same_count(what: str, got: int, expected: int) -> None:

@@ -11,13 +11,22 @@ from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason, SampleError
 from assay.server.core.limits import Limits
 from assay.server.core.pools import checks as pool_checks
+from assay.server.core.pools.labels import labels_of
 from assay.server.core.pools.messages import AddResult, IngestBatch
 from assay.server.core.pools.pool import Change, Pool
 from assay.server.core.pools.replacing import dropped
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.segments import SampleSegment, SegmentStore, VectorSegment
-from assay.server.core.records.annotations import NO_CLASS, NO_EVENT, EventBlock, EventKind, Origin, Policy
+from assay.server.core.records.annotations import (
+    NO_EVENT,
+    EventBlock,
+    EventKind,
+    Origin,
+    Policy,
+    Values,
+    none_of,
+)
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.pools import PUSHED_SPACE, PoolRecord
 from assay.server.core.records.requests import RequestKey
@@ -72,7 +81,7 @@ class Ingest:
         watch = Stopwatch()
         with watch.stage("check"):
             snapshot = pool.snapshot
-            pool_checks.batch(batch, snapshot.pool, snapshot.attributes, self._limits)
+            pool_checks.batch(batch, snapshot.task, snapshot.attributes, self._limits)
             ids = self._segments.prepare_ids(batch.columns.ids)
         vectors = None
         if not (on_conflict is OnConflict.SKIP and batch.columns.inputs and (snapshot.find(ids) >= 0).all()):
@@ -187,10 +196,11 @@ class Ingest:
         change.delete(placement.replaced)
         next_row = int(placement.rows[-1]) + 1
         change.grow(int(placement.rows[0]), next_row)
-        labeled, classes = _labels(kept.labels, placement.rows, before.pool)
-        if len(labeled):
+        places, labels = labels_of(kept, before.task)
+        if len(places):
             settled = before.pool.annotations_per_sample == 1 and before.pool.policy is Policy.LATEST
-            change.append(_imported(change.next_event, labeled, classes, self._clock.now(), settled=settled))
+            labeled, now = placement.rows[places], self._clock.now()
+            change.append(_imported(change.next_event, labeled, labels, now, settled=settled))
         change.replace(samples=(*before.samples, opened[0]), vectors=(*before.vectors, opened[1]))
         change.replace_pool(next_row=next_row, space=vectors.space, dimension=vectors.embeddings_ND.shape[1])
         change.tx.add_segments(uid, files)
@@ -199,9 +209,7 @@ class Ingest:
             change.tx.delete_rows(uid, placement.replaced)
 
 
-def _imported(
-    first_number: int, rows: RowArray, classes: npt.NDArray[np.int32], now: float, *, settled: bool
-) -> EventBlock:
+def _imported(first_number: int, rows: RowArray, labels: Values, now: float, *, settled: bool) -> EventBlock:
     """Labels that come with new samples, as annotations; settled: one is enough."""
     count = len(rows)
     return EventBlock(
@@ -212,20 +220,11 @@ def _imported(
         Origin.IMPORT,
         rows_N=rows,
         kinds_N=np.full(count, EventKind.ANNOTATE, np.uint8),
-        values=classes,
-        labels_after=None if settled else np.full(count, NO_CLASS, np.int32),
+        values=labels,
+        labels_after=None if settled else none_of(labels),
         answered_after_N=np.ones(count, np.uint8),
         previous_N=np.full(count, NO_EVENT, np.int64),
     )
-
-
-def _labels(labels: Sequence[str] | None, rows: RowArray, pool: PoolRecord) -> tuple[RowArray, npt.NDArray[np.int32]]:
-    """Rows that came with a label, and its class."""
-    if labels is None:
-        return np.empty(0, np.int64), np.empty(0, np.int32)
-    classes = pool_checks.class_indices(labels, pool)
-    has = classes >= 0
-    return rows[has], classes[has]
 
 
 def _resolve(snapshot: Snapshot, ids: Sequence[str], on_conflict: OnConflict) -> Placement:

@@ -10,10 +10,14 @@ from assay.server.core.records.filters import Filter
 from assay.server.core.records.pools import Metric, PoolRecord, State
 from assay.server.core.records.predictions import PredictionColumns
 from assay.server.core.records.samples import SampleColumns, SampleRecord
-from assay.server.core.records.tasks import TaskKind
+from assay.server.core.records.tasks import TaskKind, TaskRecord
 from assay.server.core.stopwatch import Timings
 from assay.server.core.tasks.base import PredictionForm
 from assay.server.core.tasks.editing import ClassEdit
+from assay.server.core.tasks.given import Given
+
+# Of a pool without labels.
+WITHOUT_CLASSES = TaskRecord(TaskKind.CLASSIFICATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class PoolSpec:
 
     pool_id: str
     metric: Metric = Metric.COSINE
-    class_names: tuple[str, ...] = ()
+    task: TaskRecord = WITHOUT_CLASSES
     dimension: int = 0
     keep_inputs: bool = True
     annotations_per_sample: int = 1
@@ -77,12 +81,12 @@ class PoolView:
 
 @dataclass(frozen=True, slots=True)
 class IngestBatch:
-    """A batch to store. Exactly one of embeddings_ND and columns.inputs is given; labels are class names, "" for
-    none."""
+    """A batch to store. Exactly one of embeddings_ND and columns.inputs is given; labels are values of the pool's task,
+    None for none."""
 
     columns: SampleColumns
     embeddings_ND: FloatArray | None = None
-    labels: Sequence[str] | None = None
+    labels: Sequence[Given] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +186,12 @@ class DeleteResult:
 
 @dataclass(frozen=True, slots=True)
 class SampleView:
-    """A sample as it is now; label is its class name, "" without one."""
+    """A sample as it is now; label is as a caller gives it, None without one."""
 
     row: int
     record: SampleRecord
     state: State
-    label: str
+    label: Given
 
 
 class SearchMode(StrEnum):

@@ -24,7 +24,7 @@ def dropped(
 def _labels(snapshot: Snapshot, batch: IngestBatch, replacing: npt.NDArray[np.int64], replaced: RowArray) -> int:
     had_N = snapshot.labels.at(replaced).astype(np.int32, copy=False) >= 0
     if batch.labels is not None:
-        had_N &= np.array([batch.labels[position] == "" for position in replacing.tolist()], np.bool_)
+        had_N &= np.array([batch.labels[position] is None for position in replacing.tolist()], np.bool_)
     return int(had_N.sum())
 
 

@@ -21,7 +21,6 @@ from assay.server.core.ports.segments import SegmentStore
 from assay.server.core.records.models import HeadInfo
 from assay.server.core.records.pools import PoolRecord
 from assay.server.core.records.requests import NO_POOL, RequestKey
-from assay.server.core.records.tasks import TaskKind, TaskRecord
 
 # No caller repeats a request so long after the first try.
 LATE_S = 3600.0
@@ -54,7 +53,8 @@ class PoolService:
         self._reconciling = Lock()
 
     def create(self, spec: PoolSpec, key: RequestKey) -> PoolView:
-        """Creates an empty pool. Raises AssayError(POOL_EXISTS | INVALID_NAME | INVALID_ARGUMENT | TOO_LARGE)."""
+        """Creates an empty pool. Raises AssayError(POOL_EXISTS), and what
+        pool_checks.pool_spec raises."""
         self.reconcile()
         there = self._pools.find(spec.pool_id)
         if there is not None:
@@ -64,7 +64,7 @@ class PoolService:
             uid=0,
             pool_id=spec.pool_id,
             metric=spec.metric,
-            task=TaskRecord.of_classes(TaskKind.CLASSIFICATION, spec.class_names),
+            task=spec.task,
             keep_inputs=spec.keep_inputs,
             create_time=self._clock.now(),
             dimension=spec.dimension,

@@ -15,17 +15,18 @@ from assay.server.core.pools.row_sets import Workers
 from assay.server.core.pools.sources import Source
 from assay.server.core.pools.splits import SET_APART, SPLIT, Splits
 from assay.server.core.pools.suspects import Suspects
-from assay.server.core.pools.values import ValueTable
+from assay.server.core.pools.values import ValueTable, shown
 from assay.server.core.ports.models import Backbone
 from assay.server.core.ports.search import SearchIndex
 from assay.server.core.ports.segments import Overlay, SampleSegment, VectorSegment
-from assay.server.core.records.annotations import NO_CLASS
+from assay.server.core.records.annotations import NO_CLASS, NO_EVENT, ClassArray, Values
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.filters import Filter
 from assay.server.core.records.leases import LeaseRecord
 from assay.server.core.records.models import HeadWeights, ModelRecord
 from assay.server.core.records.pools import LIVE_STATES, PoolRecord, State
 from assay.server.core.tasks.base import Task
+from assay.server.core.tasks.given import Given
 from assay.strategies import checkpoint
 
 # float32 values that are gathered between two looks at the stop.
@@ -203,17 +204,19 @@ class Snapshot:
         learned_N[self.set_apart] = False
         return np.flatnonzero(learned_N)
 
-    def labeled_after(self, after_row: int, limit: int, class_id: int = NO_CLASS, worker: str = "") -> RowArray:
-        """The first rows with a label after a row, ascending; those of a class, and those that a worker annotated, if
-        they are given. A row in a damaged file has its label still."""
+    def answered_after(
+        self, after_row: int, limit: int, states: Sequence[State], class_id: int = NO_CLASS, worker: str = ""
+    ) -> RowArray:
+        """The first rows in some states, of those with a label or an annotation, after a row, ascending; those of a
+        class, and those that a worker annotated, if they are given. A row in a damaged file has its label still."""
         found: list[RowArray] = []
         count, start = 0, after_row + 1
         while start < self.row_count and count < limit:
-            states = self.states.rest_of_chunk(start)
-            has = states == np.uint8(State.LABELED)
-            if self.damaged:
+            now = self.states.rest_of_chunk(start)
+            has = np.isin(now, states) & (self.last_events.rest_of_chunk(start) != NO_EVENT)
+            if self.damaged and State.LABELED in states:
                 labels = self.labels.rest_of_chunk(start).astype(np.int32, copy=False)
-                has |= (states == np.uint8(State.DAMAGED)) & (labels >= 0)
+                has |= (now == np.uint8(State.DAMAGED)) & (labels >= 0)
             if class_id != NO_CLASS:
                 has &= self.labels.rest_of_chunk(start) == class_id
             rows = start + np.flatnonzero(has)
@@ -221,7 +224,7 @@ class Snapshot:
                 rows = rows[self.workers.of(worker).answered.holds(rows)]
             found.append(rows)
             count += len(rows)
-            start += len(states)
+            start += len(now)
         return np.concatenate(found)[:limit] if found else np.empty(0, np.int64)
 
     @cached_property
@@ -294,18 +297,25 @@ class Snapshot:
     def describe(self, rows: RowArray, *, payload: bool, attributes: bool = True) -> list[SampleView]:
         """What is known of rows, in their order, less those whose samples are in a damaged file."""
         views: list[SampleView | None] = [None] * len(rows)
-        states, labels, names = self.states.at(rows), self.labels.at(rows), self.pool.class_names
+        states, labels = self.states.at(rows), self._shown_labels(rows)
         for number, positions, places in _locate(self._first_sample_rows, self.samples, rows):
             records = self.samples[number].describe(places, payload=payload, attributes=attributes)
             for position, record in zip(positions.tolist(), records, strict=True):
-                label = int(labels[position])
                 views[position] = SampleView(
                     row=int(rows[position]),
                     record=record,
                     state=State(int(states[position])),
-                    label=names[label] if label >= 0 and self.values is None else "",
+                    label=labels[position],
                 )
         return [view for view in views if view is not None]
+
+    def label_values(self, rows: RowArray) -> Values:
+        """The labels of rows, as the log keeps them."""
+        codes_N: ClassArray = self.labels.at(rows).astype(np.int32, copy=False)
+        return codes_N if self.values is None else self.values.at(codes_N)
+
+    def _shown_labels(self, rows: RowArray) -> list[Given]:
+        return shown(self.task, self.label_values(rows))
 
     def ids(self, rows: RowArray) -> list[str]:
         """Ids of rows, in their order."""

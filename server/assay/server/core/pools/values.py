@@ -1,12 +1,16 @@
-"""Labels that are no classes: kept once each in a table that only grows, and known by their place in it."""
+"""Values between what callers give, what the log keeps, and what callers are told. Labels that are no classes are kept
+once each in a table that only grows, and known by their place in it."""
 
 from bisect import bisect_right
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from assay.server.core.records.annotations import NO_CLASS, Blobs, ClassArray, Values
 from assay.server.core.records.tasks import TaskKind, TaskRecord
+from assay.server.core.tasks.base import Task
+from assay.server.core.tasks.given import Given
 
 # So many different values are told apart; what comes after them is kept as often as it comes.
 MOST_INTERNED = 1 << 16
@@ -92,3 +96,19 @@ def table_for(task: TaskRecord) -> ValueTable | None:
     if task.kind is TaskKind.CLASSIFICATION:
         return None
     return ValueTable(interned=task.kind is TaskKind.MULTILABEL)
+
+
+def checked(task: Task, given: Sequence[Given], text_lengths: Sequence[int | None] | None = None) -> Values:
+    """What callers give, as the log keeps it. Raises as Task.check_all."""
+    values = task.check_all(given, text_lengths)
+    return values if isinstance(values, np.ndarray) else Blobs.of([task.encode(value) for value in values])
+
+
+def shown(task: Task, values: Values) -> list[Given]:
+    """What the log keeps, as callers gave it; None where there is nothing."""
+    said: Sequence[object]
+    if isinstance(values, Blobs):
+        said = [None if each is None else task.decode(each) for each in values.at(np.arange(len(values)))]
+    else:
+        said = [None if each == NO_CLASS else each for each in values.tolist()]
+    return task.given(said)

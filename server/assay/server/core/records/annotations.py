@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from assay.server.core.records.arrays import FloatArray, RowArray
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 
 # Numbers of events; -1 for none.
 NumberArray = npt.NDArray[np.int64]
@@ -104,6 +104,25 @@ class Blobs:
 Values = ClassArray | Blobs
 
 
+def alike(a: Values, b: Values) -> MaskArray:
+    """Where two columns of one pool say the same, none for none among it."""
+    if isinstance(a, Blobs) and isinstance(b, Blobs):
+        places = np.arange(len(a))
+        pairs = zip(a.at(places), b.at(places), strict=True)
+        return np.fromiter((one == other for one, other in pairs), np.bool_, len(a))
+    assert not isinstance(a, Blobs)
+    assert not isinstance(b, Blobs)
+    same: MaskArray = a == b
+    return same
+
+
+def none_of(values: Values) -> Values:
+    """A column as long, with nothing said in it."""
+    if isinstance(values, Blobs):
+        return Blobs(np.full(len(values), -1, np.int64), b"")
+    return np.full(len(values), NO_CLASS, np.int32)
+
+
 @dataclass(frozen=True, eq=False)
 class EventBlock:
     """The events of one request: on distinct rows, of one worker, at one time.
@@ -129,6 +148,8 @@ class EventBlock:
         comments: texts of the worker.
         external_ids: the caller's own ids of the events, unique in the pool.
         agreements_after_N, confidences_after_N: of the label, 0 to 1; NaN where there is none.
+        times_N: microseconds since the Unix epoch at which each was said, where that was not create_time; -1 where it
+            was.
     """
 
     first_number: int
@@ -149,6 +170,7 @@ class EventBlock:
     external_ids: Blobs | None = None
     agreements_after_N: FloatArray | None = None
     confidences_after_N: FloatArray | None = None
+    times_N: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.rows_N)

@@ -255,6 +255,9 @@ class Task(Protocol):
 
     # --- in and out
 
+    def given(self, values: Sequence[Value | None]) -> list[Given]:
+        """The values as a caller would give them; None for None."""
+
     @property
     def export_columns(self) -> tuple[str, ...]:
         """Names of the columns of an export; they are the arms of the wire's `Value`."""
@@ -349,6 +352,9 @@ class CommonTask(ABC):
     @property
     def merges(self) -> npt.NDArray[np.int32] | None:
         return None
+
+    def given(self, values: Sequence[Value | None]) -> list[Given]:
+        return [None if value is None else self.given_of(self.cell(value)) for value in values]
 
     def export(self, values: Sequence[Value | None]) -> dict[str, list[Any]]:
         (column,) = self.export_columns

@@ -14,7 +14,7 @@ from assay.server.core.limits import MAX_OBJECT_ATTRIBUTES, MAX_TEXT_BYTES, MAX_
 from assay.server.core.records.arrays import Scalar
 from assay.server.core.tasks.average_precision import average_precision
 from assay.server.core.tasks.base import Box, Column, Refused, TaskMetrics, Value, wrong_task
-from assay.server.core.tasks.given import Boxes, BoxInput, Given
+from assay.server.core.tasks.given import Boxes, BoxInput, Given, is_empty_set
 from assay.server.core.tasks.matching import Objects, matched, overlapping
 from assay.server.core.tasks.objects import ObjectTask, check_count, check_distinct, name_in
 from assay.server.core.tasks.voting import plurality, weighted_mean
@@ -30,6 +30,8 @@ class BoxesTask(ObjectTask):
     """The task of rectangles per sample."""
 
     def value_of(self, given: Given, text_length: int | None, retired: bool) -> Value:
+        if is_empty_set(given):
+            given = Boxes()
         if not isinstance(given, Boxes):
             raise wrong_task(given, Boxes, "all boxes of the sample; none of them is an answer")
         check_count(len(given.boxes), "boxes")

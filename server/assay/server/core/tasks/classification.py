@@ -148,6 +148,10 @@ class Classification(CommonTask):
     def export_columns(self) -> tuple[str, ...]:
         return ("class_name",)
 
+    def given(self, values: Sequence[Value | None]) -> list[Given]:
+        names = self.classes.names
+        return [None if value is None else names[value] for value in values]
+
     def cell(self, value: Value) -> str:
         return self.classes.names[value]
 

@@ -79,3 +79,8 @@ FORMS: dict[type, str] = {
     JsonText: "JSON",
     type(None): "no value",
 }
+
+
+def is_empty_set(given: Given) -> bool:
+    """Whether an empty list was given: a caller who knows no task's own form says so that there is nothing."""
+    return isinstance(given, ClassNames) and not given.names

@@ -9,7 +9,7 @@ import numpy as np
 
 from assay.server.core.errors import Reason
 from assay.server.core.tasks.base import Column, Refused, Span, TaskMetrics, Value, wrong_task
-from assay.server.core.tasks.given import Given, SpanInput, Spans
+from assay.server.core.tasks.given import Given, SpanInput, Spans, is_empty_set
 from assay.server.core.tasks.matching import Objects
 from assay.server.core.tasks.objects import ObjectTask, check_count, check_distinct, name_in
 from assay.server.core.tasks.resampling import Grouping, counted, grouped
@@ -24,6 +24,8 @@ class SpansTask(ObjectTask):
     """The task of stretches of a text per sample. A value is in order of start, end and class."""
 
     def value_of(self, given: Given, text_length: int | None, retired: bool) -> Value:
+        if is_empty_set(given):
+            given = Spans()
         if not isinstance(given, Spans):
             raise wrong_task(given, Spans, "all spans of the text; none of them is an answer")
         check_count(len(given.spans), "spans")

@@ -11,10 +11,8 @@ from assay.server.core.labeling.messages import (
     BatchSpec,
     LabelView,
     LeaseView,
-    SubmitResult,
-    SubmitSpec,
 )
-from assay.server.core.limits import MAX_BATCH_PICKS, MAX_IDS, MAX_PREDICTIONS, MAX_REASON_BYTES, MAX_TTL, MIN_TTL
+from assay.server.core.limits import MAX_BATCH_PICKS, MAX_PREDICTIONS, MAX_REASON_BYTES, MAX_TTL, MIN_TTL
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.plans import plan_message, quota_message, to_plan
 from assay.server.rpc.convert.scalars import bounded, bounded_seconds, timestamp_message
@@ -62,18 +60,6 @@ def to_release_reason(request: labeling_pb2.ReleaseLeaseRequest) -> str:
     return request.reason
 
 
-def to_submit_spec(pool_id: str, request: labeling_pb2.SubmitLabelsRequest) -> SubmitSpec:
-    """Labels handed in. Raises AssayError: INVALID_ARGUMENT for none or too many, INVALID_NAME for a foreign lease."""
-    bounded(len(request.labels), 1, MAX_IDS, "number of labels")
-    return SubmitSpec(
-        worker=request.worker,
-        labels=tuple((label.sample_id, label.class_name) for label in request.labels),
-        lease=names.lease_within(pool_id, request.lease),
-        fencing_token=request.fencing_token,
-        overwrite=request.overwrite,
-    )
-
-
 def lease_message(pool_id: str, view: LeaseView) -> labeling_pb2.Lease:
     """A lease for the wire."""
     record = view.record
@@ -110,38 +96,25 @@ def included_message(result: AsideResult) -> labeling_pb2.IncludeSamplesResponse
     return labeling_pb2.IncludeSamplesResponse(included=result.changed, unchanged=result.unchanged, epoch=result.epoch)
 
 
-def submit_message(result: SubmitResult) -> labeling_pb2.SubmitLabelsResponse:
-    """What became of labels, for the wire."""
-    return labeling_pb2.SubmitLabelsResponse(
-        stored=result.stored, unchanged=result.unchanged, lease_remaining=result.lease_remaining, epoch=result.epoch
-    )
-
-
-def label_message(pool_id: str, view: LabelView) -> labeling_pb2.Label:
-    """A label for the wire."""
-    return labeling_pb2.Label(
-        sample_id=view.sample_id,
-        class_name=view.class_name,
-        class_index=view.class_index,
-        worker=view.worker,
-        create_time=timestamp_message(view.create_time),
-        lease=names.lease_name(pool_id, view.lease),
-    )
-
-
 def label_lines(labels: Sequence[LabelView]) -> bytes:
     """Labels as JSON Lines, one object per label; create_time in RFC 3339."""
     return "".join(json.dumps(_label_object(view), ensure_ascii=False) + "\n" for view in labels).encode()
 
 
-def _label_object(view: LabelView) -> dict[str, str | int]:
+def _label_object(view: LabelView) -> dict[str, object]:
     # Rounded as timestamp_message rounds, so that every reading of a label tells the same microsecond.
     moment = EPOCH + datetime.timedelta(microseconds=round(view.create_time * 1_000_000))
     return {
         "sample_id": view.sample_id,
-        "class_name": view.class_name,
-        "class_index": view.class_index,
+        **_said(view),
         "worker": view.worker,
         "create_time": moment.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "uri": view.uri,
     }
+
+
+def _said(view: LabelView) -> dict[str, object]:
+    """The columns of a label: a class and its id, or the value of another task."""
+    if isinstance(view.value, str):
+        return {"class_name": view.value, "class_index": view.class_index}
+    return {"value": view.cell}

@@ -16,9 +16,9 @@ from assay.server.core.mining.plan.terms import (
     ShortlistOrder,
     Stochastic,
 )
-from assay.server.rpc.convert.scalars import choice, finite
+from assay.server.rpc.convert.scalars import choice, finite, scalar_message
 from assay.server.rpc.convert.structs import params, struct_message
-from assay.server.rpc.convert.types import filter_message, scalar, scalar_message, to_filter
+from assay.server.rpc.convert.types import filter_message, scalar, to_filter
 from assay.v1 import types_pb2
 
 StochasticWord: TypeAlias = Literal["power", "softmax", "softrank"]

@@ -25,11 +25,13 @@ from assay.server.core.records.annotations import Policy
 from assay.server.core.records.arrays import FloatArray, MaskArray
 from assay.server.core.records.pools import Metric, State
 from assay.server.core.records.samples import AttributeColumn, OnConflict, SampleColumns
+from assay.server.core.tasks.given import Given
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.arrays import to_matrix, to_tensors
 from assay.server.rpc.convert.scalars import bounded, bounded_or, choice, timestamp_message
-from assay.server.rpc.convert.tasks import task_message, to_class_edits, to_class_names
+from assay.server.rpc.convert.tasks import task_message, to_class_edits, to_task
 from assay.server.rpc.convert.types import sample_message, states, timing_messages, to_filter
+from assay.server.rpc.convert.values import to_values
 from assay.v1 import pools_pb2, types_pb2
 
 _METRICS: Mapping[int, Metric] = {
@@ -77,17 +79,13 @@ MAX_DAMAGED_SHOWN = 100
 
 
 def to_pool_spec(request: pools_pb2.CreatePoolRequest) -> PoolSpec:
-    """A pool to create.
-
-    Raises:
-        AssayError: INVALID_ARGUMENT for an unknown metric or a dimension out of bounds.
-        EdgeError: TASK_NOT_SERVED.
-    """
+    """A pool to create. Raises AssayError(INVALID_ARGUMENT) for an unknown metric or policy, or a number out of
+    bounds."""
     pool = request.pool
     return PoolSpec(
         pool_id=request.pool_id,
         metric=choice(_METRICS, pool.metric, "pool.metric"),
-        class_names=to_class_names(pool.task),
+        task=to_task(pool.task),
         dimension=bounded(pool.dimension, 0, MAX_DIMENSION, "pool.dimension"),
         keep_inputs=not pool.discard_inputs,
         annotations_per_sample=bounded(pool.annotations_per_sample, 0, MAX_ANNOTATIONS, "pool.annotations_per_sample")
@@ -176,6 +174,8 @@ def _counts_message(counts: Mapping[State, int]) -> pools_pb2.SampleCounts:
         "leased": counts.get(State.LEASED, 0),
         "labeled": counts.get(State.LABELED, 0),
         "excluded": counts.get(State.EXCLUDED, 0),
+        "answered": counts.get(State.ANSWERED, 0),
+        "disputed": counts.get(State.DISPUTED, 0),
     }
     return pools_pb2.SampleCounts(**served, total=sum(served.values()), damaged=counts.get(State.DAMAGED, 0))
 
@@ -211,7 +211,7 @@ def to_batch(batch: pools_pb2.SampleBatch) -> IngestBatch:
     return IngestBatch(
         columns=columns,
         embeddings_ND=None if embeddings_ND is None else _rows(embeddings_ND, count, "embeddings"),
-        labels=_column(batch.labels, count, "labels"),
+        labels=_labels(batch, count),
     )
 
 
@@ -273,6 +273,11 @@ def _check_update(paths: set[str], attributes: set[str]) -> None:
 def update_message(result: UpdateSamplesResult) -> pools_pb2.UpdateSamplesResponse:
     """What became of an update, for the wire."""
     return pools_pb2.UpdateSamplesResponse(updated=result.updated, epoch=result.epoch)
+
+
+def _labels(batch: pools_pb2.SampleBatch, count: int) -> list[Given] | None:
+    labels = _column(batch.labels, count, "labels")
+    return None if labels is None else to_values(labels)
 
 
 def _unequal(field: str, got: int, count: int) -> AssayError:

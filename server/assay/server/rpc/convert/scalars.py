@@ -9,6 +9,8 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.records.arrays import Scalar
+from assay.v1 import types_pb2
 
 T = TypeVar("T")
 
@@ -91,3 +93,16 @@ def timestamp_message(value: float) -> Timestamp:
     """A moment, from seconds since the Unix epoch, to the microsecond."""
     micros = round(value * 1_000_000)
     return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
+
+
+def scalar_message(value: Scalar) -> types_pb2.AttributeValue:
+    """Value of an attribute for the wire."""
+    match value:
+        case bool():
+            return types_pb2.AttributeValue(bool_value=value)
+        case int():
+            return types_pb2.AttributeValue(int64_value=value)
+        case float():
+            return types_pb2.AttributeValue(double_value=value)
+        case str():
+            return types_pb2.AttributeValue(string_value=value)

@@ -13,7 +13,8 @@ from assay.server.core.records.pools import State
 from assay.server.core.records.samples import SampleRecord
 from assay.server.core.stopwatch import Timings
 from assay.server.rpc.convert import names
-from assay.server.rpc.convert.scalars import choice, duration_message
+from assay.server.rpc.convert.scalars import choice, duration_message, scalar_message
+from assay.server.rpc.convert.values import value_message
 from assay.v1 import types_pb2
 
 STATES: Mapping[int, State] = {
@@ -21,6 +22,8 @@ STATES: Mapping[int, State] = {
     types_pb2.SAMPLE_STATE_LEASED: State.LEASED,
     types_pb2.SAMPLE_STATE_LABELED: State.LABELED,
     types_pb2.SAMPLE_STATE_EXCLUDED: State.EXCLUDED,
+    types_pb2.SAMPLE_STATE_ANSWERED: State.ANSWERED,
+    types_pb2.SAMPLE_STATE_DISPUTED: State.DISPUTED,
 }
 _WIRE_STATES = {state: types_pb2.SampleState.ValueType(value) for value, state in STATES.items()}
 _WIRE_SOURCES: Mapping[str, types_pb2.PredictionSource.ValueType] = {
@@ -47,6 +50,11 @@ MAX_ONE_OF = 10_000
 def states(values: Sequence[int]) -> tuple[State, ...]:
     """States to keep. Raises AssayError(INVALID_ARGUMENT) for an unspecified or unknown one."""
     return tuple(choice(STATES, value, "states") for value in values)
+
+
+def state_message(state: State) -> types_pb2.SampleState.ValueType:
+    """The state of a sample that is served, for the wire."""
+    return _WIRE_STATES.get(state, types_pb2.SAMPLE_STATE_UNSPECIFIED)
 
 
 # --- filters -------------------------------------------------------------------------------------------------------
@@ -152,19 +160,6 @@ def _conditions_message(filters: Sequence[Filter]) -> types_pb2.Filter.Condition
     return types_pb2.Filter.Conditions(filters=[part for part in parts if part is not None])
 
 
-def scalar_message(value: Scalar) -> types_pb2.AttributeValue:
-    """Value of an attribute for the wire."""
-    match value:
-        case bool():
-            return types_pb2.AttributeValue(bool_value=value)
-        case int():
-            return types_pb2.AttributeValue(int64_value=value)
-        case float():
-            return types_pb2.AttributeValue(double_value=value)
-        case str():
-            return types_pb2.AttributeValue(string_value=value)
-
-
 # --- samples and picks ---------------------------------------------------------------------------------------------
 
 
@@ -173,8 +168,8 @@ def sample_message(pool_id: str, view: SampleView) -> types_pb2.Sample:
     message = types_pb2.Sample(
         name=names.sample_name(pool_id, view.record.id),
         id=view.record.id,
-        state=_WIRE_STATES.get(view.state, types_pb2.SAMPLE_STATE_UNSPECIFIED),
-        label=view.label,
+        state=state_message(view.state),
+        label=value_message(view.label),
         row=view.row,
     )
     fill_content(message, view.record)

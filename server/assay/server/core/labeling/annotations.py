@@ -1,0 +1,92 @@
+"""What people and models say of samples: taken in, told, and the labels that follow."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from assay.server.core import checks
+from assay.server.core.errors import AssayError, Reason
+from assay.server.core.labeling import annotate, history, lists
+from assay.server.core.labeling.leases import expire_due
+from assay.server.core.labeling.messages import AnnotateResult, AnnotateSpec, LabelView
+from assay.server.core.limits import MAX_IDS
+from assay.server.core.pools.directory import PoolDirectory
+from assay.server.core.pools.pool import Diverged, Pool
+from assay.server.core.ports.catalog import Catalog
+from assay.server.core.ports.machine import Clock
+from assay.server.core.records.pools import State
+from assay.server.core.records.requests import RequestKey
+
+
+class AnnotationService:
+    """Takes what is said of samples and tells of it."""
+
+    def __init__(self, pools: PoolDirectory, catalog: Catalog, clock: Clock) -> None:
+        self._pools = pools
+        self._catalog = catalog
+        self._clock = clock
+
+    def annotate(self, pool_id: str, spec: AnnotateSpec, key: RequestKey) -> AnnotateResult:
+        """Stores what a worker says, all or none; see annotate.Annotation.
+
+        Raises:
+            AssayError: as Annotation.apply and Task.check_all do.
+        """
+        pool = self._pools.begin(pool_id, key)
+        checks.worker(spec.worker)
+        checks.ids(spec.sample_ids, MAX_IDS)
+        annotate.check_details(spec.details, spec.sample_ids)
+        if spec.on_behalf_of and spec.lease:
+            raise AssayError(
+                Reason.INVALID_ARGUMENT,
+                "What is said on behalf of a worker passes by leases: name none, or leave on_behalf_of out.",
+                field="lease",
+            )
+        ids = pool.prepare_ids(spec.sample_ids)
+        # Samples of a lease that has run out are free for annotations from elsewhere.
+        expire_due(pool, self._clock.steady())
+        # Checked before others have to wait for it, and again where the pool's classes were edited meanwhile.
+        seen = pool.snapshot
+        values = annotate.values_of(seen, spec, seen.require(ids))
+        with pool.change(key) as change:
+            if change.before.task is not seen.task:
+                values = annotate.values_of(change.before, spec, change.before.require(ids))
+            read = history.reader(self._catalog, pool)
+            known = partial(self._external, pool)
+            annotation = annotate.Annotation(change, spec, ids, values, self._clock, read, known)
+            result = annotation.apply()
+            change.answer(result)
+            annotation.store()
+        return result
+
+    def labels(
+        self,
+        pool_id: str,
+        worker: str,
+        class_name: str,
+        after_row: int,
+        limit: int,
+        states: Sequence[State] = lists.LABELED,
+    ) -> list[LabelView]:
+        """Labels by row, of samples in some states. Raises AssayError(UNKNOWN_CLASS | WRONG_TASK)."""
+        pool = self._pools.get(pool_id)
+        snapshot = pool.snapshot
+        class_id = lists.class_of(snapshot, class_name)
+        read = history.reader(self._catalog, pool)
+        views: list[LabelView] = []
+        while len(views) < limit:
+            rows = snapshot.answered_after(after_row, limit - len(views), states, class_id, worker)
+            if len(rows) == 0:
+                break
+            try:
+                views += lists.label_views(snapshot, read, rows)
+            except Diverged:
+                raise AssayError(
+                    Reason.CONFLICT, f"Pool {snapshot.pool.pool_id!r} was changed meanwhile. Try again."
+                ) from None
+            after_row = int(rows[-1])
+        return views
+
+    def _external(self, pool: Pool, ids: Sequence[str]) -> dict[str, int]:
+        """The events of external ids of a pool."""
+        with self._catalog.reading() as tx:
+            return tx.external_events(pool.snapshot.pool.uid, ids)

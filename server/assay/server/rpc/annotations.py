@@ -1,0 +1,38 @@
+"""The Annotations service."""
+
+from assay.server.core.labeling.lists import LABELED
+from assay.server.rpc.calls import BaseServicer
+from assay.server.rpc.convert import names, paging
+from assay.server.rpc.convert.annotations import annotate_message, label_message, to_annotate_spec
+from assay.server.rpc.convert.types import states
+from assay.server.rpc.current import current_caller
+from assay.v1 import annotations_pb2
+from assay.v1.method import Role
+
+
+class AnnotationsServicer(BaseServicer):
+    """Translates between the wire and the core's annotations."""
+
+    def Annotate(self, request: annotations_pb2.AnnotateRequest) -> annotations_pb2.AnnotateResponse:
+        if request.on_behalf_of:
+            current_caller().need(Role.ADMIN, "on_behalf_of")
+        pool_id = names.parse_pool(request.parent)
+        reply = self.reply("Annotate", request, annotate_message)
+        self.core.annotations.annotate(pool_id, to_annotate_spec(pool_id, request), reply.key)
+        return reply.message
+
+    def ListLabels(self, request: annotations_pb2.ListLabelsRequest) -> annotations_pb2.ListLabelsResponse:
+        pool_id = names.parse_pool(request.parent)
+        page = paging.page(request, -1)
+        found = self.core.annotations.labels(
+            pool_id,
+            request.worker,
+            request.class_name,
+            page.after,
+            page.fetch,
+            states(request.states) or LABELED,
+        )
+        messages, token = page.fill(
+            found, lambda view: view.row, lambda view: label_message(pool_id, view), self.reply_bytes
+        )
+        return annotations_pb2.ListLabelsResponse(labels=messages, next_page_token=token)

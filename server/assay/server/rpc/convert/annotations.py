@@ -1,0 +1,147 @@
+"""Messages of annotations.proto."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from assay.server.core.checks import CONTROL
+from assay.server.core.errors import AssayError, Reason, SampleError
+from assay.server.core.labeling.messages import AnnotateResult, AnnotateSpec, Details, LabelView
+from assay.server.core.limits import MAX_DURATION, MAX_ID_BYTES, MAX_IDS, MAX_TEXT_BYTES
+from assay.server.core.records.annotations import Origin
+from assay.server.rpc.convert import names
+from assay.server.rpc.convert.scalars import bounded, bounded_seconds, choice, timestamp_message
+from assay.server.rpc.convert.types import state_message
+from assay.server.rpc.convert.values import to_values, value_message
+from assay.v1 import annotations_pb2
+
+Inputs = Sequence[annotations_pb2.AnnotationInput]
+
+_ORIGINS: Mapping[int, Origin] = {
+    annotations_pb2.ORIGIN_UNSPECIFIED: Origin.WORKER,
+    annotations_pb2.ORIGIN_WORKER: Origin.WORKER,
+    annotations_pb2.ORIGIN_IMPORT: Origin.IMPORT,
+    annotations_pb2.ORIGIN_MODEL: Origin.MODEL,
+}
+# First second of the year 10000, which no timestamp reaches.
+_END_OF_TIME = 253_402_300_800
+
+
+def to_annotate_spec(pool_id: str, request: annotations_pb2.AnnotateRequest) -> AnnotateSpec:
+    """What a worker says.
+
+    Raises:
+        AssayError: INVALID_ARGUMENT for none or too many, or an unknown origin; INVALID_NAME for a foreign lease.
+        SampleError: what is wrong with one of the annotations.
+    """
+    inputs = request.annotations
+    bounded(len(inputs), 1, MAX_IDS, "number of annotations")
+    ids = [each.sample_id for each in inputs]
+    try:
+        return AnnotateSpec(
+            worker=request.worker,
+            sample_ids=ids,
+            values=to_values([each.value for each in inputs]),
+            lease=names.lease_within(pool_id, request.lease),
+            fencing_token=request.fencing_token,
+            correct=request.correct,
+            on_behalf_of=request.on_behalf_of,
+            origin=choice(_ORIGINS, request.origin, "origin"),
+            details=_details(inputs),
+        )
+    except SampleError as error:
+        raise error.among(ids) from None
+
+
+def _details(inputs: Inputs) -> Details:
+    """What is said beside the values; a column that nobody fills is None."""
+    return Details(
+        external_ids=_texts(inputs, "external_id", MAX_ID_BYTES, one_line=True),
+        comments=_texts(inputs, "comment", MAX_TEXT_BYTES),
+        confidences_N=_confidences(inputs),
+        durations_N=_column(inputs, "duration", lambda each: _milliseconds(each.duration)),
+        times_N=_column(inputs, "time", lambda each: _microseconds(each.time)),
+    )
+
+
+def _texts(inputs: Inputs, field: str, most: int, *, one_line: bool = False) -> list[str] | None:
+    texts: list[str] = [getattr(each, field) for each in inputs]
+    if not any(texts):
+        return None
+    for row, text in enumerate(texts):
+        if len(text.encode()) > most:
+            raise SampleError(Reason.TOO_LARGE, row, f"its {field} is longer than {most:,} bytes.", field=field)
+        if one_line and CONTROL.search(text):
+            raise SampleError(Reason.INVALID_ID, row, f"its {field} has control characters.", field=field)
+    return texts
+
+
+def _confidences(inputs: Inputs) -> npt.NDArray[np.float32] | None:
+    given = [each.confidence if each.HasField("confidence") else None for each in inputs]
+    if all(value is None for value in given):
+        return None
+    for row, value in enumerate(given):
+        if value is not None and not 0 <= value <= 1:
+            reason = Reason.INVALID_VALUE if math.isfinite(value) else Reason.NOT_FINITE
+            raise SampleError(reason, row, f"its confidence is {value:g}; it must be from 0 to 1.", field="confidence")
+    return np.array([math.nan if value is None else value for value in given], np.float32)
+
+
+def _column(
+    inputs: Inputs, field: Literal["duration", "time"], read: Callable[[annotations_pb2.AnnotationInput], int]
+) -> npt.NDArray[np.int64] | None:
+    """Whole numbers, -1 where a message has none. Raises SampleError for the first that is refused."""
+    given = [each.HasField(field) for each in inputs]
+    if not any(given):
+        return None
+    values = np.full(len(inputs), -1, np.int64)
+    for row in np.flatnonzero(given).tolist():
+        try:
+            values[row] = read(inputs[row])
+        except AssayError as error:
+            raise SampleError(error.reason, row, error.message, field=field) from None
+    return values
+
+
+def _milliseconds(duration: Duration) -> int:
+    return round(bounded_seconds(duration, 0, MAX_DURATION, "its duration") * 1000)
+
+
+def _microseconds(moment: Timestamp) -> int:
+    if not (0 <= moment.seconds < _END_OF_TIME and 0 <= moment.nanos < 1_000_000_000):
+        raise AssayError(Reason.INVALID_VALUE, "its time is none from 1970 to the year 9999.")
+    return moment.seconds * 1_000_000 + moment.nanos // 1000
+
+
+def annotate_message(result: AnnotateResult) -> annotations_pb2.AnnotateResponse:
+    """What became of annotations, for the wire."""
+    return annotations_pb2.AnnotateResponse(
+        stored=result.stored,
+        unchanged=result.unchanged,
+        lease_remaining=result.lease_remaining,
+        labeled=result.labeled,
+        disputed=result.disputed,
+        epoch=result.epoch,
+        last_event=result.last_event,
+    )
+
+
+def label_message(pool_id: str, view: LabelView) -> annotations_pb2.Label:
+    """A label for the wire."""
+    return annotations_pb2.Label(
+        sample_id=view.sample_id,
+        value=value_message(view.value),
+        state=state_message(view.state),
+        annotations=view.annotations,
+        agreement=None if math.isnan(view.agreement) else view.agreement,
+        confidence=None if math.isnan(view.confidence) else view.confidence,
+        decided_by=view.decided_by if view.value is not None else "",
+        worker=view.worker,
+        update_time=timestamp_message(view.create_time),
+        lease=names.lease_name(pool_id, view.lease),
+    )
