@@ -70,27 +70,45 @@ class Held:
         return seconds
 
 
+def verbs() -> tuple[Any, Callable[[Any, list[str], list[str]], Any]]:
+    """How this checkout is told the classes of a pool, and what somebody says of samples of pool "plain"; checkouts
+    from before the tasks know class names alone, and call it SubmitLabels."""
+    from assay.server.core.labeling import messages
+    from assay.server.core.pools.pool import NO_KEY
+
+    if not hasattr(messages, "AnnotateSpec"):
+        submit = messages.SubmitSpec
+        return CLASSES, lambda core, ids, said: core.labeling.submit(
+            "plain", submit("ann", tuple(zip(ids, said, strict=True)), overwrite=True), NO_KEY
+        )
+    from assay.server.core.records.tasks import TaskKind, TaskRecord
+
+    spec = messages.AnnotateSpec
+    return TaskRecord.of_classes(TaskKind.CLASSIFICATION, CLASSES), lambda core, ids, said: core.annotations.annotate(
+        "plain", spec("ann", ids, said, correct=True), NO_KEY
+    )
+
+
 def measure(rows: int, url: str) -> dict[str, float]:
     """All of it once, in this process."""
     from assay.server.app.config import load
     from assay.server.app.wiring import open_core
-    from assay.server.core.labeling.messages import AnnotateSpec, BatchSpec
+    from assay.server.core.labeling.messages import BatchSpec
     from assay.server.core.mining.plan.terms import Plan
     from assay.server.core.pools.messages import IngestBatch, PoolSpec
     from assay.server.core.pools.pool import NO_KEY
     from assay.server.core.ports.machine import unheard
     from assay.server.core.records.pools import Metric
     from assay.server.core.records.samples import OnConflict, SampleColumns
-    from assay.server.core.records.tasks import TaskKind, TaskRecord
 
-    task = TaskRecord.of_classes(TaskKind.CLASSIFICATION, CLASSES)
+    classes, say = verbs()
     held, found = Held(), dict[str, float]()
     rng = np.random.default_rng(0)
     labels = [CLASSES[number] for number in rng.integers(0, len(CLASSES), rows).tolist()]
     embeddings = rng.standard_normal((BATCH, DIMENSION)).astype(np.float32)
 
     def fill(core: Any, pool: str, given: list[str] | None) -> float:
-        core.pools.create(PoolSpec(pool, Metric.L2, task), NO_KEY)
+        core.pools.create(PoolSpec(pool, Metric.L2, classes), NO_KEY)
         held.take()
         start = time.perf_counter()
         for first in range(0, rows, BATCH):
@@ -104,7 +122,7 @@ def measure(rows: int, url: str) -> dict[str, float]:
         said = [CLASSES[(place + shift) % len(CLASSES)] for place in range(len(ids))]
         held.take()
         start = time.perf_counter()
-        core.annotations.annotate("plain", AnnotateSpec("ann", ids, said, correct=True), NO_KEY)
+        say(core, ids, said)
         return time.perf_counter() - start
 
     with tempfile.TemporaryDirectory(prefix="assay-annotations-") as folder:

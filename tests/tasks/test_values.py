@@ -123,6 +123,17 @@ def test_attributes_are_what_most_say_and_one_is_not_true():
     assert both.attributes == ()
 
 
+def test_an_empty_list_says_that_there_is_nothing():
+    nothing = ClassNames([])
+    assert (SETS.check(nothing), BOXES.check(nothing), SPANS.check(nothing)) == ((), (), ())
+    for task in (CLASSES, NUMBERS, FREE):
+        with pytest.raises(SampleError):
+            task.check(nothing)
+    for task in (BOXES, SPANS):
+        with pytest.raises(SampleError):
+            task.check(ClassNames(["cat"]))
+
+
 def test_a_box_may_stick_out_by_rounding():
     width = float(np.float32(0.9))
     assert BOXES.check(Boxes([BoxInput("cat", 1 - width, 0, width + 1e-8, 1)]))
