@@ -40,8 +40,7 @@ class Assay:
 
     Attributes:
         pools, updates, samples, sources, models, changes, mining, labeling, annotations, judging, audits,
-            operations: the services.
-            Their methods block and compute: call them from worker threads.
+            operations: the services. Their methods block and compute: call them from worker threads.
         retention: forgets what is old.
         limits: bounds on what callers may ask.
     """
