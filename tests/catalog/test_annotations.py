@@ -69,7 +69,7 @@ def event_blocks(draw: st.DrawFn) -> EventBlock:
         draw(texts),
         draw(st.sampled_from(Origin)),
         rows_N=np.cumsum(steps) + draw(st.integers(0, 2**34)),
-        kinds_N=ints(0, 5, np.uint8),
+        kinds_N=ints(0, 7, np.uint8),
         values=maybe(lambda: ints(-1, 2**31 - 1, np.int32) if classes else blobs()),
         labels_after=maybe(lambda: ints(-1, 300, np.int32) if classes else blobs()),
         answered_after_N=ints(0, 255, np.uint8),
@@ -81,6 +81,9 @@ def event_blocks(draw: st.DrawFn) -> EventBlock:
         external_ids=maybe(lambda: Blobs.of_texts([f"e{i}" for i in range(count)])),
         agreements_after_N=maybe(floats),
         confidences_after_N=maybe(floats),
+        by=draw(texts),
+        action=draw(st.integers(-1, 2**50)),
+        undoes=draw(st.integers(-1, 2**50)),
     )
 
 
@@ -206,6 +209,20 @@ def test_external_ids_are_found_and_unique(catalog: SqlCatalog, pool: PoolRecord
     assert refused.value.reason is Reason.CONFLICT
 
 
+def test_the_last_blocks_are_those_of_who_acted(catalog: SqlCatalog, pool: PoolRecord) -> None:
+    acted = (("ann", ""), ("bob", "ann"), ("bob", ""), ("ann", "bob"), ("ann", ""))
+    with catalog.transaction() as tx:
+        other = tx.insert_pool(pool_record("other"))
+        for first, (worker, by) in enumerate(acted):
+            one = replace(block(first, [1], [0], worker=worker), by=by)
+            tx.append_events(pool.uid, catalog.pack(one))
+            tx.append_events(other.uid, catalog.pack(one))
+    with catalog.reading() as tx:
+        assert [one.first_number for one in tx.last_blocks(pool.uid, "ann", 2)] == [4, 1]
+        assert [one.first_number for one in tx.last_blocks(pool.uid, "bob", 9)] == [3, 2]
+        assert tx.last_blocks(pool.uid, "cy", 9) == []
+
+
 def test_numbers_are_not_given_twice(catalog: SqlCatalog, pool: PoolRecord) -> None:
     with catalog.transaction() as tx:
         tx.append_events(pool.uid, catalog.pack(block(0, [1], [0])))
@@ -229,4 +246,5 @@ def test_a_damaged_block_in_the_database_is_named(catalog: SqlCatalog, pool: Poo
 def test_kinds_have_the_numbers_that_are_stored() -> None:
     assert [(kind.name, kind.value) for kind in EventKind] == [
         ("ANNOTATE", 0), ("CORRECT", 1), ("WITHDRAW", 2), ("SKIP", 3), ("VERDICT", 4), ("RESOLVE", 5),
+        ("RETRACT", 6), ("RESUME", 7),
     ]  # fmt: skip

@@ -19,7 +19,20 @@ from assay.server.adapters.torch_head import TorchHeads
 from assay.server.adapters.vector_index import BlockedExactSearch, FaissIndexBuilder
 from assay.server.core.assay import Assay, Limits, Ports
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.labeling.messages import AnnotateResult, AnnotateSpec, BatchResult, BatchSpec, LabelView
+from assay.server.core.labeling.messages import (
+    AnnotateResult,
+    AnnotateSpec,
+    BatchResult,
+    BatchSpec,
+    LabelView,
+    SkipResult,
+    SkipSpec,
+    StateAction,
+    StateResult,
+    StateSpec,
+    WithdrawResult,
+    WithdrawSpec,
+)
 from assay.server.core.mining.plan.presets import Registry
 from assay.server.core.models.messages import ModelView, TrainSpec, UploadSpec
 from assay.server.core.operations.messages import OperationView
@@ -270,18 +283,38 @@ def next_batch(core: Assay, size: int, worker: str = "ada", request: RequestKey 
     return core.labeling.next_batch(POOL, BatchSpec(worker, size, **spec), request)
 
 
+def under(taken: BatchResult) -> dict[str, Any]:
+    """What a request under a lease says of it."""
+    record = taken.lease.record
+    return {"lease": record.lease_id, "fencing_token": record.fencing_token, "worker": record.worker}
+
+
 def annotate(core: Assay, labels: Mapping[str, Given], taken: BatchResult | None = None, **spec: Any) -> AnnotateResult:
     """Says something of samples, under a lease or without one."""
     if taken is not None:
-        spec = {
-            "lease": taken.lease.record.lease_id,
-            "fencing_token": taken.lease.record.fencing_token,
-            "worker": taken.lease.record.worker,
-            **spec,
-        }
+        spec = {**under(taken), **spec}
     request, pool = spec.pop("request", NO_KEY), spec.pop("pool", POOL)
     said = AnnotateSpec(spec.pop("worker", "ada"), tuple(labels), tuple(labels.values()), **spec)
     return core.annotations.annotate(pool, said, request)
+
+
+def skip(core: Assay, ids: Sequence[str], taken: BatchResult | None = None, **spec: Any) -> SkipResult:
+    """Skips samples, under a lease or without one."""
+    request = spec.pop("request", NO_KEY)
+    spec = {"worker": "ada", **(under(taken) if taken else {}), **spec}
+    return core.annotations.skip(POOL, SkipSpec(sample_ids=ids, **spec), request)
+
+
+def withdraw(core: Assay, ids: Sequence[str], worker: str = "ada", **spec: Any) -> WithdrawResult:
+    """Takes annotations back."""
+    request = spec.pop("request", NO_KEY)
+    return core.annotations.withdraw(POOL, WithdrawSpec(worker, ids, **spec), request)
+
+
+def set_state(core: Assay, action: str, ids: Sequence[str], worker: str = "ann", **spec: Any) -> StateResult:
+    """Sets samples aside, takes them back or reopens them."""
+    request = spec.pop("request", NO_KEY)
+    return core.annotations.set_state(POOL, StateSpec(worker, ids, StateAction(action), **spec), request)
 
 
 def labels_of(core: Assay, after: int = -1, limit: int = 100, **asked: Any) -> list[LabelView]:

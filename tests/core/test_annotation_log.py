@@ -19,11 +19,11 @@ from assay.server.core.records.annotations import EventBlock, EventColumns, Even
 from assay.server.core.records.pools import State
 from assay.server.core.records.samples import OnConflict
 from tests.catalog.records import direct
-from tests.core.kit import POOL, House, add, annotate, fill, labels_of, names, next_batch, pool_of, refused
+from tests.core.kit import POOL, House, add, annotate, fill, labels_of, names, next_batch, pool_of, refused, set_state
 
 rows = st.lists(st.integers(0, 11), min_size=1, max_size=6, unique=True).map(sorted)
 events = st.lists(
-    st.tuples(st.sampled_from(["ann", "bob", "cy"]), rows, st.lists(st.integers(0, 5), min_size=6, max_size=6)),
+    st.tuples(st.sampled_from(["ann", "bob", "cy"]), rows, st.lists(st.integers(0, 7), min_size=6, max_size=6)),
     max_size=12,
 )
 
@@ -51,6 +51,8 @@ def test_a_log_comes_to_what_its_events_come_to_one_by_one(
                     answered[worker].discard(row)
                 case EventKind.SKIP:
                     declined[worker].add(row)
+                case EventKind.RESUME:
+                    declined[worker].discard(row)
     parts = np.array_split(np.array(columns, np.int64).reshape(-1, 6), pieces)
     found = read_log((_piece(part) for part in parts if len(part)), 12)
     assert found.labels_N.tolist() == labels
@@ -142,7 +144,7 @@ def test_the_pool_that_is_opened_is_the_pool_that_was_closed(house: House, core:
     core.labeling.release(POOL, record.lease_id, record.fencing_token, [third], "too dark", False, NO_KEY)
     core.labeling.release(POOL, record.lease_id, record.fencing_token, [rest[0]], "", True, NO_KEY)
     free = [name for name in names(0, 30) if name not in taken.lease.sample_ids]
-    core.labeling.exclude(POOL, free[:3], "ada", "", NO_KEY)
+    set_state(core, "exclude", free[:3])
     annotate(core, {free[3]: "ant", free[4]: "ant", free[5]: "cow"}, worker="cy")
     add(core, [free[4]], on_conflict=OnConflict.REPLACE, labels=["bee"])
     core.samples.delete(POOL, [free[5]], False, NO_KEY)

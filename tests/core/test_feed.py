@@ -34,6 +34,7 @@ from tests.core.kit import (
     next_batch,
     pool_of,
     refused,
+    set_state,
     train,
 )
 from tests.core.test_retention import forgetting, steps
@@ -74,8 +75,8 @@ def test_every_change_is_told_in_order_and_over_a_restart(house: House, core: As
     house.clock.advance(11.0)
     core.tick()
     free = [name for name in names(0, 40) if name not in ids]
-    core.labeling.exclude(POOL, free[:2], "ann", "dark", NO_KEY)
-    core.labeling.include(POOL, free[:1], NO_KEY)
+    set_state(core, "exclude", free[:2])
+    set_state(core, "include", free[:1])
     core.samples.delete(POOL, free[2:4], False, NO_KEY)
     add(core, free[5:6], on_conflict=OnConflict.REPLACE)
     annotate(core, {name: "ant" if embeddings[int(name[1:]), 0] > 0 else "bee" for name in free[6:26]})

@@ -33,6 +33,7 @@ from tests.core.kit import (
     next_batch,
     pool_of,
     refused,
+    set_state,
     standing,
 )
 
@@ -426,19 +427,19 @@ def test_only_what_was_given_back_stays_away(core: Assay) -> None:
     record = taken.lease.record
     core.labeling.release(POOL, record.lease_id, record.fencing_token, [], "", True, NO_KEY)
     assert counts(core) == {"UNLABELED": 3, "EXCLUDED": 1}
-    core.labeling.include(POOL, ["s2"], NO_KEY)
+    set_state(core, "include", ["s2"])
     assert ids_of(next_batch(core, 4)) == {"s2"}, "what was set aside was not given back"
 
 
 def test_samples_are_set_aside_and_taken_back_without_a_lease(house: House, core: Assay) -> None:
     fill(core, 5)
-    result = core.labeling.exclude(POOL, ["s1", "s2"], "ann", "blurred", NO_KEY)
+    result = set_state(core, "exclude", ["s1", "s2"], reason="blurred")
     assert (result.changed, result.unchanged) == (2, 0)
-    result = core.labeling.exclude(POOL, ["s2", "s3"], "ann", "", NO_KEY)
+    result = set_state(core, "exclude", ["s2", "s3"])
     assert (result.changed, result.unchanged) == (1, 1)
     core = house.open()
     assert counts(core) == {"UNLABELED": 2, "EXCLUDED": 3}
-    result = core.labeling.include(POOL, ["s1", "s3", "s4"], NO_KEY)
+    result = set_state(core, "include", ["s1", "s3", "s4"])
     assert (result.changed, result.unchanged) == (2, 1)
     core = house.open()
     assert counts(core) == {"UNLABELED": 4, "EXCLUDED": 1}
@@ -451,30 +452,30 @@ def test_setting_aside_is_all_or_none(core: Assay) -> None:
     (leased,) = ids_of(taken)
     before = standing(core)
     free = next(name for name in names(1, 5) if name != leased)
-    refused(Reason.SAMPLE_LEASED, lambda: core.labeling.exclude(POOL, [free, leased], "ann", "", NO_KEY))
-    refused(Reason.SAMPLE_NOT_FOUND, lambda: core.labeling.exclude(POOL, [free, "nope"], "ann", "", NO_KEY))
-    refused(Reason.SAMPLE_NOT_FOUND, lambda: core.labeling.include(POOL, [free, "nope"], NO_KEY))
-    refused(Reason.INVALID_ID, lambda: core.labeling.exclude(POOL, [free], "", "", NO_KEY))
+    refused(Reason.SAMPLE_LEASED, lambda: set_state(core, "exclude", [free, leased]))
+    refused(Reason.SAMPLE_NOT_FOUND, lambda: set_state(core, "exclude", [free, "nope"]))
+    refused(Reason.SAMPLE_NOT_FOUND, lambda: set_state(core, "include", [free, "nope"]))
+    refused(Reason.INVALID_ID, lambda: set_state(core, "exclude", [free], worker=""))
     assert standing(core) == before
 
 
 def test_a_label_waits_while_its_sample_is_set_aside(house: House, core: Assay) -> None:
     fill(core, 2)
     annotate(core, {"s1": "ant"})
-    core.labeling.exclude(POOL, ["s1"], "ann", "", NO_KEY)
+    set_state(core, "exclude", ["s1"])
     assert (counts(core), labels_of(core)) == ({"UNLABELED": 1, "EXCLUDED": 1}, [])
     core = house.open()
-    core.labeling.include(POOL, ["s1"], NO_KEY)
+    set_state(core, "include", ["s1"])
     assert [(label.sample_id, label.value) for label in labels_of(core)] == [("s1", "ant")]
     assert counts(core) == {"UNLABELED": 1, "LABELED": 1}
 
 
 def test_setting_aside_is_remembered_by_request(core: Assay) -> None:
     fill(core, 3)
-    first = core.labeling.exclude(POOL, ["s1"], "ann", "", key("once"))
-    core.labeling.include(POOL, ["s1"], NO_KEY)
+    first = set_state(core, "exclude", ["s1"], request=key("once"))
+    set_state(core, "include", ["s1"])
     with pytest.raises(RequestReplayed) as again:
-        core.labeling.exclude(POOL, ["s1"], "ann", "", key("once"))
+        set_state(core, "exclude", ["s1"], request=key("once"))
     assert again.value.response == repr(first).encode()
     assert counts(core) == {"UNLABELED": 3}
 
@@ -523,8 +524,8 @@ def test_a_repeated_request_is_answered_whatever_the_pool_is_by_then(core: Assay
         lambda: core.labeling.release(
             POOL, lease.lease_id, lease.fencing_token, ["s1"], "", False, key("release")
         ),
-        lambda: core.labeling.exclude(POOL, ["s1"], "ada", "", key("exclude")),
-        lambda: core.labeling.include(POOL, ["s1"], key("include")),
+        lambda: set_state(core, "exclude", ["s1"], worker="ada", request=key("exclude")),
+        lambda: set_state(core, "include", ["s1"], request=key("include")),
         lambda: core.samples.delete(POOL, ["s1"], False, key("delete")),
     ]  # fmt: skip
     for call in calls[1:]:

@@ -33,6 +33,7 @@ from tests.core.kit import (
     pool_of,
     receive,
     refused,
+    set_state,
     standing,
     train,
     vectors,
@@ -357,7 +358,7 @@ def test_states_after_a_restart_are_those_of_the_catalog(house: House, core: Ass
     fill(core, 5)
     record = next_batch(core, 5).lease.record
     core.labeling.release(POOL, record.lease_id, record.fencing_token, ["s0", "s1", "s4"], "", True, NO_KEY)
-    core.labeling.include(POOL, ["s0"], NO_KEY)
+    set_state(core, "include", ["s0"])
     annotate(core, {"s0": "ant"})
     core.samples.delete(POOL, ["s1"], False, NO_KEY)
     core = house.open()

@@ -358,9 +358,33 @@ def _task(rng: Random) -> tasks_pb2.Task:
     ))  # fmt: skip
 
 
-def _aside(request_type: Any, **more: Any) -> Maker:
-    return lambda rng, world: [
-        request_type(parent=world.pool(rng), sample_ids=_ids(rng), request_id=_request_id(rng), **more)
+def _of_samples(request_type: Any, **more: Callable[[Random], Any]) -> Maker:
+    """What somebody does to some samples."""
+
+    def make(rng: Random, world: World) -> Requests:
+        given = {name: choose(rng) for name, choose in more.items()}
+        worker = f"w{rng.randrange(8)}"
+        return [
+            request_type(
+                parent=world.pool(rng), worker=worker, sample_ids=_ids(rng), request_id=_request_id(rng), **given
+            )
+        ]
+
+    return make
+
+
+def _skip(rng: Random, world: World) -> Requests:
+    lease = world.lease(rng)
+    under = {"lease": lease.name, "fencing_token": lease.fencing_token} if lease.name and rng.random() < 0.7 else {}
+    return [
+        annotations_pb2.SkipSamplesRequest(
+            parent=lease.name.partition("/leases/")[0] if under else world.pool(rng),
+            worker=lease.worker or "w1",
+            sample_ids=list(lease.sample_ids)[:2] or _ids(rng),
+            reason=rng.choice(("", "dark")),
+            request_id=_request_id(rng),
+            **under,
+        )
     ]
 
 
@@ -443,12 +467,21 @@ CORPUS: Mapping[str, Maker] = {
     "/assay.v1.Labeling/ListLeases": _of_pool(labeling_pb2.ListLeasesRequest, page_size=5),
     "/assay.v1.Labeling/RenewLease": _lease_verb(labeling_pb2.RenewLeaseRequest, ttl=duration_pb2.Duration(seconds=2)),
     "/assay.v1.Labeling/ReleaseLease": _lease_verb(labeling_pb2.ReleaseLeaseRequest, reason="unclear"),
-    "/assay.v1.Labeling/ExcludeSamples": _aside(labeling_pb2.ExcludeSamplesRequest, worker="w1", reason="blurred"),
-    "/assay.v1.Labeling/IncludeSamples": _aside(labeling_pb2.IncludeSamplesRequest),
     "/assay.v1.Labeling/ExportLabels": _of_pool(labeling_pb2.ExportLabelsRequest),
     "/assay.v1.Audits/AuditPool": _audit,
     "/assay.v1.Audits/ListSuspects": _of_pool(audits_pb2.ListSuspectsRequest, page_size=5),
     "/assay.v1.Annotations/Annotate": _annotate,
+    "/assay.v1.Annotations/SkipSamples": _skip,
+    "/assay.v1.Annotations/WithdrawAnnotations": _of_samples(
+        annotations_pb2.WithdrawAnnotationsRequest,
+        annotator=lambda rng: rng.choice(("", "w1", "w2", "import")),
+        reason=lambda rng: rng.choice(("", "blurred")),
+    ),
+    "/assay.v1.Annotations/SetSampleState": _of_samples(
+        annotations_pb2.SetSampleStateRequest,
+        action=lambda rng: rng.randrange(4),
+        reason=lambda rng: rng.choice(("", "blurred")),
+    ),
     "/assay.v1.Annotations/ListLabels": _of_pool(annotations_pb2.ListLabelsRequest, page_size=5),
     "/assay.v1.Audits/ListAnnotators": _of_pool(audits_pb2.ListAnnotatorsRequest, page_size=5),
     "/assay.v1.Audits/ResolveLabels": _of_pool(audits_pb2.ResolveLabelsRequest),

@@ -94,6 +94,27 @@ async def test_a_bound_key_reaches_no_other_pool_by_any_rpc(secured):
         assert metadata["pool"] == "news"
 
 
+async def test_what_others_said_is_for_admins_to_take_back(secured):
+    _, stubs = secured
+    await stubs.annotations.Annotate(
+        annotations_pb2.AnnotateRequest(parent=POOL, worker="bob", annotations=said({"s1": "a"})), metadata=key("ann")
+    )
+    withdraw = annotations_pb2.WithdrawAnnotationsRequest(parent=POOL, worker="ann", annotator="bob", sample_ids=["s1"])
+    reopen = annotations_pb2.SetSampleStateRequest(
+        parent=POOL, worker="ann", sample_ids=["s1"], action=annotations_pb2.STATE_ACTION_REOPEN
+    )
+    for call, request in (
+        (stubs.annotations.WithdrawAnnotations, withdraw),
+        (stubs.annotations.SetSampleState, reopen),
+    ):
+        code, reason, metadata, _ = await failure(call(request, metadata=key("ann")))
+        assert (code, reason, metadata["role"]) == (grpc.StatusCode.PERMISSION_DENIED, "ROLE_NEEDED", "admin")
+    assert (await stubs.annotations.WithdrawAnnotations(withdraw, metadata=key("root"))).withdrawn == 1
+    withdraw.annotator = "ann"  # its own: the role label will do
+    code, reason, *_ = await failure(stubs.annotations.WithdrawAnnotations(withdraw, metadata=key("ann")))
+    assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "ANNOTATION_NOT_FOUND")
+
+
 async def test_nor_does_it_learn_which_others_exist(secured):
     _, stubs = secured
     told = []

@@ -100,18 +100,16 @@ def every_mutation(stubs, tmp_path):
         "train",
         lambda: stubs.models.TrainHead(models_pb2.TrainHeadRequest(parent=POOL, activate=True, request_id="train")),
     )
-    yield (
-        "exclude",
-        lambda: stubs.labeling.ExcludeSamples(
-            labeling_pb2.ExcludeSamplesRequest(parent=POOL, sample_ids=["s39"], worker="ann", request_id="exclude")
-        ),
+    of_samples = {"parent": POOL, "worker": "ann", "sample_ids": ["s39"]}
+    for action in ("EXCLUDE", "INCLUDE", "REOPEN"):
+        state = annotations_pb2.SetSampleStateRequest(action=f"STATE_ACTION_{action}", request_id=action, **of_samples)
+        yield action, lambda state=state: stubs.annotations.SetSampleState(state)
+    skip = annotations_pb2.SkipSamplesRequest(reason="dark", request_id="skip", **of_samples)
+    yield "skip", lambda: stubs.annotations.SkipSamples(skip)
+    withdraw = annotations_pb2.WithdrawAnnotationsRequest(
+        parent=POOL, worker="bob", sample_ids=["s21"], request_id="withdraw"
     )
-    yield (
-        "include",
-        lambda: stubs.labeling.IncludeSamples(
-            labeling_pb2.IncludeSamplesRequest(parent=POOL, sample_ids=["s39"], request_id="include")
-        ),
-    )
+    yield "withdraw", lambda: stubs.annotations.WithdrawAnnotations(withdraw)
     yield (
         "delete samples",
         lambda: stubs.pools.DeleteSamples(

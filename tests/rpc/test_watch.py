@@ -9,7 +9,7 @@ from google.protobuf import duration_pb2
 from sqlalchemy import event
 
 from assay.server.rpc.changes import PAGE
-from assay.v1 import changes_pb2, labeling_pb2, pools_pb2
+from assay.v1 import annotations_pb2, changes_pb2, pools_pb2
 from tests.rpc.stubs import POOL, Stubs, failure
 
 
@@ -20,8 +20,10 @@ def ask(**fields):
 async def exclude(stubs, *numbers):
     """A small change."""
     ids = [f"s{number}" for number in numbers]
-    return await stubs.labeling.ExcludeSamples(
-        labeling_pb2.ExcludeSamplesRequest(parent=POOL, sample_ids=ids, worker="ann")
+    return await stubs.annotations.SetSampleState(
+        annotations_pb2.SetSampleStateRequest(
+            parent=POOL, sample_ids=ids, worker="ann", action=annotations_pb2.STATE_ACTION_EXCLUDE
+        )
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 from assay.client import _replies, results
 from assay.client._labeling import check_lease
-from assay.client._names import enum_value, fresh_request_id, pool_name
+from assay.client._names import enum_value, fresh_request_id, id_list, pool_name
 from assay.client._pools import SampleState, state_values
 from assay.client._values import given_text, text
 from assay.client._wire import Pages, Unary, pages, unary
@@ -14,6 +14,7 @@ from assay.client.values import Annotation, annotation_messages
 from assay.v1 import annotations_pb2, methods
 
 Origin: TypeAlias = Literal["worker", "import", "model"]
+StateAction: TypeAlias = Literal["exclude", "include", "reopen"]
 
 
 def annotate(
@@ -64,6 +65,116 @@ def annotate(
         request_id=fresh_request_id(request_id),
     )
     return unary(methods.ANNOTATE, request, _replies.annotated)
+
+
+def skip_samples(
+    pool: str,
+    sample_ids: Iterable[Any],
+    worker: str,
+    reason: str = "",
+    *,
+    lease: Lease | None = None,
+    request_id: str | None = None,
+) -> Unary[results.SkipResult]:
+    """Note samples that a worker cannot or does not want to say anything of, all or none: they are not offered to it
+    again, unless it asks with `next_batch(..., include_released=True)`; others are offered them.
+
+    Args:
+        pool: id or name.
+        sample_ids: which.
+        worker: who skips them.
+        reason: why; kept.
+        lease: the lease that holds the samples, which they leave; None for samples that the worker does not hold.
+        request_id: idempotency key; made up if not given.
+
+    Raises:
+        AlreadyExists: the worker has annotated one of them.
+        FailedPrecondition: the worker holds one of them under a lease that is not given.
+        LeaseExpired, LeaseForeign: the lease's time ran out; it does not hold a sample, or the token is another's.
+    """
+    if lease is not None:
+        check_lease(lease)
+    request = annotations_pb2.SkipSamplesRequest(
+        parent=pool_name(pool),
+        worker=text(worker, "worker"),
+        sample_ids=id_list(sample_ids, "sample_ids"),
+        reason=reason,
+        lease="" if lease is None else lease.name,
+        fencing_token=0 if lease is None else lease.fencing_token,
+        request_id=fresh_request_id(request_id),
+    )
+    return unary(methods.SKIP_SAMPLES, request, _replies.skipped)
+
+
+def withdraw_annotations(
+    pool: str,
+    sample_ids: Iterable[Any],
+    worker: str,
+    reason: str = "",
+    *,
+    annotator: str | None = None,
+    request_id: str | None = None,
+) -> Unary[results.WithdrawResult]:
+    """Take standing annotations of samples back, all or none. What was said stays in the log.
+
+    Args:
+        pool: id or name.
+        sample_ids: of which samples.
+        worker: who takes them back.
+        reason: why; kept.
+        annotator: whose annotations; None means the worker's own. Somebody else's need the role admin; "import" is who
+            said what came with the samples.
+        request_id: idempotency key; made up if not given.
+
+    Raises:
+        NotFound: the annotator has no standing annotation of a sample, or there is no such sample.
+        PermissionDenied: somebody else's, without the role admin.
+    """
+    request = annotations_pb2.WithdrawAnnotationsRequest(
+        parent=pool_name(pool),
+        worker=text(worker, "worker"),
+        sample_ids=id_list(sample_ids, "sample_ids"),
+        annotator=given_text(annotator, "annotator"),
+        reason=reason,
+        request_id=fresh_request_id(request_id),
+    )
+    return unary(methods.WITHDRAW_ANNOTATIONS, request, _replies.withdrawn)
+
+
+def set_sample_state(
+    pool: str,
+    sample_ids: Iterable[Any],
+    action: StateAction,
+    worker: str,
+    reason: str = "",
+    *,
+    request_id: str | None = None,
+) -> Unary[results.StateResult]:
+    """Set samples aside, take them back or reopen them, all or none, without a lease.
+
+    Args:
+        pool: id or name.
+        sample_ids: which.
+        action: "exclude": nobody is offered them, and nobody can annotate them, until they are included again.
+            "include": those that were set aside are as they were. "reopen": all that people and models said of them is
+            withdrawn, verdicts too, and they are open again; needs the role admin.
+        worker: who does it.
+        reason: why; kept.
+        request_id: idempotency key; made up if not given.
+
+    Raises:
+        FailedPrecondition: one of them is leased (exclude) or set aside (reopen).
+        NotFound: there is no such sample.
+    """
+    request = annotations_pb2.SetSampleStateRequest(
+        parent=pool_name(pool),
+        worker=text(worker, "worker"),
+        sample_ids=id_list(sample_ids, "sample_ids"),
+        action=enum_value(annotations_pb2.StateAction, action),
+        reason=reason,
+        request_id=fresh_request_id(request_id),
+    )
+    return unary(methods.SET_SAMPLE_STATE, request, _replies.moved)
 
 
 def list_labels(

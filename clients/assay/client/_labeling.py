@@ -122,7 +122,7 @@ def release_lease(
     """Give samples of a lease back: these, or, where None is given, all that it still holds.
 
     Others are offered them; this worker is not, unless it asks with `next_batch(..., include_released=True)`. `exclude`
-    sets them aside for everybody, until `include_samples`.
+    sets them aside for everybody, until `set_sample_state(..., "include")`.
 
     Raises:
         ValueError: an empty list of samples, which the wire would take for all.
@@ -140,42 +140,6 @@ def release_lease(
         request_id=fresh_request_id(request_id),
     )
     return unary(methods.RELEASE_LEASE, request, _replies.lease)
-
-
-def exclude_samples(
-    pool: str, sample_ids: Iterable[Any], worker: str, reason: str = "", *, request_id: str | None = None
-) -> Unary[results.AsideResult]:
-    """Set samples aside, all or none: nobody is offered them until `include_samples`.
-
-    Raises:
-        FailedPrecondition: one of them is leased.
-        AlreadyExists: one of them has a label.
-        NotFound: there is no such sample.
-    """
-    request = labeling_pb2.ExcludeSamplesRequest(
-        parent=pool_name(pool),
-        sample_ids=id_list(sample_ids, "sample_ids"),
-        worker=text(worker, "worker"),
-        reason=reason,
-        request_id=fresh_request_id(request_id),
-    )
-    return unary(methods.EXCLUDE_SAMPLES, request, _replies.excluded)
-
-
-def include_samples(
-    pool: str, sample_ids: Iterable[Any], *, request_id: str | None = None
-) -> Unary[results.AsideResult]:
-    """Take samples back that were set aside, all or none.
-
-    Raises:
-        NotFound: there is no such sample.
-    """
-    request = labeling_pb2.IncludeSamplesRequest(
-        parent=pool_name(pool),
-        sample_ids=id_list(sample_ids, "sample_ids"),
-        request_id=fresh_request_id(request_id),
-    )
-    return unary(methods.INCLUDE_SAMPLES, request, _replies.included)
 
 
 def export_labels(pool: str, target: str | PathLike[str] | BinaryIO, format: ExportFormat = "jsonl") -> Download[int]:

@@ -359,14 +359,21 @@ def batch(message: labeling_pb2.NextBatchResponse) -> results.Batch:
     )
 
 
-def excluded(message: labeling_pb2.ExcludeSamplesResponse) -> results.AsideResult:
-    """What became of samples to set aside."""
-    return results.AsideResult(message.excluded, message.unchanged, message.epoch)
+def skipped(message: annotations_pb2.SkipSamplesResponse) -> results.SkipResult:
+    """What became of skips."""
+    return results.SkipResult(
+        message.skipped, message.unchanged, message.lease_remaining, message.epoch, message.last_event
+    )
 
 
-def included(message: labeling_pb2.IncludeSamplesResponse) -> results.AsideResult:
-    """What became of samples to take back."""
-    return results.AsideResult(message.included, message.unchanged, message.epoch)
+def withdrawn(message: annotations_pb2.WithdrawAnnotationsResponse) -> results.WithdrawResult:
+    """What became of withdrawals."""
+    return results.WithdrawResult(message.withdrawn, message.labeled, message.epoch, message.last_event)
+
+
+def moved(message: annotations_pb2.SetSampleStateResponse) -> results.StateResult:
+    """What became of samples to set aside, take back or reopen."""
+    return results.StateResult(message.changed, message.unchanged, message.epoch, message.last_event)
 
 
 def annotated(message: annotations_pb2.AnnotateResponse) -> results.AnnotateResult:
@@ -405,7 +412,7 @@ def pool_changes(message: changes_pb2.WatchPoolResponse) -> results.PoolChanges:
     )
 
 
-_EVENTS = ("annotated", "corrected", "withdrawn", "skipped", "verdicts", "resolved")
+_EVENTS = ("annotated", "corrected", "withdrawn", "skipped", "verdicts", "resolved", "retracted", "resumed")
 
 
 def _change(message: changes_pb2.Change) -> results.Change:

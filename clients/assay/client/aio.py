@@ -219,13 +219,14 @@ class AsyncClient(_Connected):
     list_leases = _pages(_labeling.list_leases)
     renew_lease = _unary(_labeling.renew_lease)
     release_lease = _unary(_labeling.release_lease)
-    exclude_samples = _unary(_labeling.exclude_samples)
-    include_samples = _unary(_labeling.include_samples)
     export_labels = _download(_labeling.export_labels)
     # What changes
     watch_pool = _feed(_changes.watch_pool)
     # Annotations
     annotate = _unary(_annotations.annotate)
+    skip_samples = _unary(_annotations.skip_samples)
+    withdraw_annotations = _unary(_annotations.withdraw_annotations)
+    set_sample_state = _unary(_annotations.set_sample_state)
     list_labels = _pages(_annotations.list_labels)
     # Audits
     audit_pool = _auditing(_audits.audit_pool)

@@ -32,7 +32,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61ssay/v1/annotations.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/options.proto\x1a\x14\x61ssay/v1/types.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x02\n\x0f\x41nnotationInput\x12\x17\n\tsample_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x0f.assay.v1.ValueB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x65xternal_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\nconfidence\x18\x05 \x01(\x02\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x31\n\x08\x64uration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12.\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x42\r\n\x0b_confidence\"\xb9\x02\n\x0f\x41nnotateRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x14\n\x06worker\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x0b\x61nnotations\x18\x03 \x03(\x0b\x32\x19.assay.v1.AnnotationInputB\x04\xe2\x41\x01\x02\x12#\n\x05lease\x18\x04 \x01(\tB\x14\xe2\x41\x01\x01\xfa\x41\r\n\x0b\x61ssay/Lease\x12\x1b\n\rfencing_token\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63orrect\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0con_behalf_of\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12&\n\x06origin\x18\x08 \x01(\x0e\x32\x10.assay.v1.OriginB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\t \x01(\tB\x04\xe2\x41\x01\x01\"\x94\x01\n\x10\x41nnotateResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\x17\n\x0flease_remaining\x18\x03 \x01(\x03\x12\x0f\n\x07labeled\x18\x04 \x01(\x03\x12\x10\n\x08\x64isputed\x18\x05 \x01(\x03\x12\r\n\x05\x65poch\x18\x06 \x01(\x03\x12\x12\n\nlast_event\x18\x07 \x01(\x03\"\xb9\x02\n\x05Label\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12\x1e\n\x05value\x18\x02 \x01(\x0b\x32\x0f.assay.v1.Value\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.assay.v1.SampleState\x12\x13\n\x0b\x61nnotations\x18\x04 \x01(\x05\x12\x16\n\tagreement\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x17\n\nconfidence\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\ndecided_by\x18\x07 \x01(\t\x12\x0e\n\x06worker\x18\x08 \x01(\t\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x05lease\x18\n \x01(\tB\x10\xfa\x41\r\n\x0b\x61ssay/LeaseB\x0c\n\n_agreementB\r\n\x0b_confidence\"\xc8\x01\n\x11ListLabelsRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x14\n\x06worker\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nclass_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12+\n\x06states\x18\x06 \x03(\x0e\x32\x15.assay.v1.SampleStateB\x04\xe2\x41\x01\x01\"N\n\x12ListLabelsResponse\x12\x1f\n\x06labels\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Label\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*X\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x11\n\rORIGIN_WORKER\x10\x01\x12\x11\n\rORIGIN_IMPORT\x10\x02\x12\x10\n\x0cORIGIN_MODEL\x10\x03\x32\xa1\x02\n\x0b\x41nnotations\x12\x92\x01\n\x08\x41nnotate\x12\x19.assay.v1.AnnotateRequest\x1a\x1a.assay.v1.AnnotateResponse\"O\xda\x41\x19parent,worker,annotations\xe2\xf9\x18\x04\x08\x02\x10\x01\x82\xd3\xe4\x93\x02%\" /v1/{parent=pools/*}/annotations:\x01*\x12}\n\nListLabels\x12\x1b.assay.v1.ListLabelsRequest\x1a\x1c.assay.v1.ListLabelsResponse\"4\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{parent=pools/*}/labelsB\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61ssay/v1/annotations.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/options.proto\x1a\x14\x61ssay/v1/types.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x02\n\x0f\x41nnotationInput\x12\x17\n\tsample_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x0f.assay.v1.ValueB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x65xternal_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63omment\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\nconfidence\x18\x05 \x01(\x02\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x31\n\x08\x64uration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12.\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x42\r\n\x0b_confidence\"\xb9\x02\n\x0f\x41nnotateRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x14\n\x06worker\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x0b\x61nnotations\x18\x03 \x03(\x0b\x32\x19.assay.v1.AnnotationInputB\x04\xe2\x41\x01\x02\x12#\n\x05lease\x18\x04 \x01(\tB\x14\xe2\x41\x01\x01\xfa\x41\r\n\x0b\x61ssay/Lease\x12\x1b\n\rfencing_token\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x15\n\x07\x63orrect\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1a\n\x0con_behalf_of\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12&\n\x06origin\x18\x08 \x01(\x0e\x32\x10.assay.v1.OriginB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\t \x01(\tB\x04\xe2\x41\x01\x01\"\x94\x01\n\x10\x41nnotateResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\x17\n\x0flease_remaining\x18\x03 \x01(\x03\x12\x0f\n\x07labeled\x18\x04 \x01(\x03\x12\x10\n\x08\x64isputed\x18\x05 \x01(\x03\x12\r\n\x05\x65poch\x18\x06 \x01(\x03\x12\x12\n\nlast_event\x18\x07 \x01(\x03\"\xdb\x01\n\x12SkipSamplesRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x14\n\x06worker\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsample_ids\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12#\n\x05lease\x18\x05 \x01(\tB\x14\xe2\x41\x01\x01\xfa\x41\r\n\x0b\x61ssay/Lease\x12\x1b\n\rfencing_token\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"u\n\x13SkipSamplesResponse\x12\x0f\n\x07skipped\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\x17\n\x0flease_remaining\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\x12\n\nlast_event\x18\x05 \x01(\x03\"\xba\x01\n\x1aWithdrawAnnotationsRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x14\n\x06worker\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsample_ids\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tannotator\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"d\n\x1bWithdrawAnnotationsResponse\x12\x11\n\twithdrawn\x18\x01 \x01(\x03\x12\x0f\n\x07labeled\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x12\n\nlast_event\x18\x04 \x01(\x03\"\xcb\x01\n\x15SetSampleStateRequest\x12%\n\x06parent\x18\x01 \x01(\tB\x15\xe2\x41\x01\x02\xfa\x41\x0e\x12\x0c\x61ssay/Sample\x12\x14\n\x06worker\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsample_ids\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12+\n\x06\x61\x63tion\x18\x04 \x01(\x0e\x32\x15.assay.v1.StateActionB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"_\n\x16SetSampleStateResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x03\x12\x11\n\tunchanged\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x12\n\nlast_event\x18\x04 \x01(\x03\"\xb9\x02\n\x05Label\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12\x1e\n\x05value\x18\x02 \x01(\x0b\x32\x0f.assay.v1.Value\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.assay.v1.SampleState\x12\x13\n\x0b\x61nnotations\x18\x04 \x01(\x05\x12\x16\n\tagreement\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x17\n\nconfidence\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\ndecided_by\x18\x07 \x01(\t\x12\x0e\n\x06worker\x18\x08 \x01(\t\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x05lease\x18\n \x01(\tB\x10\xfa\x41\r\n\x0b\x61ssay/LeaseB\x0c\n\n_agreementB\r\n\x0b_confidence\"\xc8\x01\n\x11ListLabelsRequest\x12#\n\x06parent\x18\x01 \x01(\tB\x13\xe2\x41\x01\x02\xfa\x41\x0c\n\nassay/Pool\x12\x14\n\x06worker\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nclass_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tpage_size\x18\x04 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12+\n\x06states\x18\x06 \x03(\x0e\x32\x15.assay.v1.SampleStateB\x04\xe2\x41\x01\x01\"N\n\x12ListLabelsResponse\x12\x1f\n\x06labels\x18\x01 \x03(\x0b\x32\x0f.assay.v1.Label\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*X\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x11\n\rORIGIN_WORKER\x10\x01\x12\x11\n\rORIGIN_IMPORT\x10\x02\x12\x10\n\x0cORIGIN_MODEL\x10\x03*x\n\x0bStateAction\x12\x1c\n\x18STATE_ACTION_UNSPECIFIED\x10\x00\x12\x18\n\x14STATE_ACTION_EXCLUDE\x10\x01\x12\x18\n\x14STATE_ACTION_INCLUDE\x10\x02\x12\x17\n\x13STATE_ACTION_REOPEN\x10\x03\x32\xaf\x06\n\x0b\x41nnotations\x12\x92\x01\n\x08\x41nnotate\x12\x19.assay.v1.AnnotateRequest\x1a\x1a.assay.v1.AnnotateResponse\"O\xda\x41\x19parent,worker,annotations\xe2\xf9\x18\x04\x08\x02\x10\x01\x82\xd3\xe4\x93\x02%\" /v1/{parent=pools/*}/annotations:\x01*\x12\x9b\x01\n\x0bSkipSamples\x12\x1c.assay.v1.SkipSamplesRequest\x1a\x1d.assay.v1.SkipSamplesResponse\"O\xda\x41\x18parent,worker,sample_ids\xe2\xf9\x18\x04\x08\x02\x10\x01\x82\xd3\xe4\x93\x02&\"!/v1/{parent=pools/*}/samples:skip:\x01*\x12\xbb\x01\n\x13WithdrawAnnotations\x12$.assay.v1.WithdrawAnnotationsRequest\x1a%.assay.v1.WithdrawAnnotationsResponse\"W\xda\x41\x18parent,worker,sample_ids\xe2\xf9\x18\x04\x08\x02\x10\x01\x82\xd3\xe4\x93\x02.\")/v1/{parent=pools/*}/annotations:withdraw:\x01*\x12\xaf\x01\n\x0eSetSampleState\x12\x1f.assay.v1.SetSampleStateRequest\x1a .assay.v1.SetSampleStateResponse\"Z\xda\x41\x1fparent,worker,sample_ids,action\xe2\xf9\x18\x04\x08\x02\x10\x01\x82\xd3\xe4\x93\x02*\"%/v1/{parent=pools/*}/samples:setState:\x01*\x12}\n\nListLabels\x12\x1b.assay.v1.ListLabelsRequest\x1a\x1c.assay.v1.ListLabelsResponse\"4\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{parent=pools/*}/labelsB\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -72,6 +72,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANNOTATEREQUEST'].fields_by_name['origin']._serialized_options = b'\342A\001\001'
   _globals['_ANNOTATEREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_ANNOTATEREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_SKIPSAMPLESREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_SKIPSAMPLESREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\014\n\nassay/Pool'
+  _globals['_SKIPSAMPLESREQUEST'].fields_by_name['worker']._loaded_options = None
+  _globals['_SKIPSAMPLESREQUEST'].fields_by_name['worker']._serialized_options = b'\342A\001\002'
+  _globals['_SKIPSAMPLESREQUEST'].fields_by_name['sample_ids']._loaded_options = None
+  _globals['_SKIPSAMPLESREQUEST'].fields_by_name['sample_ids']._serialized_options = b'\342A\001\002'
+  _globals['_SKIPSAMPLESREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_SKIPSAMPLESREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
+  _globals['_SKIPSAMPLESREQUEST'].fields_by_name['lease']._loaded_options = None
+  _globals['_SKIPSAMPLESREQUEST'].fields_by_name['lease']._serialized_options = b'\342A\001\001\372A\r\n\013assay/Lease'
+  _globals['_SKIPSAMPLESREQUEST'].fields_by_name['fencing_token']._loaded_options = None
+  _globals['_SKIPSAMPLESREQUEST'].fields_by_name['fencing_token']._serialized_options = b'\342A\001\001'
+  _globals['_SKIPSAMPLESREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SKIPSAMPLESREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_WITHDRAWANNOTATIONSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_WITHDRAWANNOTATIONSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\014\n\nassay/Pool'
+  _globals['_WITHDRAWANNOTATIONSREQUEST'].fields_by_name['worker']._loaded_options = None
+  _globals['_WITHDRAWANNOTATIONSREQUEST'].fields_by_name['worker']._serialized_options = b'\342A\001\002'
+  _globals['_WITHDRAWANNOTATIONSREQUEST'].fields_by_name['sample_ids']._loaded_options = None
+  _globals['_WITHDRAWANNOTATIONSREQUEST'].fields_by_name['sample_ids']._serialized_options = b'\342A\001\002'
+  _globals['_WITHDRAWANNOTATIONSREQUEST'].fields_by_name['annotator']._loaded_options = None
+  _globals['_WITHDRAWANNOTATIONSREQUEST'].fields_by_name['annotator']._serialized_options = b'\342A\001\001'
+  _globals['_WITHDRAWANNOTATIONSREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_WITHDRAWANNOTATIONSREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
+  _globals['_WITHDRAWANNOTATIONSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_WITHDRAWANNOTATIONSREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_SETSAMPLESTATEREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_SETSAMPLESTATEREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\016\022\014assay/Sample'
+  _globals['_SETSAMPLESTATEREQUEST'].fields_by_name['worker']._loaded_options = None
+  _globals['_SETSAMPLESTATEREQUEST'].fields_by_name['worker']._serialized_options = b'\342A\001\002'
+  _globals['_SETSAMPLESTATEREQUEST'].fields_by_name['sample_ids']._loaded_options = None
+  _globals['_SETSAMPLESTATEREQUEST'].fields_by_name['sample_ids']._serialized_options = b'\342A\001\002'
+  _globals['_SETSAMPLESTATEREQUEST'].fields_by_name['action']._loaded_options = None
+  _globals['_SETSAMPLESTATEREQUEST'].fields_by_name['action']._serialized_options = b'\342A\001\002'
+  _globals['_SETSAMPLESTATEREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_SETSAMPLESTATEREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
+  _globals['_SETSAMPLESTATEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SETSAMPLESTATEREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
   _globals['_LABEL'].fields_by_name['lease']._loaded_options = None
   _globals['_LABEL'].fields_by_name['lease']._serialized_options = b'\372A\r\n\013assay/Lease'
   _globals['_LISTLABELSREQUEST'].fields_by_name['parent']._loaded_options = None
@@ -88,22 +126,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTLABELSREQUEST'].fields_by_name['states']._serialized_options = b'\342A\001\001'
   _globals['_ANNOTATIONS'].methods_by_name['Annotate']._loaded_options = None
   _globals['_ANNOTATIONS'].methods_by_name['Annotate']._serialized_options = b'\332A\031parent,worker,annotations\342\371\030\004\010\002\020\001\202\323\344\223\002%\" /v1/{parent=pools/*}/annotations:\001*'
+  _globals['_ANNOTATIONS'].methods_by_name['SkipSamples']._loaded_options = None
+  _globals['_ANNOTATIONS'].methods_by_name['SkipSamples']._serialized_options = b'\332A\030parent,worker,sample_ids\342\371\030\004\010\002\020\001\202\323\344\223\002&\"!/v1/{parent=pools/*}/samples:skip:\001*'
+  _globals['_ANNOTATIONS'].methods_by_name['WithdrawAnnotations']._loaded_options = None
+  _globals['_ANNOTATIONS'].methods_by_name['WithdrawAnnotations']._serialized_options = b'\332A\030parent,worker,sample_ids\342\371\030\004\010\002\020\001\202\323\344\223\002.\")/v1/{parent=pools/*}/annotations:withdraw:\001*'
+  _globals['_ANNOTATIONS'].methods_by_name['SetSampleState']._loaded_options = None
+  _globals['_ANNOTATIONS'].methods_by_name['SetSampleState']._serialized_options = b'\332A\037parent,worker,sample_ids,action\342\371\030\004\010\002\020\001\202\323\344\223\002*\"%/v1/{parent=pools/*}/samples:setState:\001*'
   _globals['_ANNOTATIONS'].methods_by_name['ListLabels']._loaded_options = None
   _globals['_ANNOTATIONS'].methods_by_name['ListLabels']._serialized_options = b'\332A\006parent\342\371\030\004\010\001\020\001\202\323\344\223\002\035\022\033/v1/{parent=pools/*}/labels'
-  _globals['_ORIGIN']._serialized_start=1610
-  _globals['_ORIGIN']._serialized_end=1698
+  _globals['_ORIGIN']._serialized_start=2545
+  _globals['_ORIGIN']._serialized_end=2633
+  _globals['_STATEACTION']._serialized_start=2635
+  _globals['_STATEACTION']._serialized_end=2755
   _globals['_ANNOTATIONINPUT']._serialized_start=267
   _globals['_ANNOTATIONINPUT']._serialized_end=542
   _globals['_ANNOTATEREQUEST']._serialized_start=545
   _globals['_ANNOTATEREQUEST']._serialized_end=858
   _globals['_ANNOTATERESPONSE']._serialized_start=861
   _globals['_ANNOTATERESPONSE']._serialized_end=1009
-  _globals['_LABEL']._serialized_start=1012
-  _globals['_LABEL']._serialized_end=1325
-  _globals['_LISTLABELSREQUEST']._serialized_start=1328
-  _globals['_LISTLABELSREQUEST']._serialized_end=1528
-  _globals['_LISTLABELSRESPONSE']._serialized_start=1530
-  _globals['_LISTLABELSRESPONSE']._serialized_end=1608
-  _globals['_ANNOTATIONS']._serialized_start=1701
-  _globals['_ANNOTATIONS']._serialized_end=1990
+  _globals['_SKIPSAMPLESREQUEST']._serialized_start=1012
+  _globals['_SKIPSAMPLESREQUEST']._serialized_end=1231
+  _globals['_SKIPSAMPLESRESPONSE']._serialized_start=1233
+  _globals['_SKIPSAMPLESRESPONSE']._serialized_end=1350
+  _globals['_WITHDRAWANNOTATIONSREQUEST']._serialized_start=1353
+  _globals['_WITHDRAWANNOTATIONSREQUEST']._serialized_end=1539
+  _globals['_WITHDRAWANNOTATIONSRESPONSE']._serialized_start=1541
+  _globals['_WITHDRAWANNOTATIONSRESPONSE']._serialized_end=1641
+  _globals['_SETSAMPLESTATEREQUEST']._serialized_start=1644
+  _globals['_SETSAMPLESTATEREQUEST']._serialized_end=1847
+  _globals['_SETSAMPLESTATERESPONSE']._serialized_start=1849
+  _globals['_SETSAMPLESTATERESPONSE']._serialized_end=1944
+  _globals['_LABEL']._serialized_start=1947
+  _globals['_LABEL']._serialized_end=2260
+  _globals['_LISTLABELSREQUEST']._serialized_start=2263
+  _globals['_LISTLABELSREQUEST']._serialized_end=2463
+  _globals['_LISTLABELSRESPONSE']._serialized_start=2465
+  _globals['_LISTLABELSRESPONSE']._serialized_end=2543
+  _globals['_ANNOTATIONS']._serialized_start=2758
+  _globals['_ANNOTATIONS']._serialized_end=3573
 # @@protoc_insertion_point(module_scope)

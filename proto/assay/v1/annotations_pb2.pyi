@@ -50,6 +50,42 @@ ORIGIN_MODEL: Origin.ValueType  # 3
 """A model said it."""
 Global___Origin: _TypeAlias = Origin  # noqa: Y015
 
+class _StateAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StateActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StateAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STATE_ACTION_UNSPECIFIED: _StateAction.ValueType  # 0
+    """Not given; refused."""
+    STATE_ACTION_EXCLUDE: _StateAction.ValueType  # 1
+    """Set them aside: nobody is offered them, and nobody can annotate them, until they are included again. Those in
+    somebody's hands are refused.
+    """
+    STATE_ACTION_INCLUDE: _StateAction.ValueType  # 2
+    """Take back those that were set aside; they are as they were."""
+    STATE_ACTION_REOPEN: _StateAction.ValueType  # 3
+    """Take back all that people and models said of them, verdicts too: they are open again, to those who annotated them as
+    well. It stays in the log. Needs the role admin; those set aside are refused.
+    """
+
+class StateAction(_StateAction, metaclass=_StateActionEnumTypeWrapper):
+    """What to do with samples."""
+
+STATE_ACTION_UNSPECIFIED: StateAction.ValueType  # 0
+"""Not given; refused."""
+STATE_ACTION_EXCLUDE: StateAction.ValueType  # 1
+"""Set them aside: nobody is offered them, and nobody can annotate them, until they are included again. Those in
+somebody's hands are refused.
+"""
+STATE_ACTION_INCLUDE: StateAction.ValueType  # 2
+"""Take back those that were set aside; they are as they were."""
+STATE_ACTION_REOPEN: StateAction.ValueType  # 3
+"""Take back all that people and models said of them, verdicts too: they are open again, to those who annotated them as
+well. It stays in the log. Needs the role admin; those set aside are refused.
+"""
+Global___StateAction: _TypeAlias = StateAction  # noqa: Y015
+
 @_typing.final
 class AnnotationInput(_message.Message):
     """What is said of one sample."""
@@ -211,6 +247,252 @@ class AnnotateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AnnotateResponse: _TypeAlias = AnnotateResponse  # noqa: Y015
+
+@_typing.final
+class SkipSamplesRequest(_message.Message):
+    """Request of SkipSamples."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    SAMPLE_IDS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    FENCING_TOKEN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """Resource name "pools/{pool}"."""
+    worker: _builtins.str
+    """Who skips them: 1 to 256 bytes."""
+    reason: _builtins.str
+    """Why, up to 1,024 bytes; kept."""
+    lease: _builtins.str
+    """Lease that holds the samples, "pools/{pool}/leases/{lease}"; they leave it. Empty for samples that the worker does not
+    hold.
+    """
+    fencing_token: _builtins.int
+    """Token of the lease."""
+    request_id: _builtins.str
+    """Idempotency key."""
+    @_builtins.property
+    def sample_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 100,000 distinct sample ids. Those that the worker has annotated are refused."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        worker: _builtins.str = ...,
+        sample_ids: _abc.Iterable[_builtins.str] | None = ...,
+        reason: _builtins.str = ...,
+        lease: _builtins.str = ...,
+        fencing_token: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fencing_token", b"fencing_token", "lease", b"lease", "parent", b"parent", "reason", b"reason", "request_id", b"request_id", "sample_ids", b"sample_ids", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SkipSamplesRequest: _TypeAlias = SkipSamplesRequest  # noqa: Y015
+
+@_typing.final
+class SkipSamplesResponse(_message.Message):
+    """Reply of SkipSamples."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    LEASE_REMAINING_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LAST_EVENT_FIELD_NUMBER: _builtins.int
+    skipped: _builtins.int
+    """Samples skipped."""
+    unchanged: _builtins.int
+    """Samples that the worker had skipped already."""
+    lease_remaining: _builtins.int
+    """Samples that the lease still holds."""
+    epoch: _builtins.int
+    """Epoch after it."""
+    last_event: _builtins.int
+    """Number of the last event of the pool's log."""
+    def __init__(
+        self,
+        *,
+        skipped: _builtins.int = ...,
+        unchanged: _builtins.int = ...,
+        lease_remaining: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        last_event: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "last_event", b"last_event", "lease_remaining", b"lease_remaining", "skipped", b"skipped", "unchanged", b"unchanged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SkipSamplesResponse: _TypeAlias = SkipSamplesResponse  # noqa: Y015
+
+@_typing.final
+class WithdrawAnnotationsRequest(_message.Message):
+    """Request of WithdrawAnnotations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    SAMPLE_IDS_FIELD_NUMBER: _builtins.int
+    ANNOTATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """Resource name "pools/{pool}"."""
+    worker: _builtins.str
+    """Who takes them back: 1 to 256 bytes."""
+    annotator: _builtins.str
+    """Whose annotations; empty means the worker's own. Somebody else's need the role admin; "import" is who said what came
+    with the samples.
+    """
+    reason: _builtins.str
+    """Why, up to 1,024 bytes; kept."""
+    request_id: _builtins.str
+    """Idempotency key."""
+    @_builtins.property
+    def sample_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 100,000 distinct sample ids. Those without a standing annotation of the annotator are refused."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        worker: _builtins.str = ...,
+        sample_ids: _abc.Iterable[_builtins.str] | None = ...,
+        annotator: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "parent", b"parent", "reason", b"reason", "request_id", b"request_id", "sample_ids", b"sample_ids", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawAnnotationsRequest: _TypeAlias = WithdrawAnnotationsRequest  # noqa: Y015
+
+@_typing.final
+class WithdrawAnnotationsResponse(_message.Message):
+    """Reply of WithdrawAnnotations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
+    LABELED_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LAST_EVENT_FIELD_NUMBER: _builtins.int
+    withdrawn: _builtins.int
+    """Annotations taken back."""
+    labeled: _builtins.int
+    """Of the samples, those that have a label still."""
+    epoch: _builtins.int
+    """Epoch after it."""
+    last_event: _builtins.int
+    """Number of the last event of the pool's log."""
+    def __init__(
+        self,
+        *,
+        withdrawn: _builtins.int = ...,
+        labeled: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        last_event: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "labeled", b"labeled", "last_event", b"last_event", "withdrawn", b"withdrawn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawAnnotationsResponse: _TypeAlias = WithdrawAnnotationsResponse  # noqa: Y015
+
+@_typing.final
+class SetSampleStateRequest(_message.Message):
+    """Request of SetSampleState."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    SAMPLE_IDS_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """Resource name "pools/{pool}"."""
+    worker: _builtins.str
+    """Who does it: 1 to 256 bytes."""
+    action: Global___StateAction.ValueType
+    """What to do with them."""
+    reason: _builtins.str
+    """Why, up to 1,024 bytes; kept."""
+    request_id: _builtins.str
+    """Idempotency key."""
+    @_builtins.property
+    def sample_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 100,000 distinct sample ids."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        worker: _builtins.str = ...,
+        sample_ids: _abc.Iterable[_builtins.str] | None = ...,
+        action: Global___StateAction.ValueType = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "parent", b"parent", "reason", b"reason", "request_id", b"request_id", "sample_ids", b"sample_ids", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetSampleStateRequest: _TypeAlias = SetSampleStateRequest  # noqa: Y015
+
+@_typing.final
+class SetSampleStateResponse(_message.Message):
+    """Reply of SetSampleState."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGED_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LAST_EVENT_FIELD_NUMBER: _builtins.int
+    changed: _builtins.int
+    """Samples that are in another state now."""
+    unchanged: _builtins.int
+    """Samples that were so already."""
+    epoch: _builtins.int
+    """Epoch after it."""
+    last_event: _builtins.int
+    """Number of the last event of the pool's log."""
+    def __init__(
+        self,
+        *,
+        changed: _builtins.int = ...,
+        unchanged: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        last_event: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "epoch", b"epoch", "last_event", b"last_event", "unchanged", b"unchanged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetSampleStateResponse: _TypeAlias = SetSampleStateResponse  # noqa: Y015
 
 @_typing.final
 class Label(_message.Message):

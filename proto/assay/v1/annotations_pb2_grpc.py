@@ -40,6 +40,21 @@ class AnnotationsStub(object):
                 request_serializer=assay_dot_v1_dot_annotations__pb2.AnnotateRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_annotations__pb2.AnnotateResponse.FromString,
                 _registered_method=True)
+        self.SkipSamples = channel.unary_unary(
+                '/assay.v1.Annotations/SkipSamples',
+                request_serializer=assay_dot_v1_dot_annotations__pb2.SkipSamplesRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_annotations__pb2.SkipSamplesResponse.FromString,
+                _registered_method=True)
+        self.WithdrawAnnotations = channel.unary_unary(
+                '/assay.v1.Annotations/WithdrawAnnotations',
+                request_serializer=assay_dot_v1_dot_annotations__pb2.WithdrawAnnotationsRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_annotations__pb2.WithdrawAnnotationsResponse.FromString,
+                _registered_method=True)
+        self.SetSampleState = channel.unary_unary(
+                '/assay.v1.Annotations/SetSampleState',
+                request_serializer=assay_dot_v1_dot_annotations__pb2.SetSampleStateRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_annotations__pb2.SetSampleStateResponse.FromString,
+                _registered_method=True)
         self.ListLabels = channel.unary_unary(
                 '/assay.v1.Annotations/ListLabels',
                 request_serializer=assay_dot_v1_dot_annotations__pb2.ListLabelsRequest.SerializeToString,
@@ -59,6 +74,29 @@ class AnnotationsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SkipSamples(self, request, context):
+        """Notes samples that a worker cannot or does not want to say anything of, all or none: they leave its lease and are
+        not offered to it again; others are offered them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawAnnotations(self, request, context):
+        """Takes standing annotations back, all or none: a worker its own; those of somebody else need the role admin. What was
+        said stays in the log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetSampleState(self, request, context):
+        """Sets samples aside, takes them back, or reopens them, all or none, without a lease.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListLabels(self, request, context):
         """Lists labels by row.
         """
@@ -73,6 +111,21 @@ def add_AnnotationsServicer_to_server(servicer, server):
                     servicer.Annotate,
                     request_deserializer=assay_dot_v1_dot_annotations__pb2.AnnotateRequest.FromString,
                     response_serializer=assay_dot_v1_dot_annotations__pb2.AnnotateResponse.SerializeToString,
+            ),
+            'SkipSamples': grpc.unary_unary_rpc_method_handler(
+                    servicer.SkipSamples,
+                    request_deserializer=assay_dot_v1_dot_annotations__pb2.SkipSamplesRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_annotations__pb2.SkipSamplesResponse.SerializeToString,
+            ),
+            'WithdrawAnnotations': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawAnnotations,
+                    request_deserializer=assay_dot_v1_dot_annotations__pb2.WithdrawAnnotationsRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_annotations__pb2.WithdrawAnnotationsResponse.SerializeToString,
+            ),
+            'SetSampleState': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetSampleState,
+                    request_deserializer=assay_dot_v1_dot_annotations__pb2.SetSampleStateRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_annotations__pb2.SetSampleStateResponse.SerializeToString,
             ),
             'ListLabels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLabels,
@@ -108,6 +161,87 @@ class Annotations(object):
             '/assay.v1.Annotations/Annotate',
             assay_dot_v1_dot_annotations__pb2.AnnotateRequest.SerializeToString,
             assay_dot_v1_dot_annotations__pb2.AnnotateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SkipSamples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.Annotations/SkipSamples',
+            assay_dot_v1_dot_annotations__pb2.SkipSamplesRequest.SerializeToString,
+            assay_dot_v1_dot_annotations__pb2.SkipSamplesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawAnnotations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.Annotations/WithdrawAnnotations',
+            assay_dot_v1_dot_annotations__pb2.WithdrawAnnotationsRequest.SerializeToString,
+            assay_dot_v1_dot_annotations__pb2.WithdrawAnnotationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetSampleState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.Annotations/SetSampleState',
+            assay_dot_v1_dot_annotations__pb2.SetSampleStateRequest.SerializeToString,
+            assay_dot_v1_dot_annotations__pb2.SetSampleStateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,16 @@ class AnnotationsStub:
     """Stores what one worker says of samples, all or none. Under a lease each annotated sample leaves it; without one,
     samples in somebody's hands are refused, unless the call is made on behalf of the worker.
     """
+    SkipSamples: _grpc.UnaryUnaryMultiCallable[_annotations_pb2.SkipSamplesRequest, _annotations_pb2.SkipSamplesResponse]
+    """Notes samples that a worker cannot or does not want to say anything of, all or none: they leave its lease and are
+    not offered to it again; others are offered them.
+    """
+    WithdrawAnnotations: _grpc.UnaryUnaryMultiCallable[_annotations_pb2.WithdrawAnnotationsRequest, _annotations_pb2.WithdrawAnnotationsResponse]
+    """Takes standing annotations back, all or none: a worker its own; those of somebody else need the role admin. What was
+    said stays in the log.
+    """
+    SetSampleState: _grpc.UnaryUnaryMultiCallable[_annotations_pb2.SetSampleStateRequest, _annotations_pb2.SetSampleStateResponse]
+    """Sets samples aside, takes them back, or reopens them, all or none, without a lease."""
     ListLabels: _grpc.UnaryUnaryMultiCallable[_annotations_pb2.ListLabelsRequest, _annotations_pb2.ListLabelsResponse]
     """Lists labels by row."""
 
@@ -49,6 +59,16 @@ class AnnotationsAsyncStub(AnnotationsStub):
     """Stores what one worker says of samples, all or none. Under a lease each annotated sample leaves it; without one,
     samples in somebody's hands are refused, unless the call is made on behalf of the worker.
     """
+    SkipSamples: _aio.UnaryUnaryMultiCallable[_annotations_pb2.SkipSamplesRequest, _annotations_pb2.SkipSamplesResponse]  # type: ignore[assignment]
+    """Notes samples that a worker cannot or does not want to say anything of, all or none: they leave its lease and are
+    not offered to it again; others are offered them.
+    """
+    WithdrawAnnotations: _aio.UnaryUnaryMultiCallable[_annotations_pb2.WithdrawAnnotationsRequest, _annotations_pb2.WithdrawAnnotationsResponse]  # type: ignore[assignment]
+    """Takes standing annotations back, all or none: a worker its own; those of somebody else need the role admin. What was
+    said stays in the log.
+    """
+    SetSampleState: _aio.UnaryUnaryMultiCallable[_annotations_pb2.SetSampleStateRequest, _annotations_pb2.SetSampleStateResponse]  # type: ignore[assignment]
+    """Sets samples aside, takes them back, or reopens them, all or none, without a lease."""
     ListLabels: _aio.UnaryUnaryMultiCallable[_annotations_pb2.ListLabelsRequest, _annotations_pb2.ListLabelsResponse]  # type: ignore[assignment]
     """Lists labels by row."""
 
@@ -64,6 +84,34 @@ class AnnotationsServicer(metaclass=_abc_1.ABCMeta):
         """Stores what one worker says of samples, all or none. Under a lease each annotated sample leaves it; without one,
         samples in somebody's hands are refused, unless the call is made on behalf of the worker.
         """
+
+    @_abc_1.abstractmethod
+    def SkipSamples(
+        self,
+        request: _annotations_pb2.SkipSamplesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotations_pb2.SkipSamplesResponse, _abc.Awaitable[_annotations_pb2.SkipSamplesResponse]]:
+        """Notes samples that a worker cannot or does not want to say anything of, all or none: they leave its lease and are
+        not offered to it again; others are offered them.
+        """
+
+    @_abc_1.abstractmethod
+    def WithdrawAnnotations(
+        self,
+        request: _annotations_pb2.WithdrawAnnotationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotations_pb2.WithdrawAnnotationsResponse, _abc.Awaitable[_annotations_pb2.WithdrawAnnotationsResponse]]:
+        """Takes standing annotations back, all or none: a worker its own; those of somebody else need the role admin. What was
+        said stays in the log.
+        """
+
+    @_abc_1.abstractmethod
+    def SetSampleState(
+        self,
+        request: _annotations_pb2.SetSampleStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotations_pb2.SetSampleStateResponse, _abc.Awaitable[_annotations_pb2.SetSampleStateResponse]]:
+        """Sets samples aside, takes them back, or reopens them, all or none, without a lease."""
 
     @_abc_1.abstractmethod
     def ListLabels(

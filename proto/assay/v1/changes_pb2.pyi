@@ -268,6 +268,8 @@ class AnnotationsChange(_message.Message):
     SKIPPED_FIELD_NUMBER: _builtins.int
     VERDICTS_FIELD_NUMBER: _builtins.int
     RESOLVED_FIELD_NUMBER: _builtins.int
+    RETRACTED_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
     """Who said it: a worker, "import" for labels that came with samples, empty for labels that the server derived anew."""
     lease: _builtins.str
@@ -286,6 +288,10 @@ class AnnotationsChange(_message.Message):
     """Values of reviewers."""
     resolved: _builtins.int
     """Labels that follow anew from what was said before."""
+    retracted: _builtins.int
+    """Values of reviewers taken back."""
+    resumed: _builtins.int
+    """Skips taken back."""
     @_builtins.property
     def samples(self) -> Global___TouchedSamples:
         """Of which samples."""
@@ -303,10 +309,12 @@ class AnnotationsChange(_message.Message):
         skipped: _builtins.int = ...,
         verdicts: _builtins.int = ...,
         resolved: _builtins.int = ...,
+        retracted: _builtins.int = ...,
+        resumed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["samples", b"samples"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotated", b"annotated", "corrected", b"corrected", "first_event", b"first_event", "lease", b"lease", "resolved", b"resolved", "samples", b"samples", "skipped", b"skipped", "verdicts", b"verdicts", "withdrawn", b"withdrawn", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotated", b"annotated", "corrected", b"corrected", "first_event", b"first_event", "lease", b"lease", "resolved", b"resolved", "resumed", b"resumed", "retracted", b"retracted", "samples", b"samples", "skipped", b"skipped", "verdicts", b"verdicts", "withdrawn", b"withdrawn", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -391,7 +391,7 @@ class ReleaseLeaseRequest(_message.Message):
     reason: _builtins.str
     """Why, up to 1,024 bytes; kept with the release."""
     exclude: _builtins.bool
-    """Set the samples aside: they are not offered to anybody until IncludeSamples."""
+    """Set the samples aside: they are not offered to anybody until SetSampleState includes them."""
     request_id: _builtins.str
     """Idempotency key."""
     @_builtins.property
@@ -417,138 +417,6 @@ class ReleaseLeaseRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseLeaseRequest: _TypeAlias = ReleaseLeaseRequest  # noqa: Y015
-
-@_typing.final
-class ExcludeSamplesRequest(_message.Message):
-    """Request of ExcludeSamples."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PARENT_FIELD_NUMBER: _builtins.int
-    SAMPLE_IDS_FIELD_NUMBER: _builtins.int
-    WORKER_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    parent: _builtins.str
-    """Resource name "pools/{pool}"."""
-    worker: _builtins.str
-    """Who sets them aside: 1 to 256 bytes."""
-    reason: _builtins.str
-    """Why, up to 1,024 bytes; kept."""
-    request_id: _builtins.str
-    """Idempotency key."""
-    @_builtins.property
-    def sample_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """1 to 100,000 distinct sample ids. Those that are leased or labeled are refused."""
-
-    def __init__(
-        self,
-        *,
-        parent: _builtins.str = ...,
-        sample_ids: _abc.Iterable[_builtins.str] | None = ...,
-        worker: _builtins.str = ...,
-        reason: _builtins.str = ...,
-        request_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "reason", b"reason", "request_id", b"request_id", "sample_ids", b"sample_ids", "worker", b"worker"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ExcludeSamplesRequest: _TypeAlias = ExcludeSamplesRequest  # noqa: Y015
-
-@_typing.final
-class ExcludeSamplesResponse(_message.Message):
-    """Reply of ExcludeSamples."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EXCLUDED_FIELD_NUMBER: _builtins.int
-    UNCHANGED_FIELD_NUMBER: _builtins.int
-    EPOCH_FIELD_NUMBER: _builtins.int
-    excluded: _builtins.int
-    """Samples set aside."""
-    unchanged: _builtins.int
-    """Samples that were set aside already."""
-    epoch: _builtins.int
-    """Epoch after it."""
-    def __init__(
-        self,
-        *,
-        excluded: _builtins.int = ...,
-        unchanged: _builtins.int = ...,
-        epoch: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "excluded", b"excluded", "unchanged", b"unchanged"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ExcludeSamplesResponse: _TypeAlias = ExcludeSamplesResponse  # noqa: Y015
-
-@_typing.final
-class IncludeSamplesRequest(_message.Message):
-    """Request of IncludeSamples."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PARENT_FIELD_NUMBER: _builtins.int
-    SAMPLE_IDS_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    parent: _builtins.str
-    """Resource name "pools/{pool}"."""
-    request_id: _builtins.str
-    """Idempotency key."""
-    @_builtins.property
-    def sample_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """1 to 100,000 distinct sample ids."""
-
-    def __init__(
-        self,
-        *,
-        parent: _builtins.str = ...,
-        sample_ids: _abc.Iterable[_builtins.str] | None = ...,
-        request_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "request_id", b"request_id", "sample_ids", b"sample_ids"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___IncludeSamplesRequest: _TypeAlias = IncludeSamplesRequest  # noqa: Y015
-
-@_typing.final
-class IncludeSamplesResponse(_message.Message):
-    """Reply of IncludeSamples."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    INCLUDED_FIELD_NUMBER: _builtins.int
-    UNCHANGED_FIELD_NUMBER: _builtins.int
-    EPOCH_FIELD_NUMBER: _builtins.int
-    included: _builtins.int
-    """Samples taken back."""
-    unchanged: _builtins.int
-    """Samples that were not set aside."""
-    epoch: _builtins.int
-    """Epoch after it."""
-    def __init__(
-        self,
-        *,
-        included: _builtins.int = ...,
-        unchanged: _builtins.int = ...,
-        epoch: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "included", b"included", "unchanged", b"unchanged"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___IncludeSamplesResponse: _TypeAlias = IncludeSamplesResponse  # noqa: Y015
 
 @_typing.final
 class ExportLabelsRequest(_message.Message):

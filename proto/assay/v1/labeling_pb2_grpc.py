@@ -61,16 +61,6 @@ class LabelingStub(object):
                 request_serializer=assay_dot_v1_dot_labeling__pb2.ReleaseLeaseRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_labeling__pb2.Lease.FromString,
                 _registered_method=True)
-        self.ExcludeSamples = channel.unary_unary(
-                '/assay.v1.Labeling/ExcludeSamples',
-                request_serializer=assay_dot_v1_dot_labeling__pb2.ExcludeSamplesRequest.SerializeToString,
-                response_deserializer=assay_dot_v1_dot_labeling__pb2.ExcludeSamplesResponse.FromString,
-                _registered_method=True)
-        self.IncludeSamples = channel.unary_unary(
-                '/assay.v1.Labeling/IncludeSamples',
-                request_serializer=assay_dot_v1_dot_labeling__pb2.IncludeSamplesRequest.SerializeToString,
-                response_deserializer=assay_dot_v1_dot_labeling__pb2.IncludeSamplesResponse.FromString,
-                _registered_method=True)
         self.ExportLabels = channel.unary_stream(
                 '/assay.v1.Labeling/ExportLabels',
                 request_serializer=assay_dot_v1_dot_labeling__pb2.ExportLabelsRequest.SerializeToString,
@@ -118,20 +108,6 @@ class LabelingServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ExcludeSamples(self, request, context):
-        """Sets samples aside, all or none: nobody is offered them until they are included again.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def IncludeSamples(self, request, context):
-        """Takes samples back that were set aside, all or none.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def ExportLabels(self, request, context):
         """Streams all labels as a file.
         """
@@ -166,16 +142,6 @@ def add_LabelingServicer_to_server(servicer, server):
                     servicer.ReleaseLease,
                     request_deserializer=assay_dot_v1_dot_labeling__pb2.ReleaseLeaseRequest.FromString,
                     response_serializer=assay_dot_v1_dot_labeling__pb2.Lease.SerializeToString,
-            ),
-            'ExcludeSamples': grpc.unary_unary_rpc_method_handler(
-                    servicer.ExcludeSamples,
-                    request_deserializer=assay_dot_v1_dot_labeling__pb2.ExcludeSamplesRequest.FromString,
-                    response_serializer=assay_dot_v1_dot_labeling__pb2.ExcludeSamplesResponse.SerializeToString,
-            ),
-            'IncludeSamples': grpc.unary_unary_rpc_method_handler(
-                    servicer.IncludeSamples,
-                    request_deserializer=assay_dot_v1_dot_labeling__pb2.IncludeSamplesRequest.FromString,
-                    response_serializer=assay_dot_v1_dot_labeling__pb2.IncludeSamplesResponse.SerializeToString,
             ),
             'ExportLabels': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportLabels,
@@ -320,60 +286,6 @@ class Labeling(object):
             '/assay.v1.Labeling/ReleaseLease',
             assay_dot_v1_dot_labeling__pb2.ReleaseLeaseRequest.SerializeToString,
             assay_dot_v1_dot_labeling__pb2.Lease.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ExcludeSamples(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/assay.v1.Labeling/ExcludeSamples',
-            assay_dot_v1_dot_labeling__pb2.ExcludeSamplesRequest.SerializeToString,
-            assay_dot_v1_dot_labeling__pb2.ExcludeSamplesResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def IncludeSamples(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/assay.v1.Labeling/IncludeSamples',
-            assay_dot_v1_dot_labeling__pb2.IncludeSamplesRequest.SerializeToString,
-            assay_dot_v1_dot_labeling__pb2.IncludeSamplesResponse.FromString,
             options,
             channel_credentials,
             insecure,

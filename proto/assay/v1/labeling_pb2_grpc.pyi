@@ -45,10 +45,6 @@ class LabelingStub:
     """Moves the end of a live lease."""
     ReleaseLease: _grpc.UnaryUnaryMultiCallable[_labeling_pb2.ReleaseLeaseRequest, _labeling_pb2.Lease]
     """Gives samples of a lease back, or sets them aside."""
-    ExcludeSamples: _grpc.UnaryUnaryMultiCallable[_labeling_pb2.ExcludeSamplesRequest, _labeling_pb2.ExcludeSamplesResponse]
-    """Sets samples aside, all or none: nobody is offered them until they are included again."""
-    IncludeSamples: _grpc.UnaryUnaryMultiCallable[_labeling_pb2.IncludeSamplesRequest, _labeling_pb2.IncludeSamplesResponse]
-    """Takes samples back that were set aside, all or none."""
     ExportLabels: _grpc.UnaryStreamMultiCallable[_labeling_pb2.ExportLabelsRequest, _labeling_pb2.ExportLabelsResponse]
     """Streams all labels as a file."""
 
@@ -69,10 +65,6 @@ class LabelingAsyncStub(LabelingStub):
     """Moves the end of a live lease."""
     ReleaseLease: _aio.UnaryUnaryMultiCallable[_labeling_pb2.ReleaseLeaseRequest, _labeling_pb2.Lease]  # type: ignore[assignment]
     """Gives samples of a lease back, or sets them aside."""
-    ExcludeSamples: _aio.UnaryUnaryMultiCallable[_labeling_pb2.ExcludeSamplesRequest, _labeling_pb2.ExcludeSamplesResponse]  # type: ignore[assignment]
-    """Sets samples aside, all or none: nobody is offered them until they are included again."""
-    IncludeSamples: _aio.UnaryUnaryMultiCallable[_labeling_pb2.IncludeSamplesRequest, _labeling_pb2.IncludeSamplesResponse]  # type: ignore[assignment]
-    """Takes samples back that were set aside, all or none."""
     ExportLabels: _aio.UnaryStreamMultiCallable[_labeling_pb2.ExportLabelsRequest, _labeling_pb2.ExportLabelsResponse]  # type: ignore[assignment]
     """Streams all labels as a file."""
 
@@ -120,22 +112,6 @@ class LabelingServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_labeling_pb2.Lease, _abc.Awaitable[_labeling_pb2.Lease]]:
         """Gives samples of a lease back, or sets them aside."""
-
-    @_abc_1.abstractmethod
-    def ExcludeSamples(
-        self,
-        request: _labeling_pb2.ExcludeSamplesRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_labeling_pb2.ExcludeSamplesResponse, _abc.Awaitable[_labeling_pb2.ExcludeSamplesResponse]]:
-        """Sets samples aside, all or none: nobody is offered them until they are included again."""
-
-    @_abc_1.abstractmethod
-    def IncludeSamples(
-        self,
-        request: _labeling_pb2.IncludeSamplesRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_labeling_pb2.IncludeSamplesResponse, _abc.Awaitable[_labeling_pb2.IncludeSamplesResponse]]:
-        """Takes samples back that were set aside, all or none."""
 
     @_abc_1.abstractmethod
     def ExportLabels(

@@ -31,6 +31,27 @@ ANNOTATE = Method(
     Role.LABEL,
     Reach.REQUEST,
 )
+SKIP_SAMPLES = Method(
+    "/assay.v1.Annotations/SkipSamples",
+    annotations_pb2.SkipSamplesRequest,
+    annotations_pb2.SkipSamplesResponse,
+    Role.LABEL,
+    Reach.REQUEST,
+)
+WITHDRAW_ANNOTATIONS = Method(
+    "/assay.v1.Annotations/WithdrawAnnotations",
+    annotations_pb2.WithdrawAnnotationsRequest,
+    annotations_pb2.WithdrawAnnotationsResponse,
+    Role.LABEL,
+    Reach.REQUEST,
+)
+SET_SAMPLE_STATE = Method(
+    "/assay.v1.Annotations/SetSampleState",
+    annotations_pb2.SetSampleStateRequest,
+    annotations_pb2.SetSampleStateResponse,
+    Role.LABEL,
+    Reach.REQUEST,
+)
 LIST_LABELS = Method(
     "/assay.v1.Annotations/ListLabels",
     annotations_pb2.ListLabelsRequest,
@@ -106,20 +127,6 @@ RELEASE_LEASE = Method(
     "/assay.v1.Labeling/ReleaseLease",
     labeling_pb2.ReleaseLeaseRequest,
     labeling_pb2.Lease,
-    Role.LABEL,
-    Reach.REQUEST,
-)
-EXCLUDE_SAMPLES = Method(
-    "/assay.v1.Labeling/ExcludeSamples",
-    labeling_pb2.ExcludeSamplesRequest,
-    labeling_pb2.ExcludeSamplesResponse,
-    Role.LABEL,
-    Reach.REQUEST,
-)
-INCLUDE_SAMPLES = Method(
-    "/assay.v1.Labeling/IncludeSamples",
-    labeling_pb2.IncludeSamplesRequest,
-    labeling_pb2.IncludeSamplesResponse,
     Role.LABEL,
     Reach.REQUEST,
 )
@@ -393,6 +400,9 @@ METHODS: Mapping[str, Method[Any, Any]] = {
     method.path: method
     for method in (
         ANNOTATE,
+        SKIP_SAMPLES,
+        WITHDRAW_ANNOTATIONS,
+        SET_SAMPLE_STATE,
         LIST_LABELS,
         AUDIT_POOL,
         LIST_SUSPECTS,
@@ -404,8 +414,6 @@ METHODS: Mapping[str, Method[Any, Any]] = {
         LIST_LEASES,
         RENEW_LEASE,
         RELEASE_LEASE,
-        EXCLUDE_SAMPLES,
-        INCLUDE_SAMPLES,
         EXPORT_LABELS,
         LIST_STRATEGIES,
         LIST_PRESETS,

@@ -183,7 +183,7 @@ def exclude(
 ) -> None:
     """Set samples aside: nobody is offered them until they are included again."""
     with connect(context) as client:
-        result = client.exclude_samples(pool, sample_ids, worker, reason)
+        result = client.set_sample_state(pool, sample_ids, "exclude", worker, reason)
     show(result, as_json, lambda: f"set {result.changed:,} samples aside, {result.unchanged:,} were already")
 
 
@@ -192,12 +192,32 @@ def include(
     context: typer.Context,
     pool: PoolArgument,
     sample_ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+    worker: WorkerOption,
+    reason: Annotated[str, typer.Option(help="Why.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Take samples back that were set aside."""
     with connect(context) as client:
-        result = client.include_samples(pool, sample_ids)
+        result = client.set_sample_state(pool, sample_ids, "include", worker, reason)
     show(result, as_json, lambda: f"took {result.changed:,} samples back, {result.unchanged:,} were not set aside")
+
+
+@app.command()
+def reopen(
+    context: typer.Context,
+    pool: PoolArgument,
+    sample_ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+    worker: WorkerOption,
+    reason: Annotated[str, typer.Option(help="Why.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Withdraw all that was said of samples, so that they are open again."""
+    if not yes:
+        confirm(f"Withdraw all annotations of {len(sample_ids)} samples of {pool}?")
+    with connect(context) as client:
+        result = client.set_sample_state(pool, sample_ids, "reopen", worker, reason)
+    show(result, as_json, lambda: f"reopened {result.changed:,} samples, {result.unchanged:,} were open")
 
 
 def search(

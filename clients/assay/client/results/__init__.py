@@ -2,7 +2,7 @@
 
 from assay.client.results.audits import Annotator, AuditResult, Confusion, KindFindings, ResolveResult, Suspect
 from assay.client.results.changes import Change, PoolChanges
-from assay.client.results.labeling import AnnotateResult, AsideResult, Batch, Label, Lease
+from assay.client.results.labeling import AnnotateResult, Batch, Label, Lease, SkipResult, StateResult, WithdrawResult
 from assay.client.results.mining import (
     CostEstimate,
     MineResult,
@@ -48,7 +48,6 @@ __all__ = [
     "AddResult",
     "AnnotateResult",
     "Annotator",
-    "AsideResult",
     "AuditResult",
     "BackboneInfo",
     "Batch",
@@ -89,9 +88,12 @@ __all__ = [
     "SearchResult",
     "ServerInfo",
     "ServerLimits",
+    "SkipResult",
+    "StateResult",
     "Strategy",
     "Suspect",
     "TensorSpec",
     "UpdatePredictionsResult",
     "UpdateSamplesResult",
+    "WithdrawResult",
 ]

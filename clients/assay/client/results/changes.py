@@ -19,7 +19,8 @@ class Change:
         name: of the lease, model or operation; of annotations the lease that they were made under, "" for none.
         worker: who annotated, or holds the lease.
         first_event: number of the first event of annotations, None for other kinds.
-        events: how many annotations were "annotated", "corrected", "withdrawn", "skipped", "verdicts" or "resolved".
+        events: how many annotations were "annotated", "corrected", "withdrawn", "skipped", "verdicts", "resolved",
+            "retracted" or "resumed".
         error_reason: of an operation that failed.
         fields: of the pool that have other values.
     """

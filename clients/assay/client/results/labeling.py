@@ -45,12 +45,46 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class AsideResult:
-    """How many samples were set aside or taken back, and how many were so already."""
+class StateResult:
+    """How many samples were set aside, taken back or reopened, and how many were so already."""
 
     changed: int
     unchanged: int
     epoch: int
+    last_event: int
+
+
+@dataclass(frozen=True, slots=True)
+class SkipResult:
+    """What became of skips.
+
+    Attributes:
+        skipped, unchanged: new ones, and samples that the worker had skipped already.
+        lease_remaining: samples that the lease still holds.
+        last_event: number of the last event of the pool's log.
+    """
+
+    skipped: int
+    unchanged: int
+    lease_remaining: int
+    epoch: int
+    last_event: int
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawResult:
+    """What became of withdrawals.
+
+    Attributes:
+        withdrawn: annotations taken back.
+        labeled: of their samples, those that have a label still.
+        last_event: number of the last event of the pool's log.
+    """
+
+    withdrawn: int
+    labeled: int
+    epoch: int
+    last_event: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,17 @@
 from assay.server.core.labeling.lists import LABELED
 from assay.server.rpc.calls import BaseServicer
 from assay.server.rpc.convert import names, paging
-from assay.server.rpc.convert.annotations import annotate_message, label_message, to_annotate_spec
+from assay.server.rpc.convert.annotations import (
+    annotate_message,
+    label_message,
+    skip_message,
+    state_change_message,
+    to_annotate_spec,
+    to_skip_spec,
+    to_state_spec,
+    to_withdraw_spec,
+    withdraw_message,
+)
 from assay.server.rpc.convert.types import states
 from assay.server.rpc.current import current_caller
 from assay.v1 import annotations_pb2
@@ -19,6 +29,28 @@ class AnnotationsServicer(BaseServicer):
         pool_id = names.parse_pool(request.parent)
         reply = self.reply("Annotate", request, annotate_message)
         self.core.annotations.annotate(pool_id, to_annotate_spec(pool_id, request), reply.key)
+        return reply.message
+
+    def SkipSamples(self, request: annotations_pb2.SkipSamplesRequest) -> annotations_pb2.SkipSamplesResponse:
+        pool_id = names.parse_pool(request.parent)
+        reply = self.reply("SkipSamples", request, skip_message)
+        self.core.annotations.skip(pool_id, to_skip_spec(pool_id, request), reply.key)
+        return reply.message
+
+    def WithdrawAnnotations(
+        self, request: annotations_pb2.WithdrawAnnotationsRequest
+    ) -> annotations_pb2.WithdrawAnnotationsResponse:
+        if request.annotator not in ("", request.worker):
+            current_caller().need(Role.ADMIN, "annotator")
+        reply = self.reply("WithdrawAnnotations", request, withdraw_message)
+        self.core.annotations.withdraw(names.parse_pool(request.parent), to_withdraw_spec(request), reply.key)
+        return reply.message
+
+    def SetSampleState(self, request: annotations_pb2.SetSampleStateRequest) -> annotations_pb2.SetSampleStateResponse:
+        if request.action == annotations_pb2.STATE_ACTION_REOPEN:
+            current_caller().need(Role.ADMIN, "action STATE_ACTION_REOPEN")
+        reply = self.reply("SetSampleState", request, state_change_message)
+        self.core.annotations.set_state(names.parse_pool(request.parent), to_state_spec(request), reply.key)
         return reply.message
 
     def ListLabels(self, request: annotations_pb2.ListLabelsRequest) -> annotations_pb2.ListLabelsResponse:

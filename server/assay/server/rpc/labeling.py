@@ -9,8 +9,6 @@ from assay.server.rpc.calls import BaseServicer, ExecutorName, bind
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.labeling import (
     batch_message,
-    excluded_message,
-    included_message,
     label_lines,
     lease_message,
     to_batch_spec,
@@ -117,19 +115,6 @@ class LabelingServicer(BaseServicer):
             request.exclude,
             reply.key,
         )
-        return reply.message
-
-    def ExcludeSamples(self, request: labeling_pb2.ExcludeSamplesRequest) -> labeling_pb2.ExcludeSamplesResponse:
-        pool_id = names.parse_pool(request.parent)
-        reply = self.reply("ExcludeSamples", request, excluded_message)
-        ids = list(request.sample_ids)
-        self.core.labeling.exclude(pool_id, ids, request.worker, request.reason, reply.key)
-        return reply.message
-
-    def IncludeSamples(self, request: labeling_pb2.IncludeSamplesRequest) -> labeling_pb2.IncludeSamplesResponse:
-        pool_id = names.parse_pool(request.parent)
-        reply = self.reply("IncludeSamples", request, included_message)
-        self.core.labeling.include(pool_id, list(request.sample_ids), reply.key)
         return reply.message
 
     def ExportLabels(

@@ -34,6 +34,11 @@ _IN_ORDER = (
 )
 # The block that an event is in begins with the last number up to its own.
 _HOLDER = select(_FIRST).where(_HERE, bindparam("number", type_=BigInteger) >= _FIRST).order_by(_FIRST.desc()).limit(1)
+_LAST_OF_ACTOR = (
+    _STORED.where(_HERE, annotation_blocks.c.actor == bindparam("actor", type_=Text))
+    .order_by(_FIRST.desc())
+    .limit(bindparam("limit", type_=Integer))
+)
 _APPEND = insert(annotation_blocks)
 
 
@@ -54,6 +59,7 @@ class AnnotationPart(Session):
                 "lease_id": block.lease_id,
                 "origin": block.origin.value,
                 "columns": block.columns,
+                "actor": block.actor,
             },
         )
         if block.external_ids:
@@ -100,6 +106,11 @@ class AnnotationPart(Session):
         asked = tuple(name for name, value in given.items() if value is not None)
         stored = self._stored(_event_blocks(asked), params | {name: given[name] for name in asked})
         return [blocks.unpack(block) for block in stored if block[0] + block[1] > from_number]
+
+    def last_blocks(self, pool_uid: int, actor: str, limit: int) -> list[EventBlock]:
+        """The last blocks of an actor, the newest first. Raises AssayError(STORAGE_FAILED) for a damaged block."""
+        given = {"pool_uid": pool_uid, "actor": actor, "limit": limit}
+        return [blocks.unpack(stored) for stored in self._stored(_LAST_OF_ACTOR, given)]
 
     def external_events(self, pool_uid: int, ids: Sequence[str]) -> dict[str, int]:
         """The event of each external id that the pool has."""

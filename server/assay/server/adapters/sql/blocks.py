@@ -18,6 +18,7 @@ import xxhash
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.records.annotations import (
     NO_CLASS,
+    NO_EVENT,
     Blobs,
     EventBlock,
     EventColumns,
@@ -28,7 +29,7 @@ from assay.server.core.records.annotations import (
 from assay.server.core.records.arrays import FloatArray
 
 VERSION = 1
-COLUMNS = 14
+COLUMNS = 17
 _HEAD = struct.Struct("<BQ")  # version, checksum of the shared columns and of the rest
 _WIDTHS = ("<i1", "<i2", "<i4", "<i8")
 # Events that are given on at once when a pool is opened.
@@ -57,6 +58,9 @@ def pack(block: EventBlock) -> PackedBlock:
         _pack_floats(block.agreements_after_N),
         _pack_floats(block.confidences_after_N),
         _pack_ints(block.times_N),
+        block.by or None,
+        None if block.action == NO_EVENT else int(block.action),
+        None if block.undoes == NO_EVENT else int(block.undoes),
     ]
     while columns[-1] is None:
         columns.pop()
@@ -67,6 +71,7 @@ def pack(block: EventBlock) -> PackedBlock:
         *shared[:5],
         block.origin,
         _HEAD.pack(VERSION, _checksum(shared, body)) + body,
+        block.actor,
         _external_ids(block),
     )
 
@@ -97,6 +102,9 @@ def unpack(stored: Stored) -> EventBlock:
             agreements_after_N=_floats(columns[11], count),
             confidences_after_N=_floats(columns[12], count),
             times_N=_optional_ints(columns[13], count),
+            by=columns[14] or "",
+            action=NO_EVENT if columns[15] is None else int(columns[15]),
+            undoes=NO_EVENT if columns[16] is None else int(columns[16]),
         )
     except (ValueError, TypeError, IndexError) as error:
         raise _damaged(stored, str(error)) from error

@@ -185,9 +185,11 @@ def annotation_log(connection: Connection) -> None:
             lease_id {string} NOT NULL,
             origin {string} NOT NULL,
             columns {_blob(connection)} NOT NULL,
+            actor {string} NOT NULL,
             PRIMARY KEY (pool_uid, first_number)
         ){_by_key(connection)}""",
         "CREATE INDEX blocks_of_worker ON annotation_blocks (pool_uid, worker, first_number)",
+        "CREATE INDEX blocks_of_actor ON annotation_blocks (pool_uid, actor, first_number)",
         "CREATE INDEX blocks_by_time ON annotation_blocks (pool_uid, create_time)",
         f"""CREATE TABLE raised_rows (
             pool_uid BIGINT NOT NULL REFERENCES pools (uid) ON DELETE CASCADE,
@@ -325,7 +327,10 @@ def _block(
 
 def _insert_block(connection: Connection, pool_uid: int, block: PackedBlock) -> None:
     connection.execute(
-        text("INSERT INTO annotation_blocks VALUES (:pool, :first, :count, :worker, :time, :lease, :origin, :columns)"),
+        text(
+            "INSERT INTO annotation_blocks"
+            " VALUES (:pool, :first, :count, :worker, :time, :lease, :origin, :columns, :actor)"
+        ),
         {
             "pool": pool_uid,
             "first": block.first_number,
@@ -335,6 +340,7 @@ def _insert_block(connection: Connection, pool_uid: int, block: PackedBlock) -> 
             "lease": block.lease_id,
             "origin": block.origin.value,
             "columns": block.columns,
+            "actor": block.actor,
         },
     )
 

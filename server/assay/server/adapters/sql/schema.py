@@ -121,7 +121,7 @@ excluded_rows = Table(
 )
 
 # What was said of samples, in order and for ever: one row for all events of a request. Lists ask for those of a worker
-# or of a time.
+# or of a time, and who undoes something for what an actor did last: the worker, or who acted in its place.
 annotation_blocks = Table(
     "annotation_blocks",
     metadata,
@@ -133,7 +133,9 @@ annotation_blocks = Table(
     _given("lease_id", String),
     _given("origin", String),
     _given("columns", LargeBinary()),
+    _given("actor", String),
     Index("blocks_of_worker", "pool_uid", "worker", "first_number"),
+    Index("blocks_of_actor", "pool_uid", "actor", "first_number"),
     Index("blocks_by_time", "pool_uid", "create_time"),
     sqlite_with_rowid=False,
 )

@@ -8,9 +8,10 @@ import numpy.typing as npt
 from assay.server.core.errors import AssayError, Reason, SampleError
 from assay.server.core.labeling import annotating, history
 from assay.server.core.labeling.annotating import Statement
-from assay.server.core.labeling.leases import check_in_lease, held, shrink
+from assay.server.core.labeling.leases import check_in_lease, held_by, shrink
 from assay.server.core.labeling.messages import AnnotateResult, AnnotateSpec, Details
 from assay.server.core.labeling.offers import in_own_hands
+from assay.server.core.labeling.state import check_included
 from assay.server.core.pools.ingest import sample_leased
 from assay.server.core.pools.labels import text_lengths
 from assay.server.core.pools.pool import Change, rows_array
@@ -77,7 +78,7 @@ class Annotation:
             Diverged: the log is not as the snapshot has it.
         """
         rows = self._rows
-        self._check_included(rows)
+        check_included(self._change.before, rows)
         own = self._own(rows)
         said = history.own_answers(self._read, self._last_events(rows, own), self._spec.worker, like=self._values)
         sent_before = self._sent_before(rows)
@@ -131,18 +132,6 @@ class Annotation:
             external_ids=None if details.external_ids is None else Blobs.of_texts(details.external_ids),
             times_N=details.times_N,
         )
-
-    def _check_included(self, rows: RowArray) -> None:
-        aside = np.flatnonzero(self._change.before.states.at(rows) == State.EXCLUDED)
-        if len(aside):
-            sample_id = self._spec.sample_ids[int(aside[0])]
-            raise AssayError(
-                Reason.SAMPLE_EXCLUDED,
-                f"{len(aside)} of the samples are set aside, the first is {sample_id!r}. Include them first, or leave "
-                "them out.",
-                id=sample_id,
-                count=len(aside),
-            )
 
     def _own(self, rows: RowArray) -> MaskArray:
         """Which of the rows the worker has answered."""
@@ -217,14 +206,7 @@ class Annotation:
             return None
         if all_unchanged:
             return None
-        lease = held(self._change, self._clock.steady(), spec.lease, spec.fencing_token)
-        if lease.worker != spec.worker:
-            raise AssayError(
-                Reason.LEASE_FOREIGN,
-                f"Lease {lease.lease_id!r} belongs to worker {lease.worker!r}, not {spec.worker!r}.",
-                lease=lease.lease_id,
-            )
-        return lease
+        return held_by(self._change, self._clock.steady(), spec.lease, spec.fencing_token, spec.worker)
 
     def _take_from(self, lease: LeaseRecord, rows: RowArray, own: MaskArray) -> None:
         # What the worker has answered need not be in the lease any more: it is being corrected.

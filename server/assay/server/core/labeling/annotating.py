@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from assay.server.core.labeling import history
 from assay.server.core.labeling import standing as standings
 from assay.server.core.labeling.deriving import Derived, derive, resolved, unsettled
 from assay.server.core.labeling.history import Read
 from assay.server.core.pools.pool import Change
 from assay.server.core.records.annotations import (
     NO_CLASS,
+    NO_EVENT,
     Blobs,
     ByteArray,
     EventBlock,
@@ -45,13 +47,20 @@ class Statement:
     comments: Blobs | None = None
     external_ids: Blobs | None = None
     times_N: NumberArray | None = None
+    by: str = ""
+    action: int = NO_EVENT
+    undoes: int = NO_EVENT
 
 
 def skip(worker: str, create_time: float, rows_N: RowArray, lease_id: str, reason: str) -> Statement:
     """That a worker does not want to say anything of rows."""
-    comments = Blobs.of_texts([reason] * len(rows_N)) if reason else None
     kinds_N = np.full(len(rows_N), EventKind.SKIP, np.uint8)
-    return Statement(worker, create_time, rows_N, kinds_N, lease_id=lease_id, comments=comments)
+    return Statement(worker, create_time, rows_N, kinds_N, lease_id=lease_id, comments=same(reason, len(rows_N)))
+
+
+def same(text: str, count: int) -> Blobs | None:
+    """A column of the same text; None for none at all."""
+    return Blobs.of_texts([text] * count) if text else None
 
 
 def append(change: Change, read: Read, statement: Statement) -> None:
@@ -59,7 +68,7 @@ def append(change: Change, read: Read, statement: Statement) -> None:
 
     Args:
         change: the change that it is part of; its transaction has not begun.
-        read: reads the log.
+        read: reads the log as the catalog has it.
         statement: on distinct, ascending rows; `supersedes_N` says what a correction or a withdrawal is of.
 
     Raises:
@@ -67,7 +76,7 @@ def append(change: Change, read: Read, statement: Statement) -> None:
     """
     rows_N, after = statement.rows_N, change.after
     answered_N = _answered(change, statement)
-    derived = _derive(change, read, statement, answered_N)
+    derived = _derive(change, history.within(change, read), statement, answered_N)
     change.append(
         EventBlock(
             change.next_event,
@@ -89,6 +98,9 @@ def append(change: Change, read: Read, statement: Statement) -> None:
             times_N=statement.times_N,
             agreements_after_N=derived.agreements_N,
             confidences_after_N=derived.confidences_N,
+            by=statement.by if statement.by != statement.worker else "",
+            action=statement.action,
+            undoes=statement.undoes,
         )
     )
 
@@ -107,7 +119,7 @@ def _answered(change: Change, statement: Statement) -> ByteArray:
 def _derive(change: Change, read: Read, statement: Statement, answered_N: ByteArray) -> Derived:
     """What the labels of the rows are, afterwards."""
     rows_N, kinds_N, after = statement.rows_N, statement.kinds_N, change.after
-    if (kinds_N == EventKind.SKIP).all():
+    if np.isin(kinds_N, history.SILENT).all():
         return Derived(after.label_values(rows_N))
     wanted_N = after.wanted(rows_N)
     answers_only = bool(np.isin(kinds_N, (EventKind.ANNOTATE, EventKind.CORRECT)).all())

@@ -5,10 +5,22 @@ from functools import partial
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.labeling import annotate, history, lists
+from assay.server.core.labeling import annotate, history, lists, withdraw
 from assay.server.core.labeling.leases import expire_due
-from assay.server.core.labeling.messages import AnnotateResult, AnnotateSpec, LabelView
-from assay.server.core.limits import MAX_IDS
+from assay.server.core.labeling.messages import (
+    AnnotateResult,
+    AnnotateSpec,
+    LabelView,
+    SkipResult,
+    SkipSpec,
+    StateResult,
+    StateSpec,
+    WithdrawResult,
+    WithdrawSpec,
+)
+from assay.server.core.labeling.skip import Skip
+from assay.server.core.labeling.state import StateChange
+from assay.server.core.limits import MAX_IDS, MAX_REASON_BYTES
 from assay.server.core.pools.directory import PoolDirectory
 from assay.server.core.pools.pool import Diverged, Pool
 from assay.server.core.ports.catalog import Catalog
@@ -57,6 +69,55 @@ class AnnotationService:
             change.answer(result)
             annotation.store()
         return result
+
+    def skip(self, pool_id: str, spec: SkipSpec, key: RequestKey) -> SkipResult:
+        """Notes samples that a worker does not want to say anything of, all or none; see skip.Skip. Raises as
+        Skip.apply."""
+        pool, ids = self._begin(pool_id, spec.worker, spec.sample_ids, spec.reason, key)
+        with pool.change(key) as change:
+            skipping = Skip(change, spec, ids, self._clock, history.reader(self._catalog, pool))
+            result = skipping.apply()
+            change.answer(result)
+            skipping.store()
+        return result
+
+    def withdraw(self, pool_id: str, spec: WithdrawSpec, key: RequestKey) -> WithdrawResult:
+        """Takes back what an annotator says of samples, all or none. Raises as withdraw.withdraw."""
+        pool, ids = self._begin(pool_id, spec.worker, spec.sample_ids, spec.reason, key)
+        if spec.annotator:
+            checks.worker(spec.annotator)
+        with pool.change(key) as change:
+            result = withdraw.withdraw(change, history.reader(self._catalog, pool), spec, ids, self._clock.now())
+            change.answer(result)
+        return result
+
+    def set_state(self, pool_id: str, spec: StateSpec, key: RequestKey) -> StateResult:
+        """Sets samples aside, takes them back or reopens them, all or none; see StateChange. Raises as
+        StateChange.apply."""
+        pool, ids = self._begin(pool_id, spec.worker, spec.sample_ids, spec.reason, key)
+        with pool.change(key) as change:
+            moving = StateChange(change, spec, ids, self._clock.now(), history.reader(self._catalog, pool))
+            result = moving.apply()
+            change.answer(result)
+            moving.store()
+        return result
+
+    def _begin(
+        self, pool_id: str, worker: str, sample_ids: Sequence[str], reason: str, key: RequestKey
+    ) -> tuple[Pool, Sequence[str]]:
+        """The pool of a request and its ids, prepared. Leases that have run out hold nothing any more.
+
+        Raises:
+            AssayError: what is wrong with the worker, the ids or the reason.
+            RequestReplayed: the request was answered before.
+        """
+        pool = self._pools.begin(pool_id, key)
+        checks.worker(worker)
+        checks.text(reason, "reason", MAX_REASON_BYTES)
+        checks.ids(sample_ids, MAX_IDS)
+        ids = pool.prepare_ids(sample_ids)
+        expire_due(pool, self._clock.steady())
+        return pool, ids
 
     def labels(
         self,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from assay.server.core.pools.pool import Diverged, Pool
+from assay.server.core.pools.pool import Change, Diverged, Pool
 from assay.server.core.ports.catalog import Catalog
 from assay.server.core.records.annotations import (
     NO_CLASS,
@@ -26,7 +26,7 @@ Places = npt.NDArray[np.int64]
 
 ANSWERS = (EventKind.ANNOTATE, EventKind.CORRECT)
 # Nothing of a label follows from these.
-SILENT = (EventKind.SKIP,)
+SILENT = (EventKind.SKIP, EventKind.RESUME)
 
 
 def reader(catalog: Catalog, pool: Pool) -> Read:
@@ -37,6 +37,18 @@ def reader(catalog: Catalog, pool: Pool) -> Read:
             return tx.blocks_of_events(pool.snapshot.pool.uid, numbers)
 
     return read
+
+
+def within(change: Change, read: Read) -> Read:
+    """Reads blocks of a log, those among them that a change has appended and not written yet."""
+
+    def both(numbers: NumberArray) -> list[EventBlock]:
+        first = change.before.pool.next_event
+        stored = read(numbers[numbers < first]) if (numbers < first).any() else []
+        fresh = numbers[numbers >= first]
+        return [*stored, *(block for block in change.appended if np.isin(block.numbers_N, fresh).any())]
+
+    return both
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,8 +192,9 @@ class Giver:
     position: int
 
 
-def givers(read: Read, last_events: NumberArray) -> list[Giver]:
-    """The event that gave each chain its label: the last one in which somebody said something. Raises as walk."""
+def givers(read: Read, last_events: NumberArray) -> list[Giver | None]:
+    """The event that gave each chain its label: the last one in which somebody said something; None where nobody did
+    more than skip. Raises as walk."""
     settled: list[tuple[EventBlock, int] | None] = [None] * len(last_events)
     gave: list[Giver | None] = [None] * len(last_events)
     done = np.zeros(len(last_events), np.bool_)
@@ -192,6 +205,4 @@ def givers(read: Read, last_events: NumberArray) -> list[Giver]:
             last = settled[chain] = settled[chain] or (found.block, position)
             if done[chain]:
                 gave[chain] = Giver(found.block, *last)
-    if not all(gave):
-        raise Diverged
-    return [each for each in gave if each is not None]
+    return gave

@@ -96,6 +96,18 @@ def held(change: Change, now: float, lease_id: str, fencing_token: int) -> Lease
     return lease
 
 
+def held_by(change: Change, now: float, lease_id: str, fencing_token: int, worker: str) -> LeaseRecord:
+    """A live lease that this worker holds. Raises as held, and AssayError(LEASE_FOREIGN) for another worker's."""
+    lease = held(change, now, lease_id, fencing_token)
+    if lease.worker != worker:
+        raise AssayError(
+            Reason.LEASE_FOREIGN,
+            f"Lease {lease.lease_id!r} belongs to worker {lease.worker!r}, not {worker!r}.",
+            lease=lease.lease_id,
+        )
+    return lease
+
+
 def check_in_lease(snapshot: Snapshot, lease: LeaseRecord, rows: RowArray) -> None:
     """Raises AssayError(LEASE_FOREIGN) if the lease does not hold all of the rows."""
     outside = rows[~np.isin(rows, rows_array(lease.rows))]

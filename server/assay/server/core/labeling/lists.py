@@ -20,13 +20,15 @@ VERDICT = "verdict"
 def label_views(snapshot: Snapshot, read: history.Read, rows: RowArray) -> list[LabelView]:
     """The labels of rows of which something was said, less those whose samples are in a damaged file. Raises
     Diverged."""
+    found = history.givers(read, snapshot.last_events.at(rows).astype(np.int64, copy=False))
+    givers = [giver for giver in found if giver is not None]
+    rows = rows[[giver is not None for giver in found]]
     described = {sample.row: sample for sample in snapshot.describe(rows, payload=False, attributes=False)}
     values = snapshot.label_values(rows)
     given = shown(snapshot.task, values)
     cells = _cells(snapshot, values)
     classes = [NO_CLASS] * len(rows) if isinstance(values, Blobs) else values.tolist()
     answered = snapshot.answered.at(rows).tolist()
-    givers = history.givers(read, snapshot.last_events.at(rows).astype(np.int64, copy=False))
     measures = _measures(snapshot, read, rows, givers)
     return [
         LabelView(

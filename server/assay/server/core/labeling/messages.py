@@ -132,12 +132,80 @@ class AnnotateResult:
 
 
 @dataclass(frozen=True, slots=True)
-class AsideResult:
-    """How many samples were set aside or taken back, and how many were so already."""
+class SkipSpec:
+    """Samples that a worker does not want to say anything of; under the lease that holds them, or, where none is named,
+    samples that the worker does not hold."""
+
+    worker: str
+    sample_ids: Sequence[str]
+    reason: str = ""
+    lease: str = ""
+    fencing_token: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SkipResult:
+    """What became of skips; unchanged: samples that the worker had skipped already."""
+
+    skipped: int
+    unchanged: int
+    lease_remaining: int
+    epoch: int
+    last_event: int
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawSpec:
+    """Samples whose standing annotations are taken back.
+
+    Attributes:
+        worker: who takes them back.
+        annotator: whose they are; "" for the worker's own.
+    """
+
+    worker: str
+    sample_ids: Sequence[str]
+    annotator: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawResult:
+    """What became of withdrawals; of their samples, how many still have a label."""
+
+    withdrawn: int
+    labeled: int
+    epoch: int
+    last_event: int
+
+
+class StateAction(Enum):
+    """What to do with samples, whoever holds them or said something of them. EXCLUDE: set them aside. INCLUDE: take
+    them back. REOPEN: take back all that stands of them, so that they are open."""
+
+    EXCLUDE = "exclude"
+    INCLUDE = "include"
+    REOPEN = "reopen"
+
+
+@dataclass(frozen=True, slots=True)
+class StateSpec:
+    """Samples that are set aside, taken back or reopened, by whom and why."""
+
+    worker: str
+    sample_ids: Sequence[str]
+    action: StateAction
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StateResult:
+    """How many samples are in another state now, and how many were so already."""
 
     changed: int
     unchanged: int
     epoch: int
+    last_event: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ import numpy as np
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
-from assay.server.core.labeling import annotating, aside, history, offers
+from assay.server.core.labeling import annotating, history, offers
 from assay.server.core.labeling.leases import add, check_in_lease, expire_due, held, lease_not_found, shrink, view
 from assay.server.core.labeling.messages import (
-    AsideResult,
     Attempt,
     BatchResult,
     BatchSpec,
@@ -235,33 +234,6 @@ class LabelingService:
             change.tx.drop_lease_rows(uid, lease_id, rows, reason)
             if exclude:
                 change.tx.exclude_rows(uid, rows, lease.worker, reason)
-        return result
-
-    def exclude(
-        self, pool_id: str, sample_ids: Sequence[str], worker: str, reason: str, key: RequestKey
-    ) -> AsideResult:
-        """Sets samples aside, all or none; see aside.exclude."""
-        pool = self._pools.begin(pool_id, key)
-        checks.worker(worker)
-        checks.text(reason, "reason", MAX_REASON_BYTES)
-        checks.ids(sample_ids, MAX_IDS)
-        ids = pool.prepare_ids(sample_ids)
-        expire_due(pool, self._clock.steady())
-        with pool.change(key) as change:
-            rows, result = aside.exclude(change, ids)
-            change.answer(result)
-            change.tx.exclude_rows(change.before.pool.uid, rows, worker, reason)
-        return result
-
-    def include(self, pool_id: str, sample_ids: Sequence[str], key: RequestKey) -> AsideResult:
-        """Takes samples back that were set aside, all or none; see aside.include."""
-        pool = self._pools.begin(pool_id, key)
-        checks.ids(sample_ids, MAX_IDS)
-        ids = pool.prepare_ids(sample_ids)
-        with pool.change(key) as change:
-            rows, result = aside.include(change, ids)
-            change.answer(result)
-            change.tx.include_rows(change.before.pool.uid, rows)
         return result
 
     def _held(self, change: Change, lease_id: str, fencing_token: int) -> LeaseRecord:

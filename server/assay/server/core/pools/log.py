@@ -19,7 +19,7 @@ from assay.server.core.records.annotations import (
     EventKind,
     NumberArray,
 )
-from assay.server.core.records.arrays import RowArray
+from assay.server.core.records.arrays import MaskArray, RowArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,21 @@ def _by_worker(runs: Iterable[tuple[str, int]]) -> dict[str, NumberArray]:
 
 
 def _last_of_each(rows: RowArray, kinds: ByteArray) -> tuple[RowArray, ByteArray]:
-    """Each row with the last of its answers and withdrawals, and each with a skip: in that order they say the same as
-    all together."""
-    skips = kinds == EventKind.SKIP
-    says = (kinds == EventKind.ANNOTATE) | (kinds == EventKind.CORRECT) | (kinds == EventKind.WITHDRAW)
-    spoken, said = rows[says], kinds[says]
-    if (said == EventKind.WITHDRAW).any():
-        last = len(spoken) - 1 - np.unique(spoken[::-1], return_index=True)[1]
-        spoken, said = spoken[last], said[last]
-    return np.concatenate([spoken, rows[skips]]), np.concatenate([said, kinds[skips]])
+    """Each row with the last of its answers and withdrawals, and with the last of its skips and what takes them back:
+    in that order they say the same as all together."""
+    answers, withdrawals = np.isin(kinds, (EventKind.ANNOTATE, EventKind.CORRECT)), kinds == EventKind.WITHDRAW
+    skips, resumes = kinds == EventKind.SKIP, kinds == EventKind.RESUME
+    said, skipped = _last(rows, answers, withdrawals), _last(rows, skips, resumes)
+    places = np.concatenate([said, skipped])
+    return rows[places], kinds[places]
+
+
+def _last(rows: RowArray, does: MaskArray, undoes: MaskArray) -> RowArray:
+    """Places of the last events of each row, of those that do or undo something. Where nothing is undone, all of
+    them: done twice is done."""
+    places = np.flatnonzero(does | undoes)
+    if not undoes.any():
+        return places
+    spoken = rows[places]
+    last: RowArray = places[len(spoken) - 1 - np.unique(spoken[::-1], return_index=True)[1]]
+    return last

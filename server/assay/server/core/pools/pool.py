@@ -70,6 +70,7 @@ class Change:
     Attributes:
         before: the snapshot that it starts from.
         epoch: epoch that it leads to.
+        appended: blocks that it adds to the log.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Change:
         self._begin = begin
         self._pack = pack
         self._blocks: list[PackedBlock] = []
+        self.appended: list[EventBlock] = []
         self._answer = Answer(key)
         self._tx: CatalogTx | None = None
         self._agreed = False
@@ -145,6 +147,7 @@ class Change:
         rows_N, after = block.rows_N, self._after
         self._blocks.append(self._pack(block))
         self.tell(_annotations_part(block))
+        self.appended.append(block)
         self.replace(
             labels=after.labels.with_values(rows_N, codes_of(block.labels, after.values)),
             answered=after.answered.with_values(rows_N, block.answered_after_N),

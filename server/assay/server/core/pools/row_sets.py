@@ -99,7 +99,9 @@ class WorkerRows:
         return replace(
             self,
             answered=self.answered.with_rows(rows[answers]).without_rows(rows[kinds == EventKind.WITHDRAW]),
-            declined=self.declined.with_rows(rows[kinds == EventKind.SKIP]),
+            declined=self.declined.with_rows(rows[kinds == EventKind.SKIP]).without_rows(
+                rows[kinds == EventKind.RESUME]
+            ),
         )
 
 

@@ -120,6 +120,10 @@ class CatalogTx(Protocol):
         """Blocks in order, from the one that holds an event on; of one worker and within [start_time, end_time) if they
         are given. Raises AssayError(STORAGE_FAILED) for a damaged block."""
 
+    def last_blocks(self, pool_uid: int, actor: str, limit: int) -> list[EventBlock]:
+        """The last blocks of an actor, who is their worker or acted in its place, the newest first. Raises
+        AssayError(STORAGE_FAILED) for a damaged block."""
+
     def external_events(self, pool_uid: int, ids: Sequence[str]) -> dict[str, int]:
         """The event of each external id that the pool has."""
 

@@ -26,7 +26,8 @@ class EventKind(IntEnum):
 
     ANNOTATE: a worker's value for a sample. CORRECT: another value of the same worker, in place of the one before.
     WITHDRAW: the worker's value is taken back. SKIP: the worker does not want to say; it is not asked again. VERDICT: a
-    reviewer's value, which settles the sample. RESOLVE: the server derived the label anew, by another policy.
+    reviewer's value, which settles the sample. RESOLVE: the server derived the label anew, by another policy. RETRACT:
+    a verdict is taken back. RESUME: a skip is taken back; the worker may be asked again.
     """
 
     ANNOTATE = 0
@@ -35,6 +36,8 @@ class EventKind(IntEnum):
     SKIP = 3
     VERDICT = 4
     RESOLVE = 5
+    RETRACT = 6
+    RESUME = 7
 
 
 class Origin(StrEnum):
@@ -150,6 +153,11 @@ class EventBlock:
         agreements_after_N, confidences_after_N: of the label, 0 to 1; NaN where there is none.
         times_N: microseconds since the Unix epoch at which each was said, where that was not create_time; -1 where it
             was.
+        by: who did it in the worker's place, such as a reviewer who takes the worker's annotation back; "" for the
+            worker.
+        action: number of the first event of the request that it is of; -1 for first_number: most requests are one
+            block.
+        undoes: the action that it undoes; -1 for none.
     """
 
     first_number: int
@@ -171,9 +179,22 @@ class EventBlock:
     agreements_after_N: FloatArray | None = None
     confidences_after_N: FloatArray | None = None
     times_N: npt.NDArray[np.int64] | None = None
+    by: str = ""
+    action: int = NO_EVENT
+    undoes: int = NO_EVENT
 
     def __len__(self) -> int:
         return len(self.rows_N)
+
+    @property
+    def actor(self) -> str:
+        """Who did it."""
+        return self.by or self.worker
+
+    @property
+    def action_number(self) -> int:
+        """Number of the first event of its request."""
+        return self.first_number if self.action == NO_EVENT else self.action
 
     @cached_property
     def numbers_N(self) -> NumberArray:
@@ -192,7 +213,7 @@ class PackedBlock:
     wait.
 
     Attributes:
-        first_number, count, worker, create_time, lease_id, origin: of the block.
+        first_number, count, worker, create_time, lease_id, origin, actor: of the block.
         columns: the rest, in the catalog's own encoding.
         external_ids: number and external id of those that have one.
     """
@@ -204,6 +225,7 @@ class PackedBlock:
     lease_id: str
     origin: Origin
     columns: bytes
+    actor: str
     external_ids: tuple[tuple[int, str], ...] = ()
 
 

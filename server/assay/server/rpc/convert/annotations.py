@@ -11,7 +11,19 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from assay.server.core.checks import CONTROL
 from assay.server.core.errors import AssayError, Reason, SampleError
-from assay.server.core.labeling.messages import AnnotateResult, AnnotateSpec, Details, LabelView
+from assay.server.core.labeling.messages import (
+    AnnotateResult,
+    AnnotateSpec,
+    Details,
+    LabelView,
+    SkipResult,
+    SkipSpec,
+    StateAction,
+    StateResult,
+    StateSpec,
+    WithdrawResult,
+    WithdrawSpec,
+)
 from assay.server.core.limits import MAX_DURATION, MAX_ID_BYTES, MAX_IDS, MAX_TEXT_BYTES
 from assay.server.core.records.annotations import Origin
 from assay.server.rpc.convert import names
@@ -27,6 +39,11 @@ _ORIGINS: Mapping[int, Origin] = {
     annotations_pb2.ORIGIN_WORKER: Origin.WORKER,
     annotations_pb2.ORIGIN_IMPORT: Origin.IMPORT,
     annotations_pb2.ORIGIN_MODEL: Origin.MODEL,
+}
+_ACTIONS: Mapping[int, StateAction] = {
+    annotations_pb2.STATE_ACTION_EXCLUDE: StateAction.EXCLUDE,
+    annotations_pb2.STATE_ACTION_INCLUDE: StateAction.INCLUDE,
+    annotations_pb2.STATE_ACTION_REOPEN: StateAction.REOPEN,
 }
 # First second of the year 10000, which no timestamp reaches.
 _END_OF_TIME = 253_402_300_800
@@ -128,6 +145,53 @@ def annotate_message(result: AnnotateResult) -> annotations_pb2.AnnotateResponse
         disputed=result.disputed,
         epoch=result.epoch,
         last_event=result.last_event,
+    )
+
+
+def to_skip_spec(pool_id: str, request: annotations_pb2.SkipSamplesRequest) -> SkipSpec:
+    """What a worker skips. Raises AssayError(INVALID_NAME) for a foreign lease."""
+    return SkipSpec(
+        worker=request.worker,
+        sample_ids=list(request.sample_ids),
+        reason=request.reason,
+        lease=names.lease_within(pool_id, request.lease),
+        fencing_token=request.fencing_token,
+    )
+
+
+def skip_message(result: SkipResult) -> annotations_pb2.SkipSamplesResponse:
+    """What became of skips, for the wire."""
+    return annotations_pb2.SkipSamplesResponse(
+        skipped=result.skipped,
+        unchanged=result.unchanged,
+        lease_remaining=result.lease_remaining,
+        epoch=result.epoch,
+        last_event=result.last_event,
+    )
+
+
+def to_withdraw_spec(request: annotations_pb2.WithdrawAnnotationsRequest) -> WithdrawSpec:
+    """What is taken back."""
+    return WithdrawSpec(request.worker, list(request.sample_ids), request.annotator, request.reason)
+
+
+def withdraw_message(result: WithdrawResult) -> annotations_pb2.WithdrawAnnotationsResponse:
+    """What became of withdrawals, for the wire."""
+    return annotations_pb2.WithdrawAnnotationsResponse(
+        withdrawn=result.withdrawn, labeled=result.labeled, epoch=result.epoch, last_event=result.last_event
+    )
+
+
+def to_state_spec(request: annotations_pb2.SetSampleStateRequest) -> StateSpec:
+    """What is done with samples. Raises AssayError(INVALID_ARGUMENT) for an unknown action."""
+    action = choice(_ACTIONS, request.action, "action")
+    return StateSpec(request.worker, list(request.sample_ids), action, request.reason)
+
+
+def state_change_message(result: StateResult) -> annotations_pb2.SetSampleStateResponse:
+    """What became of samples, for the wire."""
+    return annotations_pb2.SetSampleStateResponse(
+        changed=result.changed, unchanged=result.unchanged, epoch=result.epoch, last_event=result.last_event
     )
 
 

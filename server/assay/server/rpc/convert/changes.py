@@ -60,6 +60,8 @@ _EVENTS = {
     EventKind.SKIP: "skipped",
     EventKind.VERDICT: "verdicts",
     EventKind.RESOLVE: "resolved",
+    EventKind.RETRACT: "retracted",
+    EventKind.RESUME: "resumed",
 }
 
 

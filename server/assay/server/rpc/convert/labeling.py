@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.labeling.messages import (
-    AsideResult,
     BatchResult,
     BatchSpec,
     LabelView,
@@ -84,16 +83,6 @@ def batch_message(pool_id: str, result: BatchResult) -> labeling_pb2.NextBatchRe
         timings=timing_messages(result.timings),
         quotas=[quota_message(view) for view in result.quotas],
     )
-
-
-def excluded_message(result: AsideResult) -> labeling_pb2.ExcludeSamplesResponse:
-    """What became of samples to set aside, for the wire."""
-    return labeling_pb2.ExcludeSamplesResponse(excluded=result.changed, unchanged=result.unchanged, epoch=result.epoch)
-
-
-def included_message(result: AsideResult) -> labeling_pb2.IncludeSamplesResponse:
-    """What became of samples to take back, for the wire."""
-    return labeling_pb2.IncludeSamplesResponse(included=result.changed, unchanged=result.unchanged, epoch=result.epoch)
 
 
 def label_lines(labels: Sequence[LabelView]) -> bytes:

@@ -1,0 +1,171 @@
+"""What people do beside annotating: skip, withdraw, set aside and reopen; each is an event, and nothing is deleted."""
+
+import pytest
+
+from assay.server.core.assay import Assay
+from assay.server.core.errors import Reason, RequestReplayed
+from assay.server.core.records.annotations import EventBlock
+from assay.server.core.records.pools import State
+from tests.core.kit import (
+    House,
+    add,
+    annotate,
+    counts,
+    fill,
+    key,
+    labels_of,
+    names,
+    pool_of,
+    refused,
+    set_state,
+    skip,
+    standing,
+    withdraw,
+)
+from tests.core.test_overlap import overlapping, same_after_reopening, state, taken_by
+
+
+def log_of(house: House, core: Assay) -> list[EventBlock]:
+    with house.catalog.reading() as tx:
+        return tx.event_blocks(pool_of(core).snapshot.pool.uid)
+
+
+# --- skips -----------------------------------------------------------------------------------------------------------
+
+
+def test_who_skips_is_not_asked_again_and_others_are(house: House, core: Assay) -> None:
+    fill(core, 3)
+    batch = taken_by(core, "ann")
+    result = skip(core, ["s2", "s0"], batch, reason="too dark")
+    assert (result.skipped, result.unchanged, result.lease_remaining) == (2, 0, 1)
+    assert counts(core) == {"UNLABELED": 2, "LEASED": 1}
+    refused(Reason.POOL_EXHAUSTED, lambda: taken_by(core, "ann"))
+    assert set(taken_by(core, "bob").lease.sample_ids) == {"s0", "s2"}
+    (block,) = log_of(house, core)
+    assert (block.worker, block.rows_N.tolist(), block.comments.texts(block.rows_N[:1])) == (  # type: ignore[union-attr]
+        "ann",
+        [0, 2],
+        ["too dark"],
+    )
+    same_after_reopening(house, core)
+
+
+def test_a_skip_without_a_lease_is_of_what_the_worker_does_not_hold(house: House, core: Assay) -> None:
+    fill(core, 3)
+    batch = taken_by(core, "ann", 1)
+    (held,) = batch.lease.sample_ids
+    free = [name for name in names(0, 3) if name != held]
+    before = standing(core)
+    refused(Reason.SAMPLE_LEASED, lambda: skip(core, [held, free[0]], worker="ann"))
+    assert standing(core) == before
+    assert skip(core, [held, free[0]], worker="bob").skipped == 2, "what others hold is skipped for later"
+    assert skip(core, [*free, held], worker="bob").unchanged == 2
+    annotate(core, {free[0]: "ant"}, worker="cy")
+    refused(Reason.ANNOTATION_EXISTS, lambda: skip(core, [free[0]], worker="cy"))
+    core = same_after_reopening(house, core)
+    assert set(taken_by(core, "dee").lease.sample_ids) == {free[1]}
+
+
+def test_a_skip_under_a_lease_is_of_that_lease(core: Assay) -> None:
+    fill(core, 4)
+    batch, other = taken_by(core, "ann", 2), taken_by(core, "bob", 2)
+    mine, theirs = batch.lease.sample_ids, other.lease.sample_ids
+    before = standing(core)
+    refused(Reason.LEASE_FOREIGN, lambda: skip(core, [mine[0], theirs[0]], batch))
+    refused(Reason.LEASE_FOREIGN, lambda: skip(core, [mine[0]], batch, worker="bob"))
+    refused(Reason.LEASE_FOREIGN, lambda: skip(core, [mine[0]], batch, fencing_token=99))
+    refused(Reason.LEASE_NOT_FOUND, lambda: skip(core, [mine[0]], batch, lease="l-none"))
+    refused(Reason.SAMPLE_NOT_FOUND, lambda: skip(core, [mine[0], "nope"], batch))
+    refused(Reason.TOO_LARGE, lambda: skip(core, [mine[0]], batch, reason="x" * 2000))
+    refused(Reason.INVALID_ARGUMENT, lambda: skip(core, [], batch))
+    assert standing(core) == before
+    skip(core, mine, batch)
+    assert skip(core, mine, batch).unchanged == 2, "said again under a lease that is done"
+
+
+# --- withdrawals -----------------------------------------------------------------------------------------------------
+
+
+def test_a_withdrawn_annotation_counts_no_more_and_stays_in_the_log(house: House) -> None:
+    core = overlapping(house, 2)
+    annotate(core, {"s0": "ant", "s1": "ant"}, worker="ann")
+    annotate(core, {"s0": "ant", "s1": "bee"}, worker="bob")
+    assert [state(core, name) for name in names(0, 2)] == ["LABELED", "DISPUTED"]
+    result = withdraw(core, ["s1", "s0"], "bob", reason="tired")
+    assert (result.withdrawn, result.labeled) == (2, 0)
+    assert [state(core, name) for name in names(0, 2)] == ["ANSWERED", "ANSWERED"]
+    core = same_after_reopening(house, core)
+    assert "s0" in taken_by(core, "bob").lease.sample_ids, "who withdrew may be asked again"
+    blocks = log_of(house, core)
+    assert [block.kinds_N.tolist() for block in blocks] == [[0, 0], [0, 0], [2, 2]]
+    assert blocks[2].supersedes_N is not None
+    assert blocks[2].supersedes_N.tolist() == [2, 3]
+
+
+def test_an_annotation_of_somebody_else_is_withdrawn_in_their_name(house: House, core: Assay) -> None:
+    fill(core, 2, labels=["ant", "bee"])
+    assert len(labels_of(core)) == 2
+    withdraw(core, ["s1"], "root", annotator="import")
+    assert [label.sample_id for label in labels_of(core)] == ["s0"]
+    block = log_of(house, core)[-1]
+    assert (block.worker, block.by, block.actor) == ("import", "root", "root")
+    same_after_reopening(house, core)
+
+
+def test_what_does_not_stand_is_not_withdrawn(core: Assay) -> None:
+    fill(core, 3)
+    annotate(core, {"s0": "ant"}, worker="ann")
+    annotate(core, {"s1": "ant"}, worker="bob")
+    before = standing(core)
+    error = refused(Reason.ANNOTATION_NOT_FOUND, lambda: withdraw(core, ["s0", "s1"], "ann"))
+    assert (error.metadata["id"], error.metadata["worker"]) == ("s1", "ann")
+    refused(Reason.ANNOTATION_NOT_FOUND, lambda: withdraw(core, ["s2"], "ann"))
+    refused(Reason.SAMPLE_NOT_FOUND, lambda: withdraw(core, ["s0", "nope"], "ann"))
+    refused(Reason.INVALID_ID, lambda: withdraw(core, ["s0"], "a\n"))
+    refused(Reason.INVALID_ID, lambda: withdraw(core, ["s0"], "ann", annotator="a\n"))
+    assert standing(core) == before
+    withdraw(core, ["s0"], "ann", request=key("once"))
+    with pytest.raises(RequestReplayed):
+        withdraw(core, ["s0"], "ann", request=key("once"))
+    refused(Reason.ANNOTATION_NOT_FOUND, lambda: withdraw(core, ["s0"], "ann"))
+
+
+# --- states ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_reopened_sample_is_open_to_all(house: House) -> None:
+    core = overlapping(house, 2)
+    add(core, ["given"], labels=["cow"])
+    annotate(core, {"s0": "ant", "s1": "ant", "given": "cow"}, worker="ann")
+    annotate(core, {"s0": "ant", "s1": "bee"}, worker="bob")
+    annotate(core, {"s1": "cow"}, worker="ann", correct=True)
+    result = set_state(core, "reopen", ["s1", "given", "s0", "s3"], "eve", reason="wrong guide")
+    assert (result.changed, result.unchanged) == (3, 1)
+    assert counts(core) == {"UNLABELED": 5}
+    blocks = log_of(house, core)[-3:]
+    assert {(block.worker, block.actor) for block in blocks} == {("ann", "eve"), ("bob", "eve"), ("import", "eve")}
+    assert {block.action_number for block in blocks} == {blocks[0].first_number}, "they are one action"
+    core = same_after_reopening(house, core)
+    assert len(taken_by(core, "ann").lease.sample_ids) == 5
+
+
+def test_reopening_is_of_what_is_served(core: Assay) -> None:
+    fill(core, 3)
+    annotate(core, {"s0": "ant", "s1": "bee"})
+    set_state(core, "exclude", ["s1"])
+    before = standing(core)
+    refused(Reason.SAMPLE_EXCLUDED, lambda: set_state(core, "reopen", ["s0", "s1"]))
+    refused(Reason.SAMPLE_NOT_FOUND, lambda: set_state(core, "reopen", ["s0", "nope"]))
+    assert standing(core) == before
+    set_state(core, "include", ["s1"])
+    assert set_state(core, "reopen", ["s0", "s1", "s2"]).changed == 2
+    assert (counts(core), labels_of(core)) == ({"UNLABELED": 3}, [])
+
+
+def test_what_was_only_skipped_has_no_label_to_show(house: House) -> None:
+    core = overlapping(house, 2)
+    skip(core, ["s0"], worker="ann")
+    annotate(core, {"s1": "ant"}, worker="ann")
+    withdraw(core, ["s1"], "ann")
+    (shown,) = labels_of(core, states=(State.UNLABELED,))
+    assert (shown.sample_id, shown.value, shown.annotations) == ("s1", None, 0)

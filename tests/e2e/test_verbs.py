@@ -1,0 +1,58 @@
+"""What people do beside annotating, through the client: skip, withdraw, set aside and reopen."""
+
+import numpy as np
+import pytest
+
+from assay.client import AlreadyExists, Classification, FailedPrecondition, InvalidArgument, NotFound
+
+
+def fill(client, pool, count=6, **options):
+    client.create_pool(pool, task=Classification(["ant", "bee"]), **options)
+    vectors = np.random.default_rng(7).normal(size=(count, 4)).astype(np.float32)
+    client.add_samples(pool, range(count), embeddings=vectors, payloads=[f"text {row}" for row in range(count)])
+
+
+def states(client, pool):
+    return {sample.id: sample.state for sample in client.list_samples(pool)}
+
+
+def test_what_is_skipped_withdrawn_and_reopened_is_open_to_others(client, pool):
+    fill(client, pool, annotations_per_sample=2, policy="majority")
+    batch = client.next_batch(pool, "ann", 3)
+    dark, *rest = batch.ids
+    skipped = client.skip_samples(pool, [dark], "ann", "too dark", lease=batch.lease)
+    assert (skipped.skipped, skipped.unchanged, skipped.lease_remaining) == (1, 0, 2)
+    client.annotate(pool, dict.fromkeys(rest, "ant"), "ann", lease=batch.lease)
+    client.annotate(pool, dict.fromkeys([dark, *rest], "ant"), "bob")
+    assert {states(client, pool)[sample_id] for sample_id in rest} == {"labeled"}
+    with pytest.raises(AlreadyExists):
+        client.skip_samples(pool, rest, "ann")
+    taken_back = client.withdraw_annotations(pool, rest[:1], "ann", "a slip")
+    assert (taken_back.withdrawn, taken_back.labeled) == (1, 0)
+    with pytest.raises(NotFound) as caught:
+        client.withdraw_annotations(pool, rest, "ann")
+    assert (caught.value.reason, caught.value.metadata["id"]) == ("ANNOTATION_NOT_FOUND", rest[0])
+    client.withdraw_annotations(pool, rest, "root", annotator="bob")
+    assert [states(client, pool)[sample_id] for sample_id in rest] == ["unlabeled", "answered"]
+    assert client.set_sample_state(pool, [dark, *rest], "reopen", "root", "new guide").changed == 2
+    again = client.next_batch(pool, "ann", 6)
+    assert set(rest) <= set(again.ids)
+    assert dark not in again.ids
+
+
+def test_a_sample_that_is_set_aside_is_as_it_was_once_it_is_back(client, pool):
+    fill(client, pool)
+    client.annotate(pool, {"0": "ant"}, "ann")
+    assert client.set_sample_state(pool, ["0", "1"], "exclude", "ann", "blurred").changed == 2
+    with pytest.raises(FailedPrecondition, match="set aside"):
+        client.annotate(pool, {"2": "ant", "1": "ant"}, "ann")
+    with pytest.raises(FailedPrecondition, match="set aside"):
+        client.set_sample_state(pool, ["2", "1"], "reopen", "ann")
+    assert states(client, pool)["2"] == "unlabeled"
+    back = client.set_sample_state(pool, ["0", "1", "2"], "include", "ann")
+    assert (back.changed, back.unchanged) == (2, 1)
+    assert [states(client, pool)[name] for name in "012"] == ["labeled", "unlabeled", "unlabeled"]
+    with pytest.raises(ValueError, match="exclude, include, reopen"):
+        client.set_sample_state(pool, ["0"], "delete", "ann")
+    with pytest.raises(InvalidArgument):
+        client.set_sample_state(pool, [], "include", "ann")
