@@ -293,7 +293,9 @@ def test_exported_labels_are_submitted_again(
 def test_an_export_without_labels_has_its_head(assay: Assay, tmp_path: Path) -> None:
     assay("pool", "create", "unlabeled", "-c", "0")
     assay("export", "unlabeled", "--out", tmp_path / "labels.csv")
-    assert (tmp_path / "labels.csv").read_text() == "sample_id,class_name,class_index,worker,create_time,uri\n"
+    assert (tmp_path / "labels.csv").read_text() == (
+        "sample_id,class_name,class_index,worker,time,annotations,agreement,confidence,decided_by,uri\n"
+    )
 
 
 def test_exported_samples_are_added_again(assay: Assay, assay_json: AssayJson, tmp_path: Path, labeled: str) -> None:

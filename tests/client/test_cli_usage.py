@@ -12,13 +12,13 @@ import pytest
 import typer
 
 from assay.client import Filter, Plan, Quota, Quotas, SampleBatch, attr, errors, selector
+from assay.client._files import Missing, Table
 from assay.client.cli import main
 from assay.client.cli.add import FieldNames, arrays_batch, read_batch, table_batch
 from assay.client.cli.arguments import read_plan, read_where
 from assay.client.cli.composing import Additions
-from assay.client.cli.failures import Missing, exit_status
-from assay.client.cli.files import Table
-from assay.client.cli.labeling import read_labels
+from assay.client.cli.failures import exit_status
+from assay.client.cli.labeling import read_pairs
 from assay.client.cli.output import plain, preview
 from assay.client.cli.plugins import add_plugins, as_app, load
 from assay.client.results import Sample
@@ -227,9 +227,9 @@ def test_pickled_arrays_are_not_loaded(tmp_path: Path) -> None:
 
 
 def test_labels_may_have_ids_with_equals_signs() -> None:
-    assert read_labels(["a=b=ant", "c=bee"], None) == {"a=b": "ant", "c": "bee"}
+    assert read_pairs(["a=b=ant", "c=bee"]) == {"a=b": "ant", "c": "bee"}
     with pytest.raises(ValueError, match="labeled twice"):
-        read_labels(["a=ant", "a=bee"], None)
+        read_pairs(["a=ant", "a=bee"])
 
 
 def sample(payload: bytes) -> Sample:

@@ -12,11 +12,10 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
+from assay.client._files import Missing, read_table
+from assay.client._importing import import_annotations
 from assay.client.cli import main
 from assay.client.cli.add import FieldNames, read_batch, typed
-from assay.client.cli.failures import Missing
-from assay.client.cli.files import read_table
-from assay.client.cli.labeling import read_labels
 
 NAMES = FieldNames("id", "text", "payload", "label", "uri", "embedding", ("n", "flag", "zip"))
 RECORDS: list[dict[str, Any]] = [
@@ -105,16 +104,22 @@ def test_every_format_says_the_same(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(batch.embeddings, [[1.5, 2.0], [3.0, -4.5]])
 
 
+def read_labels(path: Path, format: Any = None) -> dict[str, str]:
+    """What a file says, as the first request of its import."""
+    call = next(import_annotations("p", path, worker="ann", format=format).steps())
+    return {each.sample_id: each.value.class_name for each in call.request.annotations}  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_labels_are_read_from_every_format(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=rf"{name}: label\[1\] \(id 'b'\) is missing"):
-        read_labels([], written(tmp_path / name))
+        read_labels(written(tmp_path / name))
 
 
 def test_an_export_is_read_with_its_own_names(tmp_path: Path) -> None:
     path = tmp_path / "export.csv"
     path.write_text("sample_id,class_name,class_index,worker\n1,0,0,ann\n2,1,1,ann\n")
-    assert read_labels([], path) == {"1": "0", "2": "1"}
+    assert read_labels(path) == {"1": "0", "2": "1"}
 
 
 @pytest.mark.parametrize(
@@ -148,15 +153,15 @@ def test_what_cannot_be_read_is_said_with_the_file_and_the_place(
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name}: .*{error}"):
-        read_labels([], path)
+        read_labels(path)
 
 
 def test_a_format_that_is_named_goes_before_all_else(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
     path.write_text("id,label\n1,a\n")
-    assert read_labels([], path, "csv") == {"1": "a"}
+    assert read_labels(path, "csv") == {"1": "a"}
     with pytest.raises(ValueError, match="'xml' is none of jsonl, json, csv, tsv, parquet, arrow"):
-        read_labels([], path, "xml")
+        read_labels(path, "xml")
 
 
 @pytest.mark.parametrize("data", [LINES.encode(), CSV.encode(), json.dumps(RECORDS).encode()])

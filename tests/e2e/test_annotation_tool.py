@@ -258,14 +258,18 @@ def test_labels_leave_as_json_lines_and_as_parquet(client, corpus, pool, tmp_pat
     listed = list(client.list_labels(pool))
     assert len(rows) == len(lines) == len(listed) == 12
     for row, line, label in zip(rows, lines, listed, strict=True):
-        assert row.pop("create_time") == label.update_time
-        assert datetime.fromisoformat(line.pop("create_time")) == label.update_time
+        assert row.pop("time") == label.update_time
+        assert datetime.fromisoformat(line.pop("time")) == label.update_time
         assert row == line
         assert row == {
             "sample_id": label.sample_id,
             "class_name": corpus.answers([label.sample_id])[label.sample_id],
             "class_index": int(corpus.classes_N[int(label.sample_id[1:])]),
             "worker": "ann" if label.sample_id in batch.ids else "bob",
+            "annotations": 1,
+            "agreement": 1.0,
+            "confidence": 1.0,
+            "decided_by": "latest",
             "uri": f"file:///corpus/{label.sample_id}.txt",
         }
     assert [label.lease for label in listed if label.sample_id in batch.ids] == [batch.lease.name] * 8

@@ -84,11 +84,12 @@ async def test_labels_are_exported_in_both_formats(stubs):
     lines = [json.loads(line) for line in (await export(labeling_pb2.EXPORT_FORMAT_JSON_LINES)).splitlines()]
     rows = pq.read_table(io.BytesIO(await export(labeling_pb2.EXPORT_FORMAT_PARQUET))).to_pylist()
     assert len(lines) == len(rows) == 20
-    assert list(lines[0]) == ["sample_id", "class_name", "class_index", "worker", "create_time", "uri"]
+    assert list(lines[0]) == [
+        *("sample_id", "class_name", "class_index", "worker", "time"),
+        *("annotations", "agreement", "confidence", "decided_by", "uri"),
+    ]
     for line, row in zip(lines, rows, strict=True):
-        assert row.pop("create_time").isoformat(timespec="microseconds").replace("+00:00", "Z") == line.pop(
-            "create_time"
-        )
+        assert row.pop("time").isoformat(timespec="microseconds").replace("+00:00", "Z") == line.pop("time")
         assert row == line
     assert all(line["class_index"] == classes(300)[int(line["sample_id"][1:])] for line in lines)
 

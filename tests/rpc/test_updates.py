@@ -4,7 +4,7 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from assay.v1 import pools_pb2, tasks_pb2
+from assay.v1 import pools_pb2, tasks_pb2, types_pb2
 from tests.rpc.stubs import CLASSES, POOL, failure
 
 Class = tasks_pb2.Class
@@ -104,7 +104,7 @@ async def test_a_mask_of_samples_takes_away_what_the_batch_does_not_give(stubs):
         (update_samples(), "INVALID_ARGUMENT"),
         (update_samples("labels", uris=["u:1", "u:0"]), "INVALID_ARGUMENT"),
         (update_samples(uris=["u:1"]), "INVALID_ARGUMENT"),
-        (update_samples(labels=["a", "b"]), "INVALID_ARGUMENT"),
+        (update_samples(labels=[types_pb2.Value(class_name=name) for name in "ab"]), "INVALID_ARGUMENT"),
         (update_samples("attributes.nothing"), "UNKNOWN_ATTRIBUTE"),
         (update_samples(ids=["s1", "s1"], uris=["u:1", "u:0"]), "DUPLICATE_ID"),
         (update_samples(ids=[], attributes=[texts("tag")]), "INVALID_ARGUMENT"),

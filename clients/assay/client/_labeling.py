@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from os import PathLike
 from pathlib import Path
@@ -142,16 +142,28 @@ def release_lease(
     return unary(methods.RELEASE_LEASE, request, _replies.lease)
 
 
-def export_labels(pool: str, target: str | PathLike[str] | BinaryIO, format: ExportFormat = "jsonl") -> Download[int]:
-    """Write all labels to a file; returns the number of bytes.
+def export_labels(
+    pool: str,
+    target: str | PathLike[str] | BinaryIO,
+    format: ExportFormat = "jsonl",
+    *,
+    history: bool = False,
+) -> Download[int]:
+    """Write all labels to a file, or with `history` all that was said; returns the number of bytes.
+
+    `import_annotations` reads what is written.
 
     A path is written beside itself and renamed when complete; an open binary file is written to as it is.
-    The columns are sample_id, class_name and class_index of a
-    classification, or else value, as JSON; worker, create_time and uri. CSV is UTF-8 with a head.
+    The columns of labels: sample_id; the value, under the name of the task's kind of value (class_name, with
+    class_index beside it; class_names, numbers, boxes, spans, json); worker and time of the last that was said and
+    counted; annotations, agreement, confidence, decided_by (see `Label`); uri. Those of a history: event, sample_id,
+    kind, worker, the value, time and create_time (when it was said, and stored), duration in seconds, confidence,
+    comment, external_id, origin, lease, supersedes; one row for each event, in order. CSV is UTF-8 with a head; what is
+    neither text nor number there is JSON.
     """
     if format not in _FORMATS:
         raise ValueError(f"{format!r} is none of {', '.join(_FORMATS)}")
-    request = labeling_pb2.ExportLabelsRequest(parent=pool_name(pool), format=_FORMATS[format])
+    request = labeling_pb2.ExportLabelsRequest(parent=pool_name(pool), format=_FORMATS[format], history=history)
     coded = _CsvLines if format == "csv" else _AsItIs
     if isinstance(target, str | PathLike):
         path = Path(target)
@@ -160,12 +172,11 @@ def export_labels(pool: str, target: str | PathLike[str] | BinaryIO, format: Exp
     return download(methods.EXPORT_LABELS, request, lambda: _Export(file, coded()), restartable=False)
 
 
-# The head of a file without labels: there is no record to take it from.
-_EXPORT_COLUMNS = ("sample_id", "class_name", "class_index", "worker", "create_time", "uri")
-
-
 class _AsItIs:
     """The chunks of an export as the server sends them."""
+
+    def begin(self, columns: Sequence[str]) -> bytes:
+        return b""
 
     def feed(self, chunk: bytes) -> bytes:
         return chunk
@@ -181,24 +192,25 @@ class _CsvLines:
         self._rest = b""
         self._columns: list[str] = []
 
+    def begin(self, columns: Sequence[str]) -> bytes:
+        self._columns = list(columns)
+        return self._written([self._columns])
+
     def feed(self, chunk: bytes) -> bytes:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         return b"".join(map(self._line, filter(None, lines)))
 
     def end(self) -> bytes:
         last, self._rest = self._rest, b""
-        if last:
-            return self._line(last)
-        return b"" if self._columns else self._written([_EXPORT_COLUMNS])
+        return self._line(last) if last else b""
 
     def _line(self, line: bytes) -> bytes:
         record = json.loads(line)
-        rows: list[Iterable[Any]] = []
-        if not self._columns:
-            self._columns = list(record)
-            rows.append(self._columns)
-        rows.append(record[name] for name in self._columns)
-        return self._written(rows)
+        return self._written([[self._field(record[name]) for name in self._columns]])
+
+    @staticmethod
+    def _field(cell: Any) -> Any:
+        return json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict) else cell
 
     @staticmethod
     def _written(rows: Iterable[Iterable[Any]]) -> bytes:
@@ -216,6 +228,8 @@ class _Export:
         self._written = 0
 
     def add(self, message: labeling_pb2.ExportLabelsResponse) -> None:
+        if message.columns:
+            self._write(self._coded.begin(message.columns))
         self._write(self._coded.feed(message.chunk))
 
     def finish(self) -> int:

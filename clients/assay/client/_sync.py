@@ -9,8 +9,8 @@ import grpc
 from google.protobuf.message import Message
 
 from assay.client._channel import CallSettings, Endpoint
-from assay.client._wire import Collector, Download, Feed, Pages, Unary, Upload
-from assay.client.errors import DeadlineExceeded, FailedCall, from_call
+from assay.client._wire import Collector, Download, Feed, Pages, Series, Unary, Upload
+from assay.client.errors import AssayError, DeadlineExceeded, FailedCall, from_call
 from assay.client.retry import Budget, Contact
 
 T = TypeVar("T")
@@ -57,6 +57,22 @@ class Transport:
             if not reply.next_page_token:
                 return
             request = next_page(request, reply.next_page_token)
+
+    def series(self, call: Series[T]) -> T:
+        """Run calls one after the other."""
+        steps = call.steps()
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    reply = self.unary(step)
+                except AssayError as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(reply)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
     def download(self, call: Download[T]) -> T:
         """Run a call and collect its stream."""

@@ -1,6 +1,6 @@
 """Calls as data: what to send, to which method of the table, and how to read the answer. Both clients run these."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -77,6 +77,14 @@ class Feed(Generic[T]):
     request: Message
     parse: Callable[[Any], T | None]
     after: Callable[[Any, Any], Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Series(Generic[T]):
+    """Calls of one reply each, one after the other, and one result of all: `steps` yields each call, is sent what it
+    gave (or gets its error), and returns the result."""
+
+    steps: Callable[[], Generator[Unary[Any], Any, T]]
 
 
 def unary(method: Method[RequestT, ReplyT], request: RequestT, parse: Callable[[ReplyT], ResultT]) -> Unary[ResultT]:

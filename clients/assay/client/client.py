@@ -12,6 +12,7 @@ from assay.client import (
     _annotations,
     _audits,
     _changes,
+    _importing,
     _ingest,
     _labeling,
     _mining,
@@ -24,7 +25,7 @@ from assay.client import (
 from assay.client._channel import CallSettings, Endpoint
 from assay.client._methods import like, same_type
 from assay.client._sync import Transport, open_channel
-from assay.client._wire import Download, Feed, Pages, Unary, Upload
+from assay.client._wire import Download, Feed, Pages, Series, Unary, Upload
 from assay.client.operations import Operation
 from assay.client.results import AuditResult, Model, ResolveResult
 from assay.client.retry import RetryPolicy
@@ -113,6 +114,14 @@ def _download(build: Callable[P, Download[T]]) -> Callable[Concatenate[_Connecte
     @like(build, same_type)
     def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._transport.download(build(*args, **kwargs))
+
+    return method
+
+
+def _series(build: Callable[P, Series[T]]) -> Callable[Concatenate[_Connected, P], T]:
+    @like(build, same_type)
+    def method(self: _Connected, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._transport.series(build(*args, **kwargs))
 
     return method
 
@@ -229,6 +238,7 @@ class Client(_Connected):
     withdraw_annotations = _unary(_annotations.withdraw_annotations)
     set_sample_state = _unary(_annotations.set_sample_state)
     list_labels = _pages(_annotations.list_labels)
+    import_annotations = _series(_importing.import_annotations)
     # Audits
     audit_pool = _auditing(_audits.audit_pool)
     list_suspects = _pages(_audits.list_suspects)

@@ -426,19 +426,23 @@ class ExportLabelsRequest(_message.Message):
 
     PARENT_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Resource name "pools/{pool}"."""
     format: Global___ExportFormat.ValueType
     """Format."""
+    history: _builtins.bool
+    """All that was said instead of the labels that follow from it: every event of the log, in order."""
     def __init__(
         self,
         *,
         parent: _builtins.str = ...,
         format: Global___ExportFormat.ValueType = ...,
+        history: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "history", b"history", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -446,23 +450,37 @@ Global___ExportLabelsRequest: _TypeAlias = ExportLabelsRequest  # noqa: Y015
 
 @_typing.final
 class ExportLabelsResponse(_message.Message):
-    """A piece of the file."""
+    """A piece of the file. A column is named by the arm of Value that the pool's task uses, and holds values; boxes and
+    spans are lists of objects there, JSON is text.
+
+    Of labels the columns are sample_id, the value, class_index (of a classification), worker and time (of the last that
+    was said and counted), annotations, agreement, confidence, decided_by, uri; see Label.
+
+    Of a history they are event (its number), sample_id, kind ("annotate", "correct", "withdraw", "skip", "verdict",
+    "resolve": derived anew by the server; ...), worker, the value, time (when it was said), create_time (when it was
+    stored), duration in seconds, confidence (of the worker), comment, external_id, origin, lease (its id), supersedes
+    (number of the event that it takes the place of, or takes back). Events of samples that were deleted are left out.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHUNK_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
     chunk: _builtins.bytes
-    """Bytes, in order. The columns: sample_id, class_name and class_index of a classification, or else value, as JSON,
-    worker, create_time, uri.
-    """
+    """Bytes, in order."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the columns, in the first message."""
+
     def __init__(
         self,
         *,
         chunk: _builtins.bytes = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "columns", b"columns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

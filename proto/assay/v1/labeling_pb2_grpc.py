@@ -109,7 +109,7 @@ class LabelingServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExportLabels(self, request, context):
-        """Streams all labels as a file.
+        """Streams all labels as a file, or all that was said.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

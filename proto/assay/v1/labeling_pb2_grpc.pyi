@@ -46,7 +46,7 @@ class LabelingStub:
     ReleaseLease: _grpc.UnaryUnaryMultiCallable[_labeling_pb2.ReleaseLeaseRequest, _labeling_pb2.Lease]
     """Gives samples of a lease back, or sets them aside."""
     ExportLabels: _grpc.UnaryStreamMultiCallable[_labeling_pb2.ExportLabelsRequest, _labeling_pb2.ExportLabelsResponse]
-    """Streams all labels as a file."""
+    """Streams all labels as a file, or all that was said."""
 
 @_typing.type_check_only
 class LabelingAsyncStub(LabelingStub):
@@ -66,7 +66,7 @@ class LabelingAsyncStub(LabelingStub):
     ReleaseLease: _aio.UnaryUnaryMultiCallable[_labeling_pb2.ReleaseLeaseRequest, _labeling_pb2.Lease]  # type: ignore[assignment]
     """Gives samples of a lease back, or sets them aside."""
     ExportLabels: _aio.UnaryStreamMultiCallable[_labeling_pb2.ExportLabelsRequest, _labeling_pb2.ExportLabelsResponse]  # type: ignore[assignment]
-    """Streams all labels as a file."""
+    """Streams all labels as a file, or all that was said."""
 
 class LabelingServicer(metaclass=_abc_1.ABCMeta):
     """Hands out samples under leases: of each, as many at a time as annotations are still wanted of it, never two to one
@@ -119,6 +119,6 @@ class LabelingServicer(metaclass=_abc_1.ABCMeta):
         request: _labeling_pb2.ExportLabelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_labeling_pb2.ExportLabelsResponse], _abc.AsyncIterator[_labeling_pb2.ExportLabelsResponse]]:
-        """Streams all labels as a file."""
+        """Streams all labels as a file, or all that was said."""
 
 def add_LabelingServicer_to_server(servicer: LabelingServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from assay.client import AddResult, SampleBatch
 from assay.client._arrays import float_rows
+from assay.client._files import Table, located, read_table
 from assay.client._values import Place, column, shown, texts
 from assay.client.cli.arguments import FormatOption, JsonOption, PoolArgument, connect, read_arrays, read_matrix
-from assay.client.cli.files import Table, located, read_table
 from assay.client.cli.output import fields, show
 from assay.client.cli.progress import counting
 

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from assay.client import errors
+from assay.client._files import Missing
 
 USAGE, ENVIRONMENT, REFUSED, FAILED, INTERRUPTED = 2, 3, 4, 5, 130
 
@@ -25,10 +26,6 @@ _HINTS = {
     "ROLE_NEEDED": "Ask who runs the server for a key with that role; `assay key --role ROLE` makes one.",
     "POOL_DENIED": "`assay pool list` shows the pools of this key.",
 }
-
-
-class Missing(Exception):
-    """Something of this installation is missing."""
 
 
 def report(error: Exception, as_json: bool) -> int:

@@ -4,13 +4,12 @@ import sys
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
 
 from assay.client import Batch, Lease
-from assay.client._values import Place, texts
 from assay.client.cli.arguments import (
     FormatOption,
     JsonOption,
@@ -23,7 +22,6 @@ from assay.client.cli.arguments import (
     read_where,
 )
 from assay.client.cli.composing import Additions, ApartOption, ByOption, ExploreOption, LikeOption, QuotaOption
-from assay.client.cli.files import Table, located, read_table
 from assay.client.cli.output import fields, picked, show, table
 
 app = typer.Typer(help="List labels.", no_args_is_help=True)
@@ -70,15 +68,18 @@ def next_batch(
 def annotate(
     context: typer.Context,
     pool: PoolArgument,
-    worker: WorkerOption,
+    worker: Annotated[
+        str | None,
+        typer.Option(envvar="ASSAY_WORKER", help="Who says it; in a file, of records that name no worker."),
+    ] = None,
     labels: Annotated[list[str] | None, typer.Argument(metavar="ID=CLASS...", help="What is said.")] = None,
     source: Annotated[
         Path | None,
         typer.Option(
             "--from",
             "-f",
-            help="File with the fields id and label, or an export: JSON Lines, JSON, CSV, Parquet or Arrow; - for "
-            "standard input.",
+            help="File with the fields id and label, or an export of labels or of a history: JSON Lines, JSON, CSV, "
+            "Parquet or Arrow; - for standard input.",
         ),
     ] = None,
     format: FormatOption = None,
@@ -87,23 +88,57 @@ def annotate(
     correct: Annotated[bool, typer.Option("--correct", help="Replace what this worker said before.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Store what a worker says of samples, all or none."""
-    given = read_labels(labels or (), source, format)
+    """Store what is said of samples: of a list all or none, a file in large pieces. What `export` writes is read back
+    as it was said."""
+    under = Lease(lease, token) if lease else None
+    if source is None:
+        told = _annotate(context, pool, read_pairs(labels or ()), worker, under, correct)
+    else:
+        told = _import(context, pool, source, format, labels or (), worker, under, correct)
+    show(told, as_json, lambda: fields((_CALLED.get(name, name), count) for name, count in told.items()))
+
+
+_CALLED = {"lease_remaining": "left in the lease", "derived": "derived by the server"}
+
+
+def _annotate(
+    context: typer.Context, pool: str, given: dict[str, str], worker: str | None, lease: Lease | None, correct: bool
+) -> dict[str, int]:
+    if worker is None:
+        raise ValueError("say who labels, with --worker or ASSAY_WORKER")
     with connect(context) as client:
-        result = client.annotate(pool, given, worker, lease=Lease(lease, token) if lease else None, correct=correct)
-    show(
-        result,
-        as_json,
-        lambda: fields(
-            [
-                ("stored", result.stored),
-                ("unchanged", result.unchanged),
-                ("labeled", result.labeled),
-                ("disputed", result.disputed),
-                ("left in the lease", result.lease_remaining),
-            ]
-        ),
-    )
+        result = client.annotate(pool, given, worker, lease=lease, correct=correct)
+    names = ("stored", "unchanged", "labeled", "disputed", "lease_remaining")
+    return {name: getattr(result, name) for name in names}
+
+
+def _import(
+    context: typer.Context,
+    pool: str,
+    source: Path,
+    format: str | None,
+    pairs: Sequence[str],
+    worker: str | None,
+    lease: Lease | None,
+    correct: bool,
+) -> dict[str, int]:
+    """Store what a file says, and labels beside it."""
+    beside = read_pairs(pairs) if pairs else {}
+    sources: list[Any] = [source, {"id": list(beside), "label": list(beside.values())}]
+    with connect(context) as client:
+        done = [
+            client.import_annotations(
+                pool,
+                each,
+                worker=worker,
+                format=format,  # type: ignore[arg-type]
+                correct=correct,
+                lease=lease,
+            )
+            for each in (sources if beside else sources[:1])
+        ]
+    counts = {name: sum(getattr(each, name) for each in done) for name in ("stored", "unchanged", "derived")}
+    return {**counts, "lease_remaining": done[-1].lease_remaining}
 
 
 @app.command("list")
@@ -133,15 +168,17 @@ def export(
     pool: PoolArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="File; - for standard output.")] = Path("-"),
     format: Annotated[str | None, typer.Option(help="jsonl, csv or parquet; by the file's name if not given.")] = None,
+    history: Annotated[bool, typer.Option("--history", help="All that was said, not only the labels.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write all labels to a file, which `annotate --from` reads again."""
+    """Write all labels to a file, or all that was said; `annotate --from` reads it again."""
     chosen = _export_format(out) if format is None else format
     to_stdout = str(out) == "-"
     if to_stdout and as_json:
         raise ValueError("standard output takes either the labels or --json: name a file with --out")
     with connect(context) as client:
-        written = client.export_labels(pool, sys.stdout.buffer if to_stdout else out, chosen)  # type: ignore[arg-type]
+        target = sys.stdout.buffer if to_stdout else out
+        written = client.export_labels(pool, target, chosen, history=history)  # type: ignore[arg-type]
     if not to_stdout:
         report = {"file": str(out), "format": chosen, "bytes": written}
         show(report, as_json, lambda: fields(report.items()))
@@ -162,19 +199,13 @@ def _export_format(out: Path) -> str:
 _EXPORTED = {"": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 
 
-def read_labels(pairs: Sequence[str], source: Path | None, format: str | None = None) -> dict[str, str]:
-    """Labels from the command line and from a file. An id may hold "=", a class may not (a file takes any).
+def read_pairs(pairs: Sequence[str]) -> dict[str, str]:
+    """Labels from the command line. An id may hold "=", a class may not (a file takes any).
 
     Raises:
         ValueError: no label, two for one sample, or what is none.
-        Missing: the file is of a format that needs pyarrow.
-        OSError: the file cannot be read.
     """
     given = [_pair(text) for text in pairs]
-    if source is not None:
-        table = read_table(source, format)
-        with located(source):
-            given += _labeled(table)
     labels = dict(given)
     if not labels:
         raise ValueError("give labels as ID=CLASS, or a file with --from")
@@ -188,12 +219,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not (sample_id and equals and class_name):
         raise ValueError(f"{text!r} is no label: write ID=CLASS")
     return sample_id, class_name
-
-
-def _labeled(table: Table) -> list[tuple[str, str]]:
-    """Ids and class names, under the names of this command or those of an export."""
-    ids = texts(table.required("id", "sample_id"), Place("id"))
-    return list(zip(ids, texts(table.required("label", "class_name"), Place("label", ids)), strict=True))
 
 
 def _batch(batch: Batch) -> RenderableType:

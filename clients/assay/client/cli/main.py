@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from assay.client import DEFAULT_TARGET, AssayError
+from assay.client._files import Missing
 from assay.client.cli import add, audits, labeling, leases, mining, models, pools, samples, status
 from assay.client.cli.arguments import Connection
-from assay.client.cli.failures import INTERRUPTED, Missing, report
+from assay.client.cli.failures import INTERRUPTED, report
 from assay.client.cli.plugins import add_plugins
 
 app = typer.Typer(

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from assay.client.cli.failures import Missing
+from assay.client._files import Missing
 
 GROUP = "assay.commands"
 _HELP = {

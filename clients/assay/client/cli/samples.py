@@ -12,6 +12,7 @@ import typer
 from rich.console import Group, RenderableType
 
 from assay.client import Sample, SearchResult
+from assay.client._files import located
 from assay.client.cli.add import FieldNames, read_batch
 from assay.client.cli.arguments import (
     FormatOption,
@@ -23,7 +24,6 @@ from assay.client.cli.arguments import (
     read_matrix,
     read_where,
 )
-from assay.client.cli.files import located
 from assay.client.cli.labeling import WorkerOption
 from assay.client.cli.output import decoded, fields, preview, show, table
 from assay.client.cli.pools import confirm

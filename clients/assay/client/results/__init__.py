@@ -2,7 +2,16 @@
 
 from assay.client.results.audits import Annotator, AuditResult, Confusion, KindFindings, ResolveResult, Suspect
 from assay.client.results.changes import Change, PoolChanges
-from assay.client.results.labeling import AnnotateResult, Batch, Label, Lease, SkipResult, StateResult, WithdrawResult
+from assay.client.results.labeling import (
+    AnnotateResult,
+    Batch,
+    ImportResult,
+    Label,
+    Lease,
+    SkipResult,
+    StateResult,
+    WithdrawResult,
+)
 from assay.client.results.mining import (
     CostEstimate,
     MineResult,
@@ -61,6 +70,7 @@ __all__ = [
     "DeleteResult",
     "HeadInfo",
     "HeadMetrics",
+    "ImportResult",
     "IndexStatus",
     "KindFindings",
     "Label",

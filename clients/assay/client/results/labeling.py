@@ -108,6 +108,22 @@ class AnnotateResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What became of the annotations of a file or a table.
+
+    Attributes:
+        stored, unchanged: new ones, and those that were there already.
+        derived: events of a history that the server derives itself; they were not sent.
+        lease_remaining: samples that the lease still holds.
+    """
+
+    stored: int
+    unchanged: int
+    derived: int
+    lease_remaining: int
+
+
+@dataclass(frozen=True, slots=True)
 class Label:
     """A label, which follows from annotations by the pool's policy.
 

@@ -1,33 +1,42 @@
-"""Labels as an Apache Parquet file, written page by page."""
+"""Labels, or their history, as an Apache Parquet file, written page by page."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay.server.core.labeling.messages import LabelView
+from assay.server.core.labeling.exporting import Column, Form, Row, Table
+from assay.server.core.records.tasks import TaskKind, TaskRecord
 
-_CLASSES = (
-    pa.field("class_name", pa.string(), nullable=False),
-    pa.field("class_index", pa.int32(), nullable=False),
+_TIME = pa.timestamp("us", tz="UTC")
+_TYPES: Mapping[Form, pa.DataType] = {
+    Form.TEXT: pa.string(),
+    Form.WHOLE: pa.int64(),
+    Form.REAL: pa.float64(),
+    Form.SHARE: pa.float32(),
+    Form.TIME: _TIME,
+}
+_BOX = pa.struct(
+    [
+        pa.field("class_name", pa.string()),
+        *(pa.field(side, pa.float64()) for side in ("x", "y", "w", "h")),
+        pa.field("score", pa.float64()),
+        # As JSON: what one box calls a number is text of another.
+        pa.field("attributes", pa.string()),
+    ]
 )
-# Of other tasks, as JSON.
-_VALUE = (pa.field("value", pa.string(), nullable=False),)
-
-
-def _schema(said: Iterable[pa.Field]) -> pa.Schema:
-    return pa.schema(
-        [
-            pa.field("sample_id", pa.string(), nullable=False),
-            *said,
-            pa.field("worker", pa.string(), nullable=False),
-            pa.field("create_time", pa.timestamp("us", tz="UTC"), nullable=False),
-            pa.field("uri", pa.string(), nullable=False),
-        ]
-    )
+_SPAN = pa.struct([pa.field("class_name", pa.string()), pa.field("start", pa.int64()), pa.field("end", pa.int64())])
+_VALUES: Mapping[TaskKind, Callable[[TaskRecord], pa.DataType]] = {
+    TaskKind.CLASSIFICATION: lambda task: pa.string(),
+    TaskKind.MULTILABEL: lambda task: pa.list_(pa.string()),
+    TaskKind.REGRESSION: lambda task: pa.struct([pa.field(each.name, pa.float64()) for each in task.targets]),
+    TaskKind.BOXES: lambda task: pa.list_(_BOX),
+    TaskKind.SPANS: lambda task: pa.list_(_SPAN),
+    TaskKind.FREEFORM: lambda task: pa.string(),
+}
 
 
 class _Chunks:
@@ -54,35 +63,35 @@ class _Chunks:
         return taken
 
 
-def parquet_chunks(pages: Iterable[Sequence[LabelView]]) -> Iterator[bytes]:
-    """A Parquet file of labels in pieces, one row group a page."""
-    sink, rest = _Chunks(), iter(pages)
-    page = next(rest, ())
-    classes = all(isinstance(view.value, str) for view in page)
-    schema = _schema(_CLASSES if classes else _VALUE)
+def parquet_chunks(table: Table) -> Iterator[bytes]:
+    """A Parquet file of a table in pieces, one row group a page."""
+    sink = _Chunks()
+    schema = pa.schema([_field(column, table.task) for column in table.columns])
     with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), schema, compression="zstd") as writer:
-        while page:
-            writer.write_table(_table(page, schema, classes=classes))
+        for page in table.pages:
+            writer.write_table(_group(page, table, schema))
             yield sink.take()
-            page = next(rest, ())
     yield sink.take()
 
 
-def _table(page: Sequence[LabelView], schema: pa.Schema, *, classes: bool) -> pa.Table:
-    micros = np.array([round(view.create_time * 1_000_000) for view in page], np.int64)
-    return pa.table(
-        [
-            [view.sample_id for view in page],
-            *_said(page, classes=classes),
-            [view.worker for view in page],
-            pa.array(micros).cast(pa.timestamp("us", tz="UTC")),
-            [view.uri for view in page],
-        ],
-        schema=schema,
-    )
+def _field(column: Column, task: TaskRecord) -> pa.Field:
+    kind = _VALUES[task.kind](task) if column.form is Form.VALUE else _TYPES[column.form]
+    return pa.field(column.name, kind, nullable=column.optional)
 
 
-def _said(page: Sequence[LabelView], *, classes: bool) -> list[list[Any]]:
-    if classes:
-        return [[view.value for view in page], [view.class_index for view in page]]
-    return [[json.dumps(view.cell, ensure_ascii=False) for view in page]]
+def _group(page: Sequence[Row], table: Table, schema: pa.Schema) -> pa.Table:
+    columns = zip(table.columns, zip(*page, strict=True), schema, strict=True)
+    return pa.table([_array(column, cells, field.type, table.task) for column, cells, field in columns], schema=schema)
+
+
+def _array(column: Column, cells: Sequence[Any], kind: pa.DataType, task: TaskRecord) -> pa.Array:
+    if column.form is Form.TIME:
+        return pa.array(np.array(cells, np.int64)).cast(_TIME)
+    if column.form is Form.VALUE and task.kind is TaskKind.BOXES:
+        cells = [None if boxes is None else [_plain(box) for box in boxes] for boxes in cells]
+    return pa.array(cells, kind)
+
+
+def _plain(box: Mapping[str, Any]) -> dict[str, Any]:
+    attributes = box.get("attributes")
+    return {**box, "attributes": json.dumps(attributes, ensure_ascii=False) if attributes else None}

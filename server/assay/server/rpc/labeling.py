@@ -1,15 +1,16 @@
 """The Labeling service."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 
 from assay.server.core.errors import RequestReplayed
-from assay.server.core.labeling.messages import Attempt, LabelView
+from assay.server.core.labeling.exporting import Table
+from assay.server.core.labeling.messages import Attempt
 from assay.server.rpc.calls import BaseServicer, ExecutorName, bind
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.labeling import (
     batch_message,
-    label_lines,
+    json_lines,
     lease_message,
     to_batch_spec,
     to_release_reason,
@@ -23,20 +24,14 @@ from assay.server.rpc.remembering import lease_rows, small_batch, small_lease, w
 from assay.v1 import labeling_pb2
 from assay.v1.method import Role
 
-Export = Callable[[Iterable[Sequence[LabelView]]], Iterator[bytes]]
-EXPORT_PAGE = 2_000  # labels a chunk: a few ten milliseconds, after which others have their turn
-
+# Writes a table as a file, in pieces.
+Export = Callable[[Table], Iterator[bytes]]
 
 _ATTEMPTS: tuple[tuple[Attempt, ExecutorName], ...] = (
     (Attempt.QUICK, "batch"),
     (Attempt.BESIDE, "compute"),
     (Attempt.IN_TURN, "batch"),
 )
-
-
-def json_lines(pages: Iterable[Sequence[LabelView]]) -> Iterator[bytes]:
-    """Labels as JSON Lines, one chunk a page."""
-    return map(label_lines, pages)
 
 
 def _shown(lease: labeling_pb2.Lease) -> labeling_pb2.Lease:
@@ -122,11 +117,7 @@ class LabelingServicer(BaseServicer):
     ) -> Generator[labeling_pb2.ExportLabelsResponse, None, None]:
         pool_id = names.parse_pool(request.parent)
         export = choice(self._exports, request.format, "format")
-        for chunk in export(self._label_pages(pool_id)):
+        table = self.core.annotations.export(pool_id, history=request.history)
+        yield labeling_pb2.ExportLabelsResponse(columns=[column.name for column in table.columns])
+        for chunk in export(table):
             yield labeling_pb2.ExportLabelsResponse(chunk=chunk)
-
-    def _label_pages(self, pool_id: str) -> Iterator[list[LabelView]]:
-        views = self.core.annotations.labels(pool_id, "", "", -1, EXPORT_PAGE)
-        while views:
-            yield views
-            views = self.core.annotations.labels(pool_id, "", "", views[-1].row, EXPORT_PAGE)

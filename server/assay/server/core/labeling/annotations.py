@@ -1,11 +1,20 @@
 """What people and models say of samples: taken in, told, and the labels that follow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.labeling import annotate, history, lists, withdraw
+from assay.server.core.labeling.exporting import (
+    PAGE,
+    Row,
+    Table,
+    history_columns,
+    history_pages,
+    label_columns,
+    label_row,
+)
 from assay.server.core.labeling.leases import expire_due
 from assay.server.core.labeling.messages import (
     AnnotateResult,
@@ -146,6 +155,22 @@ class AnnotationService:
                 ) from None
             after_row = int(rows[-1])
         return views
+
+    def export(self, pool_id: str, *, history: bool) -> Table:
+        """All labels, or all that was said, as a table of the pool as it is now; its pages are read as they are asked
+        for. Raises AssayError(POOL_NOT_FOUND)."""
+        pool = self._pools.get(pool_id)
+        snapshot = pool.snapshot
+        task = snapshot.task
+        if history:
+            return Table(task.record, history_columns(task), history_pages(self._catalog, snapshot))
+        return Table(task.record, label_columns(task), self._label_pages(pool_id))
+
+    def _label_pages(self, pool_id: str) -> Iterator[list[Row]]:
+        views = self.labels(pool_id, "", "", -1, PAGE)
+        while views:
+            yield [label_row(view) for view in views]
+            views = self.labels(pool_id, "", "", views[-1].row, PAGE)
 
     def _external(self, pool: Pool, ids: Sequence[str]) -> dict[str, int]:
         """The events of external ids of a pool."""

@@ -7,10 +7,11 @@ import numpy as np
 from assay.server.core.labeling import history
 from assay.server.core.labeling import standing as standings
 from assay.server.core.labeling.deriving import derive
+from assay.server.core.labeling.exporting import cells_of
 from assay.server.core.labeling.messages import LabelView
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.pools.values import shown
-from assay.server.core.records.annotations import NO_CLASS, Blobs, EventKind
+from assay.server.core.records.annotations import NO_CLASS, Blobs, EventBlock, EventKind
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.pools import State
 
@@ -26,7 +27,7 @@ def label_views(snapshot: Snapshot, read: history.Read, rows: RowArray) -> list[
     described = {sample.row: sample for sample in snapshot.describe(rows, payload=False, attributes=False)}
     values = snapshot.label_values(rows)
     given = shown(snapshot.task, values)
-    cells = _cells(snapshot, values)
+    cells = cells_of(snapshot.task, values)
     classes = [NO_CLASS] * len(rows) if isinstance(values, Blobs) else values.tolist()
     answered = snapshot.answered.at(rows).tolist()
     measures = _measures(snapshot, read, rows, givers)
@@ -44,6 +45,7 @@ def label_views(snapshot: Snapshot, read: history.Read, rows: RowArray) -> list[
             decided_by=VERDICT if measures.verdicts_N[place] else snapshot.pool.policy.value,
             worker=giver.block.worker,
             create_time=giver.block.create_time,
+            time=_said_at(giver.block, row),
             lease=giver.block.lease_id,
             uri=sample.record.uri,
         )
@@ -52,16 +54,9 @@ def label_views(snapshot: Snapshot, read: history.Read, rows: RowArray) -> list[
     ]
 
 
-def _cells(snapshot: Snapshot, values: object) -> list[object]:
-    """Values as cells of an export, under the one name that the task gives them."""
-    said: list[object]
-    if isinstance(values, Blobs):
-        said = [None if each is None else snapshot.task.decode(each) for each in values.at(np.arange(len(values)))]
-    else:
-        assert isinstance(values, np.ndarray)
-        said = [None if each < 0 else each for each in values.tolist()]
-    (column,) = snapshot.task.export(said).values()
-    return column
+def _said_at(block: EventBlock, row: int) -> int:
+    """When a block's event on a row was said."""
+    return int(block.said_times_N[np.searchsorted(block.rows_N, row)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

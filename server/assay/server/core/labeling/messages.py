@@ -220,6 +220,7 @@ class LabelView:
         agreement, confidence: of these, 0 to 1; NaN where there is none.
         decided_by: the pool's policy, or "verdict".
         worker, create_time, lease: of the last that was said and counted.
+        time: microseconds since the Unix epoch at which that was said.
     """
 
     sample_id: str
@@ -234,5 +235,6 @@ class LabelView:
     decided_by: str
     worker: str
     create_time: float
+    time: int
     lease: str
     uri: str = ""

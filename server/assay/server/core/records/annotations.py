@@ -206,6 +206,12 @@ class EventBlock:
         """The label of each row once the event has happened."""
         return self.values if self.labels_after is None else self.labels_after
 
+    @cached_property
+    def said_times_N(self) -> NumberArray:
+        """Microseconds since the Unix epoch at which each was said."""
+        stored = np.int64(round(self.create_time * 1_000_000))
+        return np.full(len(self), stored) if self.times_N is None else np.where(self.times_N < 0, stored, self.times_N)
+
 
 @dataclass(frozen=True, slots=True)
 class PackedBlock:

@@ -2,15 +2,12 @@
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.labeling.messages import (
-    BatchResult,
-    BatchSpec,
-    LabelView,
-    LeaseView,
-)
+from assay.server.core.labeling.exporting import Form, Table
+from assay.server.core.labeling.messages import BatchResult, BatchSpec, LeaseView
 from assay.server.core.limits import MAX_BATCH_PICKS, MAX_PREDICTIONS, MAX_REASON_BYTES, MAX_TTL, MIN_TTL
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.plans import plan_message, quota_message, to_plan
@@ -85,25 +82,17 @@ def batch_message(pool_id: str, result: BatchResult) -> labeling_pb2.NextBatchRe
     )
 
 
-def label_lines(labels: Sequence[LabelView]) -> bytes:
-    """Labels as JSON Lines, one object per label; create_time in RFC 3339."""
-    return "".join(json.dumps(_label_object(view), ensure_ascii=False) + "\n" for view in labels).encode()
+def json_lines(table: Table) -> Iterator[bytes]:
+    """A table as JSON Lines, one object a row and one chunk a page; times in RFC 3339."""
+    names = [column.name for column in table.columns]
+    times = [place for place, column in enumerate(table.columns) if column.form is Form.TIME]
+    for page in table.pages:
+        yield "".join(json.dumps(_record(names, times, row), ensure_ascii=False) + "\n" for row in page).encode()
 
 
-def _label_object(view: LabelView) -> dict[str, object]:
-    # Rounded as timestamp_message rounds, so that every reading of a label tells the same microsecond.
-    moment = EPOCH + datetime.timedelta(microseconds=round(view.create_time * 1_000_000))
-    return {
-        "sample_id": view.sample_id,
-        **_said(view),
-        "worker": view.worker,
-        "create_time": moment.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        "uri": view.uri,
-    }
-
-
-def _said(view: LabelView) -> dict[str, object]:
-    """The columns of a label: a class and its id, or the value of another task."""
-    if isinstance(view.value, str):
-        return {"class_name": view.value, "class_index": view.class_index}
-    return {"value": view.cell}
+def _record(names: list[str], times: list[int], row: tuple[Any, ...]) -> dict[str, Any]:
+    cells = list(row)
+    for place in times:
+        moment = EPOCH + datetime.timedelta(microseconds=cells[place])
+        cells[place] = moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return dict(zip(names, cells, strict=True))

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from assay.client.cli.failures import Missing
+
+class Missing(Exception):
+    """Something of this installation is missing."""
+
 
 FileFormat: TypeAlias = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow"]
 FORMATS: Final[tuple[FileFormat, ...]] = get_args(FileFormat)

@@ -1,0 +1,247 @@
+"""Labels, and all that was said, as tables for files: columns with a meaning, page by page, whatever the format."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.server.core.labeling.messages import LabelView
+from assay.server.core.pools.snapshot import Snapshot
+from assay.server.core.ports.catalog import Catalog
+from assay.server.core.records.annotations import NO_CLASS, NO_EVENT, Blobs, EventBlock, EventKind, Values
+from assay.server.core.records.pools import State
+from assay.server.core.records.tasks import TaskKind, TaskRecord
+from assay.server.core.tasks.base import Task
+from assay.strategies import checkpoint
+
+# Events a page: a few ten milliseconds, after which others have their turn.
+PAGE = 2000
+# Events that are in memory at once, where blocks are small, and blocks that are read at once.
+_EVENTS_AT_ONCE = 1 << 16
+_BLOCKS_AT_ONCE = 256
+
+_GONE = (State.DELETED, State.ABSENT)
+_MICROS = 1_000_000
+_MS = 1000.0
+
+Places = npt.NDArray[np.int64]
+# The cells of one row, in the order of the columns; None for what there is none of.
+Row = tuple[Any, ...]
+
+
+class Form(Enum):
+    """What the cells of a column are.
+
+    TEXT: str. WHOLE: int. REAL: float. SHARE: float from 0 to 1, of 32 bits. TIME: int, microseconds since the Unix
+    epoch. VALUE: what the pool's task makes of a value (`Task.export`).
+    """
+
+    TEXT = "text"
+    WHOLE = "whole"
+    REAL = "real"
+    SHARE = "share"
+    TIME = "time"
+    VALUE = "value"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table; one that is not `optional` has no None."""
+
+    name: str
+    form: Form
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """What an export writes, whatever its format.
+
+    Attributes:
+        task: the pool's, which says of what type the cells of Form.VALUE are.
+        columns: in the order of the cells.
+        pages: rows, some at a time; read once.
+    """
+
+    task: TaskRecord
+    columns: tuple[Column, ...]
+    pages: Iterator[list[Row]]
+
+
+def label_columns(task: Task) -> tuple[Column, ...]:
+    """The columns of resolved labels; a class has its id beside it."""
+    (value,) = task.export_columns
+    index = (Column("class_index", Form.WHOLE),) if task.record.kind is TaskKind.CLASSIFICATION else ()
+    return (
+        Column("sample_id", Form.TEXT),
+        Column(value, Form.VALUE),
+        *index,
+        Column("worker", Form.TEXT),
+        Column("time", Form.TIME),
+        Column("annotations", Form.WHOLE),
+        Column("agreement", Form.SHARE, optional=True),
+        Column("confidence", Form.SHARE, optional=True),
+        Column("decided_by", Form.TEXT),
+        Column("uri", Form.TEXT),
+    )
+
+
+def label_row(view: LabelView) -> Row:
+    """The cells of a label."""
+    index = () if view.class_index == NO_CLASS else (view.class_index,)
+    return (
+        view.sample_id,
+        view.cell,
+        *index,
+        view.worker,
+        view.time,
+        view.annotations,
+        share(view.agreement),
+        share(view.confidence),
+        view.decided_by,
+        view.uri,
+    )
+
+
+def share(number: float) -> float | None:
+    """A number of 32 bits as the shortest decimal that stands for it; None for NaN."""
+    return None if np.isnan(number) else float(str(np.float32(number)))
+
+
+def history_columns(task: Task) -> tuple[Column, ...]:
+    """The columns of a history."""
+    (value,) = task.export_columns
+    return (
+        Column("event", Form.WHOLE),
+        Column("sample_id", Form.TEXT),
+        Column("kind", Form.TEXT),
+        Column("worker", Form.TEXT),
+        Column(value, Form.VALUE, optional=True),
+        Column("time", Form.TIME),
+        Column("create_time", Form.TIME),
+        Column("duration", Form.REAL, optional=True),
+        Column("confidence", Form.SHARE, optional=True),
+        Column("comment", Form.TEXT),
+        Column("external_id", Form.TEXT),
+        Column("origin", Form.TEXT),
+        Column("lease", Form.TEXT),
+        Column("supersedes", Form.WHOLE, optional=True),
+    )
+
+
+def history_pages(catalog: Catalog, snapshot: Snapshot) -> Iterator[list[Row]]:
+    """All events up to the snapshot, in order, less those of samples that were deleted since or are in a damaged file.
+    However long the log is, only some of its blocks are in memory. Raises Interrupted: the work is to stop."""
+    parts: list[tuple[EventBlock, Places]] = []
+    count = 0
+    for block in _blocks(catalog, snapshot):
+        known = np.flatnonzero((block.numbers_N < snapshot.pool.next_event) & (block.rows_N < snapshot.row_count))
+        known = known[~np.isin(snapshot.states.at(block.rows_N[known]), _GONE)]
+        while count + len(known) >= PAGE:
+            cut = PAGE - count
+            yield _rows(snapshot, [*parts, (block, known[:cut])])
+            parts, count, known = [], 0, known[cut:]
+        parts.append((block, known))
+        count += len(known)
+    if count:
+        yield _rows(snapshot, parts)
+
+
+def _blocks(catalog: Catalog, snapshot: Snapshot) -> Iterator[EventBlock]:
+    """The blocks of the log up to the snapshot, in order."""
+    number, at_once = 0, 1
+    while number < snapshot.pool.next_event:
+        checkpoint()
+        with catalog.reading() as tx:
+            blocks = tx.event_blocks(snapshot.pool.uid, from_number=number, limit=at_once)
+        if not blocks:
+            return
+        yield from blocks
+        number = blocks[-1].first_number + len(blocks[-1])
+        # Of small ones more at once.
+        largest = max(map(len, blocks))
+        at_once = max(1, min(_BLOCKS_AT_ONCE, 2 * at_once, _EVENTS_AT_ONCE // largest))
+
+
+def _rows(snapshot: Snapshot, parts: Sequence[tuple[EventBlock, Places]]) -> list[Row]:
+    rows_N = np.concatenate([block.rows_N[places] for block, places in parts])
+    distinct_N, which_N = np.unique(rows_N, return_inverse=True)
+    described = snapshot.describe(distinct_N, payload=False, attributes=False)
+    ids = {sample.row: sample.record.id for sample in described}
+    sample_ids = iter([ids.get(row) for row in distinct_N[which_N].tolist()])
+    return [row for block, places in parts for row in _of_block(snapshot.task, block, places, sample_ids)]
+
+
+def _of_block(task: Task, block: EventBlock, places: Places, sample_ids: Iterator[str | None]) -> Iterator[Row]:
+    """The rows of some events of a block; takes as many ids, None for a sample that cannot be named."""
+    stored = round(block.create_time * _MICROS)
+    said = _said(block, places)
+    cells = zip(
+        block.numbers_N[places].tolist(),
+        block.kinds_N[places].tolist(),
+        [None] * len(places) if said is None else cells_of(task, said),
+        block.said_times_N[places].tolist(),
+        _each(block.durations_N, places, -1),
+        _shares(block, places),
+        _texts(block.comments, places),
+        _texts(block.external_ids, places),
+        _each(block.supersedes_N, places, NO_EVENT),
+        strict=True,
+    )
+    for number, kind, cell, time, duration, confidence, comment, external_id, supersedes in cells:
+        sample_id = next(sample_ids)
+        if sample_id is None:
+            continue
+        yield (
+            number,
+            sample_id,
+            EventKind(kind).name.lower(),
+            block.worker,
+            cell,
+            time,
+            stored,
+            None if duration is None else duration / _MS,
+            confidence,
+            comment,
+            external_id,
+            block.origin.value,
+            block.lease_id,
+            supersedes,
+        )
+
+
+def _said(block: EventBlock, places: Places) -> Values | None:
+    """What events say; of labels that were derived anew, what they are. None where they say nothing."""
+    column = block.labels if (block.kinds_N[places] == EventKind.RESOLVE).all() else block.values
+    if column is None:
+        return None
+    return Blobs.of(column.at(places)) if isinstance(column, Blobs) else column[places]
+
+
+def cells_of(task: Task, values: Values) -> list[Any]:
+    """Values as cells of an export, None for none."""
+    said: list[Any]
+    if isinstance(values, Blobs):
+        said = [None if each is None else task.decode(each) for each in values.at(np.arange(len(values)))]
+    else:
+        said = [None if each == NO_CLASS else each for each in values.tolist()]
+    (column,) = task.export(said).values()
+    return column
+
+
+def _each(column: npt.NDArray[np.int64] | None, places: Places, none: int) -> list[int | None]:
+    if column is None:
+        return [None] * len(places)
+    return [None if number == none else number for number in column[places].tolist()]
+
+
+def _shares(block: EventBlock, places: Places) -> list[float | None]:
+    column = block.confidences_N
+    return [None] * len(places) if column is None else [share(number) for number in column[places]]
+
+
+def _texts(column: Blobs | None, places: Places) -> list[str]:
+    return [""] * len(places) if column is None else column.texts(places)

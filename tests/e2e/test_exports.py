@@ -1,0 +1,86 @@
+"""What is exported is imported unchanged: labels and their history, of every task, in every format."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from assay.client import Annotation
+from assay.client.cli import main
+from tests.e2e.test_tasks import TASKS, fill, given
+
+# What a server numbers and dates itself.
+_OWN = ("event", "create_time", "lease", "supersedes")
+
+
+def said(client, pool, task, kind, values):
+    """A pool in which two people said things of two samples, one of them twice."""
+    client.create_pool(pool, task=task, annotations_per_sample=2, policy="majority")
+    vectors = np.random.default_rng(7).normal(size=(3, 4)).astype(np.float32)
+    client.add_samples(pool, range(3), embeddings=vectors, payloads=["Ann met Bob in Rome."] * 3)
+    one, other = (given(kind, value) for value in values)
+    client.annotate(
+        pool,
+        [
+            Annotation("0", one, external_id=f"{pool}/a", comment='so, "so"\nand so', confidence=0.3, duration=0.25),
+            Annotation("1", other),
+        ],
+        "ann",
+    )
+    client.annotate(pool, [Annotation("0", other, confidence=0.0)], "bob", origin="model")
+    client.annotate(pool, {"0": one}, "bob", correct=True)
+    client.annotate(pool, {"1": other}, "bob")
+
+
+def exported(client, pool, history):
+    """An export as records, without what is a server's own."""
+    file = io.BytesIO()
+    client.export_labels(pool, file, history=history)
+    records = [json.loads(line) for line in file.getvalue().splitlines()]
+    return [{name: cell for name, cell in record.items() if name not in _OWN} for record in records]
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_what_is_exported_is_imported_unchanged(client, server, kind, tmp_path, capsys):
+    pool, (task, values) = f"export-{kind}", TASKS[kind]
+    said(client, pool, task, kind, values)
+    history, labels = exported(client, pool, True), exported(client, pool, False)
+    assert [(each["sample_id"], each["kind"], each["worker"]) for each in history] == [
+        ("0", "annotate", "ann"),
+        ("1", "annotate", "ann"),
+        ("0", "annotate", "bob"),
+        ("0", "correct", "bob"),
+        ("1", "annotate", "bob"),
+    ]
+    first = {name: history[0][name] for name in ("comment", "confidence", "duration", "external_id", "origin")}
+    assert first == {
+        "comment": 'so, "so"\nand so',
+        "confidence": 0.3,
+        "duration": 0.25,
+        "external_id": f"{pool}/a",
+        "origin": "worker",
+    }
+    assert history[2]["confidence"] == 0
+    assert [label.value for label in client.list_labels(pool)] == list(values)
+    for suffix in ("jsonl", "csv", "parquet"):
+        again, path = f"{pool}-{suffix}", tmp_path / f"history.{suffix}"
+        client.export_labels(pool, path, suffix, history=True)
+        client.create_pool(again, task=task, annotations_per_sample=2, policy="majority")
+        client.add_samples(again, range(3), embeddings=np.eye(3, 4), payloads=["Ann met Bob in Rome."] * 3)
+        done = client.import_annotations(again, path)
+        assert (done.stored, done.unchanged, done.derived) == (5, 0, 0)
+        assert client.import_annotations(again, path) == done
+        # Events of one sample keep their order; those of several are sent together.
+        in_order = sorted(exported(client, again, True), key=lambda record: (record["time"], record["sample_id"]))
+        assert in_order == sorted(history, key=lambda record: (record["time"], record["sample_id"]))
+        assert exported(client, again, False) == labels
+    out, once = tmp_path / "labels.jsonl", f"{pool}-once"
+    command = ["--server", server.target]
+    assert main([*command, "export", pool, "--out", str(out)]) == 0
+    fill(client, once, task)
+    assert main([*command, "annotate", once, "--from", str(out)]) == 0
+    assert [label.value for label in client.list_labels(once)] == list(values)
+    assert [each["time"] for each in exported(client, once, True)] == [each["time"] for each in labels]
+    assert main([*command, "export", once, "--history", "--out", str(tmp_path / "again.parquet")]) == 0
+    capsys.readouterr()
