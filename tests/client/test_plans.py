@@ -17,6 +17,9 @@ FULL = Plan(
     quotas=Quotas((Quota("en", 2, 8), Quota("de", target=0.25), Quota("fr", maximum=0)), by="lang"),
     near_duplicate_radius=0.125,
     query=("a", "b"),
+    draw_from="suspects",
+    overlap_share=0.125,
+    overlap_annotations=3,
 )
 
 

@@ -78,6 +78,8 @@ def _plan(rng: Random) -> types_pb2.Plan:
         select=types_pb2.SelectTerm(strategy=rng.choice(("top", "k_center", "badge", "typiclust")), params=params),
         exploration=rng.choice((0.0, 0.2)),
         near_duplicate_radius=rng.choice((0.0, 0.1)),
+        draw_from=rng.choice((0, 0, 1, 2, 3, 4)),
+        overlap_share=rng.choice((0.0, 0.0, 0.1)),
     )
     if rng.random() < 0.4:
         plan.shortlist.CopyFrom(rng.choice((

@@ -9,6 +9,7 @@ from assay.server.core.errors import Reason
 from assay.server.core.mining.messages import QuotaView
 from assay.server.core.mining.plan.terms import (
     Combination,
+    DrawFrom,
     Plan,
     Quotas,
     QuotaTerm,
@@ -135,6 +136,9 @@ def test_malformed_filters_are_refused(message):
         quotas=st.none() | st.builds(Quotas, st.lists(QUOTAS, max_size=3).map(tuple), NAMES | st.just("")),
         near_duplicate_radius=st.floats(0, 10),
         query=st.lists(NAMES, max_size=3).map(tuple),
+        draw_from=st.sampled_from(DrawFrom),
+        overlap_share=st.floats(0.1, 1),
+        overlap_annotations=st.integers(2, 100),
     )
 )
 def test_plans_come_back(plan):
@@ -175,6 +179,7 @@ def test_parts_that_say_nothing_are_refused(plan):
     "plan",
     [
         types_pb2.Plan(combination=9),
+        types_pb2.Plan(draw_from=9),
         types_pb2.Plan(stochastic={"kind": 9}),
         types_pb2.Plan(shortlist={"size": 1, "order": 9}),
     ],

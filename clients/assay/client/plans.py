@@ -14,9 +14,11 @@ from typing import Any, Literal, TypeAlias
 from google.protobuf import json_format, struct_pb2
 
 from assay.client._names import WireEnum, enum_value, enum_word, id_list
-from assay.client._values import json_value, kind_of, number, shown
+from assay.client._values import json_value, kind_of, number, shown, whole
 from assay.client.filters import AttributeScalar, Filter, attribute_scalar, attribute_value
 from assay.v1 import types_pb2 as pb
+
+DrawFrom: TypeAlias = Literal["unlabeled", "suspects", "disputed", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,10 @@ class Plan:
         near_duplicate_radius: picks are farther than this (Euclidean) from each other and from what is labeled or
             leased. The vectors of a cosine pool have length 1: there it is sqrt(2 - 2 cosine), from 0 to 2.
         query: ids of samples that targeted strategies look for more of.
+        draw_from: from which samples: those of which answers are wanted still; the suspects of the last audit, for
+            somebody else to look at; those whose answers do not decide; or all of these, by the same scores.
+        overlap_share: share of the picks, 0 to 1, of which more annotations are wanted than of others, once
+            `next_batch` leases them; `overlap_annotations` says how many.
     """
 
     name: str = ""
@@ -125,6 +131,9 @@ class Plan:
     quotas: Quotas | None = None
     near_duplicate_radius: float = 0.0
     query: Sequence[str] = ()
+    draw_from: DrawFrom = "unlabeled"
+    overlap_share: float = 0.0
+    overlap_annotations: int = 2
 
     @classmethod
     def preset(
@@ -138,6 +147,9 @@ class Plan:
         quotas: Quotas | None = None,
         near_duplicate_radius: float = 0.0,
         query: Sequence[str] = (),
+        draw_from: DrawFrom = "unlabeled",
+        overlap_share: float = 0.0,
+        overlap_annotations: int = 2,
     ) -> "Plan":
         """The preset of this name, with its own parts replaced where others are given."""
         return cls(
@@ -149,6 +161,9 @@ class Plan:
             quotas=quotas,
             near_duplicate_radius=near_duplicate_radius,
             query=query,
+            draw_from=draw_from,
+            overlap_share=overlap_share,
+            overlap_annotations=overlap_annotations,
         )
 
     @classmethod
@@ -177,6 +192,12 @@ _EXACT = 2**53
 _COMBINATIONS = {
     "product": pb.SCORE_COMBINATION_UNSPECIFIED,
     "rank_sum": pb.SCORE_COMBINATION_RANK_SUM,
+}
+_DRAWS: Mapping[str, pb.DrawFrom.ValueType] = {
+    "unlabeled": pb.DRAW_FROM_UNSPECIFIED,
+    "suspects": pb.DRAW_FROM_SUSPECTS,
+    "disputed": pb.DRAW_FROM_DISPUTED,
+    "all": pb.DRAW_FROM_ALL,
 }
 _ORDERS = {
     "top": pb.SHORTLIST_ORDER_UNSPECIFIED,
@@ -215,6 +236,9 @@ def _plan_message(plan: Plan) -> pb.Plan:
         quotas=_quotas_message(plan.quotas) if plan.quotas else None,
         near_duplicate_radius=plan.near_duplicate_radius,
         query=pb.Query(sample_ids=id_list(plan.query, "query")) if len(plan.query) else None,
+        draw_from=_DRAWS[plan.draw_from],
+        overlap_share=number(plan.overlap_share, "overlap_share"),
+        overlap_annotations=whole(plan.overlap_annotations, "overlap_annotations", 2, 100) if plan.overlap_share else 0,
     )
 
 
@@ -236,6 +260,9 @@ def plan_from_proto(message: pb.Plan) -> Plan:
         quotas=_quotas(message.quotas) if message.HasField("quotas") else None,
         near_duplicate_radius=message.near_duplicate_radius,
         query=tuple(message.query.sample_ids),
+        draw_from=_word(pb.DrawFrom, message.draw_from, "unlabeled"),  # type: ignore[arg-type]
+        overlap_share=message.overlap_share,
+        overlap_annotations=message.overlap_annotations or 2,
     )
 
 

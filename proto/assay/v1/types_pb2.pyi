@@ -270,6 +270,38 @@ SHORTLIST_ORDER_RANDOM: ShortlistOrder.ValueType  # 2
 """Random, made from the seed and each sample's row. Cut before anything is scored."""
 Global___ShortlistOrder: _TypeAlias = ShortlistOrder  # noqa: Y015
 
+class _DrawFrom:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DrawFromEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DrawFrom.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DRAW_FROM_UNSPECIFIED: _DrawFrom.ValueType  # 0
+    """Means DRAW_FROM_UNLABELED."""
+    DRAW_FROM_UNLABELED: _DrawFrom.ValueType  # 1
+    """Those of which answers are wanted still."""
+    DRAW_FROM_SUSPECTS: _DrawFrom.ValueType  # 2
+    """What the last AuditPool found and nobody has spoken of since: labels that somebody else is to look at."""
+    DRAW_FROM_DISPUTED: _DrawFrom.ValueType  # 3
+    """Those whose answers do not decide."""
+    DRAW_FROM_ALL: _DrawFrom.ValueType  # 4
+    """All of these, by the same scores."""
+
+class DrawFrom(_DrawFrom, metaclass=_DrawFromEnumTypeWrapper):
+    """From which samples a plan draws."""
+
+DRAW_FROM_UNSPECIFIED: DrawFrom.ValueType  # 0
+"""Means DRAW_FROM_UNLABELED."""
+DRAW_FROM_UNLABELED: DrawFrom.ValueType  # 1
+"""Those of which answers are wanted still."""
+DRAW_FROM_SUSPECTS: DrawFrom.ValueType  # 2
+"""What the last AuditPool found and nobody has spoken of since: labels that somebody else is to look at."""
+DRAW_FROM_DISPUTED: DrawFrom.ValueType  # 3
+"""Those whose answers do not decide."""
+DRAW_FROM_ALL: DrawFrom.ValueType  # 4
+"""All of these, by the same scores."""
+Global___DrawFrom: _TypeAlias = DrawFrom  # noqa: Y015
+
 class _PredictionSource:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1236,6 +1268,9 @@ class Plan(_message.Message):
     QUOTAS_FIELD_NUMBER: _builtins.int
     NEAR_DUPLICATE_RADIUS_FIELD_NUMBER: _builtins.int
     QUERY_FIELD_NUMBER: _builtins.int
+    DRAW_FROM_FIELD_NUMBER: _builtins.int
+    OVERLAP_SHARE_FIELD_NUMBER: _builtins.int
+    OVERLAP_ANNOTATIONS_FIELD_NUMBER: _builtins.int
     preset: _builtins.str
     """Name of a preset ("margin", "k_center", ...); every strategy is one. Scores, combination and select must then be unset;
     the other fields, where given, replace the preset's own. A plan that names neither a preset nor scores nor a selector,
@@ -1250,6 +1285,18 @@ class Plan(_message.Message):
     embeddings as the pool stores them. In a cosine pool those have length 1, so it is sqrt(2 - 2 cosine), from 0 to 2.
     0 means that copies may be picked.
     """
+    draw_from: Global___DrawFrom.ValueType
+    """From which samples it draws. A labeled sample is leased to one worker at a time, who has not answered it; it keeps its
+    label and counts as labeled meanwhile, and what the worker says is one more annotation, from which the pool's policy
+    derives the label anew.
+    """
+    overlap_share: _builtins.float
+    """Share of the picks, 0 to 1, of which more annotations are wanted than of others, by NextBatch: that of samples that
+    wait for their answers. A sample is among them or not by its place in the pool, whatever the batch, so batches of one
+    sample get their share, too.
+    """
+    overlap_annotations: _builtins.int
+    """How many annotations are wanted of those, 2 to 100; 0 means 2. Of a sample more are never wanted less again."""
     @_builtins.property
     def filter(self) -> Global___Filter:
         """Which samples may be picked."""
@@ -1294,10 +1341,13 @@ class Plan(_message.Message):
         quotas: Global___Quotas | None = ...,
         near_duplicate_radius: _builtins.float = ...,
         query: Global___Query | None = ...,
+        draw_from: Global___DrawFrom.ValueType = ...,
+        overlap_share: _builtins.float = ...,
+        overlap_annotations: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "query", b"query", "quotas", b"quotas", "select", b"select", "shortlist", b"shortlist", "stochastic", b"stochastic"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["combination", b"combination", "exploration", b"exploration", "filter", b"filter", "near_duplicate_radius", b"near_duplicate_radius", "preset", b"preset", "query", b"query", "quotas", b"quotas", "scores", b"scores", "select", b"select", "shortlist", b"shortlist", "stochastic", b"stochastic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["combination", b"combination", "draw_from", b"draw_from", "exploration", b"exploration", "filter", b"filter", "near_duplicate_radius", b"near_duplicate_radius", "overlap_annotations", b"overlap_annotations", "overlap_share", b"overlap_share", "preset", b"preset", "query", b"query", "quotas", b"quotas", "scores", b"scores", "select", b"select", "shortlist", b"shortlist", "stochastic", b"stochastic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

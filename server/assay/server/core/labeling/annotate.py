@@ -199,7 +199,8 @@ class Annotation:
             return None
         if not spec.lease:
             leased = before.states.at(rows) == State.LEASED
-            if before.overlaps:
+            if (before.held.at(rows) != 0).any():
+                # In its own hands, whatever the state.
                 leased |= np.isin(rows, in_own_hands(before, spec.worker))
             if leased.any():
                 raise sample_leased(before.ids(rows[leased][:1])[0], int(leased.sum()))

@@ -7,15 +7,16 @@ from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.records.arrays import RowArray
 
 
-def withheld(snapshot: Snapshot, worker: str, *, declined_too: bool) -> RowArray | None:
-    """Rows that are open but not offered to a worker, among others that are not open; None if there are none.
+def withheld(snapshot: Snapshot, worker: str, *, declined_too: bool, with_answers: bool = False) -> RowArray | None:
+    """Rows that a plan draws from but that are not offered to a worker, among others; None if there are none.
 
     Args:
         declined_too: what it gave back or skipped may be offered again.
+        with_answers: the plan draws from samples that have all their answers, too.
     """
     known = snapshot.workers.of(worker)
     parts = [] if declined_too else [known.declined.array]
-    if snapshot.overlaps:
+    if snapshot.overlaps or with_answers:
         # Elsewhere, what is answered or in hands is not open.
         parts += [known.answered.array, in_own_hands(snapshot, worker)]
     return np.concatenate(parts) if parts else None

@@ -19,19 +19,22 @@ from assay.server.core.labeling.messages import (
 )
 from assay.server.core.limits import MAX_IDS, MAX_REASON_BYTES, Limits
 from assay.server.core.mining import description
+from assay.server.core.mining.drawing import overlapping, still_drawable
 from assay.server.core.mining.frontiers import Frontiers
 from assay.server.core.mining.plan import binding, defaults
 from assay.server.core.mining.plan import checks as plan_checks
 from assay.server.core.mining.plan.binding import BoundPlan
 from assay.server.core.mining.plan.presets import Registry
+from assay.server.core.mining.plan.terms import DrawFrom
 from assay.server.core.mining.selection.run import Picks, Selection
 from assay.server.core.models.predictions import PredictionCache
 from assay.server.core.pools.directory import PoolDirectory
 from assay.server.core.pools.pool import Change, Pool, rows_array
+from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.catalog import Catalog
 from assay.server.core.ports.machine import Clock
+from assay.server.core.records.arrays import RowArray
 from assay.server.core.records.leases import LeaseRecord
-from assay.server.core.records.pools import OPEN_STATES
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.stopwatch import Stopwatch
 from assay.strategies import StrategyError
@@ -112,7 +115,7 @@ class LabelingService:
         snapshot = pool.snapshot
         plan_checks.fits(bound.plan, snapshot)
         predictions, frontiers = pool.derived.get(PredictionCache), pool.derived.get(Frontiers)
-        withheld = offers.withheld(snapshot, spec.worker, declined_too=spec.released)
+        withheld = _withheld(snapshot, spec, bound)
         selection = Selection(snapshot, bound, spec.seed, predictions, frontiers, self._limits, watch, withheld)
         chosen = selection.run(spec.size, allow_fewer=True)
         with watch.stage("describe"):
@@ -123,25 +126,31 @@ class LabelingService:
             with ExitStack() as changing:
                 with watch.stage("reserve"):
                     change = changing.enter_context(pool.change(key))
-                    lease = self._reserve(change, spec, chosen)
+                    raised = overlapping(change.before, bound.plan, np.sort(chosen.rows))
+                    lease = self._reserve(change, spec, bound, chosen, raised)
                 by_row = {pick.sample.row: pick.sample.record.id for pick in views}
                 ids = tuple(by_row[row] for row in lease.rows)
                 held = LeaseView(lease, ids, self._clock.shown(lease.expire_time))
                 result = BatchResult(held, views, bound.plan, chosen.provenance, watch.timings, chosen.quotas)
                 change.answer(result)
+                if len(raised):
+                    change.tx.raise_rows(snapshot.pool.uid, raised, bound.plan.overlap_annotations)
                 change.tx.add_lease(snapshot.pool.uid, lease)
         except _Taken:
             return None
         return result
 
-    def _reserve(self, change: Change, spec: BatchSpec, chosen: Picks) -> LeaseRecord:
-        """Leases picks in the snapshot to come. Raises _Taken where somebody else was faster."""
+    def _reserve(
+        self, change: Change, spec: BatchSpec, bound: BoundPlan, chosen: Picks, raised: RowArray
+    ) -> LeaseRecord:
+        """Leases picks in the snapshot to come; of those that are raised more answers are wanted than of others. Raises
+        _Taken where somebody else was faster."""
         before = change.before
-        if not np.isin(before.states.at(chosen.rows), OPEN_STATES).all():
+        if not still_drawable(before, bound.plan.draw_from, chosen.rows).all():
             raise _Taken
-        if before.overlaps:
+        if before.overlaps or bound.plan.draw_from is not DrawFrom.UNLABELED:
             # The same worker may ask twice at a time.
-            withheld = offers.withheld(before, spec.worker, declined_too=spec.released)
+            withheld = _withheld(before, spec, bound)
             if withheld is not None and np.isin(chosen.rows, withheld).any():
                 raise _Taken
         now, rows = self._clock.steady(), np.sort(chosen.rows)
@@ -156,6 +165,7 @@ class LabelingService:
             state="live",
             rows=tuple(rows.tolist()),
         )
+        change.want(raised, bound.plan.overlap_annotations)
         change.hold(rows, 1)
         add(change, lease, now)
         change.replace_pool(next_fencing_token=token + 1)
@@ -242,3 +252,9 @@ class LabelingService:
 
 class _Taken(Exception):
     """Somebody else reserved one of the picks first."""
+
+
+def _withheld(snapshot: Snapshot, spec: BatchSpec, bound: BoundPlan) -> RowArray | None:
+    """Rows that are not offered to the worker who asks."""
+    answered = bound.plan.draw_from is not DrawFrom.UNLABELED
+    return offers.withheld(snapshot, spec.worker, declined_too=spec.released, with_answers=answered)

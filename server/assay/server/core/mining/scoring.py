@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from assay.server.core.mining.drawing import known_rows
 from assay.server.core.mining.plan.binding import BoundPlan, BoundScore
 from assay.server.core.mining.plan.terms import Combination
 from assay.server.core.mining.supply import OF_PREDICTIONS, Supply
-from assay.server.core.records.arrays import FloatArray, MaskArray
+from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.strategies import checkpoint
 from assay.strategies.base import finished, optional_needs
 from assay.strategies.composition.combine import product, rank_sum
@@ -56,7 +57,7 @@ class Scoring:
         if not hasattr(bound.scorer, "finish"):
             return scores_N
         rows, out_N = np.flatnonzero(mask_N), np.zeros_like(scores_N)
-        candidates = self.supply.candidates(rows, bound.scorer, self.supply.snapshot.conditioned_rows)
+        candidates = self.supply.candidates(rows, bound.scorer, self._known(mask_N))
         out_N[rows] = finished(bound.scorer, scores_N[rows], candidates, bound.params)
         return out_N
 
@@ -65,7 +66,7 @@ class Scoring:
             predictions = self.supply.require_predictions(bound.scorer.name, mask_N)
             return predictions.scores(self.supply.snapshot, bound.scorer, bound.params, bound.params_json)
         out_N = np.zeros(len(mask_N), np.float32)
-        rows, conditioned = np.flatnonzero(mask_N), self.supply.snapshot.conditioned_rows
+        rows, conditioned = np.flatnonzero(mask_N), self._known(mask_N)
         step = self.supply.rows_within(SCORE_BLOCK_BYTES, bound.scorer, SCORE_BLOCK_ROWS)
         for start in range(0, len(rows), step):
             # A scorer of somebody else may never ask for a stop itself.
@@ -73,3 +74,6 @@ class Scoring:
             block = rows[start : start + step]
             out_N[block] = bound.scorer.score(self.supply.candidates(block, bound.scorer, conditioned), bound.params)
         return out_N
+
+    def _known(self, mask_N: MaskArray) -> RowArray:
+        return known_rows(self.supply.snapshot, self.bound.plan.draw_from, mask_N)

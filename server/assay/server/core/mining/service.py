@@ -33,7 +33,6 @@ from assay.server.core.ports.catalog import Catalog
 from assay.server.core.ports.machine import Clock
 from assay.server.core.records.arrays import FloatArray, MaskArray
 from assay.server.core.records.filters import Filter
-from assay.server.core.records.pools import OPEN_STATES
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.tasks import TaskKind
 from assay.server.core.stopwatch import Stopwatch
@@ -106,7 +105,7 @@ class MiningService:
             snapshot, bound, 0, pool.derived.get(PredictionCache), pool.derived.get(Frontiers), self._limits
         )
         selection.check_needs()
-        mask_N = selection.candidates(spec.states or OPEN_STATES)
+        mask_N = selection.candidates(spec.states)
         utility_N = selection.scoring.utility(selection.scoring.terms(mask_N), mask_N)
         assert utility_N is not None  # the plan has scores
         provenance = selection.provenance(int(np.count_nonzero(mask_N)))

@@ -13,6 +13,7 @@ from assay.server.core.pools.values import ValueTable, codes_of
 from assay.server.core.records.annotations import (
     NO_CLASS,
     NO_EVENT,
+    SILENT,
     ByteArray,
     ClassArray,
     EventColumns,
@@ -60,7 +61,7 @@ def read_log(
         last_events_N[rows_N] = piece.numbers_N
         judged = judged.with_rows(rows_N[piece.kinds_N == EventKind.VERDICT])
         if spoken_from is not None and int(piece.numbers_N[-1]) >= spoken_from:
-            says_N = (piece.numbers_N >= spoken_from) & (piece.kinds_N != EventKind.SKIP)
+            says_N = (piece.numbers_N >= spoken_from) & ~np.isin(piece.kinds_N, SILENT)
             spoken = spoken.with_rows(rows_N[says_N])
         for worker, places in _by_worker(piece.workers).items():
             rows, kinds = _last_of_each(rows_N[places], piece.kinds_N[places])

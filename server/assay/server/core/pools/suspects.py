@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from assay.server.core.pools.row_sets import NO_ROWS, RowSet
-from assay.server.core.records.annotations import ByteArray, EventKind
+from assay.server.core.records.annotations import SILENT, ByteArray
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.suspects import SuspectRecord
 
@@ -44,7 +44,7 @@ class Suspects:
 
     def after(self, rows: RowArray, kinds: ByteArray) -> "Suspects":
         """The same once some events have happened: a skip says nothing."""
-        return self.after_rows(rows[kinds != EventKind.SKIP])
+        return self.after_rows(rows[~np.isin(kinds, SILENT)])
 
     def after_rows(self, spoken: RowArray) -> "Suspects":
         """The same once something was said of rows."""

@@ -40,6 +40,10 @@ class EventKind(IntEnum):
     RESUME = 7
 
 
+# They say nothing of a sample, only of who wants to be asked.
+SILENT = (EventKind.SKIP, EventKind.RESUME)
+
+
 class Origin(StrEnum):
     """Where events come from."""
 

@@ -7,6 +7,7 @@ from assay.server.core.errors import AssayError, Reason
 from assay.server.core.mining.messages import QuotaView
 from assay.server.core.mining.plan.terms import (
     Combination,
+    DrawFrom,
     Plan,
     Quotas,
     QuotaTerm,
@@ -32,6 +33,16 @@ _WIRE_COMBINATIONS = {
     Combination.PRODUCT: types_pb2.SCORE_COMBINATION_PRODUCT,
     Combination.RANK_SUM: types_pb2.SCORE_COMBINATION_RANK_SUM,
 }
+_WIRE_DRAWS = {
+    DrawFrom.UNLABELED: types_pb2.DRAW_FROM_UNLABELED,
+    DrawFrom.SUSPECTS: types_pb2.DRAW_FROM_SUSPECTS,
+    DrawFrom.DISPUTED: types_pb2.DRAW_FROM_DISPUTED,
+    DrawFrom.ALL: types_pb2.DRAW_FROM_ALL,
+}
+_DRAWS: Mapping[int, DrawFrom] = {
+    types_pb2.DRAW_FROM_UNSPECIFIED: DrawFrom.UNLABELED,
+    **{int(value): source for source, value in _WIRE_DRAWS.items()},
+}
 _ORDERS: Mapping[int, ShortlistOrder] = {
     types_pb2.SHORTLIST_ORDER_UNSPECIFIED: ShortlistOrder.TOP,
     types_pb2.SHORTLIST_ORDER_TOP: ShortlistOrder.TOP,
@@ -52,6 +63,9 @@ _WIRE_KINDS: Mapping[str, types_pb2.StochasticKind.ValueType] = {
     "softmax": types_pb2.STOCHASTIC_KIND_SOFTMAX,
     "softrank": types_pb2.STOCHASTIC_KIND_SOFTRANK,
 }
+
+
+LEAST_OVERLAP = 2
 
 
 # --- from the wire -------------------------------------------------------------------------------------------------
@@ -78,6 +92,9 @@ def to_plan(message: types_pb2.Plan) -> Plan:
         quotas=_quotas(message.quotas) if message.HasField("quotas") else None,
         near_duplicate_radius=finite(message.near_duplicate_radius, "near_duplicate_radius"),
         query=_query(message.query) if message.HasField("query") else (),
+        draw_from=choice(_DRAWS, message.draw_from, "draw_from"),
+        overlap_share=finite(message.overlap_share, "overlap_share"),
+        overlap_annotations=message.overlap_annotations or (LEAST_OVERLAP if message.overlap_share else 0),
     )
 
 
@@ -139,6 +156,9 @@ def plan_message(plan: Plan) -> types_pb2.Plan:
         quotas=_quotas_message(plan.quotas),
         near_duplicate_radius=plan.near_duplicate_radius,
         query=types_pb2.Query(sample_ids=plan.query) if plan.query else None,
+        draw_from=_WIRE_DRAWS[plan.draw_from],
+        overlap_share=plan.overlap_share,
+        overlap_annotations=plan.overlap_annotations,
     )
 
 

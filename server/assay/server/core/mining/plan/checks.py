@@ -4,6 +4,7 @@ import math
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.limits import MAX_ANNOTATIONS
 from assay.server.core.mining.plan.terms import Plan, Quotas, QuotaTerm, ScoreTerm, Shortlist, Stochastic
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.records.filters import Compare
@@ -36,6 +37,7 @@ def sound(plan: Plan) -> None:
         raise invalid("exploration is a share: give a number from 0 to 1.")
     if not (math.isfinite(plan.near_duplicate_radius) and plan.near_duplicate_radius >= 0):
         raise invalid("near_duplicate_radius is a distance: give a finite number of 0 or more.")
+    _overlap(plan)
     _scores(plan.scores)
     if plan.stochastic is not None:
         _stochastic(plan.stochastic, bool(plan.scores))
@@ -45,6 +47,16 @@ def sound(plan: Plan) -> None:
         _quotas(plan.quotas)
     if plan.query:
         checks.ids(plan.query, MAX_QUERY)
+
+
+def _overlap(plan: Plan) -> None:
+    share, wanted = plan.overlap_share, plan.overlap_annotations
+    if not (math.isfinite(share) and 0 <= share <= 1):
+        raise invalid("overlap_share is a share: give a number from 0 to 1.")
+    if share and not 2 <= wanted <= MAX_ANNOTATIONS:
+        raise invalid(f"overlap_annotations is 2 to {MAX_ANNOTATIONS}, not {wanted}: one is wanted of every sample.")
+    if wanted and not share:
+        raise invalid("overlap_annotations is of the share of the picks that overlap_share names; give that, too.")
 
 
 def _scores(terms: tuple[ScoreTerm, ...]) -> None:

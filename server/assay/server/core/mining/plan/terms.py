@@ -23,6 +23,16 @@ class ShortlistOrder(StrEnum):
     RANDOM = "random"
 
 
+class DrawFrom(StrEnum):
+    """From which samples a plan draws: those that want answers still; the suspects of the last audit; those whose
+    answers do not decide; or all of these."""
+
+    UNLABELED = "unlabeled"
+    SUSPECTS = "suspects"
+    DISPUTED = "disputed"
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True)
 class ScoreTerm:
     """One score of a plan; strength is its exponent in the product, or its weight in the sum of ranks."""
@@ -100,6 +110,8 @@ class Plan:
         quotas: bounds by group.
         near_duplicate_radius: picks are farther apart than this (L2), if it is above 0.
         query: ids of samples that targeted strategies look for more of.
+        draw_from: from which samples it draws.
+        overlap_share: share of the picks of which `overlap_annotations` answers are wanted, once they are leased.
     """
 
     preset: str = ""
@@ -113,3 +125,6 @@ class Plan:
     quotas: Quotas | None = None
     near_duplicate_radius: float = 0.0
     query: tuple[str, ...] = ()
+    draw_from: DrawFrom = DrawFrom.UNLABELED
+    overlap_share: float = 0.0
+    overlap_annotations: int = 0

@@ -7,9 +7,11 @@ import numpy as np
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.limits import Limits
+from assay.server.core.mining.drawing import drawable, known_rows
 from assay.server.core.mining.frontiers import Frontiers
 from assay.server.core.mining.messages import Provenance, QuotaView
 from assay.server.core.mining.plan.binding import BoundPlan
+from assay.server.core.mining.plan.terms import DrawFrom
 from assay.server.core.mining.scoring import Scoring
 from assay.server.core.mining.selection.grouping import Grouping, group, reduced
 from assay.server.core.mining.selection.pickers import Picked, Picker, RandomPicker, SelectorPicker, TopPicker
@@ -20,7 +22,7 @@ from assay.server.core.models.predictions import PredictionCache
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.pools.splits import SPLIT
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
-from assay.server.core.records.pools import OPEN_STATES, State
+from assay.server.core.records.pools import State
 from assay.server.core.stopwatch import Stopwatch
 from assay.strategies import Strategy
 from assay.strategies.composition.quotas import Quota, allocate
@@ -83,14 +85,19 @@ class Selection:
         """Scores of the plan."""
         return Scoring(self.supply, self.bound)
 
-    def candidates(self, states: tuple[State, ...] = OPEN_STATES) -> MaskArray:
-        """Rows that the plan's filter lets through, those that are set apart among them: they are scored as others
-        are, and never picked. Shape [row_count]."""
+    def candidates(self, states: tuple[State, ...] = ()) -> MaskArray:
+        """Rows that the plan draws from and its filter lets through, or of such states, if they are given; those that
+        are set apart among them: they are scored as others are, and never picked. Shape [row_count]."""
         with self.watch.stage("filter"):
-            mask_N = self.snapshot.mask(states, self.bound.plan.filter)
+            condition = self.bound.plan.filter
+            mask_N = self.snapshot.mask(states, condition) if states else self._drawable()
             if self.withheld is not None:
                 mask_N[self.withheld] = False
             return mask_N
+
+    def _drawable(self) -> MaskArray:
+        mask_N, condition = drawable(self.snapshot, self.bound.plan.draw_from), self.bound.plan.filter
+        return mask_N if condition is None else mask_N & self.snapshot.matches(condition)
 
     def check(self, size: int, *, allow_fewer: bool = False) -> Field:
         """Who may be picked, once it is clear that the plan can run and its quotas be met; nothing is scored for it.
@@ -189,7 +196,8 @@ class Selection:
         radius, known = self.bound.plan.near_duplicate_radius, picked
         if radius or picker.looks_around:
             # Only then: finding them takes a pass over the states of all rows.
-            known = np.concatenate([self.snapshot.conditioned_rows, picked])
+            conditioned = known_rows(self.snapshot, self.bound.plan.draw_from, open_N)
+            known = np.concatenate([conditioned, picked])
         if radius == 0:
             return picker.batch(open_N, bounds, size, known)
         final = isinstance(picker, RandomPicker) or not self._cut_before
@@ -251,6 +259,8 @@ class Selection:
         if withheld:
             gave_back += f" {withheld} more this worker has already, has answered or gave back: the last are offered "
             gave_back += "again with include_released."
+        if count == 0 and self.bound.plan.draw_from is DrawFrom.SUSPECTS:
+            gave_back += " The plan draws from suspects: audit the pool for them (AuditPool)."
         return AssayError(
             Reason.POOL_EXHAUSTED,
             f"The plan may pick from {count} samples, and {size} were asked for. "
@@ -270,7 +280,7 @@ class Selection:
         """Rows that could be picked but for being withheld."""
         if self.withheld is None:
             return 0
-        mask_N = self.snapshot.mask(OPEN_STATES, self.bound.plan.filter)
+        mask_N = self._drawable()
         mask_N[self.snapshot.set_apart] = False
         return int(np.count_nonzero(mask_N[self.withheld]))
 

@@ -1,0 +1,161 @@
+"""One queue of leases for first answers and second looks: plans that draw from suspects and disputed samples, and plans
+that want some of their picks from several workers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from assay.server.core.assay import Assay
+from assay.server.core.errors import Reason
+from assay.server.core.labeling.auditing import AuditSpec
+from assay.server.core.labeling.messages import BatchResult
+from assay.server.core.mining.messages import MineSpec
+from assay.server.core.mining.plan.terms import DrawFrom, Plan, ScoreTerm
+from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.annotations import Policy
+from assay.server.core.records.pools import State
+from assay.server.core.records.suspects import SuspectKind
+from tests.core.kit import POOL, House, add, annotate, done, fill, make_pool, names, next_batch, pool_of, refused, train
+
+PAIRS = 10
+
+
+def random(source: DrawFrom, **more: object) -> Plan:
+    return Plan(preset="random", draw_from=source, **more)  # type: ignore[arg-type]
+
+
+def doubted(house: House, **spec: object) -> Assay:
+    """Ten samples of which each has a copy; of the first three the copy has another label. Ten more have no label."""
+    core = house.open()
+    make_pool(core, **spec)
+    rng = np.random.default_rng(0)
+    once = rng.standard_normal((PAIRS, 4)).astype(np.float32)
+    add(core, names(0, 2 * PAIRS), np.concatenate([once, once]))
+    add(core, names(20, 30), rng.standard_normal((10, 4)).astype(np.float32))
+    for worker in ("ann", "bob")[: pool_of(core).snapshot.pool.annotations_per_sample]:
+        annotate(core, {f"s{i}": "ant" if i < 5 or i in (13, 14) else "bee" for i in range(2 * PAIRS)}, worker=worker)
+    done(core, core.audits.audit(POOL, AuditSpec((SuspectKind.DUPLICATES,)), lambda _: b"", NO_KEY))
+    return core
+
+
+SUSPECTS = {"s0", "s1", "s2", "s10", "s11", "s12"}
+
+
+def ids(taken: BatchResult) -> set[str]:
+    return set(taken.lease.sample_ids)
+
+
+def states(core: Assay, sample_ids: Sequence[str]) -> list[State]:
+    snapshot = pool_of(core).snapshot
+    return [State(state) for state in snapshot.states.at(snapshot.find(sample_ids)).tolist()]
+
+
+def label(core: Assay, sample_id: str) -> str:
+    snapshot = pool_of(core).snapshot
+    code = int(snapshot.labels.at(snapshot.find([sample_id]))[0])
+    return snapshot.pool.class_names[code] if code >= 0 else ""
+
+
+def test_suspects_go_to_somebody_else_one_at_a_time_and_the_answer_counts(house: House) -> None:
+    core = doubted(house)
+    plan = random(DrawFrom.SUSPECTS)
+    refused(Reason.POOL_EXHAUSTED, lambda: next_batch(core, 1, "ann", plan=plan))
+    first = next_batch(core, 4, "bob", plan=plan)
+    assert ids(first) < SUSPECTS
+    assert set(states(core, list(ids(first)))) == {State.LABELED}, "they keep their labels meanwhile"
+    second = next_batch(core, 10, "cy", plan=plan)
+    assert ids(first) | ids(second) == SUSPECTS
+    refused(Reason.POOL_EXHAUSTED, lambda: next_batch(core, 1, "dan", plan=plan))
+    core = house.open()
+    refused(Reason.POOL_EXHAUSTED, lambda: next_batch(core, 1, "dan", plan=plan))
+    given, *rest = sorted(ids(first))
+    refused(Reason.SAMPLE_LEASED, lambda: annotate(core, {given: "cow"}, worker="bob"))
+    annotate(core, {given: "cow"}, first)
+    assert (label(core, given), states(core, [given])) == ("cow", [State.LABELED])
+    assert pool_of(core).snapshot.answered.at(pool_of(core).snapshot.find([given])).tolist() == [2]
+    lease = first.lease.record
+    core.labeling.release(POOL, lease.lease_id, lease.fencing_token, [rest[0]], "", False, NO_KEY)
+    assert ids(next_batch(core, 10, "dan", plan=plan)) == {rest[0]}, "a skip says nothing"
+    refused(Reason.POOL_EXHAUSTED, lambda: next_batch(core, 1, "bob", plan=plan))
+    house.clock.advance(1e6)
+    core.tick()
+    left = ids(next_batch(core, 10, "bob", plan=plan))
+    assert left == SUSPECTS - {given, rest[0]}, "what was given back is not offered again, what was answered is settled"
+
+
+def test_a_second_answer_that_differs_is_disputed_and_a_third_decides(house: House) -> None:
+    core = doubted(house, annotations_per_sample=2, policy=Policy.MAJORITY)
+    taken = next_batch(core, 1, "cy", plan=random(DrawFrom.SUSPECTS))
+    (given,) = ids(taken)
+    annotate(core, {given: "cow"}, taken)
+    assert states(core, [given]) == [State.LABELED], "two against one"
+    for worker, said in (("ann", "ant"), ("bob", "bee")):
+        annotate(core, {"s20": said}, worker=worker)
+    assert states(core, ["s20"]) == [State.DISPUTED]
+    plan = random(DrawFrom.DISPUTED)
+    refused(Reason.POOL_EXHAUSTED, lambda: next_batch(core, 1, "ann", plan=plan))
+    taken = next_batch(core, 1, "cy", plan=plan)
+    assert (ids(taken), states(core, ["s20"])) == ({"s20"}, [State.LEASED])
+    annotate(core, {"s20": "bee"}, taken)
+    assert (label(core, "s20"), states(core, ["s20"])) == ("bee", [State.LABELED])
+
+
+def test_all_are_drawn_by_the_same_scores(house: House) -> None:
+    core = doubted(house)
+    train(core)
+    plan = Plan(scores=(ScoreTerm("margin"),), draw_from=DrawFrom.ALL)
+    open_ones = set(names(20, 30))
+    everyone = core.mining.mine(POOL, MineSpec(size=16, plan=plan), NO_KEY).picks
+    assert {pick.sample.record.id for pick in everyone} == SUSPECTS | open_ones
+    scores = [pick.score for pick in everyone]
+    assert scores == sorted(scores, reverse=True)
+    batch = next_batch(core, 16, "bob", plan=plan)
+    assert [pick.sample.record.id for pick in batch.picks] == [pick.sample.record.id for pick in everyone]
+
+
+def test_who_is_labeled_is_not_kept_away_by_its_own_label(house: House) -> None:
+    core = doubted(house)
+    for plan in (
+        random(DrawFrom.SUSPECTS, near_duplicate_radius=1e-3),
+        Plan(preset="k_center", draw_from=DrawFrom.ALL),
+    ):
+        picks = core.mining.mine(POOL, MineSpec(size=3, plan=plan), NO_KEY).picks
+        assert len({pick.sample.record.id for pick in picks}) == 3
+
+
+def test_without_an_audit_there_are_no_suspects(core: Assay) -> None:
+    fill(core, 10)
+    error = refused(Reason.POOL_EXHAUSTED, lambda: next_batch(core, 1, plan=random(DrawFrom.SUSPECTS)))
+    assert "AuditPool" in error.message
+    assert len(ids(next_batch(core, 20, plan=random(DrawFrom.ALL)))) == 10
+
+
+def test_a_share_of_the_picks_is_wanted_from_several(house: House) -> None:
+    core = house.open()
+    make_pool(core)
+    fill(core, 400)
+    plan = Plan(preset="random", overlap_share=0.25, overlap_annotations=3)
+    once = [next_batch(core, 1, "ann", plan=plan) for _ in range(40)]
+    taken = [next_batch(core, 160, "ann", plan=plan), *once]
+    wanted = {row for row in range(400) if pool_of(core).snapshot.wanted(np.array([row]))[0] == 3}
+    assert len(wanted) == pytest.approx(50, abs=20), "a quarter, in batches of one as in others"
+    assert wanted < {row for batch in taken for row in batch.lease.record.rows}
+    core = house.open()
+    held = pool_of(core).snapshot
+    assert {row for row in range(400) if held.wanted(np.array([row]))[0] == 3} == wanted
+    for batch in taken:
+        annotate(core, dict.fromkeys(batch.lease.sample_ids, "ant"), batch)
+    everything = Plan(preset="random")
+    others = next_batch(core, 400, "bob", plan=everything)
+    assert set(others.lease.record.rows) == wanted | (set(range(400)) - {r for b in taken for r in b.lease.record.rows})
+    third = next_batch(core, 400, "cy", plan=everything)
+    assert set(third.lease.record.rows) == wanted
+    refused(Reason.POOL_EXHAUSTED, lambda: next_batch(core, 1, "dan", plan=everything))
+
+
+@pytest.mark.parametrize(("share", "wanted"), [(-0.1, 2), (1.1, 2), (float("nan"), 2), (0.5, 1), (0.5, 1000), (0.0, 2)])
+def test_an_overlap_that_makes_no_sense_is_refused(core: Assay, share: float, wanted: int) -> None:
+    fill(core, 3)
+    plan = Plan(preset="random", overlap_share=share, overlap_annotations=wanted)
+    refused(Reason.INVALID_PLAN, lambda: next_batch(core, 1, plan=plan))
