@@ -62,7 +62,7 @@ def test_work_goes_on(found):
     batch = client.next_batch("news", "eve", len(everything))
     assert sorted(batch.ids) == everything
     assert not set(excluded) & set(batch.ids)
-    assert client.annotate("news", dict.fromkeys(batch.ids, "sport"), "eve", lease=batch.lease).stored == len(batch)
+    assert client.annotate("news", dict.fromkeys(batch.ids, "sport"), "eve", lease=batch.lease).stored == len(batch.ids)
     assert client.train_head("news").result(timeout=60).head
     assert client.add_samples("features", ["new"], inputs={"features": np.ones((1, 5), np.float32)}).added == 1
     assert len(client.mine("features", 3, "margin").ids) == 3
