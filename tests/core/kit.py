@@ -24,6 +24,8 @@ from assay.server.core.labeling.messages import (
     AnnotateSpec,
     BatchResult,
     BatchSpec,
+    EventQuery,
+    EventView,
     LabelView,
     SkipResult,
     SkipSpec,
@@ -315,6 +317,11 @@ def set_state(core: Assay, action: str, ids: Sequence[str], worker: str = "ann",
     """Sets samples aside, takes them back or reopens them."""
     request = spec.pop("request", NO_KEY)
     return core.annotations.set_state(POOL, StateSpec(worker, ids, StateAction(action), **spec), request)
+
+
+def events_of(core: Assay, after: int = -1, limit: int = 100, **asked: Any) -> tuple[EventView, ...]:
+    """Events of the log by number."""
+    return core.annotations.events(POOL, EventQuery(**asked), after, limit).events
 
 
 def labels_of(core: Assay, after: int = -1, limit: int = 100, **asked: Any) -> list[LabelView]:

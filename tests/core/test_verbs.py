@@ -1,19 +1,31 @@
 """What people do beside annotating: skip, withdraw, set aside and reopen; each is an event, and nothing is deleted."""
 
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason, RequestReplayed
-from assay.server.core.records.annotations import EventBlock
+from assay.server.core.labeling import events
+from assay.server.core.labeling.messages import Details, EventQuery, EventView
+from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.annotations import EventBlock, EventKind
 from assay.server.core.records.pools import State
+from assay.server.core.records.tasks import TaskKind, TaskRecord
+from assay.server.core.tasks.given import ClassNames, Given, JsonText
 from tests.core.kit import (
+    POOL,
     House,
     add,
     annotate,
     counts,
+    events_of,
     fill,
     key,
     labels_of,
+    make_pool,
     names,
     pool_of,
     refused,
@@ -169,3 +181,109 @@ def test_what_was_only_skipped_has_no_label_to_show(house: House) -> None:
     withdraw(core, ["s1"], "ann")
     (shown,) = labels_of(core, states=(State.UNLABELED,))
     assert (shown.sample_id, shown.value, shown.annotations) == ("s1", None, 0)
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+
+def numbers_of(events: Sequence[EventView]) -> list[int]:
+    return [event.number for event in events]
+
+
+def test_the_log_is_listed_by_what_is_asked(house: House) -> None:
+    core = overlapping(house, 2)
+    add(core, ["given"], labels=["cow"])  # 0
+    annotate(core, {"s0": "ant", "s1": "ant"}, worker="ann")  # 1, 2
+    house.clock.advance(10.0)
+    start = house.clock.now()
+    details = Details(external_ids=["x1"], comments=["dim"], confidences_N=np.array([0.5], np.float32))
+    annotate(core, {"s1": "bee"}, worker="bob", details=details)  # 3
+    skip(core, ["s0"], worker="bob", reason="dark")  # 4
+    house.clock.advance(10.0)
+    end = house.clock.now()
+    annotate(core, {"s1": "cow"}, worker="ann", correct=True)  # 5
+    withdraw(core, ["s1"], "root", annotator="bob", reason="a bot")  # 6
+    core = house.open()
+    assert numbers_of(events_of(core)) == list(range(7))
+    assert numbers_of(events_of(core, 2, 2)) == [3, 4]
+    assert numbers_of(events_of(core, worker="bob")) == [3, 4, 6]
+    assert numbers_of(events_of(core, 3, worker="bob")) == [4, 6]
+    assert numbers_of(events_of(core, start_time=start, end_time=end)) == [3, 4]
+    assert numbers_of(events_of(core, external_id="x1")) == [3]
+    assert numbers_of(events_of(core, 3, external_id="x1")) == []
+    assert numbers_of(events_of(core, external_id="x1", worker="ann")) == []
+    assert numbers_of(events_of(core, external_id="x2")) == []
+    assert numbers_of(events_of(core, sample_id="s1")) == [2, 3, 5, 6]
+    assert numbers_of(events_of(core, 2, 2, sample_id="s1")) == [3, 5]
+    assert numbers_of(events_of(core, sample_id="s1", worker="bob", start_time=end)) == [6]
+    refused(Reason.SAMPLE_NOT_FOUND, lambda: events_of(core, sample_id="nope"))
+    given, first, said, skipped, corrected, taken = (events_of(core)[number] for number in (0, 2, 3, 4, 5, 6))
+    assert (given.worker, given.origin, given.value) == ("import", "import", "cow")
+    assert (said.external_id, said.comment, said.confidence, said.value) == ("x1", "dim", 0.5, "bee")
+    assert (skipped.kind, skipped.value, skipped.comment) == (EventKind.SKIP, None, "dark")
+    assert (corrected.kind, corrected.supersedes, corrected.value) == (EventKind.CORRECT, 2, "cow")
+    assert (taken.kind, taken.supersedes, taken.worker, taken.by) == (EventKind.WITHDRAW, 3, "bob", "root")
+    stands = [event.number for event in (given, first, said, skipped, corrected, taken) if event.standing]
+    assert stands == [0, 5]
+
+
+def test_events_of_deleted_samples_are_left_out_and_pages_go_on(house: House, core: Assay) -> None:
+    fill(core, 6)
+    for name in names(0, 6):
+        annotate(core, {name: "ant"})
+    core.samples.delete(POOL, names(0, 4), False, NO_KEY)
+    assert numbers_of(events_of(core)) == [4, 5]
+    refused(Reason.SAMPLE_NOT_FOUND, lambda: events_of(core, sample_id="s0"))
+    core = house.open()
+    assert numbers_of(events_of(core, limit=1)) == [4]
+
+
+def test_a_page_that_finds_little_ends_early_and_says_where(core: Assay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "BLOCKS_AT_ONCE", 2)
+    monkeypatch.setattr(events, "BLOCKS_A_PAGE", 4)
+    fill(core, 12)
+    for name in names(0, 12):
+        annotate(core, {name: "ant"})
+    core.samples.delete(POOL, names(0, 10), False, NO_KEY)
+    after, found, pages = -1, [], 0
+    while True:
+        page = core.annotations.events(POOL, EventQuery(), after, 10)
+        found += numbers_of(page.events)
+        pages += 1
+        if page.read is None:
+            break
+        assert page.read > after
+        after = page.read
+    assert (found, pages) == ([10, 11], 3)
+
+
+def test_the_history_of_a_sample_reads_its_own_blocks_only(house: House, core: Assay) -> None:
+    fill(core, 40)
+    for name in names(0, 40):
+        annotate(core, {name: "ant"})
+    annotate(core, {"s7": "bee"}, correct=True)
+    snapshot, asked = pool_of(core).snapshot, []
+
+    def read(numbers: npt.NDArray[np.int64]) -> list[EventBlock]:
+        asked.extend(numbers.tolist())
+        with house.catalog.reading() as tx:
+            return tx.blocks_of_events(snapshot.pool.uid, numbers)
+
+    page = events.page(snapshot, house.catalog, read, EventQuery(sample_id="s7"), -1, 10)
+    assert numbers_of(page.events) == [7, 40]
+    assert set(asked) == {7, 40}
+
+
+@pytest.mark.parametrize("kind", [TaskKind.MULTILABEL, TaskKind.FREEFORM])
+def test_values_of_other_tasks_are_told_as_they_were_given(house: House, kind: TaskKind) -> None:
+    task = TaskRecord.of_classes(kind, ["a", "b"]) if kind is TaskKind.MULTILABEL else TaskRecord(kind)
+    value: Given = ClassNames(["a", "b"]) if kind is TaskKind.MULTILABEL else JsonText("null")
+    core = house.open()
+    make_pool(core, task=task)
+    fill(core, 2)
+    annotate(core, {"s0": value})
+    skip(core, ["s1"], worker="bob")
+    withdraw(core, ["s0"])
+    said, skipped, taken = events_of(core)
+    assert (said.value, skipped.value, taken.value) == (value, None, None)
+    assert not said.standing

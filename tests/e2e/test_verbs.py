@@ -1,9 +1,11 @@
 """What people do beside annotating, through the client: skip, withdraw, set aside and reopen."""
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 
-from assay.client import AlreadyExists, Classification, FailedPrecondition, InvalidArgument, NotFound
+from assay.client import AlreadyExists, Annotation, Classification, FailedPrecondition, InvalidArgument, NotFound
 
 
 def fill(client, pool, count=6, **options):
@@ -56,3 +58,29 @@ def test_a_sample_that_is_set_aside_is_as_it_was_once_it_is_back(client, pool):
         client.set_sample_state(pool, ["0"], "delete", "ann")
     with pytest.raises(InvalidArgument):
         client.set_sample_state(pool, [], "include", "ann")
+
+
+def test_what_was_said_is_listed_by_sample_worker_and_since(client, pool):
+    fill(client, pool, annotations_per_sample=2, policy="majority")
+    first = client.annotate(pool, {str(row): "ant" for row in range(6)}, "ann")
+    said = Annotation("1", "bee", external_id="mark-1", comment="dim", confidence=0.5, duration=2.5)
+    client.annotate(pool, [said], "bob")
+    client.skip_samples(pool, ["2"], "bob", "dark")
+    client.withdraw_annotations(pool, ["1"], "root", "a bot", annotator="bob")
+    history = list(client.list_annotations(pool, sample_id="1"))
+    assert [(each.verb, each.worker, each.value, each.standing) for each in history] == [
+        ("annotate", "ann", "ant", True),
+        ("annotate", "bob", "bee", False),
+        ("withdraw", "bob", None, False),
+    ]
+    assert (history[1].external_id, history[1].comment, history[1].confidence) == ("mark-1", "dim", 0.5)
+    assert (history[1].duration, history[1].origin, history[1].by) == (2.5, "worker", None)
+    assert (history[2].by, history[2].supersedes, history[2].comment) == ("root", history[1].name, "a bot")
+    since = list(client.list_annotations(pool, after_event=first.last_event))
+    assert [each.verb for each in since] == ["annotate", "skip", "withdraw"]
+    assert [each.sample_id for each in client.list_annotations(pool, worker="bob")] == ["1", "2", "1"]
+    assert [each.event for each in client.list_annotations(pool, external_id="mark-1")] == [history[1].event]
+    assert list(client.list_annotations(pool, start_time=history[2].create_time + timedelta(days=1))) == []
+    assert len(list(client.list_annotations(pool, end_time=history[2].create_time + timedelta(days=1)))) == 9
+    with pytest.raises(NotFound):
+        list(client.list_annotations(pool, sample_id="none"))

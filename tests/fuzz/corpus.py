@@ -390,6 +390,21 @@ def _skip(rng: Random, world: World) -> Requests:
     ]
 
 
+def _list_annotations(rng: Random, world: World) -> Requests:
+    request = annotations_pb2.ListAnnotationsRequest(
+        parent=world.pool(rng),
+        sample_id=rng.choice(("", _ids(rng)[0])),
+        worker=rng.choice(("", "w1", "import")),
+        external_id=rng.choice(("", "", f"x{rng.randrange(40)}")),
+        page_size=rng.choice((0, 5)),
+    )
+    if rng.random() < 0.3:
+        request.after_event = rng.randrange(-1, 50)
+    if rng.random() < 0.3:
+        request.start_time.seconds = rng.choice((0, 1_000_000_000, 4_000_000_000))
+    return [request]
+
+
 def _list_samples(rng: Random, world: World) -> Requests:
     request = pools_pb2.ListSamplesRequest(parent=world.pool(rng), page_size=rng.choice((0, 5)), include_payload=True)
     if rng.random() < 0.5:
@@ -484,6 +499,7 @@ CORPUS: Mapping[str, Maker] = {
         action=lambda rng: rng.randrange(4),
         reason=lambda rng: rng.choice(("", "blurred")),
     ),
+    "/assay.v1.Annotations/ListAnnotations": _list_annotations,
     "/assay.v1.Annotations/ListLabels": _of_pool(annotations_pb2.ListLabelsRequest, page_size=5),
     "/assay.v1.Audits/ListAnnotators": _of_pool(audits_pb2.ListAnnotatorsRequest, page_size=5),
     "/assay.v1.Audits/ResolveLabels": _of_pool(audits_pb2.ResolveLabelsRequest),

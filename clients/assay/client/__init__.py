@@ -45,6 +45,7 @@ from assay.client.plans import Plan, Quota, Quotas, ScoreTerm, SelectTerm, Short
 from assay.client.results import (
     AddResult,
     AnnotateResult,
+    AnnotationEvent,
     Annotator,
     AuditResult,
     BackboneInfo,
@@ -118,6 +119,7 @@ __all__ = [
     "AlreadyExists",
     "AnnotateResult",
     "Annotation",
+    "AnnotationEvent",
     "Annotator",
     "AssayError",
     "AsyncClient",

@@ -1,16 +1,17 @@
 """The calls of annotations and of the labels that follow from them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from assay.client import _replies, results
 from assay.client._labeling import check_lease
 from assay.client._names import enum_value, fresh_request_id, id_list, pool_name
 from assay.client._pools import SampleState, state_values
-from assay.client._values import given_text, text
+from assay.client._values import given_text, text, whole
 from assay.client._wire import Pages, Unary, pages, unary
 from assay.client.results import Lease
-from assay.client.values import Annotation, annotation_messages
+from assay.client.values import Annotation, annotation_messages, time_message
 from assay.v1 import annotations_pb2, methods
 
 Origin: TypeAlias = Literal["worker", "import", "model"]
@@ -175,6 +176,43 @@ def set_sample_state(
         request_id=fresh_request_id(request_id),
     )
     return unary(methods.SET_SAMPLE_STATE, request, _replies.moved)
+
+
+def list_annotations(
+    pool: str,
+    *,
+    sample_id: str | None = None,
+    worker: str | None = None,
+    external_id: str | None = None,
+    start_time: datetime | None = None,
+    end_time: datetime | None = None,
+    after_event: int | None = None,
+) -> Pages[results.AnnotationEvent]:
+    """What was said, event by event, the oldest first, fetched page by page. All that is given must apply.
+
+    Args:
+        pool: id or name.
+        sample_id: only of this sample: its history.
+        worker: only of this worker.
+        external_id: only the one with this id of the caller's.
+        start_time, end_time: only those stored at or after the one and before the other; aware datetimes.
+        after_event: only those after the event of this number: what came since a list was read, or since the
+            `last_event` of a result.
+
+    Raises:
+        NotFound: there is no such sample.
+    """
+    request = annotations_pb2.ListAnnotationsRequest(
+        parent=pool_name(pool),
+        sample_id="" if sample_id is None else id_list([sample_id], "sample_id")[0],
+        worker=given_text(worker, "worker"),
+        external_id=given_text(external_id, "external_id"),
+        start_time=None if start_time is None else time_message(start_time, "start_time"),
+        end_time=None if end_time is None else time_message(end_time, "end_time"),
+        after_event=None if after_event is None else whole(after_event, "after_event"),
+        page_size=1000,
+    )
+    return pages(methods.LIST_ANNOTATIONS, request, lambda reply: map(_replies.annotation, reply.annotations))
 
 
 def list_labels(

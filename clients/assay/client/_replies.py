@@ -359,6 +359,30 @@ def batch(message: labeling_pb2.NextBatchResponse) -> results.Batch:
     )
 
 
+def annotation(message: annotations_pb2.Annotation) -> results.AnnotationEvent:
+    """An event of a pool's log."""
+    return results.AnnotationEvent(
+        name=message.name,
+        event=message.event,
+        sample_id=message.sample_id,
+        verb=enum_word(annotations_pb2.AnnotationVerb, message.verb),
+        value=value_from_proto(message.value),
+        worker=message.worker or None,
+        by=message.by or None,
+        create_time=when(message, "create_time"),
+        time=when(message, "time"),
+        duration=seconds(message.duration) if message.HasField("duration") else None,
+        lease=message.lease or None,
+        origin=enum_word(annotations_pb2.Origin, message.origin),
+        external_id=message.external_id or None,
+        comment=message.comment,
+        confidence=message.confidence if message.HasField("confidence") else None,
+        supersedes=message.supersedes or None,
+        undoes=message.undoes or None,
+        standing=message.standing,
+    )
+
+
 def skipped(message: annotations_pb2.SkipSamplesResponse) -> results.SkipResult:
     """What became of skips."""
     return results.SkipResult(

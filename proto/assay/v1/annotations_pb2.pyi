@@ -86,6 +86,54 @@ well. It stays in the log. Needs the role admin; those set aside are refused.
 """
 Global___StateAction: _TypeAlias = StateAction  # noqa: Y015
 
+class _AnnotationVerb:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AnnotationVerbEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AnnotationVerb.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ANNOTATION_VERB_UNSPECIFIED: _AnnotationVerb.ValueType  # 0
+    """Not given."""
+    ANNOTATION_VERB_ANNOTATE: _AnnotationVerb.ValueType  # 1
+    """A worker's value."""
+    ANNOTATION_VERB_CORRECT: _AnnotationVerb.ValueType  # 2
+    """Another value of the same worker, in place of the one before."""
+    ANNOTATION_VERB_WITHDRAW: _AnnotationVerb.ValueType  # 3
+    """The worker's value is taken back."""
+    ANNOTATION_VERB_SKIP: _AnnotationVerb.ValueType  # 4
+    """The worker does not want to say."""
+    ANNOTATION_VERB_VERDICT: _AnnotationVerb.ValueType  # 5
+    """A reviewer's value, which settles the sample."""
+    ANNOTATION_VERB_RESOLVE: _AnnotationVerb.ValueType  # 6
+    """The server derived the label anew, from what was said before."""
+    ANNOTATION_VERB_RETRACT: _AnnotationVerb.ValueType  # 7
+    """A reviewer's value is taken back."""
+    ANNOTATION_VERB_RESUME: _AnnotationVerb.ValueType  # 8
+    """A skip is taken back."""
+
+class AnnotationVerb(_AnnotationVerb, metaclass=_AnnotationVerbEnumTypeWrapper):
+    """What an event says."""
+
+ANNOTATION_VERB_UNSPECIFIED: AnnotationVerb.ValueType  # 0
+"""Not given."""
+ANNOTATION_VERB_ANNOTATE: AnnotationVerb.ValueType  # 1
+"""A worker's value."""
+ANNOTATION_VERB_CORRECT: AnnotationVerb.ValueType  # 2
+"""Another value of the same worker, in place of the one before."""
+ANNOTATION_VERB_WITHDRAW: AnnotationVerb.ValueType  # 3
+"""The worker's value is taken back."""
+ANNOTATION_VERB_SKIP: AnnotationVerb.ValueType  # 4
+"""The worker does not want to say."""
+ANNOTATION_VERB_VERDICT: AnnotationVerb.ValueType  # 5
+"""A reviewer's value, which settles the sample."""
+ANNOTATION_VERB_RESOLVE: AnnotationVerb.ValueType  # 6
+"""The server derived the label anew, from what was said before."""
+ANNOTATION_VERB_RETRACT: AnnotationVerb.ValueType  # 7
+"""A reviewer's value is taken back."""
+ANNOTATION_VERB_RESUME: AnnotationVerb.ValueType  # 8
+"""A skip is taken back."""
+Global___AnnotationVerb: _TypeAlias = AnnotationVerb  # noqa: Y015
+
 @_typing.final
 class AnnotationInput(_message.Message):
     """What is said of one sample."""
@@ -493,6 +541,196 @@ class SetSampleStateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetSampleStateResponse: _TypeAlias = SetSampleStateResponse  # noqa: Y015
+
+@_typing.final
+class Annotation(_message.Message):
+    """An event of a pool's log. It is never changed and never deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    SAMPLE_ID_FIELD_NUMBER: _builtins.int
+    VERB_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    SUPERSEDES_FIELD_NUMBER: _builtins.int
+    UNDOES_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name "pools/{pool}/annotations/{event}"."""
+    event: _builtins.int
+    """Number of the event in the pool's log; they grow with time."""
+    sample_id: _builtins.str
+    """Sample id."""
+    verb: Global___AnnotationVerb.ValueType
+    """What it says."""
+    worker: _builtins.str
+    """Whose it is; empty for what the server derived."""
+    by: _builtins.str
+    """Who did it in the worker's place; empty for the worker."""
+    lease: _builtins.str
+    """Lease that it came under; empty where none."""
+    origin: Global___Origin.ValueType
+    """Where it comes from."""
+    external_id: _builtins.str
+    """The caller's own id of it."""
+    comment: _builtins.str
+    """What the worker had to say beside the value; the reason of a skip or a withdrawal."""
+    confidence: _builtins.float
+    """How sure the worker is, 0 to 1."""
+    supersedes: _builtins.str
+    """The annotation that it takes the place of, or takes back; empty for none."""
+    undoes: _builtins.str
+    """The first annotation of the action that it undoes; empty for none."""
+    standing: _builtins.bool
+    """Whether it counts now: a value that nobody took back or put another in the place of."""
+    @_builtins.property
+    def value(self) -> _types_pb2.Value:
+        """The value, or the label that the server derived; unset where there is none."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was stored."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was said, which differs for imports."""
+
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long the worker took; unset where that is not known."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        event: _builtins.int = ...,
+        sample_id: _builtins.str = ...,
+        verb: Global___AnnotationVerb.ValueType = ...,
+        worker: _builtins.str = ...,
+        by: _builtins.str = ...,
+        value: _types_pb2.Value | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        lease: _builtins.str = ...,
+        origin: Global___Origin.ValueType = ...,
+        external_id: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        confidence: _builtins.float | None = ...,
+        supersedes: _builtins.str = ...,
+        undoes: _builtins.str = ...,
+        standing: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "create_time", b"create_time", "duration", b"duration", "time", b"time", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "by", b"by", "comment", b"comment", "confidence", b"confidence", "create_time", b"create_time", "duration", b"duration", "event", b"event", "external_id", b"external_id", "lease", b"lease", "name", b"name", "origin", b"origin", "sample_id", b"sample_id", "standing", b"standing", "supersedes", b"supersedes", "time", b"time", "undoes", b"undoes", "value", b"value", "verb", b"verb", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
+    _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
+
+Global___Annotation: _TypeAlias = Annotation  # noqa: Y015
+
+@_typing.final
+class ListAnnotationsRequest(_message.Message):
+    """Request of ListAnnotations. All conditions that are given must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    SAMPLE_ID_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    AFTER_EVENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """Resource name "pools/{pool}"."""
+    sample_id: _builtins.str
+    """Only of this sample: its history; empty means all."""
+    worker: _builtins.str
+    """Only of this worker; empty means all."""
+    external_id: _builtins.str
+    """Only the one with this id of the caller's; empty means all."""
+    after_event: _builtins.int
+    """Only those after the event of this number: what came since a list was read, or since the last_event of a reply."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1,000; 0 means 100. A page has fewer where more would not fit a message, or where it took long
+    to find them.
+    """
+    page_token: _builtins.str
+    """next_page_token of the page before."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Only those stored then or later."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Only those stored before."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        sample_id: _builtins.str = ...,
+        worker: _builtins.str = ...,
+        external_id: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        after_event: _builtins.int | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_event", b"_after_event", "after_event", b"after_event", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_event", b"_after_event", "after_event", b"after_event", "end_time", b"end_time", "external_id", b"external_id", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "sample_id", b"sample_id", "start_time", b"start_time", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_event: _TypeAlias = _typing.Literal["after_event"]  # noqa: Y015
+    _WhichOneofArgType__after_event: _TypeAlias = _typing.Literal["_after_event", b"_after_event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_event) -> _WhichOneofReturnType__after_event | None: ...
+
+Global___ListAnnotationsRequest: _TypeAlias = ListAnnotationsRequest  # noqa: Y015
+
+@_typing.final
+class ListAnnotationsResponse(_message.Message):
+    """Reply of ListAnnotations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANNOTATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def annotations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Annotation]:
+        """Events, by number; those of samples that were deleted are left out."""
+
+    def __init__(
+        self,
+        *,
+        annotations: _abc.Iterable[Global___Annotation] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAnnotationsResponse: _TypeAlias = ListAnnotationsResponse  # noqa: Y015
 
 @_typing.final
 class Label(_message.Message):

@@ -55,6 +55,11 @@ class AnnotationsStub(object):
                 request_serializer=assay_dot_v1_dot_annotations__pb2.SetSampleStateRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_annotations__pb2.SetSampleStateResponse.FromString,
                 _registered_method=True)
+        self.ListAnnotations = channel.unary_unary(
+                '/assay.v1.Annotations/ListAnnotations',
+                request_serializer=assay_dot_v1_dot_annotations__pb2.ListAnnotationsRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_annotations__pb2.ListAnnotationsResponse.FromString,
+                _registered_method=True)
         self.ListLabels = channel.unary_unary(
                 '/assay.v1.Annotations/ListLabels',
                 request_serializer=assay_dot_v1_dot_annotations__pb2.ListLabelsRequest.SerializeToString,
@@ -97,6 +102,13 @@ class AnnotationsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAnnotations(self, request, context):
+        """Lists what was said, event by event, the oldest first: the history of a sample, what a worker said, what came since.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListLabels(self, request, context):
         """Lists labels by row.
         """
@@ -126,6 +138,11 @@ def add_AnnotationsServicer_to_server(servicer, server):
                     servicer.SetSampleState,
                     request_deserializer=assay_dot_v1_dot_annotations__pb2.SetSampleStateRequest.FromString,
                     response_serializer=assay_dot_v1_dot_annotations__pb2.SetSampleStateResponse.SerializeToString,
+            ),
+            'ListAnnotations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAnnotations,
+                    request_deserializer=assay_dot_v1_dot_annotations__pb2.ListAnnotationsRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_annotations__pb2.ListAnnotationsResponse.SerializeToString,
             ),
             'ListLabels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLabels,
@@ -242,6 +259,33 @@ class Annotations(object):
             '/assay.v1.Annotations/SetSampleState',
             assay_dot_v1_dot_annotations__pb2.SetSampleStateRequest.SerializeToString,
             assay_dot_v1_dot_annotations__pb2.SetSampleStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAnnotations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.Annotations/ListAnnotations',
+            assay_dot_v1_dot_annotations__pb2.ListAnnotationsRequest.SerializeToString,
+            assay_dot_v1_dot_annotations__pb2.ListAnnotationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,8 @@ class AnnotationsStub:
     """
     SetSampleState: _grpc.UnaryUnaryMultiCallable[_annotations_pb2.SetSampleStateRequest, _annotations_pb2.SetSampleStateResponse]
     """Sets samples aside, takes them back, or reopens them, all or none, without a lease."""
+    ListAnnotations: _grpc.UnaryUnaryMultiCallable[_annotations_pb2.ListAnnotationsRequest, _annotations_pb2.ListAnnotationsResponse]
+    """Lists what was said, event by event, the oldest first: the history of a sample, what a worker said, what came since."""
     ListLabels: _grpc.UnaryUnaryMultiCallable[_annotations_pb2.ListLabelsRequest, _annotations_pb2.ListLabelsResponse]
     """Lists labels by row."""
 
@@ -69,6 +71,8 @@ class AnnotationsAsyncStub(AnnotationsStub):
     """
     SetSampleState: _aio.UnaryUnaryMultiCallable[_annotations_pb2.SetSampleStateRequest, _annotations_pb2.SetSampleStateResponse]  # type: ignore[assignment]
     """Sets samples aside, takes them back, or reopens them, all or none, without a lease."""
+    ListAnnotations: _aio.UnaryUnaryMultiCallable[_annotations_pb2.ListAnnotationsRequest, _annotations_pb2.ListAnnotationsResponse]  # type: ignore[assignment]
+    """Lists what was said, event by event, the oldest first: the history of a sample, what a worker said, what came since."""
     ListLabels: _aio.UnaryUnaryMultiCallable[_annotations_pb2.ListLabelsRequest, _annotations_pb2.ListLabelsResponse]  # type: ignore[assignment]
     """Lists labels by row."""
 
@@ -112,6 +116,14 @@ class AnnotationsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_annotations_pb2.SetSampleStateResponse, _abc.Awaitable[_annotations_pb2.SetSampleStateResponse]]:
         """Sets samples aside, takes them back, or reopens them, all or none, without a lease."""
+
+    @_abc_1.abstractmethod
+    def ListAnnotations(
+        self,
+        request: _annotations_pb2.ListAnnotationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotations_pb2.ListAnnotationsResponse, _abc.Awaitable[_annotations_pb2.ListAnnotationsResponse]]:
+        """Lists what was said, event by event, the oldest first: the history of a sample, what a worker said, what came since."""
 
     @_abc_1.abstractmethod
     def ListLabels(

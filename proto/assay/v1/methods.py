@@ -52,6 +52,13 @@ SET_SAMPLE_STATE = Method(
     Role.LABEL,
     Reach.REQUEST,
 )
+LIST_ANNOTATIONS = Method(
+    "/assay.v1.Annotations/ListAnnotations",
+    annotations_pb2.ListAnnotationsRequest,
+    annotations_pb2.ListAnnotationsResponse,
+    Role.READ,
+    Reach.REQUEST,
+)
 LIST_LABELS = Method(
     "/assay.v1.Annotations/ListLabels",
     annotations_pb2.ListLabelsRequest,
@@ -403,6 +410,7 @@ METHODS: Mapping[str, Method[Any, Any]] = {
         SKIP_SAMPLES,
         WITHDRAW_ANNOTATIONS,
         SET_SAMPLE_STATE,
+        LIST_ANNOTATIONS,
         LIST_LABELS,
         AUDIT_POOL,
         LIST_SUSPECTS,

@@ -4,6 +4,7 @@ from assay.client.results.audits import Annotator, AuditResult, Confusion, KindF
 from assay.client.results.changes import Change, PoolChanges
 from assay.client.results.labeling import (
     AnnotateResult,
+    AnnotationEvent,
     Batch,
     ImportResult,
     Label,
@@ -56,6 +57,7 @@ from assay.client.results.server import ServerInfo, ServerLimits
 __all__ = [
     "AddResult",
     "AnnotateResult",
+    "AnnotationEvent",
     "Annotator",
     "AuditResult",
     "BackboneInfo",

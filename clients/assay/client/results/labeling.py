@@ -124,6 +124,47 @@ class ImportResult:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnotationEvent:
+    """One event of a pool's log, which is never changed.
+
+    Attributes:
+        name: resource name "pools/{pool}/annotations/{event}".
+        event: its number in the log; they grow with time.
+        verb: "annotate", "correct", "withdraw", "skip", "verdict" (a reviewer's value), "resolve" (the server derived
+            the label anew), "retract" (a verdict is taken back) or "resume" (a skip is taken back).
+        value: in the natural type of the pool's task; None where it has none.
+        worker: whose it is; None for what the server derived.
+        by: who did it in the worker's place; None for the worker.
+        create_time, time: when it was stored, and when it was said, which differs for imports.
+        duration: seconds that the worker took; None where it is not known.
+        comment: what the worker had to say; the reason of a skip or a withdrawal.
+        confidence: how sure the worker is, 0 to 1.
+        supersedes: name of the annotation that it takes the place of, or takes back.
+        undoes: name of the first annotation of the action that it undoes.
+        standing: whether it counts now: a value that nobody took back or put another in the place of.
+    """
+
+    name: str
+    event: int
+    sample_id: str
+    verb: str
+    value: Any
+    worker: str | None
+    by: str | None
+    create_time: datetime | None
+    time: datetime | None
+    duration: float | None
+    lease: str | None
+    origin: str
+    external_id: str | None
+    comment: str
+    confidence: float | None
+    supersedes: str | None
+    undoes: str | None
+    standing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Label:
     """A label, which follows from annotations by the pool's policy.
 

@@ -5,10 +5,13 @@ from assay.server.rpc.calls import BaseServicer
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.annotations import (
     annotate_message,
+    annotation_message,
     label_message,
     skip_message,
     state_change_message,
+    to_after_event,
     to_annotate_spec,
+    to_event_query,
     to_skip_spec,
     to_state_spec,
     to_withdraw_spec,
@@ -52,6 +55,22 @@ class AnnotationsServicer(BaseServicer):
         reply = self.reply("SetSampleState", request, state_change_message)
         self.core.annotations.set_state(names.parse_pool(request.parent), to_state_spec(request), reply.key)
         return reply.message
+
+    def ListAnnotations(
+        self, request: annotations_pb2.ListAnnotationsRequest
+    ) -> annotations_pb2.ListAnnotationsResponse:
+        pool_id = names.parse_pool(request.parent)
+        page = paging.page(request, to_after_event(request))
+        found = self.core.annotations.events(pool_id, to_event_query(request), page.after, page.fetch)
+        messages, token = page.fill(
+            found.events,
+            lambda view: view.number,
+            lambda view: annotation_message(pool_id, view),
+            self.reply_bytes,
+        )
+        if not token and found.read is not None:
+            token = page.token(found.read)
+        return annotations_pb2.ListAnnotationsResponse(annotations=messages, next_page_token=token)
 
     def ListLabels(self, request: annotations_pb2.ListLabelsRequest) -> annotations_pb2.ListLabelsResponse:
         pool_id = names.parse_pool(request.parent)

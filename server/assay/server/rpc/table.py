@@ -106,6 +106,7 @@ def table(of: Servicers) -> tuple[Row, ...]:
         _unary(methods.SKIP_SAMPLES, said, "io", said.SkipSamples),
         _unary(methods.WITHDRAW_ANNOTATIONS, said, "io", said.WithdrawAnnotations),
         _unary(methods.SET_SAMPLE_STATE, said, "io", said.SetSampleState),
+        _unary(methods.LIST_ANNOTATIONS, said, "io", said.ListAnnotations),
         _unary(methods.LIST_LABELS, said, "io", said.ListLabels),
         _unary(methods.LIST_ANNOTATORS, of.audits, "compute", of.audits.ListAnnotators),
         _unary(methods.RESOLVE_LABELS, of.audits, "io", of.audits.ResolveLabels),

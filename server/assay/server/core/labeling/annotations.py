@@ -5,7 +5,7 @@ from functools import partial
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.labeling import annotate, history, lists, withdraw
+from assay.server.core.labeling import annotate, events, history, lists, withdraw
 from assay.server.core.labeling.exporting import (
     PAGE,
     Row,
@@ -19,6 +19,8 @@ from assay.server.core.labeling.leases import expire_due
 from assay.server.core.labeling.messages import (
     AnnotateResult,
     AnnotateSpec,
+    EventPage,
+    EventQuery,
     LabelView,
     SkipResult,
     SkipSpec,
@@ -171,6 +173,17 @@ class AnnotationService:
         while views:
             yield [label_row(view) for view in views]
             views = self.labels(pool_id, "", "", views[-1].row, PAGE)
+
+    def events(self, pool_id: str, query: EventQuery, after: int, limit: int) -> EventPage:
+        """Events of the log by number, those after one; see events.page. Raises AssayError(SAMPLE_NOT_FOUND)."""
+        pool = self._pools.get(pool_id)
+        snapshot = pool.snapshot
+        try:
+            return events.page(snapshot, self._catalog, history.reader(self._catalog, pool), query, after, limit)
+        except Diverged:
+            raise AssayError(
+                Reason.CONFLICT, f"Pool {snapshot.pool.pool_id!r} was changed meanwhile. Try again."
+            ) from None
 
     def _external(self, pool: Pool, ids: Sequence[str]) -> dict[str, int]:
         """The events of external ids of a pool."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from assay.server.core.mining.messages import PickView, Provenance, QuotaView
 from assay.server.core.mining.plan.terms import Plan
-from assay.server.core.records.annotations import Origin
+from assay.server.core.records.annotations import EventKind, Origin
 from assay.server.core.records.arrays import FloatArray
 from assay.server.core.records.filters import Filter
 from assay.server.core.records.leases import LeaseRecord
@@ -206,6 +206,67 @@ class StateResult:
     unchanged: int
     epoch: int
     last_event: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """Which events of a pool's log are asked for: those to which all that is given applies.
+
+    Attributes:
+        sample_id: of this sample; "" for any.
+        worker: of this worker; "" for any.
+        external_id: with this id of the caller's; "" for any.
+        start_time, end_time: stored at or after the one and before the other, in seconds since the Unix epoch.
+    """
+
+    sample_id: str = ""
+    worker: str = ""
+    external_id: str = ""
+    start_time: float | None = None
+    end_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """One event of a pool's log.
+
+    Attributes:
+        value: what it says, as a caller gives it; None where it has none.
+        by: who did it in the worker's place; "" for the worker.
+        create_time, time: when it was stored, and when it was said, in seconds since the Unix epoch.
+        duration: seconds that the worker took; None where it is not known.
+        confidence: how sure the worker is; NaN where it did not say.
+        supersedes: the event that it takes the place of, or takes back; -1 for none.
+        undoes: the first event of the action that it undoes; -1 for none.
+        standing: whether it counts now: an annotation or verdict that nobody took back or put another in the place of.
+    """
+
+    number: int
+    sample_id: str
+    kind: EventKind
+    value: Given
+    worker: str
+    by: str
+    create_time: float
+    time: float
+    duration: float | None
+    lease: str
+    origin: Origin
+    external_id: str
+    comment: str
+    confidence: float
+    supersedes: int
+    undoes: int
+    standing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Events by number. read: where the search ended, if it ended before there were enough or none was left; else
+    None."""
+
+    events: tuple[EventView, ...]
+    read: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

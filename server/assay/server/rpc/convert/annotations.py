@@ -15,6 +15,8 @@ from assay.server.core.labeling.messages import (
     AnnotateResult,
     AnnotateSpec,
     Details,
+    EventQuery,
+    EventView,
     LabelView,
     SkipResult,
     SkipSpec,
@@ -25,8 +27,8 @@ from assay.server.core.labeling.messages import (
     WithdrawSpec,
 )
 from assay.server.core.limits import MAX_DURATION, MAX_ID_BYTES, MAX_IDS, MAX_TEXT_BYTES
-from assay.server.core.records.annotations import Origin
-from assay.server.rpc.convert import names
+from assay.server.core.records.annotations import NO_EVENT, EventKind, Origin
+from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.scalars import bounded, bounded_seconds, choice, timestamp_message
 from assay.server.rpc.convert.types import state_message
 from assay.server.rpc.convert.values import to_values, value_message
@@ -39,6 +41,21 @@ _ORIGINS: Mapping[int, Origin] = {
     annotations_pb2.ORIGIN_WORKER: Origin.WORKER,
     annotations_pb2.ORIGIN_IMPORT: Origin.IMPORT,
     annotations_pb2.ORIGIN_MODEL: Origin.MODEL,
+}
+_WIRE_ORIGINS: Mapping[Origin, annotations_pb2.Origin.ValueType] = {
+    Origin.WORKER: annotations_pb2.ORIGIN_WORKER,
+    Origin.IMPORT: annotations_pb2.ORIGIN_IMPORT,
+    Origin.MODEL: annotations_pb2.ORIGIN_MODEL,
+}
+_VERBS: Mapping[EventKind, annotations_pb2.AnnotationVerb.ValueType] = {
+    EventKind.ANNOTATE: annotations_pb2.ANNOTATION_VERB_ANNOTATE,
+    EventKind.CORRECT: annotations_pb2.ANNOTATION_VERB_CORRECT,
+    EventKind.WITHDRAW: annotations_pb2.ANNOTATION_VERB_WITHDRAW,
+    EventKind.SKIP: annotations_pb2.ANNOTATION_VERB_SKIP,
+    EventKind.VERDICT: annotations_pb2.ANNOTATION_VERB_VERDICT,
+    EventKind.RESOLVE: annotations_pb2.ANNOTATION_VERB_RESOLVE,
+    EventKind.RETRACT: annotations_pb2.ANNOTATION_VERB_RETRACT,
+    EventKind.RESUME: annotations_pb2.ANNOTATION_VERB_RESUME,
 }
 _ACTIONS: Mapping[int, StateAction] = {
     annotations_pb2.STATE_ACTION_EXCLUDE: StateAction.EXCLUDE,
@@ -193,6 +210,55 @@ def state_change_message(result: StateResult) -> annotations_pb2.SetSampleStateR
     return annotations_pb2.SetSampleStateResponse(
         changed=result.changed, unchanged=result.unchanged, epoch=result.epoch, last_event=result.last_event
     )
+
+
+def to_event_query(request: annotations_pb2.ListAnnotationsRequest) -> EventQuery:
+    """Which events are asked for. Raises AssayError(INVALID_VALUE) for a time that is none."""
+    return EventQuery(
+        sample_id=request.sample_id,
+        worker=request.worker,
+        external_id=request.external_id,
+        start_time=_seconds(request.start_time) if request.HasField("start_time") else None,
+        end_time=_seconds(request.end_time) if request.HasField("end_time") else None,
+    )
+
+
+def to_after_event(request: annotations_pb2.ListAnnotationsRequest) -> int:
+    """The event after which a list begins, -1 for none. Raises AssayError(INVALID_ARGUMENT) for a number that is
+    none."""
+    if not request.HasField("after_event"):
+        return NO_EVENT
+    return bounded(request.after_event, NO_EVENT, paging.MAX_INT64 - 1, "after_event")
+
+
+def _seconds(moment: Timestamp) -> float:
+    return _microseconds(moment) / 1e6
+
+
+def annotation_message(pool_id: str, view: EventView) -> annotations_pb2.Annotation:
+    """An event for the wire."""
+    message = annotations_pb2.Annotation(
+        name=names.annotation_name(pool_id, view.number),
+        event=view.number,
+        sample_id=view.sample_id,
+        verb=_VERBS[view.kind],
+        worker=view.worker,
+        by=view.by,
+        value=value_message(view.value),
+        create_time=timestamp_message(view.create_time),
+        time=timestamp_message(view.time),
+        lease=names.lease_name(pool_id, view.lease),
+        origin=_WIRE_ORIGINS[view.origin],
+        external_id=view.external_id,
+        comment=view.comment,
+        confidence=None if math.isnan(view.confidence) else view.confidence,
+        supersedes=names.annotation_name(pool_id, view.supersedes),
+        undoes=names.annotation_name(pool_id, view.undoes),
+        standing=view.standing,
+    )
+    if view.duration is not None:
+        message.duration.FromMilliseconds(round(view.duration * 1000))
+    return message
 
 
 def label_message(pool_id: str, view: LabelView) -> annotations_pb2.Label:

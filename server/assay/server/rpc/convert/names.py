@@ -1,5 +1,6 @@
-"""Resource names: "pools/{pool}", and below it "samples/{sample}", "models/{model}", "leases/{lease}" and
-"operations/{operation}". What comes after "samples/" is the sample's id as its user gave it, slashes too."""
+"""Resource names: "pools/{pool}", and below it "samples/{sample}", "models/{model}", "leases/{lease}",
+"annotations/{annotation}" and "operations/{operation}". What comes after "samples/" is the sample's id as its user gave
+it, slashes too."""
 
 import re
 
@@ -9,6 +10,7 @@ _ID = r"([A-Za-z0-9][A-Za-z0-9_-]{0,127})"
 _POOL = re.compile(rf"pools/{_ID}")
 _MODEL = re.compile(rf"pools/{_ID}/models/{_ID}")
 _LEASE = re.compile(rf"pools/{_ID}/leases/{_ID}")
+_ANNOTATION = re.compile(rf"pools/{_ID}/annotations/([0-9]{{1,18}})")
 _OPERATION = re.compile(rf"pools/{_ID}/operations/{_ID}")
 _OPERATIONS = re.compile(rf"pools/(?:{_ID}|-)(?:/operations)?")
 _SOURCE = re.compile(rf"pools/{_ID}/predictionSources/{_ID}")
@@ -65,6 +67,12 @@ def parse_operations(name: str) -> str:
     return _match(_OPERATIONS, name, "pools/{pool}")[1] or ""
 
 
+def annotation_within(pool_id: str, name: str) -> int:
+    """Event number of an annotation of this very pool."""
+    match = _match(_ANNOTATION, name, "pools/{pool}/annotations/{annotation}")
+    return int(_within(pool_id, match[1], match[2]))
+
+
 def pool_of(name: str) -> str:
     """Id of the pool that a resource's name begins with; "" for a name of another form."""
     match = _ANY.fullmatch(name)
@@ -112,6 +120,11 @@ def source_name(pool_id: str, source: str) -> str:
 def lease_name(pool_id: str, lease_id: str) -> str:
     """Name of a lease; "" where there is none."""
     return f"pools/{pool_id}/leases/{lease_id}" if lease_id else ""
+
+
+def annotation_name(pool_id: str, event: int) -> str:
+    """Name of an annotation by its event's number; "" for none, -1."""
+    return f"pools/{pool_id}/annotations/{event}" if event >= 0 else ""
 
 
 def operation_name(pool_id: str, operation_id: str) -> str:
