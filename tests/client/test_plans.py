@@ -20,6 +20,7 @@ FULL = Plan(
     draw_from="suspects",
     overlap_share=0.125,
     overlap_annotations=3,
+    prediction_source="mine",
 )
 
 

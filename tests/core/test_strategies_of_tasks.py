@@ -11,19 +11,20 @@ from assay.server.core.mining.messages import MineSpec, ScoreSpec
 from assay.server.core.mining.plan.terms import Plan, Quotas, QuotaTerm
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.tasks import TaskKind
+from assay.server.core.tasks.base import PredictionForm
 from assay.strategies.serving import PredictionKind, serves
-from tests.core.kit import POOL, House, next_batch, refused, train
+from tests.core.kit import POOL, House, names, next_batch, refused, train
 from tests.core.mining import mine, rows_of
 from tests.core.of_tasks import fill_pool, open_pool
+from tests.core.predictions import made, push
 
 COUNT, LABELED = 60, 30
 PREDICTED = {
     TaskKind.CLASSIFICATION: PredictionKind.CLASSES,
     TaskKind.MULTILABEL: PredictionKind.LABELS,
     TaskKind.REGRESSION: PredictionKind.VALUES,
-    # Nobody can push objects yet.
-    TaskKind.BOXES: PredictionKind.NOTHING,
-    TaskKind.SPANS: PredictionKind.NOTHING,
+    TaskKind.BOXES: PredictionKind.PARTS,
+    TaskKind.SPANS: PredictionKind.PARTS,
     TaskKind.FREEFORM: PredictionKind.NOTHING,
 }
 
@@ -35,13 +36,20 @@ def kind(request: pytest.FixtureRequest) -> TaskKind:
 
 @pytest.fixture
 def ready(house: House, kind: TaskKind) -> Assay:
-    """A pool of the task, with a committee where a head learns it."""
+    """A pool of the task, with a committee where a head learns it, or objects of somebody's model."""
     core = open_pool(house, kind)
-    learns = PREDICTED[kind] is not PredictionKind.NOTHING
+    learns = PREDICTED[kind] not in (PredictionKind.NOTHING, PredictionKind.PARTS)
     fill_pool(core, kind, COUNT, LABELED if learns else 0)
     if learns:
         train(core, members=2)
+    if PREDICTED[kind] is PredictionKind.PARTS:
+        push(core, names(0, COUNT), made(kind, COUNT), form=PredictionForm.OBJECTS)
     return core
+
+
+def source_for(kind: TaskKind) -> str:
+    """Where the predictions of a pool are."""
+    return "mine" if PREDICTED[kind] is PredictionKind.PARTS else ""
 
 
 def test_every_strategy_serves_or_is_refused_by_need(ready: Assay, kind: TaskKind) -> None:
@@ -51,7 +59,7 @@ def test_every_strategy_serves_or_is_refused_by_need(ready: Assay, kind: TaskKin
         strategy = assay.strategies.get(name)
         expected = serves(strategy, PREDICTED[kind])
         assert (name in listed) == (kind in views[name].tasks) == expected, name
-        ask = partial(mine, ready, 3, name, query=("s0", "s1"))
+        ask = partial(mine, ready, 3, name, query=("s0", "s1"), prediction_source=source_for(kind))
         if expected:
             rows = rows_of(ask())
             assert len(set(rows)) == 3, name
@@ -77,7 +85,11 @@ def test_the_default_plan_serves_every_task(ready: Assay, kind: TaskKind) -> Non
     assert (exploring.plan.preset, [pick.exploring for pick in exploring.picks]) == (expected, [True, True])
     refused(Reason.INVALID_PLAN, partial(next_batch, ready, 2, plan=Plan()))
     if PREDICTED[kind] is PredictionKind.NOTHING:
-        refused(Reason.INVALID_PLAN if kind is TaskKind.FREEFORM else Reason.NEED_MISSING, partial(_scores, ready))
+        refused(Reason.INVALID_PLAN, partial(_scores, ready))
+        return
+    if PREDICTED[kind] is PredictionKind.PARTS:
+        assert "mine" in refused(Reason.NEED_MISSING, partial(_scores, ready)).message
+        assert len(_scores(ready, Plan(prediction_source="mine"))) == COUNT - 7
         return
     assert len(_scores(ready)) == COUNT - LABELED - 7
     for pick in batch.picks:
@@ -117,5 +129,5 @@ def test_quotas_by_predicted_class_are_for_one_class_a_sample(ready: Assay, kind
     assert "attribute" in error.message
 
 
-def _scores(core: Assay) -> list[str]:
-    return [sample_id for ids, _ in core.mining.score(POOL, ScoreSpec()).chunks for sample_id in ids]
+def _scores(core: Assay, plan: Plan | None = None) -> list[str]:
+    return [sample_id for ids, _ in core.mining.score(POOL, ScoreSpec(plan)).chunks for sample_id in ids]

@@ -80,6 +80,7 @@ def _plan(rng: Random) -> types_pb2.Plan:
         near_duplicate_radius=rng.choice((0.0, 0.1)),
         draw_from=rng.choice((0, 0, 1, 2, 3, 4)),
         overlap_share=rng.choice((0.0, 0.0, 0.1)),
+        prediction_source=rng.choice(("",) * 8 + ("mine", "head")),
     )
     if rng.random() < 0.4:
         plan.shortlist.CopyFrom(rng.choice((

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import empty_pb2
 
 from assay.server.rpc.convert.arrays import matrix_message
-from assay.v1 import predictions_pb2
+from assay.v1 import mining_pb2, predictions_pb2, types_pb2
 from tests.rpc.stubs import POOL, failure
 
 Objects, Spans = predictions_pb2.PredictedObjects, predictions_pb2.PredictedSpans
@@ -84,3 +84,21 @@ async def test_what_is_no_prediction_is_refused(stubs, request_, reason):
     assert (code, told) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
     assert reason != "PROBABILITIES_INVALID" or metadata["id"] == "s1"
     assert not (await stubs.predictions.ListPredictionSources(listing())).prediction_sources
+
+
+async def test_a_plan_names_its_source_and_provenance_tells_it(stubs):
+    await stubs.create_pool()
+    await stubs.fill(100)
+    ids = [f"s{number}" for number in range(100)]
+    probs_NC = np.full((100, 3), 1 / 3, np.float32)
+    probs_NC[:99] = (0, 0.9, 0.1)
+    await stubs.predictions.UpdatePredictions(update(ids=ids, probabilities=matrix_message(probs_NC)))
+    plan = types_pb2.Plan(preset="margin", prediction_source="mine")
+    found = await stubs.mining.Mine(mining_pb2.MineRequest(pool=POOL, plan=plan, size=1, predictions=1))
+    assert [pick.sample.id for pick in found.picks] == ["s99"]
+    assert found.plan.prediction_source == "mine"
+    assert found.provenance.prediction_source == types_pb2.PREDICTION_SOURCE_NAMED
+    assert found.provenance.named_source == f"{POOL}/predictionSources/mine"
+    plan.prediction_source = "theirs"
+    code, reason, _, _ = await failure(stubs.mining.Mine(mining_pb2.MineRequest(pool=POOL, plan=plan, size=1)))
+    assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "SOURCE_NOT_FOUND")

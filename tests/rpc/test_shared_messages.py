@@ -139,6 +139,7 @@ def test_malformed_filters_are_refused(message):
         draw_from=st.sampled_from(DrawFrom),
         overlap_share=st.floats(0.1, 1),
         overlap_annotations=st.integers(2, 100),
+        prediction_source=NAMES,
     )
 )
 def test_plans_come_back(plan):

@@ -264,6 +264,7 @@ def provenance(message: types_pb2.Provenance) -> results.Provenance:
         plan_digest=message.plan_digest,
         seed=message.seed,
         candidates=message.candidates,
+        named_source=message.named_source or None,
     )
 
 

@@ -118,6 +118,8 @@ class Plan:
             somebody else to look at; those whose answers do not decide; or all of these, by the same scores.
         overlap_share: share of the picks, 0 to 1, of which more annotations are wanted than of others, once
             `next_batch` leases them; `overlap_annotations` says how many.
+        prediction_source: whose predictions it goes by: a source of your own (`update_predictions`), or "head",
+            "backbone" or "pushed"; "" is the best of those three that there is.
     """
 
     name: str = ""
@@ -134,6 +136,7 @@ class Plan:
     draw_from: DrawFrom = "unlabeled"
     overlap_share: float = 0.0
     overlap_annotations: int = 2
+    prediction_source: str = ""
 
     @classmethod
     def preset(
@@ -150,6 +153,7 @@ class Plan:
         draw_from: DrawFrom = "unlabeled",
         overlap_share: float = 0.0,
         overlap_annotations: int = 2,
+        prediction_source: str = "",
     ) -> "Plan":
         """The preset of this name, with its own parts replaced where others are given."""
         return cls(
@@ -164,6 +168,7 @@ class Plan:
             draw_from=draw_from,
             overlap_share=overlap_share,
             overlap_annotations=overlap_annotations,
+            prediction_source=prediction_source,
         )
 
     @classmethod
@@ -239,6 +244,7 @@ def _plan_message(plan: Plan) -> pb.Plan:
         draw_from=_DRAWS[plan.draw_from],
         overlap_share=number(plan.overlap_share, "overlap_share"),
         overlap_annotations=whole(plan.overlap_annotations, "overlap_annotations", 2, 100) if plan.overlap_share else 0,
+        prediction_source=plan.prediction_source,
     )
 
 
@@ -263,6 +269,7 @@ def plan_from_proto(message: pb.Plan) -> Plan:
         draw_from=_word(pb.DrawFrom, message.draw_from, "unlabeled"),  # type: ignore[arg-type]
         overlap_share=message.overlap_share,
         overlap_annotations=message.overlap_annotations or 2,
+        prediction_source=message.prediction_source,
     )
 
 

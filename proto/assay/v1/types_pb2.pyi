@@ -318,6 +318,8 @@ class _PredictionSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pred
     """From the backbone's own output of logits."""
     PREDICTION_SOURCE_PUSHED: _PredictionSource.ValueType  # 4
     """From the user's own model, pushed with the samples."""
+    PREDICTION_SOURCE_NAMED: _PredictionSource.ValueType  # 5
+    """From a source of the user's own, which the plan names."""
 
 class PredictionSource(_PredictionSource, metaclass=_PredictionSourceEnumTypeWrapper):
     """Where probabilities come from."""
@@ -332,6 +334,8 @@ PREDICTION_SOURCE_BACKBONE: PredictionSource.ValueType  # 3
 """From the backbone's own output of logits."""
 PREDICTION_SOURCE_PUSHED: PredictionSource.ValueType  # 4
 """From the user's own model, pushed with the samples."""
+PREDICTION_SOURCE_NAMED: PredictionSource.ValueType  # 5
+"""From a source of the user's own, which the plan names."""
 Global___PredictionSource: _TypeAlias = PredictionSource  # noqa: Y015
 
 @_typing.final
@@ -1271,6 +1275,7 @@ class Plan(_message.Message):
     DRAW_FROM_FIELD_NUMBER: _builtins.int
     OVERLAP_SHARE_FIELD_NUMBER: _builtins.int
     OVERLAP_ANNOTATIONS_FIELD_NUMBER: _builtins.int
+    PREDICTION_SOURCE_FIELD_NUMBER: _builtins.int
     preset: _builtins.str
     """Name of a preset ("margin", "k_center", ...); every strategy is one. Scores, combination and select must then be unset;
     the other fields, where given, replace the preset's own. A plan that names neither a preset nor scores nor a selector,
@@ -1297,6 +1302,11 @@ class Plan(_message.Message):
     """
     overlap_annotations: _builtins.int
     """How many annotations are wanted of those, 2 to 100; 0 means 2. Of a sample more are never wanted less again."""
+    prediction_source: _builtins.str
+    """Whose predictions it goes by: the id of a source of the user's own (UpdatePredictions), or "head", "backbone" or
+    "pushed". Empty: the best of those three that there is; sources of the user's own are taken only where they are named.
+    A source that does not predict all candidates is refused (NEED_MISSING) where predictions are needed.
+    """
     @_builtins.property
     def filter(self) -> Global___Filter:
         """Which samples may be picked."""
@@ -1344,10 +1354,11 @@ class Plan(_message.Message):
         draw_from: Global___DrawFrom.ValueType = ...,
         overlap_share: _builtins.float = ...,
         overlap_annotations: _builtins.int = ...,
+        prediction_source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "query", b"query", "quotas", b"quotas", "select", b"select", "shortlist", b"shortlist", "stochastic", b"stochastic"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["combination", b"combination", "draw_from", b"draw_from", "exploration", b"exploration", "filter", b"filter", "near_duplicate_radius", b"near_duplicate_radius", "overlap_annotations", b"overlap_annotations", "overlap_share", b"overlap_share", "preset", b"preset", "query", b"query", "quotas", b"quotas", "scores", b"scores", "select", b"select", "shortlist", b"shortlist", "stochastic", b"stochastic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["combination", b"combination", "draw_from", b"draw_from", "exploration", b"exploration", "filter", b"filter", "near_duplicate_radius", b"near_duplicate_radius", "overlap_annotations", b"overlap_annotations", "overlap_share", b"overlap_share", "prediction_source", b"prediction_source", "preset", b"preset", "query", b"query", "quotas", b"quotas", "scores", b"scores", "select", b"select", "shortlist", b"shortlist", "stochastic", b"stochastic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1393,7 +1404,7 @@ class NumberPrediction(_message.Message):
     value: _builtins.float
     """The number."""
     deviation: _builtins.float
-    """Standard deviation among the members of a committee; unset without a committee."""
+    """Standard deviation: among the members of a committee, or as a source of the user's own says; unset where nobody does."""
     def __init__(
         self,
         *,
@@ -1509,6 +1520,7 @@ class Provenance(_message.Message):
     PLAN_DIGEST_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
+    NAMED_SOURCE_FIELD_NUMBER: _builtins.int
     backbone: _builtins.str
     """Resource name of the active backbone; empty where embeddings are pushed by the user."""
     head: _builtins.str
@@ -1525,6 +1537,8 @@ class Provenance(_message.Message):
     """Seed in use."""
     candidates: _builtins.int
     """Number of candidates after the filter."""
+    named_source: _builtins.str
+    """Resource name of the source of the user's own that gave the predictions; empty where none did."""
     def __init__(
         self,
         *,
@@ -1536,10 +1550,11 @@ class Provenance(_message.Message):
         plan_digest: _builtins.str = ...,
         seed: _builtins.int = ...,
         candidates: _builtins.int = ...,
+        named_source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backbone", b"backbone", "candidates", b"candidates", "embedding_space", b"embedding_space", "epoch", b"epoch", "head", b"head", "plan_digest", b"plan_digest", "prediction_source", b"prediction_source", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backbone", b"backbone", "candidates", b"candidates", "embedding_space", b"embedding_space", "epoch", b"epoch", "head", b"head", "named_source", b"named_source", "plan_digest", b"plan_digest", "prediction_source", b"prediction_source", "seed", b"seed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,6 +19,9 @@ ApartOption: TypeAlias = Annotated[
 LikeOption: TypeAlias = Annotated[
     list[str] | None, typer.Option(help="Id of a sample that a targeted strategy looks for more of.")
 ]
+SourceOption: TypeAlias = Annotated[
+    str, typer.Option(help="Source of predictions to go by: your own, or head, backbone or pushed.")
+]
 QuotaOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(help="Bounds for a group: cat=5 (exactly), cat=2..8, cat=2.., cat=..8, or cat=30% (wished share)."),
@@ -39,6 +42,7 @@ class Additions:
     like: Sequence[str] | None = None
     quota: Sequence[str] | None = None
     by: str = ""
+    source: str = ""
 
     def to(self, text: str | None) -> PlanLike | None:
         """The plan of a `--plan` option with these parts replaced; where there is none, they are beside the
@@ -58,6 +62,7 @@ class Additions:
             near_duplicate_radius=whole.near_duplicate_radius if self.apart is None else self.apart,
             query=tuple(self.like or ()) or whole.query,
             quotas=self._quotas() or whole.quotas,
+            prediction_source=self.source or whole.prediction_source,
         )
         return None if added == Plan() else added
 

@@ -20,7 +20,15 @@ from assay.client.cli.arguments import (
     read_plan,
     read_where,
 )
-from assay.client.cli.composing import Additions, ApartOption, ByOption, ExploreOption, LikeOption, QuotaOption
+from assay.client.cli.composing import (
+    Additions,
+    ApartOption,
+    ByOption,
+    ExploreOption,
+    LikeOption,
+    QuotaOption,
+    SourceOption,
+)
 from assay.client.cli.output import fields, picked, show, table
 
 
@@ -73,6 +81,7 @@ def mine(
     apart: ApartOption = None,
     explore: ExploreOption = None,
     like: LikeOption = None,
+    source: SourceOption = "",
     seed: SeedOption = 0,
     predictions: PredictionsOption = 1,
     payload: Annotated[bool, typer.Option("--payload/--no-payload", help="Whether picks carry payloads.")] = True,
@@ -80,7 +89,7 @@ def mine(
     as_json: JsonOption = False,
 ) -> None:
     """Pick samples by a plan, without leasing them."""
-    chosen = Additions(explore, apart, like, quota, by).to(plan)
+    chosen = Additions(explore, apart, like, quota, by, source).to(plan)
     with connect(context) as client:
         result = client.mine(
             pool,

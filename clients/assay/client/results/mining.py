@@ -26,6 +26,7 @@ class Provenance:
     plan_digest: str
     seed: int
     candidates: int
+    named_source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

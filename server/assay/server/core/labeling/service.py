@@ -90,7 +90,8 @@ class LabelingService:
         watch = Stopwatch()
         with watch.stage("snapshot"):
             snapshot = pool.snapshot
-            default = defaults.to_label(snapshot, pool.derived.get(PredictionCache).of(snapshot))
+            source = spec.plan.prediction_source if spec.plan else ""
+            default = defaults.to_label(snapshot, pool.derived.get(PredictionCache).of(snapshot, name=source))
             plan = defaults.completed(spec.plan, default)
             bound = binding.bind(plan, spec.filter, self._registry, snapshot.pool.task.kind)
         if attempt is Attempt.QUICK and not bound.quick:
@@ -120,7 +121,12 @@ class LabelingService:
         chosen = selection.run(spec.size, allow_fewer=True)
         with watch.stage("describe"):
             views = description.describe(
-                snapshot, chosen, predictions, payload=spec.payload, predictions=spec.predictions
+                snapshot,
+                chosen,
+                predictions,
+                source=bound.plan.prediction_source,
+                payload=spec.payload,
+                predictions=spec.predictions,
             )
         try:
             with ExitStack() as changing:

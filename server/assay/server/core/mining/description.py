@@ -6,16 +6,25 @@ from assay.server.core.errors import AssayError, Reason
 from assay.server.core.limits import MAX_PREDICTIONS
 from assay.server.core.mining.messages import NumberView, PickView
 from assay.server.core.mining.selection.run import Picks
-from assay.server.core.models.predictions import HeadSource, PredictionCache, deviations, probabilities
+from assay.server.core.models.predictions import (
+    HeadSource,
+    NamedSource,
+    PredictionCache,
+    Predictions,
+    Source,
+    deviations,
+    probabilities,
+)
 from assay.server.core.pools.snapshot import Snapshot
-from assay.server.core.records.arrays import RowArray
+from assay.server.core.records.arrays import FloatArray, RowArray
 from assay.server.core.records.tasks import TaskKind
 
 
 def describe(
-    snapshot: Snapshot, picks: Picks, cache: PredictionCache, *, payload: bool, predictions: int
+    snapshot: Snapshot, picks: Picks, cache: PredictionCache, *, source: str, payload: bool, predictions: int
 ) -> tuple[PickView, ...]:
-    """Picks as a caller sees them. Raises AssayError(INVALID_ARGUMENT) for a bad number of predictions."""
+    """Picks as a caller sees them, with what the plan's source predicts. Raises AssayError(INVALID_ARGUMENT) for a bad
+    number of predictions."""
     if not 0 <= predictions <= MAX_PREDICTIONS:
         raise AssayError(
             Reason.INVALID_ARGUMENT, f"A pick carries 0 to {MAX_PREDICTIONS} predictions, not {predictions}."
@@ -23,10 +32,12 @@ def describe(
     samples = snapshot.describe(picks.rows, payload=payload)
     probable: list[tuple[tuple[str, float], ...]] = [()] * len(picks.rows)
     numbers: list[tuple[NumberView, ...]] = [()] * len(picks.rows)
-    if snapshot.pool.task.kind is TaskKind.REGRESSION:
-        numbers = _numbers(snapshot, cache, picks.rows, predictions)
+    if not predictions:
+        pass
+    elif snapshot.pool.task.kind is TaskKind.REGRESSION:
+        numbers = _numbers(snapshot, cache.of(snapshot, name=source), picks.rows, predictions)
     else:
-        probable = _most_probable(snapshot, cache, picks.rows, predictions)
+        probable = _most_probable(snapshot, cache.of(snapshot, name=source), picks.rows, predictions)
     return tuple(
         PickView(
             sample=sample,
@@ -42,9 +53,8 @@ def describe(
 
 
 def _most_probable(
-    snapshot: Snapshot, cache: PredictionCache, rows: RowArray, count: int
+    snapshot: Snapshot, predictions: Predictions | None, rows: RowArray, count: int
 ) -> list[tuple[tuple[str, float], ...]]:
-    predictions = cache.of(snapshot) if count else None
     if predictions is None:
         return [()] * len(rows)
     known = predictions.known(snapshot)[rows]
@@ -57,21 +67,33 @@ def _most_probable(
     ]
 
 
-def _numbers(snapshot: Snapshot, cache: PredictionCache, rows: RowArray, count: int) -> list[tuple[NumberView, ...]]:
+def _numbers(
+    snapshot: Snapshot, predictions: Predictions | None, rows: RowArray, count: int
+) -> list[tuple[NumberView, ...]]:
     """The first numbers of each row, with their spread."""
-    predictions = cache.of(snapshot) if count else None
     if predictions is None:
         return [()] * len(rows)
-    assert isinstance(predictions.source, HeadSource)  # nothing else predicts numbers
     known = predictions.known(snapshot)[rows]
-    values_NT, spread_NT = predictions.values(snapshot)[rows], deviations(predictions.source, snapshot.gather(rows))
+    values_NT, spread_NT = predictions.values(snapshot)[rows], _spread(snapshot, predictions.source, rows)
     targets = [target.name for target in snapshot.pool.task.targets[:count]]
     return [
         tuple(
-            NumberView(name, float(values_NT[place, t]), None if spread_NT is None else float(spread_NT[place, t]))
-            for t, name in enumerate(targets)
+            NumberView(name, float(values_NT[place, t]), _known(spread_NT, place, t)) for t, name in enumerate(targets)
         )
         if has
         else ()
         for place, has in enumerate(known.tolist())
     ]
+
+
+def _spread(snapshot: Snapshot, source: Source, rows: RowArray) -> FloatArray | None:
+    if isinstance(source, NamedSource):
+        return snapshot.sources[source.source].spread(rows, source.columns(snapshot))
+    assert isinstance(source, HeadSource)  # nothing else predicts numbers
+    return deviations(source, snapshot.gather(rows))
+
+
+def _known(spread_NT: FloatArray | None, place: int, target: int) -> float | None:
+    if spread_NT is None or np.isnan(spread_NT[place, target]):
+        return None
+    return float(spread_NT[place, target])

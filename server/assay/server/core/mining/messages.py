@@ -44,18 +44,19 @@ class Provenance:
 
     backbone: str  # model id, "" where none
     head: str  # model id, "" where none
-    source: str
+    source: str  # "head", "backbone", "pushed", "named" or "none"
     space: str
     epoch: int
     plan_digest: str
     seed: int
     candidates: int
+    named: str = ""  # the source of the user's own, "" where none
 
 
 @dataclass(frozen=True, slots=True)
 class NumberView:
-    """A number that is predicted, and how far the members of a committee scatter around their mean; None without
-    one."""
+    """A number that is predicted, and its standard deviation: that of the members of a committee, or the one that a
+    source of the user's own gave; None where nobody knows it."""
 
     target: str
     value: float

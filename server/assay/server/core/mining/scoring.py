@@ -67,6 +67,7 @@ class Scoring:
             return predictions.scores(self.supply.snapshot, bound.scorer, bound.params, bound.params_json)
         out_N = np.zeros(len(mask_N), np.float32)
         rows, conditioned = np.flatnonzero(mask_N), self._known(mask_N)
+        self.supply.require_named(bound.scorer, rows)
         step = self.supply.rows_within(SCORE_BLOCK_BYTES, bound.scorer, SCORE_BLOCK_ROWS)
         for start in range(0, len(rows), step):
             # A scorer of somebody else may never ask for a stop itself.

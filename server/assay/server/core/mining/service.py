@@ -130,7 +130,12 @@ class MiningService:
         chosen = selection.run(spec.size)
         with watch.stage("describe"):
             views = description.describe(
-                snapshot, chosen, predictions, payload=spec.payload, predictions=spec.predictions
+                snapshot,
+                chosen,
+                predictions,
+                source=bound.plan.prediction_source,
+                payload=spec.payload,
+                predictions=spec.predictions,
             )
         result = MineResult(views, bound.plan, chosen.provenance, None, watch.timings, chosen.quotas)
         pool.remember(key, result)

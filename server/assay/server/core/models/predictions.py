@@ -58,7 +58,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """ "head", "backbone" or "pushed"."""
+        """ "head", "backbone", "pushed" or "named"."""
 
     @property
     def need(self) -> Need | None:
@@ -153,6 +153,43 @@ class PushedSource:
             _put(out_NC, segment.rows_N[start:stop], part_MC, 0.0)
 
 
+_NAMED_NEEDS = {
+    TaskKind.CLASSIFICATION: Need.PROBS,
+    TaskKind.MULTILABEL: Need.LABEL_PROBS,
+    TaskKind.REGRESSION: None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSource:
+    """Probabilities or numbers that a user's own model gave, under its name."""
+
+    source: str
+    version: str
+    kind: TaskKind
+    name: str = "named"
+
+    @property
+    def key(self) -> str:
+        return f"named:{self.source}:{self.version}"
+
+    @property
+    def need(self) -> Need | None:
+        return _NAMED_NEEDS[self.kind]
+
+    def columns(self, snapshot: Snapshot) -> int:
+        task = snapshot.pool.task
+        return len(task.targets) if self.kind is TaskKind.REGRESSION else len(task.classes)
+
+    def fill(self, snapshot: Snapshot, first_row: int, end_row: int, out_NC: FloatArray) -> None:
+        rows = np.arange(first_row, end_row)
+        _put(out_NC, rows, None, 0.0)
+        for opened, positions, places in snapshot.sources[self.source].locate(rows):
+            values_NX = opened.columns.values_NX
+            assert values_NX is not None
+            _put(out_NC, rows[positions], values_NX[places], 0.0)
+
+
 def _put(out_NC: FloatArray, rows: RowArray, part_MC: FloatArray | None, unseen: float) -> None:
     """Writes what is known of rows, NaN where nothing is; classes that came later than it are unseen."""
     if part_MC is None:
@@ -186,16 +223,25 @@ def deviations(head: HeadSource | None, embeddings_ND: FloatArray) -> FloatArray
     return spread_NT
 
 
-def source_of(snapshot: Snapshot, heads: Heads, head: ActiveHead | None = None) -> Source | None:
-    """The best source that a pool has: a head, the backbone's own logits, pushed probabilities, or None."""
+def source_of(snapshot: Snapshot, heads: Heads, head: ActiveHead | None = None, name: str = "") -> Source | None:
+    """The best source that a pool has: a head, the backbone's own logits, pushed probabilities, or None.
+
+    Args:
+        head: a head to take instead.
+        name: the only source to take: "head", "backbone", "pushed", or one of the user's own. None where it is not
+            there, or predicts objects, which make no matrix.
+    """
     chosen = head or snapshot.head
-    if chosen is not None:
+    if chosen is not None and name in ("", "head"):
         return HeadSource(chosen.record.model_id, chosen.weights, heads)
-    if snapshot.pool.task.kind is not TaskKind.CLASSIFICATION:
+    kind = snapshot.pool.task.kind
+    if name in snapshot.sources and kind in _NAMED_NEEDS:
+        return NamedSource(name, snapshot.sources[name].version, kind)
+    if kind is not TaskKind.CLASSIFICATION:
         return None  # What comes with samples and from backbones is of one class.
-    if any(_has_logits(segment) for segment in snapshot.vectors):
+    if name in ("", "backbone") and any(_has_logits(segment) for segment in snapshot.vectors):
         return BackboneSource(snapshot.pool.space)
-    if any(segment.predictions_NC is not None for segment in snapshot.samples):
+    if name in ("", "pushed") and any(segment.predictions_NC is not None for segment in snapshot.samples):
         return PushedSource()
     return None
 
@@ -391,17 +437,18 @@ class PredictionCache:
         self._kept: OrderedDict[str, Predictions] = OrderedDict()
         self._serving = ""
 
-    def of(self, snapshot: Snapshot, head: ActiveHead | None = None) -> Predictions | None:
-        """Predictions of a snapshot's best source (or of a given head); None where nothing predicts."""
-        source = source_of(snapshot, self.heads, head)
+    def of(self, snapshot: Snapshot, head: ActiveHead | None = None, name: str = "") -> Predictions | None:
+        """Predictions of a snapshot's best source, of a given head, or of the source of a name; None where nothing
+        predicts."""
+        source = source_of(snapshot, self.heads, head, name)
         if source is None:
             return None
         # Rows mean other vectors in another space, a class that was added is a column more, and merges fold columns.
         columns = source.columns(snapshot)
         key = f"{snapshot.pool.space}/{columns}/{version(snapshot.task.merges)}/{source.key}"
         with self._lock:
-            if head is None:
-                # While other heads are scored beside it, a request must not have to score the pool again.
+            if head is None and not name:
+                # While others are scored beside it, a request must not have to score the pool again.
                 self._serving = key
             found = self._kept.pop(key, None) or Predictions(source, columns, self._scratch)
             self._kept[key] = found

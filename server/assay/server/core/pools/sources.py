@@ -144,6 +144,21 @@ class Source:
                 out_NX[positions] = opened.columns.spread_NX[places]
         return out_NX
 
+    @cached_property
+    def objects_each(self) -> int:
+        """Objects of a sample on average, rounded up."""
+        opened = [each.opened for each in self.files if each.opened is not None]
+        counts = [len(each.columns.objects.probs_PC) for each in opened if each.columns.objects is not None]
+        return -(-sum(counts) // max(1, sum(len(each.rows_N) for each in opened)))
+
+    def object_offsets(self, rows: RowArray) -> Positions:
+        """Offsets of the objects of rows, see ObjectColumns; what they are is not read."""
+        counts_N = np.zeros(len(rows), np.int64)
+        for opened, positions, places in self.locate(rows):
+            assert opened.columns.objects is not None
+            counts_N[positions] = np.diff(opened.columns.objects.offsets_O)[places]
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts_N)])
+
     def objects(self, rows: RowArray, classes: int) -> ObjectColumns:
         """Objects of rows, in their order; none of a row that is not predicted. With probabilities of so many classes:
         those that came after a file are 0 in it."""

@@ -95,6 +95,7 @@ def to_plan(message: types_pb2.Plan) -> Plan:
         draw_from=choice(_DRAWS, message.draw_from, "draw_from"),
         overlap_share=finite(message.overlap_share, "overlap_share"),
         overlap_annotations=message.overlap_annotations or (LEAST_OVERLAP if message.overlap_share else 0),
+        prediction_source=message.prediction_source,
     )
 
 
@@ -159,6 +160,7 @@ def plan_message(plan: Plan) -> types_pb2.Plan:
         draw_from=_WIRE_DRAWS[plan.draw_from],
         overlap_share=plan.overlap_share,
         overlap_annotations=plan.overlap_annotations,
+        prediction_source=plan.prediction_source,
     )
 
 

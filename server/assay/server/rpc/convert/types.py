@@ -31,6 +31,7 @@ _WIRE_SOURCES: Mapping[str, types_pb2.PredictionSource.ValueType] = {
     "head": types_pb2.PREDICTION_SOURCE_HEAD,
     "backbone": types_pb2.PREDICTION_SOURCE_BACKBONE,
     "pushed": types_pb2.PREDICTION_SOURCE_PUSHED,
+    "named": types_pb2.PREDICTION_SOURCE_NAMED,
 }
 _OPS: Mapping[int, str] = {
     types_pb2.COMPARE_OP_EQ: "==",
@@ -220,6 +221,7 @@ def provenance_message(pool_id: str, provenance: Provenance) -> types_pb2.Proven
         plan_digest=provenance.plan_digest,
         seed=provenance.seed,
         candidates=provenance.candidates,
+        named_source=names.source_name(pool_id, provenance.named),
     )
 
 

@@ -7,6 +7,8 @@ from assay.server.core.errors import AssayError, Reason
 from assay.server.core.limits import MAX_ANNOTATIONS
 from assay.server.core.mining.plan.terms import Plan, Quotas, QuotaTerm, ScoreTerm, Shortlist, Stochastic
 from assay.server.core.pools.snapshot import Snapshot
+from assay.server.core.pools.source_checks import OWN
+from assay.server.core.pools.source_service import not_found
 from assay.server.core.records.filters import Compare
 from assay.server.core.records.tasks import TaskKind
 from assay.server.core.tasks.classes import Classes
@@ -111,8 +113,10 @@ def fits(plan: Plan, snapshot: Snapshot) -> None:
     """A plan whose names the pool has.
 
     Raises AssayError(UNKNOWN_ATTRIBUTE | ATTRIBUTE_TYPE_MISMATCH | INVALID_FILTER | UNKNOWN_CLASS | CLASS_RETIRED |
-    INVALID_PLAN | SAMPLE_NOT_FOUND)."""
+    INVALID_PLAN | SAMPLE_NOT_FOUND | SOURCE_NOT_FOUND)."""
     checks.filter_fits(plan.filter, snapshot.attributes)
+    if plan.prediction_source and plan.prediction_source not in (*snapshot.sources, *OWN):
+        raise not_found(plan.prediction_source, snapshot)
     if plan.query:
         snapshot.require(plan.query)
     if plan.quotas is None:

@@ -112,6 +112,8 @@ class Plan:
         query: ids of samples that targeted strategies look for more of.
         draw_from: from which samples it draws.
         overlap_share: share of the picks of which `overlap_annotations` answers are wanted, once they are leased.
+        prediction_source: whose predictions it goes by: a source of the user's own by name, or "head", "backbone" or
+            "pushed"; "" is the best that there is.
     """
 
     preset: str = ""
@@ -128,3 +130,4 @@ class Plan:
     draw_from: DrawFrom = DrawFrom.UNLABELED
     overlap_share: float = 0.0
     overlap_annotations: int = 0
+    prediction_source: str = ""

@@ -78,7 +78,7 @@ class Selection:
     @property
     def supply(self) -> Supply:
         """Arrays for the plan's strategies."""
-        return Supply(self.snapshot, self.cache, self.limits, self.bound.plan.query)
+        return Supply(self.snapshot, self.cache, self.limits, self.bound.plan.query, self.bound.plan.prediction_source)
 
     @property
     def scoring(self) -> Scoring:
@@ -231,8 +231,7 @@ class Selection:
     def provenance(self, candidates: int) -> Provenance:
         """What this selection is computed from."""
         pool = self.snapshot.pool
-        predictions = self.supply.predictions() if self._uses_model() else None
-        source = predictions.source.name if predictions else "none"
+        source = self.supply.source_word() if self._uses_model() else "none"
         return Provenance(
             backbone=pool.backbone,
             head=pool.head if source == "head" else "",
@@ -242,6 +241,7 @@ class Selection:
             plan_digest=self.bound.digest,
             seed=self.seed,
             candidates=candidates,
+            named=self.bound.plan.prediction_source if source == "named" else "",
         )
 
     def _uses_model(self) -> bool:

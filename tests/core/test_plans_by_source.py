@@ -1,0 +1,146 @@
+"""Plans that name whose predictions they go by."""
+
+import numpy as np
+import pytest
+
+from assay.server.core.assay import Assay
+from assay.server.core.errors import Reason
+from assay.server.core.mining.messages import ScoreSpec
+from assay.server.core.mining.plan.terms import Plan, Quotas, QuotaTerm, ScoreTerm
+from assay.server.core.pools.pool import NO_KEY
+from assay.server.core.records.predictions import PredictionColumns
+from assay.server.core.records.tasks import TaskKind
+from assay.server.core.tasks.base import PredictionForm
+from tests.core.kit import POOL, House, fill, label_by_sign, names, next_batch, pool_of, probabilities, refused, train
+from tests.core.mining import mine, rows_of
+from tests.core.of_tasks import open_pool
+from tests.core.predictions import made, objects, push
+
+COUNT = 30
+
+
+def margins(probs_NC: np.ndarray) -> np.ndarray:
+    """How near the two likeliest classes are."""
+    ordered = np.sort(probs_NC, axis=1)
+    return 1 - (ordered[:, -1] - ordered[:, -2])
+
+
+def scored(core: Assay, plan: Plan) -> np.ndarray:
+    """Scores of all samples."""
+    return np.concatenate([scores for _, scores in core.mining.score(POOL, ScoreSpec(plan)).chunks])
+
+
+def test_a_plan_goes_by_the_source_that_it_names(core: Assay) -> None:
+    embeddings = fill(core, COUNT)
+    first, second = probabilities(COUNT, 1), probabilities(COUNT, 2)
+    push(core, names(0, COUNT), PredictionColumns(first))
+    push(core, names(0, COUNT), PredictionColumns(second), source="other")
+    for source, probs in (("mine", first), ("other", second)):
+        found = mine(core, 5, "margin", prediction_source=source, predictions=1)
+        assert rows_of(found) == np.argsort(-margins(probs), kind="stable")[:5].tolist()
+        assert (found.provenance.source, found.provenance.named) == ("named", source)
+        best = found.picks[0]
+        assert best.predictions[0][1] == pytest.approx(probs[best.sample.row].max())
+    refused(Reason.NEED_MISSING, lambda: mine(core, 5, "margin"))
+    label_by_sign(core, embeddings, 10)
+    train(core)
+    found = mine(core, 5, "margin")
+    assert (found.provenance.source, found.provenance.named) == ("head", ""), "an own source is taken only where named"
+    assert rows_of(mine(core, 5, "margin", prediction_source="head")) == rows_of(found)
+    batch = next_batch(core, 3, plan=Plan(prediction_source="mine"))
+    assert (batch.plan.preset, batch.provenance.named) == ("margin", "mine")
+
+
+def test_an_update_is_seen_by_the_next_plan_and_a_merge_computes_nothing_again(house: House, core: Assay) -> None:
+    fill(core, 8)
+    probs = probabilities(8)
+    for start in range(0, 8, 2):
+        push(core, names(start, start + 2), PredictionColumns(probs[start : start + 2]))
+    np.testing.assert_allclose(scored(core, Plan("margin", prediction_source="mine")), margins(probs), atol=1e-6)
+    probs[3] = [1, 0, 0]
+    push(core, ["s3"], PredictionColumns(probs[3:4]))
+    np.testing.assert_allclose(scored(core, Plan("margin", prediction_source="mine")), margins(probs), atol=1e-6)
+    while house.merger().merge_once(pool_of(core)):
+        pass
+    np.testing.assert_allclose(scored(core, Plan("margin", prediction_source="mine")), margins(probs), atol=1e-6)
+
+
+def test_samples_without_predictions_are_refused_and_counted(core: Assay) -> None:
+    fill(core, COUNT)
+    push(core, names(0, 20), made(TaskKind.CLASSIFICATION, 20))
+    error = refused(Reason.NEED_MISSING, lambda: mine(core, 5, "margin", prediction_source="mine"))
+    assert (error.metadata["missing"], "'mine'" in error.message) == ("10", True)
+    assert next_batch(core, 3, plan=Plan(prediction_source="mine")).plan.preset == "random"
+    core.samples.delete(POOL, names(20, COUNT), False, NO_KEY)
+    assert len(mine(core, 5, "margin", prediction_source="mine").picks) == 5
+    quotas = Quotas((QuotaTerm("ant", 2, 2),))
+    assert mine(core, 5, "margin", quotas=quotas, prediction_source="mine").quotas[0].picked == 2
+
+
+def test_a_source_that_is_not_there_is_refused(core: Assay) -> None:
+    fill(core, COUNT)
+    push(core, names(0, COUNT), made(TaskKind.CLASSIFICATION, COUNT))
+    error = refused(Reason.SOURCE_NOT_FOUND, lambda: mine(core, 5, "margin", prediction_source="their"))
+    assert "mine" in error.message
+    for own in ("head", "backbone", "pushed"):
+        refused(Reason.NEED_MISSING, lambda own=own: mine(core, 5, "margin", prediction_source=own))
+    assert len(mine(core, 5, "badge", prediction_source="mine").picks) == 5
+    refused(Reason.MODEL_NOT_STOCHASTIC, lambda: mine(core, 5, "bald"))
+    error = refused(Reason.MODEL_NOT_STOCHASTIC, lambda: mine(core, 5, "bald", prediction_source="mine"))
+    assert "mine" in error.message
+
+
+def test_label_probabilities_and_numbers_serve_their_strategies(house: House) -> None:
+    core = open_pool(house, TaskKind.MULTILABEL)
+    fill(core, COUNT)
+    push(core, names(0, COUNT), made(TaskKind.MULTILABEL, COUNT), form=PredictionForm.LABEL_PROBABILITIES)
+    assert mine(core, 3, "multilabel_max_entropy", prediction_source="mine").provenance.named == "mine"
+
+
+def test_the_spread_of_numbers_is_their_uncertainty(house: House) -> None:
+    core = open_pool(house, TaskKind.REGRESSION)
+    fill(core, COUNT)
+    rng = np.random.default_rng(0)
+    values = np.stack([rng.standard_normal(COUNT), 1000 * rng.standard_normal(COUNT)], axis=1).astype(np.float32)
+    spread = rng.random((COUNT, 2)).astype(np.float32)
+    push(core, names(0, COUNT), PredictionColumns(values, spread), form=PredictionForm.NUMBERS)
+    expected = np.sqrt(np.mean((spread / values.std(axis=0)) ** 2, axis=1))
+    found = scored(core, Plan("member_std", prediction_source="mine"))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    picks = mine(core, 2, "member_std", prediction_source="mine", predictions=2).picks
+    row = picks[0].sample.row
+    assert row == int(np.argmax(expected))
+    assert [number.deviation for number in picks[0].numbers] == pytest.approx(spread[row].tolist())
+    push(core, ["s4"], PredictionColumns(values[4:5]), form=PredictionForm.NUMBERS)
+    error = refused(Reason.NEED_MISSING, lambda: mine(core, 2, "member_std", prediction_source="mine"))
+    assert error.metadata["missing"] == "1", "one that does not know how sure it is"
+    push(core, names(0, COUNT), PredictionColumns(values), source="flat", form=PredictionForm.NUMBERS)
+    assert (
+        "spread" in refused(Reason.NEED_MISSING, lambda: mine(core, 2, "member_std", prediction_source="flat")).message
+    )
+
+
+@pytest.mark.parametrize("kind", [TaskKind.BOXES, TaskKind.SPANS])
+def test_objects_are_scored_by_their_probabilities(house: House, kind: TaskKind) -> None:
+    core = open_pool(house, kind)
+    fill(core, 5)
+    columns = objects([2, 0, 1, 3, 1], 4 if kind is TaskKind.BOXES else 2)
+    push(core, ["s4", "s1", "s0", "s2", "s3"], columns, form=PredictionForm.OBJECTS)
+    assert columns.objects is not None
+    probs = np.concatenate([columns.objects.probs_PC, 1 - columns.objects.probs_PC.sum(axis=1, keepdims=True)], axis=1)
+    entropies = -(probs * np.log(probs)).sum(axis=1)
+    own = {4: entropies[:2], 1: entropies[:0], 0: entropies[2:3], 2: entropies[3:6], 3: entropies[6:]}
+    term = ScoreTerm("ragged", {"reduce": "sum", "empty": "floor"})
+    found = scored(core, Plan(scores=(term,), prediction_source="mine"))
+    np.testing.assert_allclose(found, [own[row].sum() for row in range(5)], atol=1e-5)
+    core.sources.delete(POOL, "mine", NO_KEY)
+    refused(Reason.SOURCE_NOT_FOUND, lambda: scored(core, Plan(scores=(term,), prediction_source="mine")))
+    assert "UpdatePredictions" in refused(Reason.NEED_MISSING, lambda: scored(core, Plan(scores=(term,)))).message
+
+
+def test_objects_of_some_samples_only_are_refused(house: House) -> None:
+    core = open_pool(house, TaskKind.BOXES)
+    fill(core, 5)
+    push(core, ["s0", "s1"], objects([0, 2]), form=PredictionForm.OBJECTS)
+    error = refused(Reason.NEED_MISSING, lambda: mine(core, 2, "ragged", prediction_source="mine"))
+    assert error.metadata["missing"] == "3"
