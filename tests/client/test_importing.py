@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from assay.client import AsyncClient, Client
-from assay.client._importing import import_annotations
+from assay.client._importing import _Stored, import_annotations
 from assay.v1 import annotations_pb2
 from tests.client.scripted import Refusal, scripted
 
@@ -26,7 +26,7 @@ def requests(source: Any, **options: Any) -> Requests:
         step = next(steps)
         while True:
             found.append(step.request)  # type: ignore[arg-type]
-            step = steps.send(annotations_pb2.AnnotateResponse(stored=len(step.request.annotations)))  # type: ignore[attr-defined]
+            step = steps.send(_Stored(1, 0, 0))
     except StopIteration:
         return found
 
@@ -159,3 +159,16 @@ async def test_the_client_of_asyncio_imports_too() -> None:
         async with AsyncClient(script.target) as client:
             result = await client.import_annotations("p", {"id": ["a"], "label": ["x"]}, worker="ann")
     assert (result.stored, result.lease_remaining) == (1, 3)
+
+
+def test_what_was_taken_back_is_said_and_taken_back_and_what_was_undone_is_not_said() -> None:
+    kinds = ["annotate", "withdraw", "skip", "resume", "annotate", "skip"]
+    workers = ["ann", "ann", "bob", "bob", "bob", "cy"]
+    records = {"id": ["a"] * 6, "kind": kinds, "worker": workers, "by": ["", "boss", "", "", "", ""]}
+    records |= {"label": ["x", None, None, None, "y", None], "comment": ["", "no", "dark", "", "", "blurred"]}
+    first, second, third, fourth = requests(records)
+    assert isinstance(second, annotations_pb2.WithdrawAnnotationsRequest)
+    assert (second.worker, second.annotator, second.reason, second.sample_ids) == ("boss", "ann", "no", ["a"])
+    assert isinstance(fourth, annotations_pb2.SkipSamplesRequest)
+    assert (fourth.worker, fourth.reason) == ("cy", "blurred")
+    assert [first.worker, third.worker] == ["ann", "bob"]

@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
-from assay.client import _replies, results
+from assay.client import results
 from assay.client._annotations import Origin
 from assay.client._files import FileFormat, Table, located, read_table
 from assay.client._ingest import MAX_ROWS, MESSAGE_BYTES
@@ -24,8 +24,24 @@ from assay.client.values import Annotation, Box, Json, Span, annotation_messages
 from assay.v1 import annotations_pb2, methods
 
 # Events that the server makes itself, by the policy of the pool.
-_DERIVED: Final = frozenset({"resolve"})
-_SAID: Final = frozenset({"annotate", "correct"})
+_DERIVED: Final = "resolve"
+# What takes an event back that is then as if it had never been; neither is said again.
+_UNDOES: Final = {"resume": "skip", "retract": "verdict"}
+# Kinds with a value, and those that give one reason for all.
+_VALUED: Final = frozenset({"annotate", "correct"})
+_REASONED: Final = frozenset({"skip", "withdraw"})
+_KINDS: Final = _VALUED | _REASONED | {_DERIVED, *_UNDOES, *_UNDOES.values()}
+
+_Message = annotations_pb2.AnnotationInput
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What became of one request."""
+
+    stored: int
+    unchanged: int
+    lease_remaining: int
 
 
 def import_annotations(
@@ -44,9 +60,9 @@ def import_annotations(
     Fields of a record are the sample's id ("sample_id" or "id"); the value, under "label" in the natural type of the
     pool's task, or as an export has it ("class_name", "class_names", "numbers", "boxes", "spans", "json"); and, as
     there are, "worker", "time", "duration" in seconds, "confidence", "comment", "external_id", "origin", and "kind"
-    with "annotate" or "correct". Of a history what the server derived ("resolve") is left out: labels follow from what
-    was said by the policy of the pool that it goes into. Numbers of events and leases are the server's own, and other
-    ones there.
+    with "annotate", "correct", "withdraw" (with "by", if somebody else did it) or "skip". Of a history what the server
+    derived ("resolve") is left out: labels follow from what was said by the policy of the pool that it goes into; and
+    so are skips and verdicts that were undone. Numbers of events and leases are the server's own, and other ones there.
 
     Events of one sample keep their order. They are sent in requests of at most 65,536, each stored whole or not at
     all; if one fails, the same import goes on where it ended when it is called again.
@@ -74,60 +90,105 @@ def import_annotations(
     with where():
         events = _Events(table, None if worker is None else text(worker, "worker"), origin, correct)
 
-    def requests() -> Iterator[annotations_pb2.AnnotateRequest]:
-        for number, (said, messages) in enumerate(events.batches()):
-            request = annotations_pb2.AnnotateRequest(
-                parent=pool_name(pool),
-                worker=said.worker,
-                annotations=messages,
-                lease="" if lease is None else lease.name,
-                fencing_token=0 if lease is None else lease.fencing_token,
-                correct=said.kind == "correct",
-                on_behalf_of=on_behalf_of,
-                origin=enum_value(annotations_pb2.Origin, said.origin),
-            )
-            # Alike whenever the same import is called, so that one that broke off goes on where it did.
-            digest = hashlib.blake2b(request.SerializeToString(deterministic=True), digest_size=16, salt=b"import")
-            digest.update(number.to_bytes(8, "little"))
-            request.request_id = digest.hexdigest()
-            yield request
-
-    return Series(lambda: _steps(requests(), where, events.derived))
+    requests = _Requests(pool_name(pool), lease, on_behalf_of)
+    return Series(lambda: _steps(requests.of(events), where, events.left_out))
 
 
 def _steps(
-    requests: Iterator[annotations_pb2.AnnotateRequest],
-    where: Callable[[], AbstractContextManager[None]],
-    derived: int,
+    calls: Iterator[Unary[_Stored]], where: Callable[[], AbstractContextManager[None]], left_out: int
 ) -> Generator[Unary[Any], Any, results.ImportResult]:
-    stored = unchanged = 0
-    last: results.AnnotateResult | None = None
+    stored = unchanged = remaining = 0
     while True:
         with where():
-            request = next(requests, None)
-        if request is None:
-            break
+            call = next(calls, None)
+        if call is None:
+            return results.ImportResult(stored, unchanged, left_out, remaining)
         try:
-            last = yield unary(methods.ANNOTATE, request, _replies.annotated)
+            done: _Stored = yield call
         except AssayError as error:
             error.note_stored(stored)
             raise
-        assert last is not None
-        stored, unchanged = stored + last.stored, unchanged + last.unchanged
-    return results.ImportResult(stored, unchanged, derived, last.lease_remaining if last else 0)
+        stored, unchanged = stored + done.stored, unchanged + done.unchanged
+        remaining = done.lease_remaining
 
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What the events of one request have in common."""
+    """What the events of one request have in common; `reason` of those that have one for all."""
 
     kind: str
     worker: str
     origin: str
+    by: str = ""
+    reason: str = ""
+
+
+class _Requests:
+    """Makes the requests of an import."""
+
+    def __init__(self, parent: str, lease: Lease | None, on_behalf_of: bool) -> None:
+        self._parent = parent
+        self._lease = "" if lease is None else lease.name
+        self._token = 0 if lease is None else lease.fencing_token
+        self._on_behalf_of = on_behalf_of
+        self._makers: Mapping[str, Callable[[_Said, list[_Message]], Unary[_Stored]]] = {
+            "annotate": self._annotate,
+            "correct": self._annotate,
+            "skip": self._skip,
+            "withdraw": self._withdraw,
+        }
+
+    def of(self, events: "_Events") -> Iterator[Unary[_Stored]]:
+        """The calls, one after the other."""
+        for number, (said, messages) in enumerate(events.batches()):
+            call = self._makers[said.kind](said, messages)
+            # Alike whenever the same import is called, so that one that broke off goes on where it did.
+            digest = hashlib.blake2b(call.request.SerializeToString(deterministic=True), digest_size=16, salt=b"import")
+            digest.update(number.to_bytes(8, "little"))
+            call.request.request_id = digest.hexdigest()  # type: ignore[attr-defined]
+            yield call
+
+    def _annotate(self, said: _Said, messages: list[_Message]) -> Unary[_Stored]:
+        request = annotations_pb2.AnnotateRequest(
+            parent=self._parent,
+            worker=said.worker,
+            annotations=messages,
+            correct=said.kind == "correct",
+            on_behalf_of=self._on_behalf_of,
+            origin=enum_value(annotations_pb2.Origin, said.origin),
+            lease=self._lease,
+            fencing_token=self._token,
+        )
+        return unary(
+            methods.ANNOTATE, request, lambda reply: _Stored(reply.stored, reply.unchanged, reply.lease_remaining)
+        )
+
+    def _skip(self, said: _Said, messages: list[_Message]) -> Unary[_Stored]:
+        request = annotations_pb2.SkipSamplesRequest(
+            parent=self._parent,
+            worker=said.worker,
+            sample_ids=[each.sample_id for each in messages],
+            reason=said.reason,
+            lease=self._lease,
+            fencing_token=self._token,
+        )
+        return unary(
+            methods.SKIP_SAMPLES, request, lambda reply: _Stored(reply.skipped, reply.unchanged, reply.lease_remaining)
+        )
+
+    def _withdraw(self, said: _Said, messages: list[_Message]) -> Unary[_Stored]:
+        request = annotations_pb2.WithdrawAnnotationsRequest(
+            parent=self._parent,
+            worker=said.by or said.worker,
+            annotator=said.worker if said.by else "",
+            sample_ids=[each.sample_id for each in messages],
+            reason=said.reason,
+        )
+        return unary(methods.WITHDRAW_ANNOTATIONS, request, lambda reply: _Stored(reply.withdrawn, 0, 0))
 
 
 class _Events:
-    """The events of a table, in requests. `derived` counts those that the server derives itself.
+    """The events of a table, in requests. `left_out` counts those that are not said again.
 
     Raises:
         TypeError, ValueError: a field that cannot be read; nothing at all; two answers of a worker for one sample where
@@ -140,20 +201,24 @@ class _Events:
         if not self.ids:
             raise ValueError("there are no records")
         self._said = self._common(worker, origin, correct)
-        self.derived = sum(said.kind in _DERIVED for said in self._said)
+        self._rows = self._kept()
+        self.left_out = len(self.ids) - len(self._rows)
+        unsaid = next((row for row in self._rows if self._said[row].kind not in _VALUED | _REASONED), None)
+        if unsaid is not None:
+            raise ValueError(
+                f"record {unsaid} (id {self.ids[unsaid]!r}) is of the kind {self._said[unsaid].kind!r}, which is not "
+                "imported: leave it out"
+            )
         self._arm, self._read = _value_reader(table)
         self._check_once()
 
-    def batches(self) -> Iterator[tuple[_Said, list[annotations_pb2.AnnotationInput]]]:
+    def batches(self) -> Iterator[tuple[_Said, list[_Message]]]:
         """What is said, in requests of events on distinct samples: of one sample an earlier one always comes first."""
-        for start in range(0, len(self.ids), MAX_ROWS):
-            window = range(start, min(start + MAX_ROWS, len(self.ids)))
-            messages = dict(zip(self._told(window), self._messages(window), strict=True))
-            for said, rows in self._groups(messages):
-                yield from ((said, part) for part in _parts([messages[row] for row in rows]))
-
-    def _told(self, window: range) -> list[int]:
-        return [row for row in window if self._said[row].kind in _SAID]
+        for start in range(0, len(self._rows), MAX_ROWS):
+            rows = self._rows[start : start + MAX_ROWS]
+            messages = dict(zip(rows, self._messages(rows), strict=True))
+            for said, members in self._groups(rows):
+                yield from ((said, part) for part in _parts([messages[row] for row in members]))
 
     def _groups(self, rows: Iterable[int]) -> list[tuple[_Said, list[int]]]:
         groups: dict[tuple[int, _Said], list[int]] = {}
@@ -164,22 +229,41 @@ class _Events:
         return [(said, members) for (_, said), members in sorted(groups.items(), key=lambda group: group[0][0])]
 
     def _common(self, worker: str | None, origin: Origin, correct: bool) -> list[_Said]:
-        workers = self._texts("worker")
-        kinds = self._texts("kind")
-        origins = self._texts("origin")
+        columns = (self._texts(name) for name in ("kind", "worker", "origin", "by", "comment"))
         known: dict[_Said, _Said] = {}
         found = []
-        for row, sample_id in enumerate(self.ids):
-            kind = kinds[row] or "annotate"
-            where = f"record {row} (id {sample_id!r})"
-            if kind not in _SAID | _DERIVED:
-                raise ValueError(f"{where} is of the kind {kind!r}; what is read is {', '.join(sorted(_SAID))}")
-            who = workers[row] or worker
-            if who is None and kind not in _DERIVED:
+        for row, (kind, who, whence, by, comment) in enumerate(zip(*columns, strict=True)):
+            kind = kind or "annotate"
+            where = f"record {row} (id {self.ids[row]!r})"
+            if kind not in _KINDS:
+                raise ValueError(f"{where} is of the kind {kind!r}; known are {', '.join(sorted(_KINDS))}")
+            who = who or worker
+            if who is None and kind != _DERIVED:
                 raise ValueError(f"{where} names no worker: say who it was, with worker")
-            said = _Said("correct" if correct and kind == "annotate" else kind, who or "", origins[row] or origin)
+            said = _Said(
+                "correct" if correct and kind == "annotate" else kind,
+                who or "",
+                (whence or origin) if kind in _VALUED else "",
+                by or "",
+                (comment or "") if kind in _REASONED else "",
+            )
             found.append(known.setdefault(said, said))
         return found
+
+    def _kept(self) -> list[int]:
+        """Records that are said again: neither what follows from others, nor what was taken back as if it had never
+        been."""
+        standing: dict[tuple[str, str, str], int] = {}
+        gone = set()
+        for row, said in enumerate(self._said):
+            if said.kind in _UNDOES:
+                gone.add(row)
+                gone.add(standing.pop((self.ids[row], said.worker, _UNDOES[said.kind]), row))
+            elif said.kind == _DERIVED:
+                gone.add(row)
+            else:
+                standing[self.ids[row], said.worker, said.kind] = row
+        return [row for row in range(len(self.ids)) if row not in gone]
 
     def _check_once(self) -> None:
         if "kind" in self._table.columns:
@@ -200,13 +284,16 @@ class _Events:
             return [None] * len(self.ids)
         return [each or None for each in optional_texts(held, Place(name, self.ids), empty=True)]
 
-    def _messages(self, window: range) -> list[annotations_pb2.AnnotationInput]:
-        told = self._told(window)
-        columns = {name: self._details(name, window) for name in ("comment", "external_id", *self._numeric(), "time")}
+    def _messages(self, rows: Sequence[int]) -> list[_Message]:
+        """The messages of records; of one without a value, its sample alone."""
+        window = range(rows[0], rows[-1] + 1)
+        names = ("comment", "external_id", "time", *self._numeric())
+        columns = {name: self._details(name, window) for name in names}
         values = _window(self._table.columns[self._arm], self._arm, window)
         place = Place(self._arm, self.ids)
+        valued = [row for row in rows if self._said[row].kind in _VALUED]
         annotations = []
-        for row in told:
+        for row in valued:
             here = {name: cells[row - window.start] for name, cells in columns.items()}
             value = values[row - window.start]
             if value is None:
@@ -222,7 +309,8 @@ class _Events:
                     time=_time(here["time"], f"the time of {place.at(row)}"),
                 )
             )
-        return annotation_messages(annotations, self._arm)
+        messages = dict(zip(valued, annotation_messages(annotations, self._arm) if annotations else [], strict=True))
+        return [messages.get(row) or _Message(sample_id=self.ids[row]) for row in rows]
 
     def _numeric(self) -> tuple[str, ...]:
         # The confidence of a label that was decided is that of all who annotated, and nobody's own.

@@ -457,7 +457,8 @@ class ExportLabelsResponse(_message.Message):
     was said and counted), annotations, agreement, confidence, decided_by, uri; see Label.
 
     Of a history they are event (its number), sample_id, kind ("annotate", "correct", "withdraw", "skip", "verdict",
-    "resolve": derived anew by the server; ...), worker, the value, time (when it was said), create_time (when it was
+    "resolve": derived anew by the server; "resume" and "retract": a skip, a verdict is undone), worker, by (who did it in
+    the worker's place), the value, time (when it was said), create_time (when it was
     stored), duration in seconds, confidence (of the worker), comment, external_id, origin, lease (its id), supersedes
     (number of the event that it takes the place of, or takes back). Events of samples that were deleted are left out.
     """

@@ -98,7 +98,7 @@ def annotate(
     show(told, as_json, lambda: fields((_CALLED.get(name, name), count) for name, count in told.items()))
 
 
-_CALLED = {"lease_remaining": "left in the lease", "derived": "derived by the server"}
+_CALLED = {"lease_remaining": "left in the lease", "left_out": "left out"}
 
 
 def _annotate(
@@ -137,7 +137,7 @@ def _import(
             )
             for each in (sources if beside else sources[:1])
         ]
-    counts = {name: sum(getattr(each, name) for each in done) for name in ("stored", "unchanged", "derived")}
+    counts = {name: sum(getattr(each, name) for each in done) for name in ("stored", "unchanged", "left_out")}
     return {**counts, "lease_remaining": done[-1].lease_remaining}
 
 

@@ -113,13 +113,13 @@ class ImportResult:
 
     Attributes:
         stored, unchanged: new ones, and those that were there already.
-        derived: events of a history that the server derives itself; they were not sent.
+        left_out: events of a history that are not said again: what the server derives itself, and what was undone.
         lease_remaining: samples that the lease still holds.
     """
 
     stored: int
     unchanged: int
-    derived: int
+    left_out: int
     lease_remaining: int
 
 
