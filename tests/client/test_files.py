@@ -202,12 +202,12 @@ def test_text_of_csv_becomes_what_all_of_a_column_stands_for(given: list[str | N
     assert typed(given) == read
 
 
-@pytest.mark.parametrize("out", ["labels.json", "labels.feather", "labels.xlsx", "labels.txt"])
+@pytest.mark.parametrize("out", ["labels.feather", "labels.xlsx", "labels.txt"])
 def test_an_export_under_a_name_of_another_format_is_refused(
     out: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["export", "p", "--out", str(tmp_path / out)]) == 2
-    assert "written as jsonl, csv or parquet" in capsys.readouterr().err
+    assert "written as jsonl, csv, parquet or coco" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from assay.client import Annotation
+from assay.client import AlreadyExists, Annotation, InvalidArgument
 from assay.client.cli import main
 from tests.e2e.test_tasks import TASKS, fill, given
 
@@ -95,3 +95,44 @@ def test_what_is_exported_is_imported_unchanged(client, server, kind, tmp_path, 
     assert [each["time"] for each in exported(client, once, True)] == [each["time"] for each in labels]
     assert main([*command, "export", once, "--history", "--out", str(tmp_path / "again.parquet")]) == 0
     capsys.readouterr()
+
+
+def test_boxes_leave_as_coco_and_come_back(client, server, pool, tmp_path, capsys):
+    ids, (value, nothing) = ["a.jpg", "b.jpg"], TASKS["boxes"][1]
+    client.create_pool(pool, task=TASKS["boxes"][0])
+    client.add_samples(pool, ids, embeddings=np.eye(2, 4), uris=["file:///a.jpg", None])
+    client.annotate(pool, dict(zip(ids, (value, nothing), strict=True)), "ann")
+    path = tmp_path / "instances.json"
+    with pytest.raises(InvalidArgument, match=r"Sample 'a.jpg' has None as attribute 'width'"):
+        client.export_labels(pool, path, "coco")
+    with pytest.raises(InvalidArgument, match="COCO has labels only"):
+        client.export_labels(pool, path, "coco", history=True)
+    client.update_samples(pool, ids, attributes={"width": [640, 100], "height": [480, 50]})
+    command = ["--server", server.target]
+    assert main([*command, "export", pool, "--out", str(path)]) == 0
+    document = json.loads(path.read_text())
+    assert [(each["file_name"], each["width"]) for each in document["images"]] == [("a.jpg", 640), ("b.jpg", 100)]
+    (annotation,) = document["annotations"]
+    assert annotation["bbox"] == [0, 120, 640, 240]
+    again = f"{pool}-2"
+    client.create_pool(again, task=TASKS["boxes"][0])
+    client.add_samples(again, ids, embeddings=np.eye(2, 4))
+    assert main([*command, "annotate", again, "--from", str(path), "--worker", "ann"]) == 0
+    assert [label.value for label in client.list_labels(again)] == [value, nothing]
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_labels_go_through_frames_and_tables(client, kind):
+    pool, (task, values) = f"frames-{kind}", TASKS[kind]
+    fill(client, pool, task, 2)
+    client.annotate(
+        pool, [Annotation(row, given(kind, each), confidence=0.5) for row, each in enumerate(values)], "ann"
+    )
+    for table in (client.labels_as_pandas(pool), client.labels_as_arrow(pool, history=True)):
+        again = f"{pool}-{type(table).__name__.lower()}"
+        fill(client, again, task, 2)
+        assert client.import_annotations(again, table).stored == 2
+        assert [label.value for label in client.list_labels(again)] == list(values)
+    with pytest.raises(AlreadyExists):
+        client.import_annotations(again, {"id": [0], "label": [given(kind, values[1])]}, worker="ann")

@@ -1,4 +1,4 @@
-"""Files of records: JSON Lines, JSON arrays, CSV, Parquet and Arrow, told apart by their content and name.
+"""Files of records: JSON Lines, JSON arrays, CSV, Parquet, Arrow and COCO, told apart by their content and name.
 
 Parquet and Arrow need pyarrow, which the base install has not; it is imported when such a file is read.
 """
@@ -6,6 +6,7 @@ Parquet and Arrow need pyarrow, which the base install has not; it is imported w
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from assay.client._coco import coco_records
+
 
 class Missing(Exception):
     """Something of this installation is missing."""
 
 
-FileFormat: TypeAlias = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow"]
+FileFormat: TypeAlias = Literal["jsonl", "json", "csv", "tsv", "parquet", "arrow", "coco"]
 FORMATS: Final[tuple[FileFormat, ...]] = get_args(FileFormat)
 
 _SUFFIXES: Final[Mapping[str, FileFormat]] = {
@@ -41,10 +44,12 @@ _NAMES: Final[Mapping[FileFormat, str]] = {
     "tsv": "TSV",
     "parquet": "Parquet",
     "arrow": "Arrow",
+    "coco": "COCO",
 }
 # How files begin: Parquet, Arrow files (Feather too) and Arrow streams; what is packed; text with a byte order mark.
 _MAGIC: Final[Mapping[bytes, FileFormat]] = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
 _PACKED: Final = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
+_COCO: Final = re.compile(r'\{\s*"(images|annotations|categories|info|licenses)"\s*:\s*[\[{]')
 _MARKS: Final = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _DELIMITERS: Final = (",", ";", "\t")
 _LONGEST_FIELD = 1 << 26
@@ -139,6 +144,8 @@ def format_of(path: Path, data: bytes, format: str | None = None) -> FileFormat:
 
 def _told_by_content(data: bytes, named: FileFormat | None) -> FileFormat:
     beginning = _beginning(data)
+    if _COCO.match(beginning):
+        return "coco"
     if beginning.startswith(("[", "{")):
         return "json" if beginning.startswith("[") else "jsonl"
     if not beginning:
@@ -188,11 +195,19 @@ def _record(line: str, number: int) -> dict[str, Any]:
     return record
 
 
-def _json_array(data: bytes) -> Table:
+def _json(data: bytes) -> Any:
     try:
-        records = json.loads(_decoded(data))
+        return json.loads(_decoded(data))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"this is no JSON: {error}") from error
+
+
+def _coco(data: bytes) -> Table:
+    return Table.of_records(coco_records(_json(data)))
+
+
+def _json_array(data: bytes) -> Table:
+    records = _json(data)
     if not isinstance(records, list):
         raise ValueError("this JSON is no array of objects")
     for number, record in enumerate(records):
@@ -247,12 +262,26 @@ def _arrow(data: bytes) -> Table:
     return _of_arrow(data, "Arrow")
 
 
-def _of_arrow(data: bytes, what: str) -> Table:
+def pyarrow_for(what: str) -> Any:
+    """pyarrow, for something that needs it. Raises Missing."""
     try:
         import pyarrow
-        from pyarrow import feather, ipc, parquet
+        import pyarrow.feather
+        import pyarrow.parquet
     except ImportError as error:
         raise Missing(f"{what} needs pyarrow, which is not here ({error}); install assay[parquet]") from error
+    return pyarrow
+
+
+def arrow_table(data: bytes) -> Any:
+    """The table of a Parquet file, as Arrow has it."""
+    pyarrow = pyarrow_for("an Arrow table")
+    return pyarrow.parquet.read_table(pyarrow.BufferReader(data))
+
+
+def _of_arrow(data: bytes, what: str) -> Table:
+    pyarrow = pyarrow_for(what)
+    feather, ipc, parquet = pyarrow.feather, pyarrow.ipc, pyarrow.parquet
     buffer = pyarrow.py_buffer(data)
     readers: Mapping[str, Callable[[], Any]] = {
         "Parquet": lambda: parquet.read_table(pyarrow.BufferReader(buffer)),
@@ -276,4 +305,5 @@ _READERS: Final[Mapping[FileFormat, Callable[[bytes], Table]]] = {
     "tsv": _tab_separated,
     "parquet": _parquet,
     "arrow": _arrow,
+    "coco": _coco,
 }

@@ -69,8 +69,8 @@ def import_annotations(
 
     Args:
         pool: id or name.
-        source: path of a file (JSON Lines, JSON, CSV, Parquet, Arrow); a table of pandas, Arrow or polars; a mapping
-            from field to column; or records as mappings.
+        source: path of a file (JSON Lines, JSON, CSV, Parquet, Arrow, COCO); a table of pandas, Arrow or polars; a
+            mapping from field to column; or records as mappings.
         worker: who says what names no worker.
         format: of a file, if it is not to be told by its content and name.
         origin: of what names none.

@@ -3,13 +3,14 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
 
 from assay.client import _replies, results
+from assay.client._files import arrow_table, pyarrow_for
 from assay.client._names import Named, fresh_request_id, id_list, pool_name, resource_name
 from assay.client._pools import filter_message
 from assay.client._values import given_text, kind_of, seed_number, shown, text, whole
@@ -20,13 +21,14 @@ from assay.client.results import Lease
 from assay.client.values import duration_message
 from assay.v1 import labeling_pb2, methods
 
-ExportFormat: TypeAlias = Literal["jsonl", "csv", "parquet"]
+ExportFormat: TypeAlias = Literal["jsonl", "csv", "parquet", "coco"]
 
 _FORMATS = {
     "jsonl": labeling_pb2.EXPORT_FORMAT_JSON_LINES,
     # Written here from JSON Lines.
     "csv": labeling_pb2.EXPORT_FORMAT_JSON_LINES,
     "parquet": labeling_pb2.EXPORT_FORMAT_PARQUET,
+    "coco": labeling_pb2.EXPORT_FORMAT_COCO,
 }
 
 
@@ -159,17 +161,65 @@ def export_labels(
     counted; annotations, agreement, confidence, decided_by (see `Label`); uri. Those of a history: event, sample_id,
     kind, worker, the value, time and create_time (when it was said, and stored), duration in seconds, confidence,
     comment, external_id, origin, lease, supersedes; one row for each event, in order. CSV is UTF-8 with a head; what is
-    neither text nor number there is JSON.
+    neither text nor number there is JSON. COCO is for labels of boxes: an image's file_name is the id of the sample,
+    whose attributes `width` and `height` say its size in pixels.
     """
     if format not in _FORMATS:
         raise ValueError(f"{format!r} is none of {', '.join(_FORMATS)}")
-    request = labeling_pb2.ExportLabelsRequest(parent=pool_name(pool), format=_FORMATS[format], history=history)
+    request = _export_request(pool, format, history)
     coded = _CsvLines if format == "csv" else _AsItIs
     if isinstance(target, str | PathLike):
         path = Path(target)
         return download(methods.EXPORT_LABELS, request, lambda: _FileExport(path, coded()))
     file = target
     return download(methods.EXPORT_LABELS, request, lambda: _Export(file, coded()), restartable=False)
+
+
+def labels_as_arrow(pool: str, *, history: bool = False) -> Download[Any]:
+    """All labels, or all that was said, as a table of Arrow; for the columns see `export_labels`. Values are of the
+    natural Arrow type of the task: text, lists of text, structs of numbers, lists of structs.
+
+    `table.to_pandas()` makes a frame of it, and `import_annotations` takes either.
+
+    Raises:
+        Missing: pyarrow is not installed (`assay[parquet]`).
+    """
+    pyarrow_for("an Arrow table")
+    return download(methods.EXPORT_LABELS, _export_request(pool, "parquet", history), lambda: _Whole(arrow_table))
+
+
+def labels_as_pandas(pool: str, *, history: bool = False) -> Download[Any]:
+    """All labels, or all that was said, as a frame of pandas; for the columns see `export_labels`. Values are text,
+    arrays of text, mappings from target to number, or arrays of mappings; JSON is text.
+
+    Raises:
+        Missing: pyarrow is not installed (`assay[parquet]`).
+        ModuleNotFoundError: pandas is not installed.
+    """
+    pyarrow_for("a frame of pandas")
+    request = _export_request(pool, "parquet", history)
+    return download(methods.EXPORT_LABELS, request, lambda: _Whole(lambda data: arrow_table(data).to_pandas()))
+
+
+def _export_request(pool: str, format: ExportFormat, history: bool) -> labeling_pb2.ExportLabelsRequest:
+    return labeling_pb2.ExportLabelsRequest(parent=pool_name(pool), format=_FORMATS[format], history=history)
+
+
+class _Whole:
+    """An export that is read once it is complete."""
+
+    def __init__(self, read: Callable[[bytes], Any]) -> None:
+        self._read = read
+        self._chunks: list[bytes] = []
+
+    def add(self, message: labeling_pb2.ExportLabelsResponse) -> None:
+        self._chunks.append(message.chunk)
+
+    def finish(self) -> Any:
+        return self._read(b"".join(self._chunks))
+
+    def discard(self) -> None:
+        """Nothing is kept."""
 
 
 class _AsItIs:

@@ -230,6 +230,8 @@ class Client(_Connected):
     renew_lease = _unary(_labeling.renew_lease)
     release_lease = _unary(_labeling.release_lease)
     export_labels = _download(_labeling.export_labels)
+    labels_as_arrow = _download(_labeling.labels_as_arrow)
+    labels_as_pandas = _download(_labeling.labels_as_pandas)
     # What changes
     watch_pool = _feed(_changes.watch_pool)
     # Annotations

@@ -62,6 +62,10 @@ class _ExportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExportFo
     """One JSON object per line."""
     EXPORT_FORMAT_PARQUET: _ExportFormat.ValueType  # 2
     """Apache Parquet."""
+    EXPORT_FORMAT_COCO: _ExportFormat.ValueType  # 3
+    """One document in COCO's detection format, of labels of boxes; not of a history. An image's file_name is the id of its
+    sample, whose attributes width and height say its size in pixels.
+    """
 
 class ExportFormat(_ExportFormat, metaclass=_ExportFormatEnumTypeWrapper):
     """File format of an export."""
@@ -72,6 +76,10 @@ EXPORT_FORMAT_JSON_LINES: ExportFormat.ValueType  # 1
 """One JSON object per line."""
 EXPORT_FORMAT_PARQUET: ExportFormat.ValueType  # 2
 """Apache Parquet."""
+EXPORT_FORMAT_COCO: ExportFormat.ValueType  # 3
+"""One document in COCO's detection format, of labels of boxes; not of a history. An image's file_name is the id of its
+sample, whose attributes width and height say its size in pixels.
+"""
 Global___ExportFormat: _TypeAlias = ExportFormat  # noqa: Y015
 
 @_typing.final

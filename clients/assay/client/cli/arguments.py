@@ -33,7 +33,7 @@ PredictionsOption: TypeAlias = Annotated[
 FormatOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Format of the file: jsonl, json, csv, tsv, parquet or arrow; by its content and name if not given."
+        help="Format of the file: jsonl, json, csv, tsv, parquet, arrow or coco; by its content and name if not given."
     ),
 ]
 StateOption: TypeAlias = Annotated[

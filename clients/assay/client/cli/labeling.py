@@ -167,7 +167,9 @@ def export(
     context: typer.Context,
     pool: PoolArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="File; - for standard output.")] = Path("-"),
-    format: Annotated[str | None, typer.Option(help="jsonl, csv or parquet; by the file's name if not given.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="jsonl, csv, parquet or coco; by the file's name if not given.")
+    ] = None,
     history: Annotated[bool, typer.Option("--history", help="All that was said, not only the labels.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -192,11 +194,19 @@ def _export_format(out: Path) -> str:
     """
     suffix = out.suffix.lower()
     if suffix not in _EXPORTED:
-        raise ValueError(f"{out}: labels are written as jsonl, csv or parquet; name one with --format")
+        raise ValueError(f"{out}: labels are written as jsonl, csv, parquet or coco; name one with --format")
     return _EXPORTED[suffix]
 
 
-_EXPORTED = {"": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+_EXPORTED = {
+    "": "jsonl",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".json": "coco",
+}
 
 
 def read_pairs(pairs: Sequence[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 
-from assay.server.core.errors import RequestReplayed
+from assay.server.core.errors import AssayError, Reason, RequestReplayed
 from assay.server.core.labeling.exporting import Table
 from assay.server.core.labeling.messages import Attempt
 from assay.server.rpc.calls import BaseServicer, ExecutorName, bind
@@ -116,8 +116,21 @@ class LabelingServicer(BaseServicer):
         self, request: labeling_pb2.ExportLabelsRequest
     ) -> Generator[labeling_pb2.ExportLabelsResponse, None, None]:
         pool_id = names.parse_pool(request.parent)
+        if request.format == labeling_pb2.EXPORT_FORMAT_COCO:
+            yield from self._coco(pool_id, history=request.history)
+            return
         export = choice(self._exports, request.format, "format")
         table = self.core.annotations.export(pool_id, history=request.history)
         yield labeling_pb2.ExportLabelsResponse(columns=[column.name for column in table.columns])
         for chunk in export(table):
             yield labeling_pb2.ExportLabelsResponse(chunk=chunk)
+
+    def _coco(self, pool_id: str, *, history: bool) -> Generator[labeling_pb2.ExportLabelsResponse, None, None]:
+        if history:
+            raise AssayError(
+                Reason.INVALID_ARGUMENT,
+                "COCO has labels only. Export the history as JSON Lines or Parquet.",
+                field="history",
+            )
+        for text in self.core.annotations.export_coco(pool_id):
+            yield labeling_pb2.ExportLabelsResponse(chunk=text.encode())

@@ -10,6 +10,7 @@ from assay.server.core.labeling.exporting import (
     PAGE,
     Row,
     Table,
+    coco_images,
     history_columns,
     history_pages,
     label_columns,
@@ -38,6 +39,8 @@ from assay.server.core.ports.catalog import Catalog
 from assay.server.core.ports.machine import Clock
 from assay.server.core.records.pools import State
 from assay.server.core.records.requests import RequestKey
+from assay.server.core.records.tasks import TaskKind
+from assay.server.core.tasks.coco import coco_chunks
 
 
 class AnnotationService:
@@ -167,6 +170,22 @@ class AnnotationService:
         if history:
             return Table(task.record, history_columns(task), history_pages(self._catalog, snapshot))
         return Table(task.record, label_columns(task), self._label_pages(pool_id))
+
+    def export_coco(self, pool_id: str) -> Iterator[str]:
+        """The labels of a pool as it is now, as a COCO document in pieces.
+
+        Raises:
+            AssayError: POOL_NOT_FOUND, WRONG_TASK; UNKNOWN_ATTRIBUTE for a sample whose size is not known.
+        """
+        snapshot = self._pools.get(pool_id).snapshot
+        if snapshot.pool.task.kind is not TaskKind.BOXES:
+            raise AssayError(
+                Reason.WRONG_TASK,
+                f"COCO is for boxes, and the task of pool {pool_id!r} is {snapshot.pool.task.kind.value}. Export JSON "
+                "Lines or Parquet.",
+                field="format",
+            )
+        return coco_chunks(snapshot.pool.task, lambda: coco_images(snapshot))
 
     def _label_pages(self, pool_id: str) -> Iterator[list[Row]]:
         views = self.labels(pool_id, "", "", -1, PAGE)

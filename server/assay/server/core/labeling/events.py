@@ -71,7 +71,9 @@ def page(
 def _known(snapshot: Snapshot, block: EventBlock) -> npt.NDArray[np.bool_]:
     """Which events of a block are in the snapshot, of samples that are still there and can be read."""
     known_N: npt.NDArray[np.bool_] = (block.numbers_N < snapshot.pool.next_event) & (block.rows_N < snapshot.row_count)
-    there_N = np.isin(snapshot.states.at(block.rows_N[known_N]), (State.DELETED, State.ABSENT, State.DAMAGED), invert=True)
+    there_N = np.isin(
+        snapshot.states.at(block.rows_N[known_N]), (State.DELETED, State.ABSENT, State.DAMAGED), invert=True
+    )
     known_N[known_N] = there_N
     return known_N
 

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from assay.server.core.errors import AssayError, Reason
 from assay.server.core.labeling.messages import LabelView
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.catalog import Catalog
 from assay.server.core.records.annotations import NO_CLASS, NO_EVENT, Blobs, EventBlock, EventKind, Values
 from assay.server.core.records.pools import State
+from assay.server.core.records.samples import SampleRecord
 from assay.server.core.records.tasks import TaskKind, TaskRecord
 from assay.server.core.tasks.base import Task
+from assay.server.core.tasks.coco import CocoImage
 from assay.strategies import checkpoint
 
 # Events a page: a few ten milliseconds, after which others have their turn.
@@ -232,6 +235,42 @@ def cells_of(task: Task, values: Values) -> list[Any]:
         said = [None if each == NO_CLASS else each for each in values.tolist()]
     (column,) = task.export(said).values()
     return column
+
+
+def coco_images(snapshot: Snapshot) -> Iterator[list[CocoImage]]:
+    """The labeled images of a pool of boxes. Raises AssayError(UNKNOWN_ATTRIBUTE): the size of one is not known."""
+    row = -1
+    while len(rows := snapshot.answered_after(row, PAGE, (State.LABELED,))):
+        checkpoint()
+        values = snapshot.label_values(rows)
+        assert isinstance(values, Blobs)
+        said = dict(zip(rows.tolist(), values.at(np.arange(len(rows))), strict=True))
+        described = snapshot.describe(rows, payload=False)
+        yield [
+            CocoImage(
+                sample.record.id,
+                _pixels(sample.record, "width"),
+                _pixels(sample.record, "height"),
+                sample.record.uri,
+                snapshot.task.decode(boxes),
+            )
+            for sample in described
+            if (boxes := said[sample.row]) is not None
+        ]
+        row = int(rows[-1])
+
+
+def _pixels(sample: SampleRecord, side: str) -> int:
+    size = sample.attributes.get(side)
+    if isinstance(size, bool) or not isinstance(size, int | float) or size <= 0 or size != int(size):
+        raise AssayError(
+            Reason.UNKNOWN_ATTRIBUTE,
+            f"Sample {sample.id!r} has {size!r} as attribute {side!r}; COCO has boxes in pixels. Update the samples "
+            "with the attributes width and height of their images, in pixels.",
+            id=sample.id,
+            attribute=side,
+        )
+    return int(size)
 
 
 def _each(column: npt.NDArray[np.int64] | None, places: Places, none: int) -> list[int | None]:
