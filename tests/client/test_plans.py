@@ -2,7 +2,7 @@
 
 import pytest
 
-from assay.client import Plan, Quota, Quotas, Shortlist, Stochastic, attr, scorer, selector
+from assay.client import ObjectUncertainty, Plan, Quota, Quotas, Shortlist, Stochastic, attr, scorer, selector
 from assay.client.plans import plan_from_proto, plan_to_proto
 from assay.v1 import types_pb2 as pb
 
@@ -21,6 +21,7 @@ FULL = Plan(
     overlap_share=0.125,
     overlap_annotations=3,
     prediction_source="mine",
+    objects=ObjectUncertainty("margin", "top_m", 3, {"ant": 2.0}, "mean", 0.5),
 )
 
 

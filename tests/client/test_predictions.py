@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from assay.client import PredictedObjects
+from assay.client import Box, PredictedObjects
 from assay.client._arrays import from_matrix
 from assay.client._predictions import update_predictions
 
@@ -35,7 +35,9 @@ def test_numbers_go_with_their_spread():
 
 def test_objects_are_flattened():
     made = PredictedObjects.of([[], [((0.1, 0.2, 0.3, 0.4), {"bee": 0.5})]], classes=["ant", "bee"])
-    request = sent(objects=made)
+    drawn = PredictedObjects.of([[], [Box("bee", 0.1, 0.2, 0.3, 0.4, score=0.5)]], classes=["ant", "bee"])
+    request = sent(objects=made, request_id="once")
+    assert sent(objects=drawn, request_id="once") == request
     assert list(request.columns) == ["ant", "bee"]
     assert list(request.objects.offsets) == [0, 0, 1]
     assert from_matrix(request.objects.probabilities).tolist() == [[0, 0.5]]
@@ -65,5 +67,7 @@ def test_what_cannot_be_read_is_not_sent(predictions, problem):
 def test_objects_are_all_boxes_or_all_spans():
     with pytest.raises(ValueError, match="every object"):
         PredictedObjects.of([[((0, 1), {}), ((0, 0, 1, 1), {})]], classes=["ant"])
+    with pytest.raises(ValueError, match="no score"):
+        PredictedObjects.of([[Box("ant", 0, 0, 1, 1)]], classes=["ant"])
     with pytest.raises(ValueError, match="not among classes"):
         PredictedObjects.of([[((0, 1), {"cow": 1.0})]], classes=["ant"])

@@ -1,17 +1,33 @@
 """Plans that name whose predictions they go by."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from assay.server.core.assay import Assay
 from assay.server.core.errors import Reason
-from assay.server.core.mining.messages import ScoreSpec
-from assay.server.core.mining.plan.terms import Plan, Quotas, QuotaTerm, ScoreTerm
+from assay.server.core.mining.messages import MineSpec, ScoreSpec
+from assay.server.core.mining.plan.terms import Empty, ObjectsTerm, Plan, Quotas, QuotaTerm, Reduction, ScoreTerm
+from assay.server.core.pools.messages import PoolUpdate
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.predictions import PredictionColumns
 from assay.server.core.records.tasks import TaskKind
 from assay.server.core.tasks.base import PredictionForm
-from tests.core.kit import POOL, House, fill, label_by_sign, names, next_batch, pool_of, probabilities, refused, train
+from assay.server.core.tasks.editing import ClassEdit
+from tests.core.kit import (
+    POOL,
+    House,
+    fill,
+    label_by_sign,
+    make_pool,
+    names,
+    next_batch,
+    pool_of,
+    probabilities,
+    refused,
+    train,
+)
 from tests.core.mining import mine, rows_of
 from tests.core.of_tasks import open_pool
 from tests.core.predictions import made, objects, push
@@ -144,3 +160,65 @@ def test_objects_of_some_samples_only_are_refused(house: House) -> None:
     push(core, ["s0", "s1"], objects([0, 2]), form=PredictionForm.OBJECTS)
     error = refused(Reason.NEED_MISSING, lambda: mine(core, 2, "ragged", prediction_source="mine"))
     assert error.metadata["missing"] == "3"
+
+
+def test_the_objects_of_a_plan_are_a_score_of_it(house: House) -> None:
+    core = open_pool(house, TaskKind.BOXES)
+    fill(core, 6)
+    probs = [[0.5, 0.5, 0], [0.9, 0.1, 0], [0, 0.6, 0.4], [0, 0.5, 0.5]]
+    columns = objects([2, 0, 1, 1])
+    assert columns.objects is not None
+    columns.objects.probs_PC[:] = probs
+    push(core, names(0, 4), columns, form=PredictionForm.OBJECTS)
+    core.samples.delete(POOL, ["s4", "s5"], False, NO_KEY)
+
+    def of(**term: Any) -> list[float]:
+        plan = Plan(objects=ObjectsTerm(measure="least_confidence", **term), prediction_source="mine")
+        return [round(float(score), 4) for score in scored(core, plan)]
+
+    assert of(empty=Empty.FLOOR) == [0.6, 0, 0.4, 0.5]
+    assert of(empty=Empty.FLOOR, reduction=Reduction.MEAN) == [0.3, 0, 0.4, 0.5]
+    assert of(empty=Empty.FLOOR, reduction=Reduction.TOP_M, m=1) == [0.5, 0, 0.4, 0.5]
+    assert of(empty=Empty.MEAN, reduction=Reduction.MAX) == [0.5, 0.4667, 0.4, 0.5]
+    # The likeliest class weighs; the lowest of equals.
+    assert of(empty=Empty.FLOOR, class_weights={"bee": 2, "ant": 0}) == [0, 0, 0.8, 1]
+    assert of()[1] in (0.6, 0.4, 0.5), "a miss scores as one of the others"
+    plan = Plan(objects=ObjectsTerm(empty=Empty.FLOOR, class_weights={"cow": 3}), prediction_source="mine")
+    found = mine(core, 2, objects=plan.objects, prediction_source="mine")
+    assert [term.strategy for term in found.plan.scores] == ["ragged"]
+    assert found.plan.scores[0].params["class_weights"] == (1, 1, 3, 1)
+    assert found.plan.objects is None
+    again = core.mining.mine(POOL, MineSpec(2, found.plan), NO_KEY)
+    assert (rows_of(again), again.provenance) == (rows_of(found), found.provenance), "the plan as it ran runs again"
+    assert next_batch(core, 2, plan=plan).plan.scores == found.plan.scores
+
+
+def test_objects_that_make_no_sense_are_refused(house: House) -> None:
+    core = open_pool(house, TaskKind.BOXES)
+    fill(core, 3)
+    push(core, names(0, 3), objects([1, 1, 0]), form=PredictionForm.OBJECTS)
+
+    def ask(**plan: Any) -> object:
+        return mine(core, 1, **plan)
+
+    refused(Reason.UNKNOWN_CLASS, lambda: ask(objects=ObjectsTerm(class_weights={"cat": 2}), prediction_source="mine"))
+    refused(Reason.INVALID_PLAN, lambda: ask(preset="random", objects=ObjectsTerm(), prediction_source="mine"))
+    refused(Reason.NEED_MISSING, lambda: ask(objects=ObjectsTerm()))
+    for term in (ObjectsTerm(measure="bald"), ObjectsTerm(m=-1), ObjectsTerm(class_weights={"ant": -1})):
+        refused("INVALID_PARAMETER", lambda term=term: ask(objects=term, prediction_source="mine"))
+    make_pool(core, "other")
+    refused(Reason.INVALID_PLAN, lambda: core.mining.bound("other", Plan(objects=ObjectsTerm()), None))
+
+
+def test_objects_of_a_merged_class_are_those_of_the_class_in_its_place(house: House) -> None:
+    core = open_pool(house, TaskKind.SPANS)
+    fill(core, 1)
+    columns = objects([1], 2)
+    assert columns.objects is not None
+    columns.objects.probs_PC[:] = [[0.5, 0.5, 0]]
+    push(core, ["s0"], columns, form=PredictionForm.OBJECTS)
+    plan = Plan(objects=ObjectsTerm(empty=Empty.FLOOR), prediction_source="mine")
+    assert scored(core, plan)[0] == pytest.approx(np.log(2))
+    classes = (ClassEdit(0, "ant", merged_into=1), ClassEdit(1, "bee"), ClassEdit(2, "cow"))
+    core.updates.update(POOL, PoolUpdate(kind=TaskKind.SPANS, classes=classes), NO_KEY)
+    assert scored(core, plan)[0] == pytest.approx(0, abs=1e-6)

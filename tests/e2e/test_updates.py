@@ -4,7 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assay.client import Classification, FailedPrecondition, NotFound, attr, edit_classes
+from assay.client import (
+    Box,
+    Boxes,
+    Classification,
+    FailedPrecondition,
+    NotFound,
+    ObjectUncertainty,
+    Plan,
+    PredictedObjects,
+    attr,
+    edit_classes,
+)
 from assay.client.testing import ServerProcess
 
 
@@ -80,3 +91,23 @@ def test_updated_samples_outlive_a_kill(server):
             ("mine", 2, 0)
         ]
         assert {pick.id for pick in client.mine("herd", 2, plan="random").picks} == {"b", "d"}, "c is set apart"
+
+
+def test_a_detector_of_ones_own_says_what_to_label_and_what_it_is_worth(server):
+    ids, classes = [f"i{number}" for number in range(6)], ["ant", "bee"]
+    with server.client() as client:
+        client.create_pool("images", task=Boxes(classes))
+        splits = ["test", "test", None, None, None, None]
+        client.add_samples("images", ids, embeddings=np.eye(6, dtype=np.float32), attributes={"split": splits})
+        left, right = Box("ant", 0, 0, 0.5, 1, score=0.9), Box("bee", 0.5, 0, 0.5, 1, score=0.6)
+        found = [[left], [right], [left], [], [left, right], [left]]
+        client.update_predictions("images", "detector-1", ids, objects=PredictedObjects.of(found, classes))
+        client.annotate("images", {"i0": [Box("ant", 0, 0, 0.5, 1)], "i1": [Box("ant", 0, 0, 0.5, 1)]}, "ann")
+        unsure = Plan(objects=ObjectUncertainty(empty="floor"), prediction_source="detector-1")
+        mined = client.mine("images", 4, unsure)
+        assert [pick.id for pick in mined.picks][0::3] == ["i4", "i3"], "what is set apart is not picked"
+        assert mined.provenance.named_source == "pools/images/predictionSources/detector-1"
+        (source,) = client.list_prediction_sources("images", metrics=True)
+        assert (source.metrics.split, source.metrics.samples) == ("test", 2)
+        assert 0 < source.metrics.value("map_50") < 1
+        assert client.next_batch("images", "bob", 1, plan=unsure).picks[0].id == "i4"

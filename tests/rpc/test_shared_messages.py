@@ -10,9 +10,12 @@ from assay.server.core.mining.messages import QuotaView
 from assay.server.core.mining.plan.terms import (
     Combination,
     DrawFrom,
+    Empty,
+    ObjectsTerm,
     Plan,
     Quotas,
     QuotaTerm,
+    Reduction,
     ScoreTerm,
     SelectTerm,
     Shortlist,
@@ -140,6 +143,16 @@ def test_malformed_filters_are_refused(message):
         overlap_share=st.floats(0.1, 1),
         overlap_annotations=st.integers(2, 100),
         prediction_source=NAMES,
+        objects=st.none()
+        | st.builds(
+            ObjectsTerm,
+            NAMES,
+            st.sampled_from(Reduction),
+            st.integers(1, 9),
+            st.dictionaries(NAMES, st.floats(0, 9)),
+            st.sampled_from(Empty),
+            st.floats(0, 9),
+        ),
     )
 )
 def test_plans_come_back(plan):

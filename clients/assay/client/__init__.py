@@ -41,7 +41,18 @@ from assay.client.errors import (
 from assay.client.filters import Attribute, Filter, attr, ids, parse_filter
 from assay.client.objects import PredictedObjects
 from assay.client.operations import AsyncOperation, Operation
-from assay.client.plans import Plan, Quota, Quotas, ScoreTerm, SelectTerm, Shortlist, Stochastic, scorer, selector
+from assay.client.plans import (
+    ObjectUncertainty,
+    Plan,
+    Quota,
+    Quotas,
+    ScoreTerm,
+    SelectTerm,
+    Shortlist,
+    Stochastic,
+    scorer,
+    selector,
+)
 from assay.client.results import (
     AddResult,
     AnnotateResult,
@@ -167,6 +178,7 @@ __all__ = [
     "NeedMissing",
     "NotFound",
     "NumberPrediction",
+    "ObjectUncertainty",
     "Operation",
     "PermissionDenied",
     "Pick",

@@ -85,11 +85,17 @@ def update_predictions(
     return unary(methods.UPDATE_PREDICTIONS, request, _replies.updated_predictions)
 
 
-def list_prediction_sources(pool: str) -> Pages[results.PredictionSource]:
-    """The sources of a pool's predictions by name, fetched page by page."""
+def list_prediction_sources(pool: str, *, metrics: bool = False) -> Pages[results.PredictionSource]:
+    """The sources of a pool's predictions by name, fetched page by page.
+
+    Args:
+        pool: id or name.
+        metrics: measure each on the labeled samples of the splits "test" and "validation" that it predicts; may take
+            seconds.
+    """
     return pages(
         methods.LIST_PREDICTION_SOURCES,
-        predictions_pb2.ListPredictionSourcesRequest(parent=pool_name(pool)),
+        predictions_pb2.ListPredictionSourcesRequest(parent=pool_name(pool), include_metrics=metrics),
         lambda reply: map(_replies.prediction_source, reply.prediction_sources),
     )
 

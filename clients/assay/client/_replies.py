@@ -122,6 +122,7 @@ def prediction_source(message: predictions_pb2.NamedSource) -> results.Predictio
         has_spread=message.has_spread,
         size_bytes=message.size_bytes,
         update_epoch=message.update_epoch,
+        all_metrics=tuple(map(_metrics, message.metrics)),
     )
 
 

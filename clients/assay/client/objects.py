@@ -1,7 +1,7 @@
 """Boxes and spans that a model predicts.
 
 >>> PredictedObjects.of(
-...     [[((0.1, 0.1, 0.2, 0.3), {"ant": 0.8, "bee": 0.1})], []],  # one box in the first image, none in the second
+...     [[Box("ant", 0.1, 0.1, 0.2, 0.3, score=0.8)], []],  # one box in the first image, none in the second
 ...     classes=["ant", "bee"],
 ... )
 """
@@ -15,6 +15,7 @@ import numpy as np
 
 from assay.client._arrays import float_rows, matrix
 from assay.client._values import Place, texts
+from assay.client.values import Box
 from assay.v1 import predictions_pb2 as pb
 
 
@@ -38,15 +39,17 @@ class PredictedObjects:
 
     @classmethod
     def of(
-        cls, samples: Iterable[Iterable[tuple[Sequence[float], Mapping[str, float]]]], classes: Iterable[Any]
+        cls, samples: Iterable[Iterable[Box | tuple[Sequence[float], Mapping[str, float]]]], classes: Iterable[Any]
     ) -> "PredictedObjects":
-        """The objects of each sample as (place, probability by class): four numbers place a box, two a span. At least
-        one sample has an object, which tells boxes from spans.
+        """The objects of each sample: a `Box` with the score of its class, or (place, probability by class), where four
+        numbers place a box and two a span. At least one sample has an object, which tells boxes from spans.
 
         Raises:
-            ValueError: a class that is not among `classes`; boxes and spans together, or neither.
+            ValueError: a class that is not among `classes`; a box without a score; boxes and spans together, or
+                neither.
         """
-        held, names = [list(sample) for sample in samples], texts(classes, Place("classes"))
+        held = [[_plain(each) for each in sample] for sample in samples]
+        names = texts(classes, Place("classes"))
         found = [each for sample in held for each in sample]
         widths = {len(place) for place, _ in found}
         if len(widths) != 1 or not widths <= {2, 4}:
@@ -89,3 +92,11 @@ class PredictedObjects:
                 raise ValueError(f"spans are whole numbers, start and end of each, not {spans.dtype} of {spans.shape}")
             made.spans.CopyFrom(pb.PredictedSpans(starts=spans[:, 0].tolist(), ends=spans[:, 1].tolist()))
         return made
+
+
+def _plain(each: "Box | tuple[Sequence[float], Mapping[str, float]]") -> tuple[Sequence[float], Mapping[str, float]]:
+    if not isinstance(each, Box):
+        return each
+    if each.score is None:
+        raise ValueError(f"the box of class {each.class_name!r} has no score: say how sure the model is, from 0 to 1")
+    return (each.x, each.y, each.width, each.height), {each.class_name: each.score}

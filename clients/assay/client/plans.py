@@ -98,6 +98,27 @@ def selector(strategy: str, **params: Any) -> SelectTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectUncertainty:
+    """How uncertain the predicted objects of a sample are, in pools of boxes and spans.
+
+    Attributes:
+        measure: of an object: "entropy", "margin", "least_confidence" or "ratio".
+        reduction: how those of its objects make that of a sample; "top_m" is the mean of the `m` highest.
+        class_weights: what objects of a class count; 1 where none is given.
+        empty: what a sample scores in which no object is predicted: 0 ("floor"), what the others do on average
+            ("mean"), or what one of them does, drawn ("random").
+        strength: as in `ScoreTerm`.
+    """
+
+    measure: str = "entropy"
+    reduction: Literal["sum", "mean", "max", "top_m"] = "sum"
+    m: int = 5
+    class_weights: Mapping[str, float] = field(default_factory=dict)
+    empty: Literal["floor", "mean", "random"] = "random"
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What to mine.
 
@@ -120,6 +141,7 @@ class Plan:
             `next_batch` leases them; `overlap_annotations` says how many.
         prediction_source: whose predictions it goes by: a source of your own (`update_predictions`), or "head",
             "backbone" or "pushed"; "" is the best of those three that there is.
+        objects: how uncertain predicted objects are, as one score more.
     """
 
     name: str = ""
@@ -137,6 +159,7 @@ class Plan:
     overlap_share: float = 0.0
     overlap_annotations: int = 2
     prediction_source: str = ""
+    objects: ObjectUncertainty | None = None
 
     @classmethod
     def preset(
@@ -245,6 +268,7 @@ def _plan_message(plan: Plan) -> pb.Plan:
         overlap_share=number(plan.overlap_share, "overlap_share"),
         overlap_annotations=whole(plan.overlap_annotations, "overlap_annotations", 2, 100) if plan.overlap_share else 0,
         prediction_source=plan.prediction_source,
+        objects=_objects_message(plan.objects) if plan.objects else None,
     )
 
 
@@ -270,6 +294,7 @@ def plan_from_proto(message: pb.Plan) -> Plan:
         overlap_share=message.overlap_share,
         overlap_annotations=message.overlap_annotations or 2,
         prediction_source=message.prediction_source,
+        objects=_objects(message.objects) if message.HasField("objects") else None,
     )
 
 
@@ -299,6 +324,26 @@ def _score_term(term: ScoreTerm) -> pb.ScoreTerm:
 
 def _word(enum: WireEnum[int], number: int, default: str) -> str:
     return enum_word(enum, number) if number else default
+
+
+def _objects_message(objects: ObjectUncertainty) -> pb.ObjectsTerm:
+    return pb.ObjectsTerm(
+        measure=objects.measure,
+        reduction=enum_value(pb.ObjectReduction, objects.reduction),
+        m=objects.m,
+        class_weights={name: number(weight, "class_weights") for name, weight in objects.class_weights.items()},
+        empty=enum_value(pb.EmptySamples, objects.empty),
+        strength=number(objects.strength, "strength"),
+    )
+
+
+def _objects(message: pb.ObjectsTerm) -> ObjectUncertainty:
+    reduction: Any = _word(pb.ObjectReduction, message.reduction, "sum")
+    empty: Any = _word(pb.EmptySamples, message.empty, "random")
+    strength = message.strength if message.HasField("strength") else 1.0
+    return ObjectUncertainty(
+        message.measure or "entropy", reduction, message.m or 5, dict(message.class_weights), empty, strength
+    )
 
 
 def _shortlist_message(shortlist: Shortlist) -> pb.Shortlist:

@@ -246,7 +246,7 @@ class Measure(_message.Message):
     """Name. Of one class a sample: "accuracy", "macro_f1", "log_loss" (nats) and, by cross-validation, "calibration_error"
     (expected, over 15 equal-width bins). Of a set of classes: "micro_f1", "macro_f1", "subset_accuracy", "hamming_loss"
     and, by cross-validation, "log_loss". For a class: "precision", "recall", "f1". Of numbers, of each and as means:
-    "mae", "rmse", "r2".
+    "mae", "rmse", "r2". Of boxes: "map_50", and for a class "average_precision". Of spans as of sets.
     """
     value: _builtins.float
     """Value. Unset where it is undefined, such as the precision of a class that was never predicted."""
@@ -351,7 +351,7 @@ Global___ConfusionCell: _TypeAlias = ConfusionCell  # noqa: Y015
 
 @_typing.final
 class HeadMetrics(_message.Message):
-    """Quality of a head on labeled samples that it was not trained on."""
+    """Quality of a head on labeled samples that it was not trained on, or of a source of predictions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from assay.v1 import models_pb2 as assay_dot_v1_dot_models__pb2
 from assay.v1 import options_pb2 as assay_dot_v1_dot_options__pb2
 from assay.v1 import types_pb2 as assay_dot_v1_dot_types__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
@@ -31,7 +32,7 @@ from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61ssay/v1/predictions.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/options.proto\x1a\x14\x61ssay/v1/types.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\"\x92\x02\n\x0bNamedSource\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x15\n\x07samples\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04lost\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x18\n\nhas_spread\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x18\n\nsize_bytes\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cupdate_epoch\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03:t\xea\x41q\n\x16\x61ssay/PredictionSource\x12\x32pools/{pool}/predictionSources/{prediction_source}*\x11predictionSources2\x10predictionSource\"b\n\x10PredictedNumbers\x12&\n\x06values\x18\x01 \x01(\x0b\x32\x10.assay.v1.MatrixB\x04\xe2\x41\x01\x02\x12&\n\x06spread\x18\x02 \x01(\x0b\x32\x10.assay.v1.MatrixB\x04\xe2\x41\x01\x01\".\n\x0ePredictedSpans\x12\x0e\n\x06starts\x18\x01 \x03(\x03\x12\x0c\n\x04\x65nds\x18\x02 \x03(\x03\"\xa4\x01\n\x10PredictedObjects\x12\x0f\n\x07offsets\x18\x01 \x03(\x03\x12\'\n\rprobabilities\x18\x02 \x01(\x0b\x32\x10.assay.v1.Matrix\x12!\n\x05\x62oxes\x18\x03 \x01(\x0b\x32\x10.assay.v1.MatrixH\x00\x12)\n\x05spans\x18\x04 \x01(\x0b\x32\x18.assay.v1.PredictedSpansH\x00\x42\x08\n\x06places\"\xf5\x02\n\x18UpdatePredictionsRequest\x12/\n\x06parent\x18\x01 \x01(\tB\x1f\xe2\x41\x01\x02\xfa\x41\x18\x12\x16\x61ssay/PredictionSource\x12\x14\n\x06source\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsample_ids\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63olumns\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12)\n\rprobabilities\x18\x05 \x01(\x0b\x32\x10.assay.v1.MatrixH\x00\x12/\n\x13label_probabilities\x18\x06 \x01(\x0b\x32\x10.assay.v1.MatrixH\x00\x12-\n\x07numbers\x18\x07 \x01(\x0b\x32\x1a.assay.v1.PredictedNumbersH\x00\x12-\n\x07objects\x18\x08 \x01(\x0b\x32\x1a.assay.v1.PredictedObjectsH\x00\x12\x18\n\nrequest_id\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x42\r\n\x0bpredictions\";\n\x19UpdatePredictionsResponse\x12\x0f\n\x07updated\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\x82\x01\n\x1cListPredictionSourcesRequest\x12/\n\x06parent\x18\x01 \x01(\tB\x1f\xe2\x41\x01\x02\xfa\x41\x18\x12\x16\x61ssay/PredictionSource\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"k\n\x1dListPredictionSourcesResponse\x12\x31\n\x12prediction_sources\x18\x01 \x03(\x0b\x32\x15.assay.v1.NamedSource\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x1d\x44\x65letePredictionSourceRequest\x12-\n\x04name\x18\x01 \x01(\tB\x1f\xe2\x41\x01\x02\xfa\x41\x18\n\x16\x61ssay/PredictionSource\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x32\x90\x04\n\x0bPredictions\x12\xb9\x01\n\x11UpdatePredictions\x12\".assay.v1.UpdatePredictionsRequest\x1a#.assay.v1.UpdatePredictionsResponse\"[\xda\x41\x18parent,source,sample_ids\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02\x32\"-/v1/{parent=pools/*}/predictionSources:update:\x01*\x12\xa9\x01\n\x15ListPredictionSources\x12&.assay.v1.ListPredictionSourcesRequest\x1a\'.assay.v1.ListPredictionSourcesResponse\"?\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02(\x12&/v1/{parent=pools/*}/predictionSources\x12\x98\x01\n\x16\x44\x65letePredictionSource\x12\'.assay.v1.DeletePredictionSourceRequest\x1a\x16.google.protobuf.Empty\"=\xda\x41\x04name\xe2\xf9\x18\x04\x08\x04\x10\x01\x82\xd3\xe4\x93\x02(*&/v1/{name=pools/*/predictionSources/*}B\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61ssay/v1/predictions.proto\x12\x08\x61ssay.v1\x1a\x15\x61ssay/v1/models.proto\x1a\x16\x61ssay/v1/options.proto\x1a\x14\x61ssay/v1/types.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xc0\x02\n\x0bNamedSource\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x15\n\x07samples\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04lost\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x18\n\nhas_spread\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x18\n\nsize_bytes\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cupdate_epoch\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12,\n\x07metrics\x18\x07 \x03(\x0b\x32\x15.assay.v1.HeadMetricsB\x04\xe2\x41\x01\x03:t\xea\x41q\n\x16\x61ssay/PredictionSource\x12\x32pools/{pool}/predictionSources/{prediction_source}*\x11predictionSources2\x10predictionSource\"b\n\x10PredictedNumbers\x12&\n\x06values\x18\x01 \x01(\x0b\x32\x10.assay.v1.MatrixB\x04\xe2\x41\x01\x02\x12&\n\x06spread\x18\x02 \x01(\x0b\x32\x10.assay.v1.MatrixB\x04\xe2\x41\x01\x01\".\n\x0ePredictedSpans\x12\x0e\n\x06starts\x18\x01 \x03(\x03\x12\x0c\n\x04\x65nds\x18\x02 \x03(\x03\"\xa4\x01\n\x10PredictedObjects\x12\x0f\n\x07offsets\x18\x01 \x03(\x03\x12\'\n\rprobabilities\x18\x02 \x01(\x0b\x32\x10.assay.v1.Matrix\x12!\n\x05\x62oxes\x18\x03 \x01(\x0b\x32\x10.assay.v1.MatrixH\x00\x12)\n\x05spans\x18\x04 \x01(\x0b\x32\x18.assay.v1.PredictedSpansH\x00\x42\x08\n\x06places\"\xf5\x02\n\x18UpdatePredictionsRequest\x12/\n\x06parent\x18\x01 \x01(\tB\x1f\xe2\x41\x01\x02\xfa\x41\x18\x12\x16\x61ssay/PredictionSource\x12\x14\n\x06source\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsample_ids\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07\x63olumns\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12)\n\rprobabilities\x18\x05 \x01(\x0b\x32\x10.assay.v1.MatrixH\x00\x12/\n\x13label_probabilities\x18\x06 \x01(\x0b\x32\x10.assay.v1.MatrixH\x00\x12-\n\x07numbers\x18\x07 \x01(\x0b\x32\x1a.assay.v1.PredictedNumbersH\x00\x12-\n\x07objects\x18\x08 \x01(\x0b\x32\x1a.assay.v1.PredictedObjectsH\x00\x12\x18\n\nrequest_id\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x42\r\n\x0bpredictions\";\n\x19UpdatePredictionsResponse\x12\x0f\n\x07updated\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\xa1\x01\n\x1cListPredictionSourcesRequest\x12/\n\x06parent\x18\x01 \x01(\tB\x1f\xe2\x41\x01\x02\xfa\x41\x18\x12\x16\x61ssay/PredictionSource\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1d\n\x0finclude_metrics\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"k\n\x1dListPredictionSourcesResponse\x12\x31\n\x12prediction_sources\x18\x01 \x03(\x0b\x32\x15.assay.v1.NamedSource\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x1d\x44\x65letePredictionSourceRequest\x12-\n\x04name\x18\x01 \x01(\tB\x1f\xe2\x41\x01\x02\xfa\x41\x18\n\x16\x61ssay/PredictionSource\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x32\x90\x04\n\x0bPredictions\x12\xb9\x01\n\x11UpdatePredictions\x12\".assay.v1.UpdatePredictionsRequest\x1a#.assay.v1.UpdatePredictionsResponse\"[\xda\x41\x18parent,source,sample_ids\xe2\xf9\x18\x04\x08\x03\x10\x01\x82\xd3\xe4\x93\x02\x32\"-/v1/{parent=pools/*}/predictionSources:update:\x01*\x12\xa9\x01\n\x15ListPredictionSources\x12&.assay.v1.ListPredictionSourcesRequest\x1a\'.assay.v1.ListPredictionSourcesResponse\"?\xda\x41\x06parent\xe2\xf9\x18\x04\x08\x01\x10\x01\x82\xd3\xe4\x93\x02(\x12&/v1/{parent=pools/*}/predictionSources\x12\x98\x01\n\x16\x44\x65letePredictionSource\x12\'.assay.v1.DeletePredictionSourceRequest\x1a\x16.google.protobuf.Empty\"=\xda\x41\x04name\xe2\xf9\x18\x04\x08\x04\x10\x01\x82\xd3\xe4\x93\x02(*&/v1/{name=pools/*/predictionSources/*}B\x12Z\x10\x61ssay/v1;assayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,6 +52,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NAMEDSOURCE'].fields_by_name['size_bytes']._serialized_options = b'\342A\001\003'
   _globals['_NAMEDSOURCE'].fields_by_name['update_epoch']._loaded_options = None
   _globals['_NAMEDSOURCE'].fields_by_name['update_epoch']._serialized_options = b'\342A\001\003'
+  _globals['_NAMEDSOURCE'].fields_by_name['metrics']._loaded_options = None
+  _globals['_NAMEDSOURCE'].fields_by_name['metrics']._serialized_options = b'\342A\001\003'
   _globals['_NAMEDSOURCE']._loaded_options = None
   _globals['_NAMEDSOURCE']._serialized_options = b'\352Aq\n\026assay/PredictionSource\0222pools/{pool}/predictionSources/{prediction_source}*\021predictionSources2\020predictionSource'
   _globals['_PREDICTEDNUMBERS'].fields_by_name['values']._loaded_options = None
@@ -73,6 +76,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPREDICTIONSOURCESREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTPREDICTIONSOURCESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTPREDICTIONSOURCESREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_LISTPREDICTIONSOURCESREQUEST'].fields_by_name['include_metrics']._loaded_options = None
+  _globals['_LISTPREDICTIONSOURCESREQUEST'].fields_by_name['include_metrics']._serialized_options = b'\342A\001\001'
   _globals['_DELETEPREDICTIONSOURCEREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETEPREDICTIONSOURCEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\030\n\026assay/PredictionSource'
   _globals['_DELETEPREDICTIONSOURCEREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -83,24 +88,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTIONS'].methods_by_name['ListPredictionSources']._serialized_options = b'\332A\006parent\342\371\030\004\010\001\020\001\202\323\344\223\002(\022&/v1/{parent=pools/*}/predictionSources'
   _globals['_PREDICTIONS'].methods_by_name['DeletePredictionSource']._loaded_options = None
   _globals['_PREDICTIONS'].methods_by_name['DeletePredictionSource']._serialized_options = b'\332A\004name\342\371\030\004\010\004\020\001\202\323\344\223\002(*&/v1/{name=pools/*/predictionSources/*}'
-  _globals['_NAMEDSOURCE']._serialized_start=231
-  _globals['_NAMEDSOURCE']._serialized_end=505
-  _globals['_PREDICTEDNUMBERS']._serialized_start=507
-  _globals['_PREDICTEDNUMBERS']._serialized_end=605
-  _globals['_PREDICTEDSPANS']._serialized_start=607
-  _globals['_PREDICTEDSPANS']._serialized_end=653
-  _globals['_PREDICTEDOBJECTS']._serialized_start=656
-  _globals['_PREDICTEDOBJECTS']._serialized_end=820
-  _globals['_UPDATEPREDICTIONSREQUEST']._serialized_start=823
-  _globals['_UPDATEPREDICTIONSREQUEST']._serialized_end=1196
-  _globals['_UPDATEPREDICTIONSRESPONSE']._serialized_start=1198
-  _globals['_UPDATEPREDICTIONSRESPONSE']._serialized_end=1257
-  _globals['_LISTPREDICTIONSOURCESREQUEST']._serialized_start=1260
-  _globals['_LISTPREDICTIONSOURCESREQUEST']._serialized_end=1390
-  _globals['_LISTPREDICTIONSOURCESRESPONSE']._serialized_start=1392
-  _globals['_LISTPREDICTIONSOURCESRESPONSE']._serialized_end=1499
-  _globals['_DELETEPREDICTIONSOURCEREQUEST']._serialized_start=1501
-  _globals['_DELETEPREDICTIONSOURCEREQUEST']._serialized_end=1605
-  _globals['_PREDICTIONS']._serialized_start=1608
-  _globals['_PREDICTIONS']._serialized_end=2136
+  _globals['_NAMEDSOURCE']._serialized_start=254
+  _globals['_NAMEDSOURCE']._serialized_end=574
+  _globals['_PREDICTEDNUMBERS']._serialized_start=576
+  _globals['_PREDICTEDNUMBERS']._serialized_end=674
+  _globals['_PREDICTEDSPANS']._serialized_start=676
+  _globals['_PREDICTEDSPANS']._serialized_end=722
+  _globals['_PREDICTEDOBJECTS']._serialized_start=725
+  _globals['_PREDICTEDOBJECTS']._serialized_end=889
+  _globals['_UPDATEPREDICTIONSREQUEST']._serialized_start=892
+  _globals['_UPDATEPREDICTIONSREQUEST']._serialized_end=1265
+  _globals['_UPDATEPREDICTIONSRESPONSE']._serialized_start=1267
+  _globals['_UPDATEPREDICTIONSRESPONSE']._serialized_end=1326
+  _globals['_LISTPREDICTIONSOURCESREQUEST']._serialized_start=1329
+  _globals['_LISTPREDICTIONSOURCESREQUEST']._serialized_end=1490
+  _globals['_LISTPREDICTIONSOURCESRESPONSE']._serialized_start=1492
+  _globals['_LISTPREDICTIONSOURCESRESPONSE']._serialized_end=1599
+  _globals['_DELETEPREDICTIONSOURCEREQUEST']._serialized_start=1601
+  _globals['_DELETEPREDICTIONSOURCEREQUEST']._serialized_end=1705
+  _globals['_PREDICTIONS']._serialized_start=1708
+  _globals['_PREDICTIONS']._serialized_end=2236
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 isort:skip_file
 Predictions of models that live elsewhere: named sources, which plans may choose by."""
 
+from assay.v1 import models_pb2 as _models_pb2
 from assay.v1 import types_pb2 as _types_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -31,6 +32,7 @@ class NamedSource(_message.Message):
     HAS_SPREAD_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     UPDATE_EPOCH_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name "pools/{pool}/predictionSources/{prediction_source}"."""
     samples: _builtins.int
@@ -43,6 +45,13 @@ class NamedSource(_message.Message):
     """Bytes of its files."""
     update_epoch: _builtins.int
     """Epoch of the pool at its last update."""
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[_models_pb2.HeadMetrics]:
+        """What it is worth on the labeled samples whose attribute "split" is "test" or "validation", and that it predicts: of
+        boxes "map_50" (mean average precision at an overlap of 0.5) and "average_precision" of each class, else as of heads.
+        Only if asked for; labels are there from a probability of 0.5 on, spans where they are likelier than nothing.
+        """
+
     def __init__(
         self,
         *,
@@ -52,10 +61,11 @@ class NamedSource(_message.Message):
         has_spread: _builtins.bool = ...,
         size_bytes: _builtins.int = ...,
         update_epoch: _builtins.int = ...,
+        metrics: _abc.Iterable[_models_pb2.HeadMetrics] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["has_spread", b"has_spread", "lost", b"lost", "name", b"name", "samples", b"samples", "size_bytes", b"size_bytes", "update_epoch", b"update_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["has_spread", b"has_spread", "lost", b"lost", "metrics", b"metrics", "name", b"name", "samples", b"samples", "size_bytes", b"size_bytes", "update_epoch", b"update_epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -277,22 +287,26 @@ class ListPredictionSourcesRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    INCLUDE_METRICS_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Resource name "pools/{pool}"."""
     page_size: _builtins.int
     """At most this many, 1 to 1,000; 0 means 100. A page has fewer where more would not fit a message."""
     page_token: _builtins.str
     """next_page_token of the page before."""
+    include_metrics: _builtins.bool
+    """Whether to measure each source: seconds, for many samples that are set apart."""
     def __init__(
         self,
         *,
         parent: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        include_metrics: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_metrics", b"include_metrics", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -302,6 +302,66 @@ DRAW_FROM_ALL: DrawFrom.ValueType  # 4
 """All of these, by the same scores."""
 Global___DrawFrom: _TypeAlias = DrawFrom  # noqa: Y015
 
+class _ObjectReduction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ObjectReductionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObjectReduction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OBJECT_REDUCTION_UNSPECIFIED: _ObjectReduction.ValueType  # 0
+    """Not given: the sum."""
+    OBJECT_REDUCTION_SUM: _ObjectReduction.ValueType  # 1
+    """The sum: samples with more objects score higher."""
+    OBJECT_REDUCTION_MEAN: _ObjectReduction.ValueType  # 2
+    """The mean."""
+    OBJECT_REDUCTION_MAX: _ObjectReduction.ValueType  # 3
+    """The highest."""
+    OBJECT_REDUCTION_TOP_M: _ObjectReduction.ValueType  # 4
+    """The mean of the m highest; of all, where there are fewer."""
+
+class ObjectReduction(_ObjectReduction, metaclass=_ObjectReductionEnumTypeWrapper):
+    """How uncertainties of objects become one of their sample."""
+
+OBJECT_REDUCTION_UNSPECIFIED: ObjectReduction.ValueType  # 0
+"""Not given: the sum."""
+OBJECT_REDUCTION_SUM: ObjectReduction.ValueType  # 1
+"""The sum: samples with more objects score higher."""
+OBJECT_REDUCTION_MEAN: ObjectReduction.ValueType  # 2
+"""The mean."""
+OBJECT_REDUCTION_MAX: ObjectReduction.ValueType  # 3
+"""The highest."""
+OBJECT_REDUCTION_TOP_M: ObjectReduction.ValueType  # 4
+"""The mean of the m highest; of all, where there are fewer."""
+Global___ObjectReduction: _TypeAlias = ObjectReduction  # noqa: Y015
+
+class _EmptySamples:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EmptySamplesEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EmptySamples.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EMPTY_SAMPLES_UNSPECIFIED: _EmptySamples.ValueType  # 0
+    """Not given: random."""
+    EMPTY_SAMPLES_FLOOR: _EmptySamples.ValueType  # 1
+    """0, below all others."""
+    EMPTY_SAMPLES_MEAN: _EmptySamples.ValueType  # 2
+    """What the others score on average."""
+    EMPTY_SAMPLES_RANDOM: _EmptySamples.ValueType  # 3
+    """What one of the others scores, drawn: each comes up in the end."""
+
+class EmptySamples(_EmptySamples, metaclass=_EmptySamplesEnumTypeWrapper):
+    """What a sample scores in which no object is predicted: it holds none, or the model missed them all."""
+
+EMPTY_SAMPLES_UNSPECIFIED: EmptySamples.ValueType  # 0
+"""Not given: random."""
+EMPTY_SAMPLES_FLOOR: EmptySamples.ValueType  # 1
+"""0, below all others."""
+EMPTY_SAMPLES_MEAN: EmptySamples.ValueType  # 2
+"""What the others score on average."""
+EMPTY_SAMPLES_RANDOM: EmptySamples.ValueType  # 3
+"""What one of the others scores, drawn: each comes up in the end."""
+Global___EmptySamples: _TypeAlias = EmptySamples  # noqa: Y015
+
 class _PredictionSource:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1254,6 +1314,72 @@ class SelectTerm(_message.Message):
 Global___SelectTerm: _TypeAlias = SelectTerm  # noqa: Y015
 
 @_typing.final
+class ObjectsTerm(_message.Message):
+    """How uncertain the predicted objects of a sample are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ClassWeightsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MEASURE_FIELD_NUMBER: _builtins.int
+    REDUCTION_FIELD_NUMBER: _builtins.int
+    M_FIELD_NUMBER: _builtins.int
+    CLASS_WEIGHTS_FIELD_NUMBER: _builtins.int
+    EMPTY_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
+    measure: _builtins.str
+    """Uncertainty of an object: the scorer "entropy", "margin", "least_confidence" or "ratio"; empty means "entropy"."""
+    reduction: Global___ObjectReduction.ValueType
+    """How those of its objects make that of a sample."""
+    m: _builtins.int
+    """How many OBJECT_REDUCTION_TOP_M takes, 1 or more; 0 means 5."""
+    empty: Global___EmptySamples.ValueType
+    """What a sample without objects scores."""
+    strength: _builtins.float
+    """Exponent in the product of the scores, or weight in the sum of ranks; unset means 1."""
+    @_builtins.property
+    def class_weights(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """What objects of a class count, by its name: from 0 to 1,000,000. 1 where none is given."""
+
+    def __init__(
+        self,
+        *,
+        measure: _builtins.str = ...,
+        reduction: Global___ObjectReduction.ValueType = ...,
+        m: _builtins.int = ...,
+        class_weights: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        empty: Global___EmptySamples.ValueType = ...,
+        strength: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "strength", b"strength"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "class_weights", b"class_weights", "empty", b"empty", "m", b"m", "measure", b"measure", "reduction", b"reduction", "strength", b"strength"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
+    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
+
+Global___ObjectsTerm: _TypeAlias = ObjectsTerm  # noqa: Y015
+
+@_typing.final
 class Plan(_message.Message):
     """What to mine: filter -> scores -> shortlist -> select, within quotas.
     What is picked is chosen in view of all samples that are labeled or under a live lease.
@@ -1276,6 +1402,7 @@ class Plan(_message.Message):
     OVERLAP_SHARE_FIELD_NUMBER: _builtins.int
     OVERLAP_ANNOTATIONS_FIELD_NUMBER: _builtins.int
     PREDICTION_SOURCE_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
     preset: _builtins.str
     """Name of a preset ("margin", "k_center", ...); every strategy is one. Scores, combination and select must then be unset;
     the other fields, where given, replace the preset's own. A plan that names neither a preset nor scores nor a selector,
@@ -1337,6 +1464,12 @@ class Plan(_message.Message):
     def query(self) -> Global___Query:
         """Samples that targeted strategies look for more of."""
 
+    @_builtins.property
+    def objects(self) -> Global___ObjectsTerm:
+        """In pools of boxes and spans: how uncertain the predicted objects of a sample are, as one score more, before those of
+        `scores`. In the plan as it ran it stands among the scores. Needs a prediction_source.
+        """
+
     def __init__(
         self,
         *,
@@ -1355,10 +1488,11 @@ class Plan(_message.Message):
         overlap_share: _builtins.float = ...,
         overlap_annotations: _builtins.int = ...,
         prediction_source: _builtins.str = ...,
+        objects: Global___ObjectsTerm | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "query", b"query", "quotas", b"quotas", "select", b"select", "shortlist", b"shortlist", "stochastic", b"stochastic"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "objects", b"objects", "query", b"query", "quotas", b"quotas", "select", b"select", "shortlist", b"shortlist", "stochastic", b"stochastic"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["combination", b"combination", "draw_from", b"draw_from", "exploration", b"exploration", "filter", b"filter", "near_duplicate_radius", b"near_duplicate_radius", "overlap_annotations", b"overlap_annotations", "overlap_share", b"overlap_share", "prediction_source", b"prediction_source", "preset", b"preset", "query", b"query", "quotas", b"quotas", "scores", b"scores", "select", b"select", "shortlist", b"shortlist", "stochastic", b"stochastic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["combination", b"combination", "draw_from", b"draw_from", "exploration", b"exploration", "filter", b"filter", "near_duplicate_radius", b"near_duplicate_radius", "objects", b"objects", "overlap_annotations", b"overlap_annotations", "overlap_share", b"overlap_share", "prediction_source", b"prediction_source", "preset", b"preset", "query", b"query", "quotas", b"quotas", "scores", b"scores", "select", b"select", "shortlist", b"shortlist", "stochastic", b"stochastic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

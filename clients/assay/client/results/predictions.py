@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from assay.client.results.models import HeadMetrics
+
 
 @dataclass(frozen=True, slots=True)
 class UpdatePredictionsResult:
@@ -23,6 +25,7 @@ class PredictionSource:
         has_spread: in a regression, whether it says how sure it is of its numbers.
         size_bytes: of its files.
         update_epoch: of the pool at its last update.
+        all_metrics: what it is worth on the samples that are set apart, if that was asked for: by split, "test" first.
     """
 
     name: str
@@ -32,3 +35,9 @@ class PredictionSource:
     has_spread: bool
     size_bytes: int
     update_epoch: int
+    all_metrics: tuple[HeadMetrics, ...] = ()
+
+    @property
+    def metrics(self) -> HeadMetrics:
+        """Those to go by; without any measures where nothing is held out, or they were not asked for."""
+        return self.all_metrics[0] if self.all_metrics else HeadMetrics()

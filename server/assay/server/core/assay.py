@@ -14,6 +14,7 @@ from assay.server.core.mining.frontiers import Frontiers
 from assay.server.core.mining.plan.presets import Registry
 from assay.server.core.mining.service import MiningService
 from assay.server.core.models.activation import Activation
+from assay.server.core.models.measuring import SourceMeasures
 from assay.server.core.models.predictions import PredictionCache
 from assay.server.core.models.service import ModelService
 from assay.server.core.operations.service import OperationService
@@ -39,8 +40,8 @@ class Assay:
     """All services over one data directory.
 
     Attributes:
-        pools, updates, samples, sources, models, changes, mining, labeling, annotations, judging, audits,
-            operations: the services. Their methods block and compute: call them from worker threads.
+        pools, updates, samples, sources, measures, models, changes, mining, labeling, annotations, judging,
+            audits, operations: the services. Their methods block and compute: call them from worker threads.
         retention: forgets what is old.
         limits: bounds on what callers may ask.
     """
@@ -85,6 +86,7 @@ class Assay:
             limits,
         )
         self.sources = SourceService(directory, ports.segments, limits)
+        self.measures = SourceMeasures(directory)
         self.models = ModelService(
             directory,
             ports.catalog,

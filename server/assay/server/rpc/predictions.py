@@ -3,7 +3,7 @@
 from google.protobuf import empty_pb2
 
 from assay.server.core.errors import RequestReplayed, SampleError
-from assay.server.rpc.calls import BaseServicer, bind
+from assay.server.rpc.calls import BaseServicer
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.predictions import source_message, to_prediction_update, updated_message
 from assay.server.rpc.current import Context
@@ -35,10 +35,13 @@ class PredictionsServicer(BaseServicer):
         self, request: predictions_pb2.ListPredictionSourcesRequest
     ) -> predictions_pb2.ListPredictionSourcesResponse:
         pool_id, page = names.parse_pool(request.parent), paging.page(request, "")
+        task = self.core.pools.get(pool_id).record.task
         messages, token = page.fill(
             [view for view in self.core.sources.list(pool_id) if view.name > page.after],
             lambda view: view.name,
-            bind(source_message, pool_id),
+            lambda view: source_message(
+                pool_id, view, task, self.core.measures.of(pool_id, view.name) if request.include_metrics else {}
+            ),
             self.reply_bytes,
         )
         return predictions_pb2.ListPredictionSourcesResponse(prediction_sources=messages, next_page_token=token)

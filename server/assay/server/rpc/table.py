@@ -88,7 +88,7 @@ def table(of: Servicers) -> tuple[Row, ...]:
         _unary(methods.TRAIN_HEAD, models, "io", models.TrainHead),
         _unary(methods.PREDICT, models, "compute", models.Predict),
         _on_loop(methods.UPDATE_PREDICTIONS, of.predictions.UpdatePredictions),
-        _unary(methods.LIST_PREDICTION_SOURCES, of.predictions, "io", of.predictions.ListPredictionSources),
+        _unary(methods.LIST_PREDICTION_SOURCES, of.predictions, "compute", of.predictions.ListPredictionSources),
         _unary(methods.DELETE_PREDICTION_SOURCE, of.predictions, "io", of.predictions.DeletePredictionSource),
         _unary(methods.LIST_STRATEGIES, mining, "io", mining.ListStrategies),
         _unary(methods.LIST_PRESETS, mining, "io", mining.ListPresets),

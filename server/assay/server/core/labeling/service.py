@@ -24,6 +24,7 @@ from assay.server.core.mining.frontiers import Frontiers
 from assay.server.core.mining.plan import binding, defaults
 from assay.server.core.mining.plan import checks as plan_checks
 from assay.server.core.mining.plan.binding import BoundPlan
+from assay.server.core.mining.plan.objects import spelled_out
 from assay.server.core.mining.plan.presets import Registry
 from assay.server.core.mining.plan.terms import DrawFrom
 from assay.server.core.mining.selection.run import Picks, Selection
@@ -92,8 +93,9 @@ class LabelingService:
             snapshot = pool.snapshot
             source = spec.plan.prediction_source if spec.plan else ""
             default = defaults.to_label(snapshot, pool.derived.get(PredictionCache).of(snapshot, name=source))
-            plan = defaults.completed(spec.plan, default)
-            bound = binding.bind(plan, spec.filter, self._registry, snapshot.pool.task.kind)
+            task = snapshot.pool.task
+            plan = spelled_out(defaults.completed(spec.plan, default), task)
+            bound = binding.bind(plan, spec.filter, self._registry, task.kind)
         if attempt is Attempt.QUICK and not bound.quick:
             return None
         if attempt is Attempt.BESIDE:

@@ -23,6 +23,7 @@ from assay.server.core.mining.messages import (
 from assay.server.core.mining.plan import binding, defaults, presets
 from assay.server.core.mining.plan import checks as plan_checks
 from assay.server.core.mining.plan.binding import BoundPlan
+from assay.server.core.mining.plan.objects import spelled_out
 from assay.server.core.mining.plan.presets import Registry
 from assay.server.core.mining.plan.terms import Plan, Shortlist
 from assay.server.core.mining.selection.run import Selection
@@ -72,7 +73,7 @@ class MiningService:
         return self._bound(self._pools.get(pool_id).snapshot, plan, condition)
 
     def _bound(self, snapshot: Snapshot, plan: Plan, condition: Filter | None) -> BoundPlan:
-        return binding.bind(plan, condition, self._registry, snapshot.pool.task.kind)
+        return binding.bind(spelled_out(plan, snapshot.pool.task), condition, self._registry, snapshot.pool.task.kind)
 
     def _view(self, name: str) -> Iterator[StrategyView]:
         try:
@@ -155,7 +156,7 @@ class MiningService:
 
 def _to_score(given: Plan | None, snapshot: Snapshot) -> Plan:
     """The plan to score by; a task that has no usual doubt has no default, and needs none where a plan says it all."""
-    if given is not None and (given.preset or given.scores):
+    if given is not None and (given.preset or given.scores or given.objects):
         return given
     return defaults.completed(given, defaults.to_score(snapshot))
 

@@ -1,7 +1,7 @@
 """What a head learns from, and what it is measured by: the labels of a snapshot, by the pool's task. Samples that are
 set apart teach nothing, and every head is measured by them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +24,7 @@ from assay.server.core.records.models import (
 )
 from assay.server.core.records.pools import State
 from assay.server.core.tasks import base
-from assay.server.core.tasks.base import Column, PredictionForm, TaskMetrics
+from assay.server.core.tasks.base import Column, PredictionForm, TaskMetrics, Value
 
 # Predictions of held-out samples that intervals are taken from; beyond them measures come without.
 _RESAMPLED_AT_MOST = 1 << 26
@@ -72,14 +72,14 @@ def measured(snapshot: Snapshot, rows: RowArray, trained: TrainedHead, heads: He
     """What is known of a head that was trained on rows, with intervals, and with what it is worth on the samples that
     are set apart."""
     said = trained.predictions_MC if trained.decided_MC is None else trained.decided_MC
-    held = _task_metrics(snapshot, rows[trained.held_M], said, seed)
+    held = task_metrics(snapshot, rows[trained.held_M], said, seed)
     metrics = trained.info.metrics if held is None else _with_own(trained.info.metrics, held)
     splits = {}
     for split in SET_APART:
         apart = labeled_of(snapshot, split)
         if len(apart):
             said = _said(trained.weights, _predictions(snapshot, apart, trained, heads))
-            splits[split] = _task_metrics(snapshot, apart, said, seed) or HeadMetrics(len(apart))
+            splits[split] = task_metrics(snapshot, apart, said, seed) or HeadMetrics(len(apart))
     return replace(trained.info, metrics=metrics, split_metrics=splits)
 
 
@@ -98,13 +98,15 @@ def _said(weights: HeadWeights, predictions_MC: FloatArray) -> FloatArray | Mask
     return said_MC
 
 
-def _task_metrics(snapshot: Snapshot, rows: RowArray, said_MC: FloatArray | MaskArray, seed: int) -> HeadMetrics | None:
+def task_metrics(
+    snapshot: Snapshot, rows: RowArray, said_M: FloatArray | MaskArray | Sequence[Value], seed: int
+) -> HeadMetrics | None:
     """What predictions of labeled rows are worth, with intervals; None where there are none, or too many to draw
-    again and again."""
-    if not 0 < said_MC.size <= _RESAMPLED_AT_MOST:
+    again and again. Of objects, said_M are values of the task."""
+    if not 0 < (said_M.size if isinstance(said_M, np.ndarray) else len(said_M)) <= _RESAMPLED_AT_MOST:
         return None
     record = snapshot.pool.task
-    found = snapshot.task.metrics(labels_of(snapshot, rows), said_MC, seed)
+    found = snapshot.task.metrics(labels_of(snapshot, rows), said_M, seed)
     names = [each.name for each in record.targets] or list(record.class_names)
     ids = {name: place for place, name in enumerate(names)}
     classes = tuple(ClassScores(ids[each.name], each.samples, _scores(each.scores)) for each in found.classes)

@@ -38,7 +38,7 @@ _POOLINGS: Mapping[int, Pooling | None] = {
 }
 _WIRE_POOLINGS = {pooling: models_pb2.Pooling.ValueType(value) for value, pooling in _POOLINGS.items()}
 # Splits that are set apart, the one to go by first.
-_SPLITS = {"test": models_pb2.MEASURED_SPLIT_TEST, "validation": models_pb2.MEASURED_SPLIT_VALIDATION}
+SPLITS = {"test": models_pb2.MEASURED_SPLIT_TEST, "validation": models_pb2.MEASURED_SPLIT_VALIDATION}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_DATA_FILES = 4096
 MAX_DATA_NAME = 1000
@@ -184,7 +184,7 @@ def _tensor_message(spec: TensorSpec) -> models_pb2.TensorSpec:
 
 
 def _head_message(info: HeadInfo, space: str, task: TaskRecord, detailed: bool) -> models_pb2.HeadInfo:
-    measured = [(split, info.split_metrics.get(name)) for name, split in _SPLITS.items()]
+    measured = [(split, info.split_metrics.get(name)) for name, split in SPLITS.items()]
     measured.append((models_pb2.MEASURED_SPLIT_CROSS_VALIDATION, info.metrics))
     return models_pb2.HeadInfo(
         embedding_space=space,
@@ -194,7 +194,7 @@ def _head_message(info: HeadInfo, space: str, task: TaskRecord, detailed: bool) 
         l2=info.l2,
         temperature=info.temperature,
         metrics=[
-            _metrics_message(split, metrics, task, detailed)
+            metrics_message(split, metrics, task, detailed)
             for split, metrics in measured
             if metrics and metrics.samples
         ],
@@ -206,9 +206,10 @@ def _head_message(info: HeadInfo, space: str, task: TaskRecord, detailed: bool) 
     )
 
 
-def _metrics_message(
+def metrics_message(
     split: models_pb2.MeasuredSplit.ValueType, metrics: HeadMetrics, task: TaskRecord, detailed: bool
 ) -> models_pb2.HeadMetrics:
+    """What a model is worth, for the wire; its classes if detailed."""
     message = models_pb2.HeadMetrics(split=split, samples=metrics.samples, measures=_measure_messages(metrics.scores))
     if not detailed:
         return message

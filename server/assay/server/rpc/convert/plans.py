@@ -8,9 +8,12 @@ from assay.server.core.mining.messages import QuotaView
 from assay.server.core.mining.plan.terms import (
     Combination,
     DrawFrom,
+    Empty,
+    ObjectsTerm,
     Plan,
     Quotas,
     QuotaTerm,
+    Reduction,
     ScoreTerm,
     SelectTerm,
     Shortlist,
@@ -52,6 +55,21 @@ _WIRE_ORDERS = {
     ShortlistOrder.TOP: types_pb2.SHORTLIST_ORDER_TOP,
     ShortlistOrder.RANDOM: types_pb2.SHORTLIST_ORDER_RANDOM,
 }
+_REDUCTIONS: Mapping[int, Reduction] = {
+    types_pb2.OBJECT_REDUCTION_UNSPECIFIED: Reduction.SUM,
+    types_pb2.OBJECT_REDUCTION_SUM: Reduction.SUM,
+    types_pb2.OBJECT_REDUCTION_MEAN: Reduction.MEAN,
+    types_pb2.OBJECT_REDUCTION_MAX: Reduction.MAX,
+    types_pb2.OBJECT_REDUCTION_TOP_M: Reduction.TOP_M,
+}
+_WIRE_REDUCTIONS = {each: types_pb2.ObjectReduction.ValueType(value) for value, each in _REDUCTIONS.items()}
+_EMPTY: Mapping[int, Empty] = {
+    types_pb2.EMPTY_SAMPLES_UNSPECIFIED: Empty.RANDOM,
+    types_pb2.EMPTY_SAMPLES_FLOOR: Empty.FLOOR,
+    types_pb2.EMPTY_SAMPLES_MEAN: Empty.MEAN,
+    types_pb2.EMPTY_SAMPLES_RANDOM: Empty.RANDOM,
+}
+_WIRE_EMPTY = {each: types_pb2.EmptySamples.ValueType(value) for value, each in _EMPTY.items()}
 _KINDS: Mapping[int, StochasticWord] = {
     types_pb2.STOCHASTIC_KIND_UNSPECIFIED: "power",
     types_pb2.STOCHASTIC_KIND_POWER: "power",
@@ -96,12 +114,24 @@ def to_plan(message: types_pb2.Plan) -> Plan:
         overlap_share=finite(message.overlap_share, "overlap_share"),
         overlap_annotations=message.overlap_annotations or (LEAST_OVERLAP if message.overlap_share else 0),
         prediction_source=message.prediction_source,
+        objects=_objects_term(message.objects) if message.HasField("objects") else None,
     )
 
 
 def _score_term(term: types_pb2.ScoreTerm) -> ScoreTerm:
     strength = finite(term.strength, "strength") if term.HasField("strength") else 1.0
     return ScoreTerm(term.strategy, params(term.params), strength)
+
+
+def _objects_term(term: types_pb2.ObjectsTerm) -> ObjectsTerm:
+    return ObjectsTerm(
+        measure=term.measure or "entropy",
+        reduction=choice(_REDUCTIONS, term.reduction, "objects.reduction"),
+        m=term.m or 5,
+        class_weights={name: finite(weight, "class_weights") for name, weight in term.class_weights.items()},
+        empty=choice(_EMPTY, term.empty, "objects.empty"),
+        strength=finite(term.strength, "strength") if term.HasField("strength") else 1.0,
+    )
 
 
 def _shortlist(message: types_pb2.Shortlist) -> Shortlist:
@@ -161,6 +191,7 @@ def plan_message(plan: Plan) -> types_pb2.Plan:
         overlap_share=plan.overlap_share,
         overlap_annotations=plan.overlap_annotations,
         prediction_source=plan.prediction_source,
+        objects=_objects_message(plan.objects),
     )
 
 
@@ -173,6 +204,19 @@ def _shortlist_message(shortlist: Shortlist | None) -> types_pb2.Shortlist | Non
     if shortlist.size:
         return types_pb2.Shortlist(size=shortlist.size, order=order)
     return types_pb2.Shortlist(per_pick=shortlist.per_pick, order=order)
+
+
+def _objects_message(term: ObjectsTerm | None) -> types_pb2.ObjectsTerm | None:
+    if term is None:
+        return None
+    return types_pb2.ObjectsTerm(
+        measure=term.measure,
+        reduction=_WIRE_REDUCTIONS[term.reduction],
+        m=term.m,
+        class_weights=term.class_weights,
+        empty=_WIRE_EMPTY[term.empty],
+        strength=term.strength,
+    )
 
 
 def _select_message(select: SelectTerm | None) -> types_pb2.SelectTerm | None:

@@ -1,13 +1,18 @@
 """Messages of predictions.proto."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.pools.messages import PredictionUpdate, SourceView, UpdatePredictionsResult
+from assay.server.core.records.metrics import HeadMetrics
 from assay.server.core.records.predictions import ObjectColumns, PredictionColumns
+from assay.server.core.records.tasks import TaskRecord
 from assay.server.core.tasks.base import PredictionForm
 from assay.server.rpc.convert import names
 from assay.server.rpc.convert.arrays import to_matrix
+from assay.server.rpc.convert.models import SPLITS, metrics_message
 from assay.v1 import predictions_pb2
 
 _BOX_COLUMNS = 4
@@ -83,8 +88,10 @@ def updated_message(result: UpdatePredictionsResult) -> predictions_pb2.UpdatePr
     return predictions_pb2.UpdatePredictionsResponse(updated=result.updated, epoch=result.epoch)
 
 
-def source_message(pool_id: str, view: SourceView) -> predictions_pb2.NamedSource:
-    """A source for the wire."""
+def source_message(
+    pool_id: str, view: SourceView, task: TaskRecord, measured: Mapping[str, HeadMetrics]
+) -> predictions_pb2.NamedSource:
+    """A source for the wire, with what it is worth by split."""
     return predictions_pb2.NamedSource(
         name=names.source_name(pool_id, view.name),
         samples=view.samples,
@@ -92,4 +99,5 @@ def source_message(pool_id: str, view: SourceView) -> predictions_pb2.NamedSourc
         has_spread=view.has_spread,
         size_bytes=view.size,
         update_epoch=view.epoch,
+        metrics=[metrics_message(SPLITS[split], metrics, task, detailed=True) for split, metrics in measured.items()],
     )

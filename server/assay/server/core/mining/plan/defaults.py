@@ -27,7 +27,7 @@ def completed(given: Plan | None, default: Plan) -> Plan:
     that asks for nothing is refused later: who sends it did not mean that."""
     if given is None:
         return default
-    complete = given == Plan() or given.preset or given.scores or given.select
+    complete = given == Plan() or given.preset or given.scores or given.select or given.objects
     return given if complete else replace(given, preset=default.preset)
 
 

@@ -70,6 +70,44 @@ class Shortlist:
         return max(picks, self.size or self.per_pick * picks)
 
 
+class Reduction(StrEnum):
+    """How the uncertainties of objects become one of their sample; TOP_M is the mean of the m highest."""
+
+    SUM = "sum"
+    MEAN = "mean"
+    MAX = "max"
+    TOP_M = "top_m"
+
+
+class Empty(StrEnum):
+    """What a sample scores in which no object is predicted: nothing, what the others do on average, or what one of them
+    does, drawn."""
+
+    FLOOR = "floor"
+    MEAN = "mean"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsTerm:
+    """How uncertain the objects of a sample are: a score of the plan.
+
+    Attributes:
+        measure: uncertainty of an object: the scorer "entropy", "margin", "least_confidence" or "ratio".
+        reduction, m: how those of its objects make that of a sample.
+        class_weights: what objects of a class count, by its name; 1 where none is given.
+        empty: what a sample without objects scores.
+        strength: as in ScoreTerm.
+    """
+
+    measure: str = "entropy"
+    reduction: Reduction = Reduction.SUM
+    m: int = 5
+    class_weights: Mapping[str, float] = field(default_factory=dict)
+    empty: Empty = Empty.RANDOM
+    strength: float = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class SelectTerm:
     """The selector of a plan."""
@@ -114,6 +152,7 @@ class Plan:
         overlap_share: share of the picks of which `overlap_annotations` answers are wanted, once they are leased.
         prediction_source: whose predictions it goes by: a source of the user's own by name, or "head", "backbone" or
             "pushed"; "" is the best that there is.
+        objects: how uncertain predicted objects are, as one score more; `objects.spelled_out` says which.
     """
 
     preset: str = ""
@@ -131,3 +170,4 @@ class Plan:
     overlap_share: float = 0.0
     overlap_annotations: int = 0
     prediction_source: str = ""
+    objects: ObjectsTerm | None = None
