@@ -27,11 +27,16 @@ from assay.server.core.labeling.messages import (
     EventQuery,
     EventView,
     LabelView,
+    ReviewAction,
+    ReviewResult,
+    ReviewSpec,
     SkipResult,
     SkipSpec,
     StateAction,
     StateResult,
     StateSpec,
+    UndoResult,
+    UndoSpec,
     WithdrawResult,
     WithdrawSpec,
 )
@@ -311,6 +316,25 @@ def withdraw(core: Assay, ids: Sequence[str], worker: str = "ada", **spec: Any) 
     """Takes annotations back."""
     request = spec.pop("request", NO_KEY)
     return core.annotations.withdraw(POOL, WithdrawSpec(worker, ids, **spec), request)
+
+
+def review(core: Assay, decisions: Mapping[str, Any], worker: str = "rita", **spec: Any) -> ReviewResult:
+    """What a reviewer decides of samples: a ReviewAction, the number of an annotation to accept, or a value."""
+    actions = [
+        each if isinstance(each, ReviewAction) else ReviewAction.ACCEPT if isinstance(each, int) else ReviewAction.VALUE
+        for each in decisions.values()
+    ]
+    said = list(zip(actions, decisions.values(), strict=True))
+    values = [each if action is ReviewAction.VALUE else None for action, each in said]
+    accepts = [each if action is ReviewAction.ACCEPT else -1 for action, each in said]
+    request = spec.pop("request", NO_KEY)
+    return core.annotations.review(POOL, ReviewSpec(worker, list(decisions), actions, values, accepts, **spec), request)
+
+
+def undo(core: Assay, worker: str, event: int | None = None, **spec: Any) -> UndoResult:
+    """Undoes what somebody did last."""
+    request = spec.pop("request", NO_KEY)
+    return core.annotations.undo(POOL, UndoSpec(worker, event, **spec), request)
 
 
 def set_state(core: Assay, action: str, ids: Sequence[str], worker: str = "ann", **spec: Any) -> StateResult:

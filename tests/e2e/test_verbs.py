@@ -5,7 +5,17 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from assay.client import AlreadyExists, Annotation, Classification, FailedPrecondition, InvalidArgument, NotFound
+from assay.client import (
+    REJECT,
+    RETRACT,
+    AlreadyExists,
+    Annotation,
+    Classification,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Review,
+)
 
 
 def fill(client, pool, count=6, **options):
@@ -84,3 +94,35 @@ def test_what_was_said_is_listed_by_sample_worker_and_since(client, pool):
     assert len(list(client.list_annotations(pool, end_time=history[2].create_time + timedelta(days=1)))) == 9
     with pytest.raises(NotFound):
         list(client.list_annotations(pool, sample_id="none"))
+
+
+def test_a_reviewer_decides_and_takes_back(client, pool):
+    fill(client, pool, annotations_per_sample=2, policy="majority")
+    client.annotate(pool, {"0": "ant", "1": "ant", "2": "ant"}, "ann")
+    client.annotate(pool, {"0": "bee", "1": "bee", "2": "bee"}, "bob")
+    open_questions = [label.sample_id for label in client.list_labels(pool, states=["disputed"])]
+    assert open_questions == ["0", "1", "2"]
+    said = next(each for each in client.list_annotations(pool, sample_id="1") if each.worker == "bob")
+    done = client.review_samples(pool, [Review("0", "ant", "clearly"), Review("1", said), Review("2", REJECT)], "rita")
+    assert (done.decided, done.unchanged, done.labeled) == (3, 0, 2)
+    labels = list(client.list_labels(pool))
+    assert [(each.sample_id, each.value, each.decided_by) for each in labels] == [
+        ("0", "ant", "verdict"),
+        ("1", "bee", "verdict"),
+    ]
+    assert states(client, pool)["2"] == "unlabeled"
+    undone = client.undo_last_action(pool, "rita")
+    assert (undone.undone, undone.verbs, undone.sample_ids) == (4, ("withdraw", "verdict"), ("0", "1", "2"))
+    assert [label.sample_id for label in client.list_labels(pool, states=["disputed"])] == ["0", "1", "2"]
+    with pytest.raises(FailedPrecondition) as caught:
+        client.undo_last_action(pool, "rita")
+    assert caught.value.reason == "ALREADY_UNDONE"
+    client.review_samples(pool, {"0": "ant"}, "rita")
+    client.review_samples(pool, {"0": RETRACT}, "rita")
+    with pytest.raises(NotFound, match="no verdict"):
+        client.review_samples(pool, {"0": RETRACT}, "rita")
+    with pytest.raises(InvalidArgument) as caught:
+        client.review_samples(pool, {"1": "ant", "0": "dog"}, "rita")
+    assert (caught.value.metadata["row"], caught.value.metadata["id"]) == ("1", "0")
+    history = [each.verb for each in client.list_annotations(pool, sample_id="0")]
+    assert history == ["annotate", "annotate", "verdict", "retract", "verdict", "retract"]

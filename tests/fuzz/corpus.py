@@ -391,6 +391,33 @@ def _skip(rng: Random, world: World) -> Requests:
     ]
 
 
+def _review(rng: Random, world: World) -> Requests:
+    pool = world.pool(rng)
+    Review = annotations_pb2.Review
+    reviews = [
+        rng.choice((
+            Review(sample_id=sample_id, value=_value(rng), comment=rng.choice(("", "dark"))),
+            Review(sample_id=sample_id, accept=f"{pool}/annotations/{rng.randrange(40)}"),
+            Review(sample_id=sample_id, retract=True),
+            Review(sample_id=sample_id, reject=True),
+        ))
+        for sample_id in _ids(rng)
+    ]  # fmt: skip
+    worker = f"w{rng.randrange(8)}"
+    return [
+        annotations_pb2.ReviewSamplesRequest(parent=pool, worker=worker, reviews=reviews, request_id=_request_id(rng))
+    ]
+
+
+def _undo(rng: Random, world: World) -> Requests:
+    request = annotations_pb2.UndoLastActionRequest(
+        parent=world.pool(rng), worker=f"w{rng.randrange(8)}", request_id=_request_id(rng)
+    )
+    if rng.random() < 0.3:
+        request.event = rng.randrange(50)
+    return [request]
+
+
 def _list_annotations(rng: Random, world: World) -> Requests:
     request = annotations_pb2.ListAnnotationsRequest(
         parent=world.pool(rng),
@@ -500,6 +527,8 @@ CORPUS: Mapping[str, Maker] = {
         action=lambda rng: rng.randrange(4),
         reason=lambda rng: rng.choice(("", "blurred")),
     ),
+    "/assay.v1.Annotations/ReviewSamples": _review,
+    "/assay.v1.Annotations/UndoLastAction": _undo,
     "/assay.v1.Annotations/ListAnnotations": _list_annotations,
     "/assay.v1.Annotations/ListLabels": _of_pool(annotations_pb2.ListLabelsRequest, page_size=5),
     "/assay.v1.Audits/ListAnnotators": _of_pool(audits_pb2.ListAnnotatorsRequest, page_size=5),

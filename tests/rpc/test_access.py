@@ -16,7 +16,7 @@ from assay.server.app.config import load
 from assay.server.app.secrets import Reloader
 from assay.server.rpc.audit import LOGGER
 from assay.server.rpc.auth import POLICY
-from assay.v1 import annotations_pb2, labeling_pb2, models_pb2, pools_pb2
+from assay.v1 import annotations_pb2, labeling_pb2, models_pb2, pools_pb2, types_pb2
 from assay.v1.method import Reach, Role
 from tests.rpc.stubs import POOL, Stubs, create_request, failure, said, stream
 from tests.rpc.test_tls import Authority
@@ -110,6 +110,19 @@ async def test_what_others_said_is_for_admins_to_take_back(secured):
         code, reason, metadata, _ = await failure(call(request, metadata=key("ann")))
         assert (code, reason, metadata["role"]) == (grpc.StatusCode.PERMISSION_DENIED, "ROLE_NEEDED", "admin")
     assert (await stubs.annotations.WithdrawAnnotations(withdraw, metadata=key("root"))).withdrawn == 1
+    undo = annotations_pb2.UndoLastActionRequest(parent=POOL, worker="ann")
+    code, reason, metadata, _ = await failure(stubs.annotations.UndoLastAction(undo, metadata=key("ann")))
+    assert (code, reason, metadata["role"]) == (grpc.StatusCode.PERMISSION_DENIED, "ROLE_NEEDED", "admin")
+    verdict = annotations_pb2.ReviewSamplesRequest(parent=POOL, worker="rita")
+    verdict.reviews.add(sample_id="s2", value=types_pb2.Value(class_name="b"))
+    await stubs.annotations.ReviewSamples(verdict, metadata=key("miner"))
+    undo.worker = "rita"
+    code, reason, metadata, _ = await failure(stubs.annotations.UndoLastAction(undo, metadata=key("ann")))
+    assert (code, reason, metadata["role"]) == (grpc.StatusCode.PERMISSION_DENIED, "ROLE_NEEDED", "mine")
+    verdict.reviews[0].reject = True
+    code, reason, *_ = await failure(stubs.annotations.ReviewSamples(verdict, metadata=key("miner")))
+    assert (code, reason) == (grpc.StatusCode.PERMISSION_DENIED, "ROLE_NEEDED")
+    assert (await stubs.annotations.UndoLastAction(undo, metadata=key("miner"))).undone == 1
     withdraw.annotator = "ann"  # its own: the role label will do
     code, reason, *_ = await failure(stubs.annotations.WithdrawAnnotations(withdraw, metadata=key("ann")))
     assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "ANNOTATION_NOT_FOUND")

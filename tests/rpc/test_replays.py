@@ -109,6 +109,11 @@ def every_mutation(stubs, tmp_path):
     withdraw = annotations_pb2.WithdrawAnnotationsRequest(
         parent=POOL, worker="bob", sample_ids=["s21"], request_id="withdraw"
     )
+    review = annotations_pb2.ReviewSamplesRequest(parent=POOL, worker="rita", request_id="review")
+    review.reviews.add(sample_id="s39", retract=False, reject=True)
+    yield "review", lambda: stubs.annotations.ReviewSamples(review)
+    undo = annotations_pb2.UndoLastActionRequest(parent=POOL, worker="ann", request_id="undo")
+    yield "undo", lambda: stubs.annotations.UndoLastAction(undo)
     yield "withdraw", lambda: stubs.annotations.WithdrawAnnotations(withdraw)
     yield (
         "delete samples",

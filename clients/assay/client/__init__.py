@@ -91,6 +91,7 @@ from assay.client.results import (
     Provenance,
     QuotaReport,
     ResolveResult,
+    ReviewResult,
     Sample,
     SampleBatch,
     ScorePart,
@@ -104,11 +105,13 @@ from assay.client.results import (
     Strategy,
     Suspect,
     TensorSpec,
+    UndoResult,
     UpdatePredictionsResult,
     UpdateSamplesResult,
     WithdrawResult,
 )
 from assay.client.retry import RetryPolicy
+from assay.client.reviews import REJECT, RETRACT, Review
 from assay.client.tasks import (
     Boxes,
     Class,
@@ -125,6 +128,8 @@ from assay.client.values import Annotation, Box, Json, Span
 
 __all__ = [
     "DEFAULT_TARGET",
+    "REJECT",
+    "RETRACT",
     "Aborted",
     "AddResult",
     "AlreadyExists",
@@ -202,6 +207,8 @@ __all__ = [
     "ResolveResult",
     "ResourceExhausted",
     "RetryPolicy",
+    "Review",
+    "ReviewResult",
     "Sample",
     "SampleBatch",
     "ScorePart",
@@ -228,6 +235,7 @@ __all__ = [
     "TransportError",
     "Unauthenticated",
     "Unavailable",
+    "UndoResult",
     "Unimplemented",
     "UpdatePredictionsResult",
     "UpdateSamplesResult",

@@ -11,6 +11,7 @@ from assay.client._pools import SampleState, state_values
 from assay.client._values import given_text, text, whole
 from assay.client._wire import Pages, Unary, pages, unary
 from assay.client.results import Lease
+from assay.client.reviews import Review, review_messages
 from assay.client.values import Annotation, annotation_messages, time_message
 from assay.v1 import annotations_pb2, methods
 
@@ -176,6 +177,64 @@ def set_sample_state(
         request_id=fresh_request_id(request_id),
     )
     return unary(methods.SET_SAMPLE_STATE, request, _replies.moved)
+
+
+def review_samples(
+    pool: str,
+    reviews: Mapping[Any, Any] | Iterable[Review],
+    worker: str,
+    *,
+    request_id: str | None = None,
+) -> Unary[results.ReviewResult]:
+    """Store what a reviewer decides, all or none: a verdict is the label of its sample, whatever the pool's policy is,
+    until it is taken back. Needs the role mine.
+
+    Args:
+        pool: id or name.
+        reviews: by sample id, a value, as in `annotate`, or what says so in its place: an `AnnotationEvent` to accept,
+            or `RETRACT` (the reviewer's own verdict is taken back) or `REJECT` (all that stands of the sample is taken
+            back, which is open again; needs the role admin). Or a list of `Review`, which can carry a comment.
+        worker: who decides.
+        request_id: idempotency key; made up if not given.
+
+    Raises:
+        NotFound: an annotation to accept does not stand, or there is no verdict to take back.
+        InvalidArgument: a value that the pool's task does not take; metadata name its `row` and `id`.
+        FailedPrecondition: a sample is set aside.
+    """
+    request = annotations_pb2.ReviewSamplesRequest(
+        parent=pool_name(pool),
+        worker=text(worker, "worker"),
+        reviews=review_messages(reviews),
+        request_id=fresh_request_id(request_id),
+    )
+    return unary(methods.REVIEW_SAMPLES, request, _replies.reviewed)
+
+
+def undo_last_action(
+    pool: str, worker: str, *, event: int | None = None, request_id: str | None = None
+) -> Unary[results.UndoResult]:
+    """Undo what a worker did last: annotate, correct, withdraw, skip, review or reopen. Its samples are as before it,
+    but for leases, by events that say the contrary.
+
+    Args:
+        pool: id or name.
+        worker: whose action.
+        event: any event of the action that is meant, such as the `last_event` of its result; None means the last.
+        request_id: idempotency key; made up if not given.
+
+    Raises:
+        FailedPrecondition: there is none (NOTHING_TO_UNDO), it was undone (ALREADY_UNDONE), or somebody built on it
+            (ACTION_OVERTAKEN).
+        PermissionDenied: verdicts without the role mine, what others said without the role admin.
+    """
+    request = annotations_pb2.UndoLastActionRequest(
+        parent=pool_name(pool),
+        worker=text(worker, "worker"),
+        event=None if event is None else whole(event, "event"),
+        request_id=fresh_request_id(request_id),
+    )
+    return unary(methods.UNDO_LAST_ACTION, request, _replies.undone)
 
 
 def list_annotations(

@@ -385,6 +385,22 @@ def annotation(message: annotations_pb2.Annotation) -> results.AnnotationEvent:
     )
 
 
+def reviewed(message: annotations_pb2.ReviewSamplesResponse) -> results.ReviewResult:
+    """What became of verdicts."""
+    return results.ReviewResult(message.decided, message.unchanged, message.labeled, message.epoch, message.last_event)
+
+
+def undone(message: annotations_pb2.UndoLastActionResponse) -> results.UndoResult:
+    """What was undone."""
+    return results.UndoResult(
+        undone=message.undone,
+        verbs=tuple(enum_word(annotations_pb2.AnnotationVerb, verb) for verb in message.verbs),
+        sample_ids=tuple(message.sample_ids),
+        epoch=message.epoch,
+        last_event=message.last_event,
+    )
+
+
 def skipped(message: annotations_pb2.SkipSamplesResponse) -> results.SkipResult:
     """What became of skips."""
     return results.SkipResult(

@@ -239,6 +239,8 @@ class Client(_Connected):
     skip_samples = _unary(_annotations.skip_samples)
     withdraw_annotations = _unary(_annotations.withdraw_annotations)
     set_sample_state = _unary(_annotations.set_sample_state)
+    review_samples = _unary(_annotations.review_samples)
+    undo_last_action = _unary(_annotations.undo_last_action)
     list_annotations = _pages(_annotations.list_annotations)
     list_labels = _pages(_annotations.list_labels)
     import_annotations = _series(_importing.import_annotations)

@@ -543,6 +543,208 @@ class SetSampleStateResponse(_message.Message):
 Global___SetSampleStateResponse: _TypeAlias = SetSampleStateResponse  # noqa: Y015
 
 @_typing.final
+class Review(_message.Message):
+    """What a reviewer decides of one sample."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLE_ID_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    ACCEPT_FIELD_NUMBER: _builtins.int
+    RETRACT_FIELD_NUMBER: _builtins.int
+    REJECT_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    sample_id: _builtins.str
+    """Sample id."""
+    accept: _builtins.str
+    """What this annotation says is the label: "pools/{pool}/annotations/{annotation}", one that stands of the sample."""
+    retract: _builtins.bool
+    """The reviewer's own verdict is taken back: the label follows from the annotations again."""
+    reject: _builtins.bool
+    """All that stands of the sample is taken back: it is open again, to those who annotated it as well. Needs the role
+    admin.
+    """
+    comment: _builtins.str
+    """What the reviewer has to say of it, up to 4 KiB."""
+    @_builtins.property
+    def value(self) -> _types_pb2.Value:
+        """This value is the label."""
+
+    def __init__(
+        self,
+        *,
+        sample_id: _builtins.str = ...,
+        value: _types_pb2.Value | None = ...,
+        accept: _builtins.str = ...,
+        retract: _builtins.bool = ...,
+        reject: _builtins.bool = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "decision", b"decision", "reject", b"reject", "retract", b"retract", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "comment", b"comment", "decision", b"decision", "reject", b"reject", "retract", b"retract", "sample_id", b"sample_id", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_decision: _TypeAlias = _typing.Literal["value", "accept", "retract", "reject"]  # noqa: Y015
+    _WhichOneofArgType_decision: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_decision) -> _WhichOneofReturnType_decision | None: ...
+
+Global___Review: _TypeAlias = Review  # noqa: Y015
+
+@_typing.final
+class ReviewSamplesRequest(_message.Message):
+    """Request of ReviewSamples."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    REVIEWS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """Resource name "pools/{pool}"."""
+    worker: _builtins.str
+    """Who decides: 1 to 256 bytes."""
+    request_id: _builtins.str
+    """Idempotency key."""
+    @_builtins.property
+    def reviews(self) -> _containers.RepeatedCompositeFieldContainer[Global___Review]:
+        """Decisions on 1 to 100,000 distinct samples."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        worker: _builtins.str = ...,
+        reviews: _abc.Iterable[Global___Review] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "request_id", b"request_id", "reviews", b"reviews", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReviewSamplesRequest: _TypeAlias = ReviewSamplesRequest  # noqa: Y015
+
+@_typing.final
+class ReviewSamplesResponse(_message.Message):
+    """Reply of ReviewSamples."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECIDED_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    LABELED_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LAST_EVENT_FIELD_NUMBER: _builtins.int
+    decided: _builtins.int
+    """Samples decided."""
+    unchanged: _builtins.int
+    """Samples of which the reviewer had decided so already, and rejected ones of which nothing stood."""
+    labeled: _builtins.int
+    """Of the samples, those that have a label now."""
+    epoch: _builtins.int
+    """Epoch after it."""
+    last_event: _builtins.int
+    """Number of the last event of the pool's log."""
+    def __init__(
+        self,
+        *,
+        decided: _builtins.int = ...,
+        unchanged: _builtins.int = ...,
+        labeled: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        last_event: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided", b"decided", "epoch", b"epoch", "labeled", b"labeled", "last_event", b"last_event", "unchanged", b"unchanged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReviewSamplesResponse: _TypeAlias = ReviewSamplesResponse  # noqa: Y015
+
+@_typing.final
+class UndoLastActionRequest(_message.Message):
+    """Request of UndoLastAction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """Resource name "pools/{pool}"."""
+    worker: _builtins.str
+    """Whose action: 1 to 256 bytes."""
+    event: _builtins.int
+    """Any event of the action that is meant, such as the last_event of its reply; unset means the last action. An action that
+    was undone, or that somebody built on, is refused (ALREADY_UNDONE, ACTION_OVERTAKEN).
+    """
+    request_id: _builtins.str
+    """Idempotency key."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        worker: _builtins.str = ...,
+        event: _builtins.int | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_event", b"_event", "event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_event", b"_event", "event", b"event", "parent", b"parent", "request_id", b"request_id", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__event: _TypeAlias = _typing.Literal["event"]  # noqa: Y015
+    _WhichOneofArgType__event: _TypeAlias = _typing.Literal["_event", b"_event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__event) -> _WhichOneofReturnType__event | None: ...
+
+Global___UndoLastActionRequest: _TypeAlias = UndoLastActionRequest  # noqa: Y015
+
+@_typing.final
+class UndoLastActionResponse(_message.Message):
+    """Reply of UndoLastAction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNDONE_FIELD_NUMBER: _builtins.int
+    VERBS_FIELD_NUMBER: _builtins.int
+    SAMPLE_IDS_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LAST_EVENT_FIELD_NUMBER: _builtins.int
+    undone: _builtins.int
+    """Events undone."""
+    epoch: _builtins.int
+    """Epoch after it."""
+    last_event: _builtins.int
+    """Number of the last event of the pool's log."""
+    @_builtins.property
+    def verbs(self) -> _containers.RepeatedScalarFieldContainer[Global___AnnotationVerb.ValueType]:
+        """What they said."""
+
+    @_builtins.property
+    def sample_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The first 100 of their samples."""
+
+    def __init__(
+        self,
+        *,
+        undone: _builtins.int = ...,
+        verbs: _abc.Iterable[Global___AnnotationVerb.ValueType] | None = ...,
+        sample_ids: _abc.Iterable[_builtins.str] | None = ...,
+        epoch: _builtins.int = ...,
+        last_event: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "last_event", b"last_event", "sample_ids", b"sample_ids", "undone", b"undone", "verbs", b"verbs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoLastActionResponse: _TypeAlias = UndoLastActionResponse  # noqa: Y015
+
+@_typing.final
 class Annotation(_message.Message):
     """An event of a pool's log. It is never changed and never deleted."""
 

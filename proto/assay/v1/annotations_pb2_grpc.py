@@ -55,6 +55,16 @@ class AnnotationsStub(object):
                 request_serializer=assay_dot_v1_dot_annotations__pb2.SetSampleStateRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_annotations__pb2.SetSampleStateResponse.FromString,
                 _registered_method=True)
+        self.ReviewSamples = channel.unary_unary(
+                '/assay.v1.Annotations/ReviewSamples',
+                request_serializer=assay_dot_v1_dot_annotations__pb2.ReviewSamplesRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_annotations__pb2.ReviewSamplesResponse.FromString,
+                _registered_method=True)
+        self.UndoLastAction = channel.unary_unary(
+                '/assay.v1.Annotations/UndoLastAction',
+                request_serializer=assay_dot_v1_dot_annotations__pb2.UndoLastActionRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_annotations__pb2.UndoLastActionResponse.FromString,
+                _registered_method=True)
         self.ListAnnotations = channel.unary_unary(
                 '/assay.v1.Annotations/ListAnnotations',
                 request_serializer=assay_dot_v1_dot_annotations__pb2.ListAnnotationsRequest.SerializeToString,
@@ -102,6 +112,23 @@ class AnnotationsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReviewSamples(self, request, context):
+        """Stores what a reviewer decides, all or none: a verdict is the label of its sample, whatever the pool's policy says, until
+        it is taken back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndoLastAction(self, request, context):
+        """Undoes what a worker did last: annotate, correct, withdraw, skip, review, reopen. Its samples are as before it, but for
+        leases, by events that say the contrary. What the action needed, its undoing needs: the role mine for verdicts, admin
+        for what others said.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAnnotations(self, request, context):
         """Lists what was said, event by event, the oldest first: the history of a sample, what a worker said, what came since.
         """
@@ -138,6 +165,16 @@ def add_AnnotationsServicer_to_server(servicer, server):
                     servicer.SetSampleState,
                     request_deserializer=assay_dot_v1_dot_annotations__pb2.SetSampleStateRequest.FromString,
                     response_serializer=assay_dot_v1_dot_annotations__pb2.SetSampleStateResponse.SerializeToString,
+            ),
+            'ReviewSamples': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReviewSamples,
+                    request_deserializer=assay_dot_v1_dot_annotations__pb2.ReviewSamplesRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_annotations__pb2.ReviewSamplesResponse.SerializeToString,
+            ),
+            'UndoLastAction': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndoLastAction,
+                    request_deserializer=assay_dot_v1_dot_annotations__pb2.UndoLastActionRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_annotations__pb2.UndoLastActionResponse.SerializeToString,
             ),
             'ListAnnotations': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAnnotations,
@@ -259,6 +296,60 @@ class Annotations(object):
             '/assay.v1.Annotations/SetSampleState',
             assay_dot_v1_dot_annotations__pb2.SetSampleStateRequest.SerializeToString,
             assay_dot_v1_dot_annotations__pb2.SetSampleStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReviewSamples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.Annotations/ReviewSamples',
+            assay_dot_v1_dot_annotations__pb2.ReviewSamplesRequest.SerializeToString,
+            assay_dot_v1_dot_annotations__pb2.ReviewSamplesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndoLastAction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.Annotations/UndoLastAction',
+            assay_dot_v1_dot_annotations__pb2.UndoLastActionRequest.SerializeToString,
+            assay_dot_v1_dot_annotations__pb2.UndoLastActionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,15 @@ class AnnotationsStub:
     """
     SetSampleState: _grpc.UnaryUnaryMultiCallable[_annotations_pb2.SetSampleStateRequest, _annotations_pb2.SetSampleStateResponse]
     """Sets samples aside, takes them back, or reopens them, all or none, without a lease."""
+    ReviewSamples: _grpc.UnaryUnaryMultiCallable[_annotations_pb2.ReviewSamplesRequest, _annotations_pb2.ReviewSamplesResponse]
+    """Stores what a reviewer decides, all or none: a verdict is the label of its sample, whatever the pool's policy says, until
+    it is taken back.
+    """
+    UndoLastAction: _grpc.UnaryUnaryMultiCallable[_annotations_pb2.UndoLastActionRequest, _annotations_pb2.UndoLastActionResponse]
+    """Undoes what a worker did last: annotate, correct, withdraw, skip, review, reopen. Its samples are as before it, but for
+    leases, by events that say the contrary. What the action needed, its undoing needs: the role mine for verdicts, admin
+    for what others said.
+    """
     ListAnnotations: _grpc.UnaryUnaryMultiCallable[_annotations_pb2.ListAnnotationsRequest, _annotations_pb2.ListAnnotationsResponse]
     """Lists what was said, event by event, the oldest first: the history of a sample, what a worker said, what came since."""
     ListLabels: _grpc.UnaryUnaryMultiCallable[_annotations_pb2.ListLabelsRequest, _annotations_pb2.ListLabelsResponse]
@@ -71,6 +80,15 @@ class AnnotationsAsyncStub(AnnotationsStub):
     """
     SetSampleState: _aio.UnaryUnaryMultiCallable[_annotations_pb2.SetSampleStateRequest, _annotations_pb2.SetSampleStateResponse]  # type: ignore[assignment]
     """Sets samples aside, takes them back, or reopens them, all or none, without a lease."""
+    ReviewSamples: _aio.UnaryUnaryMultiCallable[_annotations_pb2.ReviewSamplesRequest, _annotations_pb2.ReviewSamplesResponse]  # type: ignore[assignment]
+    """Stores what a reviewer decides, all or none: a verdict is the label of its sample, whatever the pool's policy says, until
+    it is taken back.
+    """
+    UndoLastAction: _aio.UnaryUnaryMultiCallable[_annotations_pb2.UndoLastActionRequest, _annotations_pb2.UndoLastActionResponse]  # type: ignore[assignment]
+    """Undoes what a worker did last: annotate, correct, withdraw, skip, review, reopen. Its samples are as before it, but for
+    leases, by events that say the contrary. What the action needed, its undoing needs: the role mine for verdicts, admin
+    for what others said.
+    """
     ListAnnotations: _aio.UnaryUnaryMultiCallable[_annotations_pb2.ListAnnotationsRequest, _annotations_pb2.ListAnnotationsResponse]  # type: ignore[assignment]
     """Lists what was said, event by event, the oldest first: the history of a sample, what a worker said, what came since."""
     ListLabels: _aio.UnaryUnaryMultiCallable[_annotations_pb2.ListLabelsRequest, _annotations_pb2.ListLabelsResponse]  # type: ignore[assignment]
@@ -116,6 +134,27 @@ class AnnotationsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_annotations_pb2.SetSampleStateResponse, _abc.Awaitable[_annotations_pb2.SetSampleStateResponse]]:
         """Sets samples aside, takes them back, or reopens them, all or none, without a lease."""
+
+    @_abc_1.abstractmethod
+    def ReviewSamples(
+        self,
+        request: _annotations_pb2.ReviewSamplesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotations_pb2.ReviewSamplesResponse, _abc.Awaitable[_annotations_pb2.ReviewSamplesResponse]]:
+        """Stores what a reviewer decides, all or none: a verdict is the label of its sample, whatever the pool's policy says, until
+        it is taken back.
+        """
+
+    @_abc_1.abstractmethod
+    def UndoLastAction(
+        self,
+        request: _annotations_pb2.UndoLastActionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_annotations_pb2.UndoLastActionResponse, _abc.Awaitable[_annotations_pb2.UndoLastActionResponse]]:
+        """Undoes what a worker did last: annotate, correct, withdraw, skip, review, reopen. Its samples are as before it, but for
+        leases, by events that say the contrary. What the action needed, its undoing needs: the role mine for verdicts, admin
+        for what others said.
+        """
 
     @_abc_1.abstractmethod
     def ListAnnotations(

@@ -52,6 +52,20 @@ SET_SAMPLE_STATE = Method(
     Role.LABEL,
     Reach.REQUEST,
 )
+REVIEW_SAMPLES = Method(
+    "/assay.v1.Annotations/ReviewSamples",
+    annotations_pb2.ReviewSamplesRequest,
+    annotations_pb2.ReviewSamplesResponse,
+    Role.MINE,
+    Reach.REQUEST,
+)
+UNDO_LAST_ACTION = Method(
+    "/assay.v1.Annotations/UndoLastAction",
+    annotations_pb2.UndoLastActionRequest,
+    annotations_pb2.UndoLastActionResponse,
+    Role.LABEL,
+    Reach.REQUEST,
+)
 LIST_ANNOTATIONS = Method(
     "/assay.v1.Annotations/ListAnnotations",
     annotations_pb2.ListAnnotationsRequest,
@@ -410,6 +424,8 @@ METHODS: Mapping[str, Method[Any, Any]] = {
         SKIP_SAMPLES,
         WITHDRAW_ANNOTATIONS,
         SET_SAMPLE_STATE,
+        REVIEW_SAMPLES,
+        UNDO_LAST_ACTION,
         LIST_ANNOTATIONS,
         LIST_LABELS,
         AUDIT_POOL,

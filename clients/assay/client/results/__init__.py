@@ -9,8 +9,10 @@ from assay.client.results.labeling import (
     ImportResult,
     Label,
     Lease,
+    ReviewResult,
     SkipResult,
     StateResult,
+    UndoResult,
     WithdrawResult,
 )
 from assay.client.results.mining import (
@@ -92,6 +94,7 @@ __all__ = [
     "Provenance",
     "QuotaReport",
     "ResolveResult",
+    "ReviewResult",
     "Sample",
     "SampleBatch",
     "ScorePart",
@@ -105,6 +108,7 @@ __all__ = [
     "Strategy",
     "Suspect",
     "TensorSpec",
+    "UndoResult",
     "UpdatePredictionsResult",
     "UpdateSamplesResult",
     "WithdrawResult",

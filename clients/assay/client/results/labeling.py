@@ -124,6 +124,42 @@ class ImportResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ReviewResult:
+    """What became of verdicts.
+
+    Attributes:
+        decided: samples decided.
+        unchanged: samples of which the reviewer had decided so already, and rejected ones of which nothing stood.
+        labeled: of the samples, those that have a label now.
+        last_event: number of the last event of the pool's log.
+    """
+
+    decided: int
+    unchanged: int
+    labeled: int
+    epoch: int
+    last_event: int
+
+
+@dataclass(frozen=True, slots=True)
+class UndoResult:
+    """What was undone.
+
+    Attributes:
+        undone: how many events.
+        verbs: what they said; see `AnnotationEvent.verb`.
+        sample_ids: the first 100 of their samples.
+        last_event: number of the last event of the pool's log.
+    """
+
+    undone: int
+    verbs: tuple[str, ...]
+    sample_ids: tuple[str, ...]
+    epoch: int
+    last_event: int
+
+
+@dataclass(frozen=True, slots=True)
 class AnnotationEvent:
     """One event of a pool's log, which is never changed.
 

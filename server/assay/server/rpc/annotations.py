@@ -1,26 +1,39 @@
 """The Annotations service."""
 
 from assay.server.core.labeling.lists import LABELED
+from assay.server.core.labeling.messages import Deed
 from assay.server.rpc.calls import BaseServicer
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.annotations import (
     annotate_message,
     annotation_message,
     label_message,
+    review_message,
     skip_message,
     state_change_message,
     to_after_event,
     to_annotate_spec,
     to_event_query,
+    to_review_spec,
     to_skip_spec,
     to_state_spec,
+    to_undo_spec,
     to_withdraw_spec,
+    undo_message,
     withdraw_message,
 )
 from assay.server.rpc.convert.types import states
 from assay.server.rpc.current import current_caller
 from assay.v1 import annotations_pb2
 from assay.v1.method import Role
+
+
+def permit(deeds: set[Deed]) -> None:
+    """Raises EdgeError(ROLE_NEEDED) where the caller may not undo what it may not do."""
+    if Deed.VERDICT in deeds:
+        current_caller().need(Role.MINE, "undoing a verdict")
+    if Deed.OTHERS in deeds:
+        current_caller().need(Role.ADMIN, "undoing what was done to others' annotations")
 
 
 class AnnotationsServicer(BaseServicer):
@@ -54,6 +67,20 @@ class AnnotationsServicer(BaseServicer):
             current_caller().need(Role.ADMIN, "action STATE_ACTION_REOPEN")
         reply = self.reply("SetSampleState", request, state_change_message)
         self.core.annotations.set_state(names.parse_pool(request.parent), to_state_spec(request), reply.key)
+        return reply.message
+
+    def ReviewSamples(self, request: annotations_pb2.ReviewSamplesRequest) -> annotations_pb2.ReviewSamplesResponse:
+        if any(each.reject for each in request.reviews):
+            current_caller().need(Role.ADMIN, "reject")
+        pool_id = names.parse_pool(request.parent)
+        reply = self.reply("ReviewSamples", request, review_message)
+        self.core.annotations.review(pool_id, to_review_spec(pool_id, request), reply.key)
+        return reply.message
+
+    def UndoLastAction(self, request: annotations_pb2.UndoLastActionRequest) -> annotations_pb2.UndoLastActionResponse:
+        reply = self.reply("UndoLastAction", request, undo_message)
+        spec = to_undo_spec(request, permit)
+        self.core.annotations.undo(names.parse_pool(request.parent), spec, reply.key)
         return reply.message
 
     def ListAnnotations(

@@ -106,6 +106,8 @@ def table(of: Servicers) -> tuple[Row, ...]:
         _unary(methods.SKIP_SAMPLES, said, "io", said.SkipSamples),
         _unary(methods.WITHDRAW_ANNOTATIONS, said, "io", said.WithdrawAnnotations),
         _unary(methods.SET_SAMPLE_STATE, said, "io", said.SetSampleState),
+        _unary(methods.REVIEW_SAMPLES, said, "io", said.ReviewSamples),
+        _unary(methods.UNDO_LAST_ACTION, said, "io", said.UndoLastAction),
         _unary(methods.LIST_ANNOTATIONS, said, "io", said.ListAnnotations),
         _unary(methods.LIST_LABELS, said, "io", said.ListLabels),
         _unary(methods.LIST_ANNOTATORS, of.audits, "compute", of.audits.ListAnnotators),

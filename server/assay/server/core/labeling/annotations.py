@@ -5,7 +5,7 @@ from functools import partial
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.labeling import annotate, events, history, lists, withdraw
+from assay.server.core.labeling import annotate, events, history, lists, review, withdraw
 from assay.server.core.labeling.exporting import (
     PAGE,
     Row,
@@ -23,15 +23,20 @@ from assay.server.core.labeling.messages import (
     EventPage,
     EventQuery,
     LabelView,
+    ReviewResult,
+    ReviewSpec,
     SkipResult,
     SkipSpec,
     StateResult,
     StateSpec,
+    UndoResult,
+    UndoSpec,
     WithdrawResult,
     WithdrawSpec,
 )
 from assay.server.core.labeling.skip import Skip
 from assay.server.core.labeling.state import StateChange
+from assay.server.core.labeling.undo import Undo
 from assay.server.core.limits import MAX_IDS, MAX_REASON_BYTES
 from assay.server.core.pools.directory import PoolDirectory
 from assay.server.core.pools.pool import Diverged, Pool
@@ -114,6 +119,30 @@ class AnnotationService:
             result = moving.apply()
             change.answer(result)
             moving.store()
+        return result
+
+    def review(self, pool_id: str, spec: ReviewSpec, key: RequestKey) -> ReviewResult:
+        """Stores what a reviewer decides, all or none; see review.Review. Raises as Review.apply and Task.check_all."""
+        review.check_actions(spec)
+        pool, ids = self._begin(pool_id, spec.worker, spec.sample_ids, "", key)
+        seen = pool.snapshot
+        values = review.values_of(seen, spec, seen.require(ids))
+        with pool.change(key) as change:
+            if change.before.task is not seen.task:
+                values = review.values_of(change.before, spec, change.before.require(ids))
+            read = history.reader(self._catalog, pool)
+            result = review.Review(change, spec, ids, values, self._clock.now(), read).apply()
+            change.answer(result)
+        return result
+
+    def undo(self, pool_id: str, spec: UndoSpec, key: RequestKey) -> UndoResult:
+        """Undoes what a worker did last, or one action of it; see undo.Undo. Raises as Undo.apply."""
+        pool = self._pools.begin(pool_id, key)
+        checks.worker(spec.worker)
+        with pool.change(key) as change:
+            read = history.reader(self._catalog, pool)
+            result = Undo(change, spec, self._catalog, self._clock.now(), read).apply()
+            change.answer(result)
         return result
 
     def _begin(

@@ -20,6 +20,8 @@ Places = npt.NDArray[np.int64]
 # Some events of a block, by where they are in it.
 Part = tuple[EventBlock, Places]
 
+# Samples that nobody can ask for.
+GONE = (State.DELETED, State.ABSENT, State.DAMAGED)
 # Blocks that are read at once, and for one page: where they hold too few events, the page is short and goes on there.
 BLOCKS_AT_ONCE = 16
 BLOCKS_A_PAGE = 256

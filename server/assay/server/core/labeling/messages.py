@@ -1,6 +1,6 @@
 """What the labeling service is asked and what it answers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -204,6 +204,77 @@ class StateResult:
 
     changed: int
     unchanged: int
+    epoch: int
+    last_event: int
+
+
+class ReviewAction(Enum):
+    """What a reviewer decides. VALUE: a value of its own is the label. ACCEPT: what an annotation says is. RETRACT: its
+    own verdict is taken back. REJECT: all that stands of the sample is taken back, which is open again."""
+
+    VALUE = "value"
+    ACCEPT = "accept"
+    RETRACT = "retract"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewSpec:
+    """What a reviewer decides, an entry a sample.
+
+    Attributes:
+        values: of ReviewAction.VALUE; None for others.
+        accepts: numbers of the annotations of ReviewAction.ACCEPT; -1 for others.
+        comments: "" for none; None where there is none at all.
+    """
+
+    worker: str
+    sample_ids: Sequence[str]
+    actions: Sequence[ReviewAction]
+    values: Sequence[Given]
+    accepts: Sequence[int]
+    comments: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewResult:
+    """What became of verdicts; unchanged: samples of which the reviewer had said so already, or nothing stood."""
+
+    decided: int
+    unchanged: int
+    labeled: int
+    epoch: int
+    last_event: int
+
+
+class Deed(Enum):
+    """What not everybody may undo. VERDICT: verdicts of a reviewer. OTHERS: what was done to others' annotations."""
+
+    VERDICT = "verdict"
+    OTHERS = "others"
+
+
+@dataclass(frozen=True, slots=True)
+class UndoSpec:
+    """Whose action is undone.
+
+    Attributes:
+        event: any event of the action; None for the last.
+        permit: raises where what is to be undone is not the caller's to undo.
+    """
+
+    worker: str
+    event: int | None = None
+    permit: Callable[[set[Deed]], None] = lambda deeds: None
+
+
+@dataclass(frozen=True, slots=True)
+class UndoResult:
+    """What was undone: how many events, of which kinds, and of which samples the first."""
+
+    undone: int
+    kinds: tuple[EventKind, ...]
+    sample_ids: tuple[str, ...]
     epoch: int
     last_event: int
 

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from assay.server.core.checks import CONTROL
@@ -14,15 +15,21 @@ from assay.server.core.errors import AssayError, Reason, SampleError
 from assay.server.core.labeling.messages import (
     AnnotateResult,
     AnnotateSpec,
+    Deed,
     Details,
     EventQuery,
     EventView,
     LabelView,
+    ReviewAction,
+    ReviewResult,
+    ReviewSpec,
     SkipResult,
     SkipSpec,
     StateAction,
     StateResult,
     StateSpec,
+    UndoResult,
+    UndoSpec,
     WithdrawResult,
     WithdrawSpec,
 )
@@ -103,7 +110,7 @@ def _details(inputs: Inputs) -> Details:
     )
 
 
-def _texts(inputs: Inputs, field: str, most: int, *, one_line: bool = False) -> list[str] | None:
+def _texts(inputs: Sequence[Message], field: str, most: int, *, one_line: bool = False) -> list[str] | None:
     texts: list[str] = [getattr(each, field) for each in inputs]
     if not any(texts):
         return None
@@ -209,6 +216,72 @@ def state_change_message(result: StateResult) -> annotations_pb2.SetSampleStateR
     """What became of samples, for the wire."""
     return annotations_pb2.SetSampleStateResponse(
         changed=result.changed, unchanged=result.unchanged, epoch=result.epoch, last_event=result.last_event
+    )
+
+
+def to_review_spec(pool_id: str, request: annotations_pb2.ReviewSamplesRequest) -> ReviewSpec:
+    """What a reviewer decides.
+
+    Raises:
+        AssayError: INVALID_ARGUMENT for none or too many, INVALID_NAME for an annotation of another pool.
+        SampleError: what is wrong with one of the decisions.
+    """
+    reviews = request.reviews
+    bounded(len(reviews), 1, MAX_IDS, "number of reviews")
+    ids = [each.sample_id for each in reviews]
+    try:
+        return ReviewSpec(
+            worker=request.worker,
+            sample_ids=ids,
+            actions=[_decision(row, each) for row, each in enumerate(reviews)],
+            values=to_values([each.value for each in reviews]),
+            accepts=[names.annotation_within(pool_id, each.accept) if each.accept else NO_EVENT for each in reviews],
+            comments=_texts(reviews, "comment", MAX_TEXT_BYTES),
+        )
+    except SampleError as error:
+        raise error.among(ids) from None
+
+
+def _decision(row: int, review: annotations_pb2.Review) -> ReviewAction:
+    kind = review.WhichOneof("decision")
+    # A flag that is not set decides nothing.
+    if kind is None or not getattr(review, kind):
+        raise SampleError(
+            Reason.INVALID_VALUE,
+            row,
+            "nothing is decided. Give a value, or accept, retract or reject.",
+            field="decision",
+        )
+    return ReviewAction(kind)
+
+
+def review_message(result: ReviewResult) -> annotations_pb2.ReviewSamplesResponse:
+    """What became of verdicts, for the wire."""
+    return annotations_pb2.ReviewSamplesResponse(
+        decided=result.decided,
+        unchanged=result.unchanged,
+        labeled=result.labeled,
+        epoch=result.epoch,
+        last_event=result.last_event,
+    )
+
+
+def to_undo_spec(request: annotations_pb2.UndoLastActionRequest, permit: Callable[[set[Deed]], None]) -> UndoSpec:
+    """What is undone. Raises AssayError(INVALID_ARGUMENT) for a number that is none."""
+    event = None
+    if request.HasField("event"):
+        event = bounded(request.event, 0, paging.MAX_INT64 - 1, "event")
+    return UndoSpec(request.worker, event, permit)
+
+
+def undo_message(result: UndoResult) -> annotations_pb2.UndoLastActionResponse:
+    """What was undone, for the wire."""
+    return annotations_pb2.UndoLastActionResponse(
+        undone=result.undone,
+        verbs=[_VERBS[kind] for kind in result.kinds],
+        sample_ids=result.sample_ids,
+        epoch=result.epoch,
+        last_event=result.last_event,
     )
 
 
