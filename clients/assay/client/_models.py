@@ -178,6 +178,7 @@ def train_head(
     *,
     l2: float | None = None,
     balanced: bool = False,
+    soft_targets: bool = False,
     members: int = 1,
     folds: int = 5,
     seed: int = 0,
@@ -194,6 +195,9 @@ def train_head(
         pool: id or name.
         l2: penalty on the mean loss, above 0; chosen by cross-validation if not given.
         balanced: weight classes by inverse frequency.
+        soft_targets: learn labels as sure as they are, where samples have several annotations: a label has its
+            confidence for a probability, and the other classes share the rest; a set of classes, or numbers, count by
+            their confidence.
         members: size of a bootstrap committee; 1 trains a single head.
         folds: of the cross-validation, 2 to 20.
         seed: of the folds and bootstraps.
@@ -206,6 +210,7 @@ def train_head(
         display_name=display_name,
         l2=None if l2 is None else number(l2, "l2"),
         balanced=balanced,
+        soft_targets=soft_targets,
         members=whole(members, "members"),
         folds=whole(folds, "folds"),
         seed=seed_number(seed),

@@ -200,6 +200,7 @@ def _head(message: models_pb2.HeadInfo) -> results.HeadInfo:
         l2=message.l2,
         temperature=message.temperature,
         balanced=message.balanced,
+        soft_targets=message.soft_targets,
         seed=message.seed,
         task=enum_word(tasks_pb2.TaskKind, message.task),
         all_metrics=tuple(map(_metrics, message.metrics)),

@@ -413,6 +413,7 @@ class HeadInfo(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     TRAINED_CLASSES_FIELD_NUMBER: _builtins.int
     UNSEEN_CLASSES_FIELD_NUMBER: _builtins.int
+    SOFT_TARGETS_FIELD_NUMBER: _builtins.int
     embedding_space: _builtins.str
     """Id of the embedding space that it was trained in, such as "space-2"; it serves only there."""
     classes_seen: _builtins.int
@@ -431,6 +432,8 @@ class HeadInfo(_message.Message):
     """Seed in use."""
     task: _tasks_pb2.TaskKind.ValueType
     """What it predicts."""
+    soft_targets: _builtins.bool
+    """Whether it learned labels as sure as they were."""
     @_builtins.property
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeadMetrics]:
         """Held-out quality, of each split that there is, the one to go by first: that of the test samples, of the validation
@@ -464,10 +467,11 @@ class HeadInfo(_message.Message):
         task: _tasks_pb2.TaskKind.ValueType = ...,
         trained_classes: _abc.Iterable[_builtins.int] | None = ...,
         unseen_classes: _abc.Iterable[_builtins.int] | None = ...,
+        soft_targets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balanced", b"balanced", "classes_seen", b"classes_seen", "embedding_space", b"embedding_space", "l2", b"l2", "labels", b"labels", "members", b"members", "metrics", b"metrics", "seed", b"seed", "task", b"task", "temperature", b"temperature", "trained_classes", b"trained_classes", "unseen_classes", b"unseen_classes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balanced", b"balanced", "classes_seen", b"classes_seen", "embedding_space", b"embedding_space", "l2", b"l2", "labels", b"labels", "members", b"members", "metrics", b"metrics", "seed", b"seed", "soft_targets", b"soft_targets", "task", b"task", "temperature", b"temperature", "trained_classes", b"trained_classes", "unseen_classes", b"unseen_classes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -806,6 +810,7 @@ class TrainHeadRequest(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     ACTIVATE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SOFT_TARGETS_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Resource name "pools/{pool}"."""
     display_name: _builtins.str
@@ -824,6 +829,11 @@ class TrainHeadRequest(_message.Message):
     """Activate the head once trained."""
     request_id: _builtins.str
     """Idempotency key."""
+    soft_targets: _builtins.bool
+    """Learn labels as sure as they are (Label.confidence), which counts where samples have several annotations. Of one
+    class a sample, the label has its confidence for a probability, and the other classes that have labels share the
+    rest alike. A set of classes, or numbers, count by their confidence.
+    """
     def __init__(
         self,
         *,
@@ -836,10 +846,11 @@ class TrainHeadRequest(_message.Message):
         seed: _builtins.int = ...,
         activate: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        soft_targets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_folds", b"_folds", "_l2", b"_l2", "_members", b"_members", "folds", b"folds", "l2", b"l2", "members", b"members"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_folds", b"_folds", "_l2", b"_l2", "_members", b"_members", "activate", b"activate", "balanced", b"balanced", "display_name", b"display_name", "folds", b"folds", "l2", b"l2", "members", b"members", "parent", b"parent", "request_id", b"request_id", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_folds", b"_folds", "_l2", b"_l2", "_members", b"_members", "activate", b"activate", "balanced", b"balanced", "display_name", b"display_name", "folds", b"folds", "l2", b"l2", "members", b"members", "parent", b"parent", "request_id", b"request_id", "seed", b"seed", "soft_targets", b"soft_targets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__folds: _TypeAlias = _typing.Literal["folds"]  # noqa: Y015
     _WhichOneofArgType__folds: _TypeAlias = _typing.Literal["_folds", b"_folds"]  # noqa: Y015

@@ -114,6 +114,7 @@ class HeadInfo:
         trained_classes: ids of the classes that it was trained for; none for numbers, and of heads of assay 0.1.0.
         unseen_classes: ids of the classes in use now that it was not trained for: it gives them a probability of 0 or
             nearly.
+        soft_targets: whether it learned labels as sure as they were.
     """
 
     embedding_space: str
@@ -128,6 +129,7 @@ class HeadInfo:
     all_metrics: tuple[HeadMetrics, ...] = ()
     trained_classes: tuple[int, ...] = ()
     unseen_classes: tuple[int, ...] = ()
+    soft_targets: bool = False
 
     @property
     def metrics(self) -> HeadMetrics:

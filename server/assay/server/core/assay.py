@@ -4,6 +4,7 @@ import assay.strategies
 from assay.server.core.bells import Bells
 from assay.server.core.labeling.annotations import AnnotationService
 from assay.server.core.labeling.auditing import AuditService
+from assay.server.core.labeling.confidence import confidences
 from assay.server.core.labeling.judging import JudgingService
 from assay.server.core.labeling.leases import expire_due
 from assay.server.core.labeling.service import LabelingService
@@ -98,6 +99,7 @@ class Assay:
             self.operations,
             ports.clock,
             limits,
+            confidences(ports.catalog),
         )
         self.changes = ChangeService(directory, ports.catalog, bells)
         self.mining = MiningService(directory, ports.catalog, ports.clock, limits, registry)

@@ -76,6 +76,7 @@ def _head_to_json(info: HeadInfo) -> Json:
         "seed": info.seed,
         "split_metrics": {split: _metrics_to_json(metrics) for split, metrics in info.split_metrics.items()},
         "deviations": list(info.deviations),
+        "soft_targets": info.soft_targets,
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.models.predictions import HeadSource, probabilities
@@ -26,6 +27,8 @@ from assay.server.core.records.pools import State
 from assay.server.core.tasks import base
 from assay.server.core.tasks.base import Column, PredictionForm, TaskMetrics, Value
 
+# Probabilities of soft targets: 2 GiB.
+_MOST_PROBABILITIES = 1 << 28
 # Predictions of held-out samples that intervals are taken from; beyond them measures come without.
 _RESAMPLED_AT_MOST = 1 << 26
 
@@ -41,6 +44,40 @@ def targets_of(snapshot: Snapshot, rows: RowArray) -> Targets:
     if shape.form is PredictionForm.LABEL_PROBABILITIES:
         return SetTargets(targets)
     return NumberTargets(targets)
+
+
+def softened(targets: Targets, confidences_N: FloatArray) -> tuple[Targets, npt.NDArray[np.float64] | None]:
+    """Targets as sure as their labels are, and the weight of each sample, None where all count alike.
+
+    Of one class a sample, the label has its confidence for a probability, and the other classes that have labels share
+    the rest alike. A set of classes or numbers count by their confidence.
+
+    Args:
+        confidences_N: of the labels, in (0, 1].
+
+    Raises:
+        AssayError: TOO_LARGE for more probabilities than fit into memory.
+    """
+    sure_N = confidences_N.astype(np.float64)
+    if (sure_N >= 1).all():
+        return targets, None
+    if not isinstance(targets, ClassTargets):
+        return targets, sure_N
+    seen = np.unique(targets.classes_N)
+    if len(seen) < 2:
+        return targets, None  # The training says what it lacks.
+    size = len(sure_N) * targets.class_count
+    if size > _MOST_PROBABILITIES:
+        raise AssayError(
+            Reason.TOO_LARGE,
+            f"Soft targets of {len(sure_N):,} labels and {targets.class_count:,} classes are {size:,} probabilities; "
+            f"at most {_MOST_PROBABILITIES:,} are kept. Train on the labels as they are.",
+        )
+    probs_NC = np.zeros((len(sure_N), targets.class_count))
+    probs_NC[:, seen] = ((1 - sure_N) / (len(seen) - 1))[:, None]
+    probs_NC[np.arange(len(sure_N)), targets.classes_N] = sure_N
+    likeliest_N = np.where(sure_N * len(seen) >= 1, targets.classes_N, probs_NC.argmax(axis=1))
+    return ClassTargets(likeliest_N, targets.class_count, probs_NC), None
 
 
 def require_head(snapshot: Snapshot) -> None:

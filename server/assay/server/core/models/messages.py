@@ -49,7 +49,7 @@ class UploadSpec:
 
 @dataclass(frozen=True, slots=True)
 class TrainSpec:
-    """A head to train; l2 None chooses it by cross-validation."""
+    """A head to train; l2 None chooses it by cross-validation. soft_targets: learn labels as sure as they are."""
 
     display_name: str = ""
     l2: float | None = None
@@ -58,6 +58,7 @@ class TrainSpec:
     folds: int = 5
     seed: int = 0
     activate: bool = False
+    soft_targets: bool = False
 
 
 @dataclass(frozen=True, slots=True)

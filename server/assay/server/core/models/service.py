@@ -3,6 +3,7 @@
 import math
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ from assay.server.core import checks
 from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
 from assay.server.core.limits import MAX_ID_BYTES, Limits
 from assay.server.core.models.activation import Activation
-from assay.server.core.models.learning import measured, require_head, targets_of
+from assay.server.core.models.learning import measured, require_head, softened, targets_of
 from assay.server.core.models.messages import ModelView, PredictResult, PredictSpec, TrainSpec, UploadSpec
 from assay.server.core.models.predicting import Prediction
 from assay.server.core.models.uploading import BackboneUpload
@@ -25,12 +26,15 @@ from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.models import BackboneLoader, Heads
 from assay.server.core.ports.search import IndexBuilder
 from assay.server.core.ports.segments import SegmentStore
+from assay.server.core.records.arrays import FloatArray, RowArray
 from assay.server.core.records.changes import ModelAction, ModelChanged
 from assay.server.core.records.models import ModelKind, ModelRecord
 from assay.server.core.records.pools import space_id
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.tasks import TaskKind
 
+# How sure the labels of rows are, in (0, 1].
+Confidences = Callable[[Snapshot, RowArray], FloatArray]
 EncodeModel = Callable[[ModelView], bytes]
 
 
@@ -49,6 +53,7 @@ class ModelService:
         operations: OperationService,
         clock: Clock,
         limits: Limits,
+        confidences: Confidences,
     ) -> None:
         self._pools = pools
         self._catalog = catalog
@@ -60,6 +65,7 @@ class ModelService:
         self._operations = operations
         self._clock = clock
         self._limits = limits
+        self._confidences = confidences
         self._prediction = Prediction(heads)
 
     # --- versions --------------------------------------------------------------------------------------------------
@@ -221,9 +227,13 @@ class ModelService:
     def _train(self, pool: Pool, spec: TrainSpec, task: Task) -> ModelRecord:
         snapshot = pool.snapshot
         rows = snapshot.learned_rows
+        targets, weights_N = targets_of(snapshot, rows), None
+        if spec.soft_targets:
+            targets, weights_N = softened(targets, self._confidences(snapshot, rows))
         trained = self._heads.train(
             snapshot.gather(rows),
-            targets_of(snapshot, rows),
+            targets,
+            weights_N,
             l2=spec.l2,
             balanced=spec.balanced,
             members=spec.members,
@@ -232,7 +242,7 @@ class ModelService:
             progress=lambda done, total: task.report("train", done, total),
             stop=task.stopped,
         )
-        info = measured(snapshot, rows, trained, self._heads, spec.seed)
+        info = replace(measured(snapshot, rows, trained, self._heads, spec.seed), soft_targets=spec.soft_targets)
         model_id = f"head-{secrets.token_hex(4)}"
         uid = snapshot.pool.uid
         file, _, _ = self._segments.write_model(uid, model_id, [self._heads.encode(trained.weights)])

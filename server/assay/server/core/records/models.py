@@ -140,6 +140,7 @@ class HeadInfo:
         seed: of folds and bootstraps.
         split_metrics: quality on the samples that are set apart, by the name of their split.
         deviations: of numbers, the standard deviation of each over the labels; 1 where they are all equal. Else empty.
+        soft_targets: whether it learned the labels as sure as they were.
     """
 
     kind: TaskKind
@@ -154,6 +155,7 @@ class HeadInfo:
     seed: int
     split_metrics: Mapping[str, HeadMetrics] = field(default_factory=dict)
     deviations: tuple[float, ...] = ()
+    soft_targets: bool = False
 
     def unseen(self, task: TaskRecord) -> tuple[int, ...]:
         """Ids of the classes in use that came after its training, or had no labels then. None of a head that did not

@@ -111,6 +111,7 @@ def to_train_spec(request: models_pb2.TrainHeadRequest) -> TrainSpec:
         display_name=request.display_name,
         l2=_l2(request),
         balanced=request.balanced,
+        soft_targets=request.soft_targets,
         members=bounded_or(request, "members", 1, 64, 1),
         folds=bounded_or(request, "folds", 2, 20, 5),
         seed=request.seed,
@@ -199,6 +200,7 @@ def _head_message(info: HeadInfo, space: str, task: TaskRecord, detailed: bool) 
             if metrics and metrics.samples
         ],
         balanced=info.balanced,
+        soft_targets=info.soft_targets,
         seed=info.seed,
         task=kind_message(info.kind),
         trained_classes=info.classes,
