@@ -48,6 +48,7 @@ VARIABLES = {
     Need.QUERY_EMBEDDINGS: "queries_QD",
     Need.HEAD_WEIGHTS: "weights_CD",
     Need.HEAD_BIAS: "bias_C",
+    Need.WORTH: "worth_N",
 }
 
 

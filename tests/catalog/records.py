@@ -26,7 +26,7 @@ from assay.server.core.records.models import (
 from assay.server.core.records.pools import Metric, PoolRecord
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import SegmentFile
-from assay.server.core.records.suspects import SuspectKind, SuspectRecord
+from assay.server.core.records.suspects import Rating, SuspectKind, SuspectRecord
 from assay.server.core.records.tasks import TaskKind, TaskRecord
 
 BACKBONE = BackboneInfo(
@@ -168,4 +168,5 @@ def suspects_of(rows: Sequence[int]) -> SuspectRecord:
         rows_M=np.array(rows, np.int64),
         scores_M=np.linspace(1, 0.5, count, dtype=np.float32),
         suggested_M=np.arange(-1, count - 1, dtype=np.int32),
+        rating=Rating(np.arange(count) + 2**50, np.linspace(0, 1, count, dtype=np.float32), 0.25, 1e-6, 8.0),
     )

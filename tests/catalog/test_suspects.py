@@ -13,9 +13,11 @@ from tests.catalog.records import direct, suspects_of
 
 def plain(record: SuspectRecord | None) -> Sequence[object]:
     assert record is not None
-    columns = (record.kinds_M, record.rows_M, record.scores_M, record.suggested_M)
+    rating = record.rating
+    columns = (record.kinds_M, record.rows_M, record.scores_M, record.suggested_M, rating.rows_R, rating.worth_R)
     types = [column.dtype.str for column in columns]
-    return record.create_time, record.epoch, record.next_event, types, [column.tolist() for column in columns]
+    weights = (rating.model_weight, rating.annotator_weight, rating.temperature)
+    return weights, record.create_time, record.epoch, record.next_event, types, [column.tolist() for column in columns]
 
 
 @pytest.mark.parametrize("rows", [[], [7], [2**50, 3, 3, 4]])

@@ -16,7 +16,21 @@ from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.annotations import Policy
 from assay.server.core.records.pools import State
 from assay.server.core.records.suspects import SuspectKind
-from tests.core.kit import POOL, House, add, annotate, done, fill, make_pool, names, next_batch, pool_of, refused, train
+from tests.core.kit import (
+    CLASSES,
+    POOL,
+    House,
+    add,
+    annotate,
+    done,
+    fill,
+    make_pool,
+    names,
+    next_batch,
+    pool_of,
+    refused,
+    train,
+)
 
 PAIRS = 10
 
@@ -112,6 +126,51 @@ def test_all_are_drawn_by_the_same_scores(house: House) -> None:
     assert scores == sorted(scores, reverse=True)
     batch = next_batch(core, 16, "bob", plan=plan)
     assert [pick.sample.record.id for pick in batch.picks] == [pick.sample.record.id for pick in everyone]
+
+
+def test_a_plan_that_says_only_from_where_ranks_by_what_an_answer_is_worth(house: House) -> None:
+    core = house.open()
+    make_pool(core)
+    rng = np.random.default_rng(0)
+    truth = np.arange(90) % 3
+    embeddings = (4 * np.eye(4)[truth] + 0.3 * rng.standard_normal((90, 4))).astype(np.float32)
+    between = (2 * (np.eye(4)[0] + np.eye(4)[1]))[None].repeat(2, 0).astype(np.float32)
+    add(core, names(0, 92), np.concatenate([embeddings, between]))
+    said = {f"s{i}": CLASSES[truth[i]] for i in range(60)}
+    annotate(core, {**said, "s0": CLASSES[1], "s1": CLASSES[0]})
+    train(core)
+    done(core, core.audits.audit(POOL, AuditSpec((SuspectKind.MODEL,)), lambda _: b"", NO_KEY))
+    result = core.mining.mine(POOL, MineSpec(size=6, plan=Plan(draw_from=DrawFrom.ALL)), NO_KEY)
+    assert (result.plan.preset, result.provenance.source) == ("worth", "head")
+    picked = [pick.sample.record.id for pick in result.picks]
+    assert set(picked[:2]) == {"s0", "s1"}, "wrong labels first"
+    assert set(picked[2:4]) == {"s90", "s91"}, "then what the model is unsure of"
+    worth = [pick.score for pick in result.picks]
+    assert 1 >= worth[0] > worth[2] > 1.5 * worth[4] > 0, "and what it is sure of last"
+    batch = next_batch(core, 1, "bob", plan=Plan(draw_from=DrawFrom.SUSPECTS))
+    annotate(core, {batch.lease.sample_ids[0]: CLASSES[2]}, batch)
+    again = core.mining.mine(POOL, MineSpec(size=1, plan=Plan(draw_from=DrawFrom.SUSPECTS)), NO_KEY)
+    assert [pick.sample.record.id for pick in again.picks] != list(batch.lease.sample_ids)
+
+
+def test_what_annotators_dispute_is_rated_with_what_nobody_has_seen(house: House) -> None:
+    core = doubted(house, annotations_per_sample=2, policy=Policy.MAJORITY)
+    for worker, said in (("ann", "ant"), ("bob", "bee")):
+        annotate(core, {"s20": said, "s21": said}, worker=worker)
+    train(core)
+    done(core, core.audits.audit(POOL, AuditSpec(), lambda _: b"", NO_KEY))
+    core = house.open()
+    rating = pool_of(core).snapshot.suspects.record.rating  # type: ignore[union-attr]
+    assert {20, 21} <= set(rating.rows_R.tolist())
+    everything = core.mining.mine(POOL, MineSpec(size=16, plan=Plan(draw_from=DrawFrom.ALL)), NO_KEY)
+    scores = {pick.sample.record.id: pick.score for pick in everything.picks}
+    rated = dict(zip(rating.rows_R.tolist(), rating.worth_R.tolist(), strict=True))
+    assert scores["s20"] == pytest.approx(rated[20])
+    annotate(core, {"s20": "bee"}, worker="cy")
+    annotate(core, {"s21": "cow"}, worker="cy")
+    disputed = core.mining.mine(POOL, MineSpec(size=1, plan=Plan(draw_from=DrawFrom.DISPUTED)), NO_KEY)
+    assert [pick.sample.record.id for pick in disputed.picks] == ["s21"]
+    assert disputed.picks[0].score == pytest.approx(2 / 3), "the audit knew nothing of the third"
 
 
 def test_who_is_labeled_is_not_kept_away_by_its_own_label(house: House) -> None:

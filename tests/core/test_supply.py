@@ -45,6 +45,7 @@ EVERYTHING = frozenset(
         Need.QUERY_EMBEDDINGS,
         Need.HEAD_WEIGHTS,
         Need.HEAD_BIAS,
+        Need.WORTH,
     }
 )
 BEYOND = frozenset(Need) - EVERYTHING
@@ -151,10 +152,11 @@ def test_all_that_the_server_has_is_given(shelf: Assay) -> None:
 
 def test_optional_arrays_are_given_where_there_are_any(shelf: Assay) -> None:
     embeddings = fill(shelf, COUNT)
-    always = {Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS, Need.LABELED_CLASSES}
+    always = {Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS, Need.LABELED_CLASSES, Need.WORTH}
     seen = read(shelf, "any")
     assert seen.keys() == always
     assert seen[Need.LABELED_EMBEDDINGS].shape == (0, 4)
+    assert seen[Need.WORTH] == pytest.approx(2 / 3), "nothing is known of any"
     label_by_sign(shelf, embeddings, LABELED)
     train(shelf)
     assert read(shelf, "any").keys() == EVERYTHING - {Need.MEMBER_PROBS, Need.QUERY_EMBEDDINGS}

@@ -97,6 +97,7 @@ def arrays_of(pool: Pool) -> Arrays:
         Need.QUERY_EMBEDDINGS: queries_QD,
         Need.HEAD_WEIGHTS: rng.normal(0, 1, (pool.classes, pool.dim)).astype(np.float32),
         Need.HEAD_BIAS: rng.normal(0, 1, pool.classes).astype(np.float32),
+        Need.WORTH: rng.random(pool.size, np.float32),
     }
 
 

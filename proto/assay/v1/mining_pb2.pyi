@@ -87,6 +87,8 @@ class _NeedEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Need.ValueType],
     """Weights of the head."""
     NEED_HEAD_BIAS: _Need.ValueType  # 16
     """Bias of the head."""
+    NEED_WORTH: _Need.ValueType  # 17
+    """What one more answer is worth, of samples with answers and without."""
 
 class Need(_Need, metaclass=_NeedEnumTypeWrapper):
     """An array that a strategy computes from. "Given" are samples that are labeled or in somebody's hands."""
@@ -125,6 +127,8 @@ NEED_HEAD_WEIGHTS: Need.ValueType  # 15
 """Weights of the head."""
 NEED_HEAD_BIAS: Need.ValueType  # 16
 """Bias of the head."""
+NEED_WORTH: Need.ValueType  # 17
+"""What one more answer is worth, of samples with answers and without."""
 Global___Need: _TypeAlias = Need  # noqa: Y015
 
 @_typing.final

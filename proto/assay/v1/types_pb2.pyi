@@ -1420,7 +1420,8 @@ class Plan(_message.Message):
     draw_from: Global___DrawFrom.ValueType
     """From which samples it draws. A labeled sample is leased to one worker at a time, who has not answered it; it keeps its
     label and counts as labeled meanwhile, and what the worker says is one more annotation, from which the pool's policy
-    derives the label anew.
+    derives the label anew. A plan that draws from others than unlabeled samples and names neither a preset nor scores nor
+    a selector ranks by "worth".
     """
     overlap_share: _builtins.float
     """Share of the picks, 0 to 1, of which more annotations are wanted than of others, by NextBatch: that of samples that

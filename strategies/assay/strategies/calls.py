@@ -25,8 +25,8 @@ def score(name: str, **arrays_and_params: Any) -> NDArray[np.float32]:
     Arrays go by the names of `Need` and are converted to float32 or int64: logits, probs and label_probs (N, C),
     embeddings (N, D), member_probs (K, N, C), member_values (K, N, T) or (K, N), labeled_embeddings (L, D),
     labeled_classes (L,), labeled_probs (L, C), query_embeddings (Q, D), head_weights (C, D), head_bias (C,),
-    part_probs (M, C) with part_offsets (N + 1,), knn_graph (N, K), clusters (N,). All other keywords are parameters of
-    the strategy.
+    part_probs (M, C) with part_offsets (N + 1,), knn_graph (N, K), clusters (N,), worth (N,). All other keywords are
+    parameters of the strategy.
     Raises UnknownStrategy, InvalidParams, NeedMissing, or StrategyError for arrays that cannot be scored.
     """
     strategy = get(name)

@@ -136,6 +136,10 @@ class Candidates:
     def head_bias_C(self) -> NDArray[np.float32]:
         return self.array(Need.HEAD_BIAS)
 
+    @property
+    def worth_N(self) -> NDArray[np.float32]:
+        return self.array(Need.WORTH)
+
     def _produce(self, need: Need) -> AnyArray:
         if need not in self._sources:
             if need is Need.PROBS and Need.LOGITS in self._sources:

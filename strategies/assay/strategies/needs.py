@@ -21,6 +21,7 @@ class Need(StrEnum):
     MEMBER_VALUES are the numbers that each member of a committee predicts, for each of T targets.
     PART_PROBS are the predictions for all parts (boxes of an image, tokens of a text) of all candidates, one below
     the other; candidate i has the parts PART_OFFSETS[i] to PART_OFFSETS[i + 1] - 1, which may be none.
+    WORTH is what one more answer to each sample is worth, in [0, 1], whether it has some or not (`audit.relabeling`).
     HEAD_WEIGHTS and HEAD_BIAS are those of a linear head: logits_NC = embeddings_ND @ weights_CD.T + bias_C.
     """
 
@@ -40,6 +41,7 @@ class Need(StrEnum):
     QUERY_EMBEDDINGS = "query_embeddings"
     HEAD_WEIGHTS = "head_weights"
     HEAD_BIAS = "head_bias"
+    WORTH = "worth"
 
 
 LABELED = frozenset({Need.LABELED_EMBEDDINGS, Need.LABELED_CLASSES, Need.LABELED_PROBS})
@@ -90,5 +92,6 @@ SPECS = MappingProxyType(
         Need.QUERY_EMBEDDINGS: ArraySpec("QD", np.float32),
         Need.HEAD_WEIGHTS: ArraySpec("CD", np.float32),
         Need.HEAD_BIAS: ArraySpec("C", np.float32),
+        Need.WORTH: ArraySpec("N", np.float32),
     }
 )

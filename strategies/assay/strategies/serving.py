@@ -37,7 +37,15 @@ class PredictionKind(StrEnum):
 
 
 # Arrays that say nothing of predictions: there for every kind.
-_ALWAYS = frozenset({Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS, Need.QUERY_EMBEDDINGS, Need.KNN_GRAPH, Need.CLUSTERS})
+_ALWAYS = frozenset(
+    {
+        Need.EMBEDDINGS,
+        Need.LABELED_EMBEDDINGS,
+        Need.QUERY_EMBEDDINGS,
+        Need.KNN_GRAPH,
+        Need.CLUSTERS,
+    }
+)
 # What predictions of a kind, and labels of its task, can give besides. HEAD_WEIGHTS are those of a head for classes:
 # the logits of other heads mean something else.
 _GIVES = MappingProxyType(
@@ -51,11 +59,12 @@ _GIVES = MappingProxyType(
                 Need.LABELED_CLASSES,
                 Need.HEAD_WEIGHTS,
                 Need.HEAD_BIAS,
+                Need.WORTH,
             }
         ),
-        PredictionKind.LABELS: frozenset({Need.LABEL_PROBS}),
-        PredictionKind.VALUES: frozenset({Need.MEMBER_VALUES}),
-        PredictionKind.PARTS: frozenset({Need.PART_PROBS, Need.PART_OFFSETS}),
+        PredictionKind.LABELS: frozenset({Need.LABEL_PROBS, Need.WORTH}),
+        PredictionKind.VALUES: frozenset({Need.MEMBER_VALUES, Need.WORTH}),
+        PredictionKind.PARTS: frozenset({Need.PART_PROBS, Need.PART_OFFSETS, Need.WORTH}),
         PredictionKind.NOTHING: frozenset(),
     }
 )

@@ -12,7 +12,7 @@ from cleanlab.multiannotator import get_active_learning_scores
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.strategies.audit import relabeling
+from assay.strategies.audit import first_answers, relabeling
 from assay.strategies.errors import StrategyError
 
 
@@ -231,3 +231,24 @@ def test_refusals(offsets, annotators, classes, skills, reason):
 def test_what_is_no_probability_is_refused():
     with pytest.raises(StrategyError, match="sum to 1"):
         relabeling([[0.5, np.nan]], [0, 0], [], [])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_first_answers_are_worth_what_relabeling_says(shared: bool) -> None:
+    rng = np.random.default_rng(3)
+    probs = rng.dirichlet(np.ones(3), 60).astype(np.float32)
+    counts = np.where(np.arange(60) < 40, 2 if shared else 1, 0)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    annotators = np.concatenate([np.arange(count) for count in counts])
+    said = rng.integers(3, size=int(counts.sum()))
+    rated = relabeling(probs, offsets, annotators, said)
+    weights = rated.annotator_weights_W[rated.annotator_weights_W > 0]
+    first = first_answers(
+        probs[40:],
+        model_weight=rated.model_weight,
+        annotator_weight=float(weights.mean()),
+        temperature=rated.temperature,
+    )
+    np.testing.assert_allclose(first, rated.worth_N[40:], rtol=1e-6)
+    if not shared:
+        np.testing.assert_array_equal(first_answers(probs[40:]), first)

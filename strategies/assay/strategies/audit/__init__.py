@@ -6,7 +6,7 @@ from assay.strategies.audit.confident import ConfidentLearning, confident_learni
 from assay.strategies.audit.duplicates import DuplicatePairs, groups, near_duplicate_pairs, near_duplicates
 from assay.strategies.audit.neighbours import knn_disagreement, uniqueness
 from assay.strategies.audit.quality import LabelQuality, label_quality, mistakenness
-from assay.strategies.audit.relabel import Relabeling, relabeling
+from assay.strategies.audit.relabel import Relabeling, first_answers, relabeling
 
 __all__ = [
     "ConfidentLearning",
@@ -16,6 +16,7 @@ __all__ = [
     "annotator_disagreement",
     "confident_learning",
     "duplicate_disagreement",
+    "first_answers",
     "groups",
     "knn_disagreement",
     "label_quality",

@@ -100,6 +100,27 @@ def relabeling(
     return _rated(table, answers, weights, probs.shape[1], temperature)
 
 
+def first_answers(
+    probs_NC: ArrayLike, *, model_weight: float = 1.0, annotator_weight: float = 1.0, temperature: float = 1.0
+) -> NDArray[np.float32]:
+    """What the first answer is worth to samples that have none, on the scale of `relabeling`: float32 of shape (N,).
+
+    probs_NC: predictions, (N, C). model_weight, temperature: those of a Relabeling; annotator_weight: the mean weight
+    of its annotators who answered. Left out, nobody was judged. `relabeling` gives samples without answers the same.
+    Operations O(N C), memory O(N) and a block. Raises StrategyError INVALID_ARRAY or PROBABILITIES_INVALID.
+    """
+    probs = checked_probs(probs_NC)
+    from_probs(probs, ())
+    known = model_weight + annotator_weight
+    worth_N = np.empty(len(probs), np.float32)
+    step = by_blocks(probs)
+    for start in range(0, len(probs), step):
+        checkpoint()
+        top_B = _scaled(probs[start : start + step], temperature).max(axis=1)
+        worth_N[start : start + step] = 1 - (top_B * model_weight + annotator_weight / probs.shape[1]) / known
+    return worth_N
+
+
 @dataclass(frozen=True)
 class _Table:
     """What is needed of each sample's probabilities at the chosen temperature.

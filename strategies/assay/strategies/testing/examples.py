@@ -59,6 +59,7 @@ def example_arrays(size: int = SIZE, classes: int = CLASSES, seed: int = 0) -> A
         Need.QUERY_EMBEDDINGS: rng.normal(0, 1, (QUERIES, DIM)).astype(np.float32),
         Need.HEAD_WEIGHTS: rng.normal(0, 1, (classes, DIM)).astype(np.float32),
         Need.HEAD_BIAS: rng.normal(0, 1, classes).astype(np.float32),
+        Need.WORTH: rng.random(size, np.float32),
     }
     parts = int(arrays[Need.PART_OFFSETS][-1])
     arrays[Need.PART_PROBS] = softmax(rng.normal(0, 2, (parts, classes)).astype(np.float32))

@@ -14,13 +14,13 @@ from sqlalchemy import BigInteger, Executable, bindparam, select
 from assay.server.adapters.sql.dialects import Dialect
 from assay.server.adapters.sql.schema import suspects
 from assay.server.adapters.sql.session import Session
-from assay.server.core.records.suspects import SuspectRecord
+from assay.server.core.records.suspects import Rating, SuspectRecord
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
 _HEAD = struct.Struct("<BQ")  # version, checksum of the rest
-_TYPES = ("<u1", "<i8", "<f4", "<i4")
+_TYPES = ("<u1", "<i8", "<f4", "<i4", "<i8", "<f4", "<f8")
 _COLUMNS = ("create_time", "epoch", "next_event", "columns")
 _POOL = bindparam("of_pool", type_=BigInteger)
 _FIND = select(*(suspects.c[name] for name in _COLUMNS)).where(suspects.c.pool_uid == _POOL)
@@ -57,7 +57,16 @@ class SuspectPart(Session):
 
 def pack(record: SuspectRecord) -> bytes:
     """Suspects as the catalog stores them."""
-    columns: tuple[npt.NDArray[Any], ...] = (record.kinds_M, record.rows_M, record.scores_M, record.suggested_M)
+    rating = record.rating
+    columns: tuple[npt.NDArray[Any], ...] = (
+        record.kinds_M,
+        record.rows_M,
+        record.scores_M,
+        record.suggested_M,
+        rating.rows_R,
+        rating.worth_R,
+        np.array([rating.model_weight, rating.annotator_weight, rating.temperature]),
+    )
     plain = [column.astype(kind).tobytes() for column, kind in zip(columns, _TYPES, strict=True)]
     body: bytes = msgpack.packb(plain)
     return _HEAD.pack(VERSION, xxhash.xxh3_64_intdigest(body)) + body
@@ -72,7 +81,8 @@ def unpack(create_time: float, epoch: int, next_event: int, blob: bytes) -> Susp
     if version != VERSION or xxhash.xxh3_64_intdigest(body) != checksum:
         raise ValueError("its checksum or version is another")
     columns = msgpack.unpackb(body, max_bin_len=len(blob))
-    kinds, rows, scores, suggested = (np.frombuffer(column, kind) for column, kind in zip(columns, _TYPES, strict=True))
+    given = [np.frombuffer(column, kind) for column, kind in zip(columns, _TYPES, strict=True)]
+    kinds, rows, scores, suggested, rated, worth, weights = given
     return SuspectRecord(
         create_time,
         epoch,
@@ -81,6 +91,7 @@ def unpack(create_time: float, epoch: int, next_event: int, blob: bytes) -> Susp
         rows.astype(np.int64),
         scores.astype(np.float32),
         suggested.astype(np.int32),
+        Rating(rated.astype(np.int64), worth.astype(np.float32), *weights.tolist()),
     )
 
 

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from assay.server.core import checks
 from assay.server.core.errors import AssayError, OutcomeUnknown, Reason
 from assay.server.core.labeling import suspicion
-from assay.server.core.labeling.surveying import survey
+from assay.server.core.labeling.surveying import Survey, part_of, survey
 from assay.server.core.labeling.suspicion import KINDS, Found
 from assay.server.core.limits import Limits
 from assay.server.core.models.learning import targets_of
+from assay.server.core.models.merged import fold
 from assay.server.core.operations.messages import OperationView
 from assay.server.core.operations.service import OperationService, Task
 from assay.server.core.pools.directory import PoolDirectory
@@ -24,16 +25,17 @@ from assay.server.core.ports.machine import Clock
 from assay.server.core.ports.models import Heads
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.filters import Filter
-from assay.server.core.records.models import ClassTargets
+from assay.server.core.records.models import ClassTargets, TrainedHead
 from assay.server.core.records.pools import State
 from assay.server.core.records.requests import RequestKey
-from assay.server.core.records.suspects import SuspectKind, SuspectRecord
-from assay.strategies.interrupt import checkpoint
+from assay.server.core.records.suspects import UNRATED, Rating, SuspectKind, SuspectRecord
+from assay.strategies import Need, checkpoint
 
 MAX_NEIGHBORS = 1000
 _ANSWERED = (State.ANSWERED, State.LEASED, State.LABELED, State.DISPUTED)
 # Folds of the cross-validation that predicts each sample by models that did not see its label.
 _FOLDS = 5
+_PREDICTED_AT_ONCE = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +151,17 @@ class AuditService:
             results.append(KindResult(kind, samples, of_kind.count, len(of_kind.rows_M)))
         checkpoint()
         task.report("store", len(kinds), len(kinds) + 1)
+        rating = audited.rating(np.unique(np.concatenate([_NO_ROWS, *(each.rows_M for _, each in found)])))
         with pool.change(NO_KEY) as change:
-            record = self._record(audited.snapshot, change.before, found)
+            record = self._record(audited.snapshot, change.before, found, rating)
             change.replace(suspects=Suspects(record))
             change.tx.put_suspects(change.before.pool.uid, record)
             epoch = change.epoch
         return AuditResult(tuple(results), len(np.unique(record.rows_M)), epoch)
 
-    def _record(self, audited: Snapshot, now: Snapshot, found: Sequence[tuple[SuspectKind, Found]]) -> SuspectRecord:
+    def _record(
+        self, audited: Snapshot, now: Snapshot, found: Sequence[tuple[SuspectKind, Found]], rating: Rating
+    ) -> SuspectRecord:
         """What was found, less the samples that somebody has spoken of meanwhile."""
         rows_M = np.concatenate([np.empty(0, np.int64), *(each.rows_M for _, each in found)])
         scores_M = np.concatenate([np.empty(0, np.float32), *(each.scores_M for _, each in found)])
@@ -175,6 +180,7 @@ class AuditService:
             rows_M[order],
             scores_M[order],
             suggested_M[order],
+            rating,
         )
 
     def suspects(self, pool_id: str, kind: SuspectKind | None, minimum: float, after: int, limit: int) -> SuspectsView:
@@ -195,6 +201,7 @@ class AuditService:
 
 
 _NO_KINDS = np.empty(0, np.uint8)
+_NO_ROWS = np.empty(0, np.int64)
 
 
 class _LeftOut(Exception):
@@ -216,6 +223,8 @@ class _Audit:
         rows = np.flatnonzero(snapshot.mask([State.LABELED], spec.filter))
         self._rows = rows[~snapshot.workers.judged.holds(rows)]
         self._embeddings: FloatArray | None = None
+        self._survey: Survey | None = None
+        self._trained: TrainedHead | None = None
         self._of = {
             SuspectKind.MODEL: self._by_model,
             SuspectKind.NEIGHBORS: self._by_neighbors,
@@ -248,6 +257,7 @@ class _Audit:
         held_M = trained.held_M
         if len(held_M) == 0:
             raise _LeftOut("No class has labels enough to be predicted by models that did not see them.")
+        self._trained = trained
         found = suspicion.by_model(self._rows[held_M], trained.predictions_MC, classes.classes_N[held_M])
         return len(held_M), found
 
@@ -265,7 +275,7 @@ class _Audit:
         return len(self._rows), suspicion.by_duplicates(self._rows, self._vectors(), codes_N, self._spec.radius)
 
     def _by_annotators(self) -> tuple[int, Found]:
-        said = survey(self._catalog, self.snapshot)
+        said = self._said()
         shared_N = np.bincount(said.given.samples_A, minlength=said.given.samples) > 1
         found = suspicion.by_annotators(said.rows_N, said.given, self.snapshot.task)
         if self._spec.filter is not None:
@@ -274,6 +284,48 @@ class _Audit:
             found = Found(found.rows_M[kept], found.scores_M[kept], found.suggested_M[kept], int(kept.sum()))
             shared_N &= matches[said.rows_N]
         return int(shared_N.sum()), found
+
+    def rating(self, suspects: RowArray) -> Rating:
+        """What one more answer is worth to suspects and to samples without a label that have answers; nothing, where no
+        model was trained."""
+        if self._trained is None:
+            return UNRATED
+        snapshot, said = self.snapshot, self._said()
+        rows_N = np.intersect1d(said.rows_N, np.concatenate([self._rows[self._trained.held_M], self._unsettled()]))
+        if len(rows_N) == 0:
+            return UNRATED
+        rating = suspicion.rating(rows_N, self._predicted(rows_N), part_of(said, rows_N), snapshot.task)
+        shown = np.isin(rows_N, suspects) | (snapshot.states.at(rows_N) != State.LABELED)
+        worst = np.argsort(-rating.worth_R[shown], kind="stable")[: suspicion.MOST_SUSPECTS]
+        kept = np.sort(np.flatnonzero(shown)[worst])
+        return replace(rating, rows_R=rows_N[kept], worth_R=rating.worth_R[kept])
+
+    def _unsettled(self) -> RowArray:
+        """Samples with answers that have no label; of them no model has seen any."""
+        return np.flatnonzero(self.snapshot.mask((State.ANSWERED, State.DISPUTED, State.LEASED), self._spec.filter))
+
+    def _predicted(self, rows_N: RowArray) -> FloatArray:
+        """Class probabilities of rows, by models that did not see what was said of them."""
+        assert self._trained is not None
+        held, columns = self._rows[self._trained.held_M], self._trained.predictions_MC.shape[1]
+        probs_NC = np.empty((len(rows_N), columns), np.float32)
+        places = np.minimum(np.searchsorted(held, rows_N), len(held) - 1)
+        seen = held[places] == rows_N
+        probs_NC[seen] = self._trained.predictions_MC[places[seen]]
+        fresh = np.flatnonzero(~seen)
+        for start in range(0, len(fresh), _PREDICTED_AT_ONCE):
+            checkpoint()
+            part = fresh[start : start + _PREDICTED_AT_ONCE]
+            vectors_MD = self.snapshot.gather(rows_N[part])
+            members_KNC = self._heads.predict_members(self._trained.weights, vectors_MD, columns)
+            fold(self.snapshot.task.merges, Need.PROBS, members_KNC)
+            probs_NC[part] = members_KNC[0]
+        return probs_NC
+
+    def _said(self) -> Survey:
+        if self._survey is None:
+            self._survey = survey(self._catalog, self.snapshot)
+        return self._survey
 
     def _classes(self) -> ClassTargets:
         targets = targets_of(self.snapshot, self._rows)

@@ -94,6 +94,7 @@ class LabelingService:
             source = spec.plan.prediction_source if spec.plan else ""
             default = defaults.to_label(snapshot, pool.derived.get(PredictionCache).of(snapshot, name=source))
             task = snapshot.pool.task
+            default = defaults.of_source(spec.plan, default, task.kind)
             plan = spelled_out(defaults.completed(spec.plan, default), task)
             bound = binding.bind(plan, spec.filter, self._registry, task.kind)
         if attempt is Attempt.QUICK and not bound.quick:

@@ -59,6 +59,17 @@ def survey(catalog: Catalog, snapshot: Snapshot) -> Survey:
     return Survey(rows_N[some], stands.names, given, _seconds(stands.numbers_A, durations))
 
 
+def part_of(found: Survey, rows: RowArray) -> Annotations:
+    """The answers to some rows of a survey, ascending: sample n is rows[n]. Annotators keep their numbers."""
+    number_N = np.full(len(found.rows_N), -1, np.int64)
+    number_N[np.searchsorted(found.rows_N, rows)] = np.arange(len(rows))
+    given = found.given
+    places = np.flatnonzero(number_N[given.samples_A] >= 0)
+    return Annotations(
+        number_N[given.samples_A[places]], given.workers_A[places], at(given.values, places), len(rows), given.workers
+    )
+
+
 def _durations(block: EventBlock, known: RowArray) -> Ints:
     return np.full(len(known), -1, np.int64) if block.durations_N is None else block.durations_N[known]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from assay.server.core.labeling.policies import Ints
 from assay.server.core.labeling.weighing import Annotations, at
 from assay.server.core.records.arrays import FloatArray, RowArray
-from assay.server.core.records.suspects import SuspectKind
+from assay.server.core.records.suspects import Rating, SuspectKind
 from assay.server.core.records.tasks import TaskKind
 from assay.server.core.tasks.base import Task
 from assay.server.core.tasks.voting import pairwise
@@ -20,6 +20,7 @@ from assay.strategies.audit import (
     duplicate_disagreement,
     knn_disagreement,
     near_duplicates,
+    relabeling,
 )
 
 # Suspects of a kind that are kept, those with the highest scores: an audit takes so much memory and no more.
@@ -114,3 +115,16 @@ def _found(
     kept = places[np.argsort(-scores_N[places], kind="stable")[:MOST_SUSPECTS]]
     suggested_M = np.full(len(kept), -1) if suggested_N is None else suggested_N[kept]
     return Found(rows_N[kept], scores_N[kept].astype(np.float32), suggested_M.astype(np.int32), len(places))
+
+
+def rating(rows_N: RowArray, probs_NC: FloatArray, given: Annotations, task: Task) -> Rating:
+    """What one more answer to each sample is worth, by ActiveLab. rows_N, ascending: by the numbers of samples in
+    `given`; probs_NC: predictions by models that did not see the sample's answers."""
+    order_A = np.argsort(given.samples_A, kind="stable")
+    classes_A = task.targets(at(given.values, order_A))
+    assert classes_A is not None  # a classification
+    offsets_O = np.concatenate([[0], np.cumsum(np.bincount(given.samples_A, minlength=given.samples))])
+    rated = relabeling(probs_NC, offsets_O, given.workers_A[order_A], classes_A)
+    weights_W = rated.annotator_weights_W[rated.annotator_weights_W > 0]
+    average = float(weights_W.mean()) if len(weights_W) else 1.0
+    return Rating(rows_N, rated.worth_N, rated.model_weight, average, rated.temperature)

@@ -120,7 +120,8 @@ class MiningService:
         watch = Stopwatch()
         with watch.stage("snapshot"):
             snapshot = pool.snapshot
-            bound = self._bound(snapshot, defaults.completed(spec.plan, defaults.to_mine(snapshot)), spec.filter)
+            default = defaults.of_source(spec.plan, defaults.to_mine(snapshot), snapshot.pool.task.kind)
+            bound = self._bound(snapshot, defaults.completed(spec.plan, default), spec.filter)
             plan_checks.fits(bound.plan, snapshot)
         predictions, frontiers = pool.derived.get(PredictionCache), pool.derived.get(Frontiers)
         selection = Selection(snapshot, bound, spec.seed, predictions, frontiers, self._limits, watch)

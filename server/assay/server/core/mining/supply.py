@@ -14,8 +14,10 @@ from assay.server.core.pools.snapshot import ActiveHead, Snapshot
 from assay.server.core.pools.sources import Source
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.models import HeadInfo
+from assay.server.core.records.suspects import UNRATED
 from assay.server.core.records.tasks import TaskKind
 from assay.strategies import Candidates, Need, Strategy
+from assay.strategies.audit import first_answers
 from assay.strategies.base import optional_needs
 from assay.strategies.candidates import ArraySource
 from assay.strategies.needs import PARTS
@@ -27,7 +29,7 @@ OF_HEAD = frozenset({Need.HEAD_WEIGHTS, Need.HEAD_BIAS})
 OF_MEMBERS = frozenset({Need.MEMBER_PROBS, Need.MEMBER_VALUES})
 OF_OBJECTS = PARTS
 OF_MODEL = OF_PREDICTIONS | OF_HEAD | OF_MEMBERS | OF_OBJECTS | {Need.LABELED_PROBS}
-SERVED = OF_MODEL | {Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS, Need.LABELED_CLASSES, Need.QUERY_EMBEDDINGS}
+SERVED = OF_MODEL | {Need.WORTH, Need.EMBEDDINGS, Need.LABELED_EMBEDDINGS, Need.LABELED_CLASSES, Need.QUERY_EMBEDDINGS}
 # What is predicted in pools of each task.
 PREDICTED = {
     TaskKind.CLASSIFICATION: PredictionKind.CLASSES,
@@ -179,6 +181,7 @@ class Supply:
             Need.QUERY_EMBEDDINGS: self._query_embeddings,
             Need.HEAD_WEIGHTS: self._head_weights,
             Need.HEAD_BIAS: self._head_bias,
+            Need.WORTH: partial(self._worth, rows),
         }
 
     def _has(self, need: Need, rows: RowArray, conditioned: RowArray) -> bool:
@@ -206,6 +209,7 @@ class Supply:
             Need.QUERY_EMBEDDINGS: lambda: bool(self.query),
             Need.HEAD_WEIGHTS: lambda: self._active_head is not None,
             Need.HEAD_BIAS: lambda: self._active_head is not None,
+            Need.WORTH: lambda: True,
         }
         return checks[need]()
 
@@ -269,6 +273,25 @@ class Supply:
 
     def _classes(self, rows: RowArray) -> np.ndarray:
         return self.snapshot.labels.at(rows).astype(np.int64)
+
+    def _worth(self, rows: RowArray) -> FloatArray:
+        """What one more answer to rows is worth: what the model leaves open of samples without answers, what the last
+        audit says of others; of what nothing is known, all that there is to know."""
+        snapshot, suspects, predictions = self.snapshot, self.snapshot.suspects, self.predictions()
+        of_classes = snapshot.pool.task.kind is TaskKind.CLASSIFICATION
+        worth_N = np.full(len(rows), 1 - 1 / self._columns if of_classes else 1.0, np.float32)
+        if of_classes and predictions is not None:
+            first = (snapshot.answered.at(rows) == 0) & predictions.known(snapshot)[rows]
+            rating = UNRATED if suspects is None else suspects.record.rating
+            probs_MC = probabilities(predictions.source, predictions.values(snapshot)[rows[first]])
+            if len(probs_MC):
+                worth_N[first] = first_answers(
+                    probs_MC,
+                    model_weight=rating.model_weight,
+                    annotator_weight=rating.annotator_weight,
+                    temperature=rating.temperature,
+                )
+        return worth_N if suspects is None else suspects.worth(rows, worth_N)
 
     def _query_embeddings(self) -> FloatArray:
         return self.embeddings(self.snapshot.require(self.query))

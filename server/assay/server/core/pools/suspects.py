@@ -7,7 +7,7 @@ import numpy as np
 
 from assay.server.core.pools.row_sets import NO_ROWS, RowSet
 from assay.server.core.records.annotations import SILENT, ByteArray
-from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
+from assay.server.core.records.arrays import FloatArray, RowArray
 from assay.server.core.records.suspects import SuspectRecord
 
 
@@ -32,15 +32,14 @@ class Suspects:
         """Rows that are suspects still, ascending, each once."""
         return self._rows[~self.settled.holds(self._rows)]
 
-    def worst(self, rows: RowArray) -> FloatArray:
-        """The highest score of each row, of whatever kind; 0 of rows that are no suspects."""
+    def worth(self, rows: RowArray, otherwise: FloatArray) -> FloatArray:
+        """What one more answer to each row is worth: as it was rated, else the highest score that it was found with;
+        `otherwise` where the audit says nothing of it, or somebody has spoken since."""
         highest_S = np.zeros(len(self._rows), np.float32)
         np.maximum.at(highest_S, np.searchsorted(self._rows, self.record.rows_M), self.record.scores_M)
-        if len(self._rows) == 0:
-            return np.zeros(len(rows), np.float32)
-        places = np.minimum(np.searchsorted(self._rows, rows), len(self._rows) - 1)
-        found: MaskArray = (self._rows[places] == rows) & ~self.settled.holds(rows)
-        return np.where(found, highest_S[places], np.float32(0))
+        worth_N = _looked_up(rows, self._rows, highest_S, otherwise)
+        worth_N = _looked_up(rows, self.record.rating.rows_R, self.record.rating.worth_R, worth_N)
+        return np.where(self.settled.holds(rows), otherwise, worth_N)
 
     def after(self, rows: RowArray, kinds: ByteArray) -> "Suspects":
         """The same once some events have happened: a skip says nothing."""
@@ -48,5 +47,13 @@ class Suspects:
 
     def after_rows(self, spoken: RowArray) -> "Suspects":
         """The same once something was said of rows."""
-        settled = spoken[np.isin(spoken, self._rows)]
+        settled = spoken[np.isin(spoken, self._rows) | np.isin(spoken, self.record.rating.rows_R)]
         return self if len(settled) == 0 else replace(self, settled=self.settled.with_rows(settled))
+
+
+def _looked_up(rows: RowArray, known: RowArray, values: FloatArray, otherwise: FloatArray) -> FloatArray:
+    """The value of each row among known, ascending ones."""
+    if len(known) == 0:
+        return otherwise
+    places = np.minimum(np.searchsorted(known, rows), len(known) - 1)
+    return np.where(known[places] == rows, values[places], otherwise)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
+import numpy as np
+
 from assay.server.core.records.annotations import ByteArray, ClassArray
 from assay.server.core.records.arrays import FloatArray, RowArray
 
@@ -18,6 +20,28 @@ class SuspectKind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Rating:
+    """What one more answer is worth (ActiveLab), where answers are classes.
+
+    Attributes:
+        rows_R: suspects and samples without a label that have answers, ascending.
+        worth_R: of each, in [0, 1].
+        model_weight, annotator_weight, temperature: what the model and an average annotator count for, and how
+            predictions are softened: so the worth of first answers is on the same scale.
+    """
+
+    rows_R: RowArray
+    worth_R: FloatArray
+    model_weight: float = 1.0
+    annotator_weight: float = 1.0
+    temperature: float = 1.0
+
+
+# As long as nobody was judged.
+UNRATED = Rating(np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SuspectRecord:
     """The outcome of one audit as the catalog keeps it, suspect by suspect; a row is there once for each kind that it
     was found by.
@@ -30,6 +54,7 @@ class SuspectRecord:
         rows_M: which sample.
         scores_M: how strongly the label is contradicted, in (0, 1].
         suggested_M: class id that is likelier, -1 where nothing suggests one.
+        rating: what one more answer is worth.
     """
 
     create_time: float
@@ -39,6 +64,7 @@ class SuspectRecord:
     rows_M: RowArray
     scores_M: FloatArray
     suggested_M: ClassArray
+    rating: Rating = UNRATED
 
     def __len__(self) -> int:
         return len(self.rows_M)

@@ -3,18 +3,20 @@
 from dataclasses import replace
 
 from assay.server.core.errors import AssayError, Reason
-from assay.server.core.mining.plan.terms import Plan
-from assay.server.core.mining.supply import PREDICTED
+from assay.server.core.mining.plan.terms import DrawFrom, Plan
+from assay.server.core.mining.supply import PREDICTED, served
 from assay.server.core.models.predictions import Predictions
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.records.pools import OPEN_STATES
 from assay.server.core.records.tasks import TaskKind
+from assay.strategies import Need
 from assay.strategies.serving import utility_of
 
 # What is mined for who names no plan. On real data, doubt about a set of classes or a number was no better than chance,
 # and coverage was: see docs/strategy-learning.md.
 _MINED = {TaskKind.CLASSIFICATION: "margin", TaskKind.REGRESSION: "spread"}
 _COVERAGE = "cover"
+_SECOND_LOOK = "worth"
 
 
 def of_task(task: TaskKind) -> str:
@@ -29,6 +31,14 @@ def completed(given: Plan | None, default: Plan) -> Plan:
         return default
     complete = given == Plan() or given.preset or given.scores or given.select or given.objects
     return given if complete else replace(given, preset=default.preset)
+
+
+def of_source(given: Plan | None, default: Plan, task: TaskKind) -> Plan:
+    """The default for samples that a plan draws from. Doubt about the class says nothing of a label that is there: the
+    model has learned it."""
+    if given is None or given.draw_from is DrawFrom.UNLABELED:
+        return default
+    return Plan(preset=_SECOND_LOOK if Need.WORTH in served(task) else "random")
 
 
 def to_label(snapshot: Snapshot, predictions: Predictions | None) -> Plan:

@@ -24,7 +24,7 @@ from assay.server.core.pools.splits import SPLIT
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.pools import State
 from assay.server.core.stopwatch import Stopwatch
-from assay.strategies import Strategy
+from assay.strategies import Need, Strategy
 from assay.strategies.composition.quotas import Quota, allocate
 
 NOTHING = np.empty(0, np.int64)
@@ -247,7 +247,7 @@ class Selection:
     def _uses_model(self) -> bool:
         quotas = self.bound.plan.quotas
         by_class = quotas is not None and not quotas.attribute
-        return by_class or bool((self.bound.needs | self.bound.optional) & OF_MODEL)
+        return by_class or bool((self.bound.needs | self.bound.optional) & (OF_MODEL | {Need.WORTH}))
 
     def exhausted(self, count: int, size: int) -> AssayError:
         """The error for more picks than candidates."""
