@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from assay.client import AlreadyExists, Annotation, InvalidArgument
+from assay.client import RETRACT, AlreadyExists, Annotation, InvalidArgument
 from assay.client.cli import main
 from tests.e2e.test_tasks import TASKS, fill, given
 
@@ -34,6 +34,11 @@ def said(client, pool, task, kind, values):
     client.skip_samples(pool, ["2"], "bob", "too dark")
     client.annotate(pool, {"2": one}, "ann")
     client.withdraw_annotations(pool, ["2"], "cy", "not hers", annotator="ann")
+    client.review_samples(pool, {"0": other}, "cy")
+    client.review_samples(pool, {"0": RETRACT}, "cy")
+    client.review_samples(pool, {"1": other}, "cy")
+    client.skip_samples(pool, ["2"], "dee")
+    client.undo_last_action(pool, "dee")
 
 
 def exported(client, pool, history):
@@ -64,6 +69,11 @@ def test_what_is_exported_is_imported_unchanged(client, server, kind, tmp_path, 
         ("2", "skip", "bob"),
         ("2", "annotate", "ann"),
         ("2", "withdraw", "ann"),
+        ("0", "verdict", "cy"),
+        ("0", "retract", "cy"),
+        ("1", "verdict", "cy"),
+        ("2", "skip", "dee"),
+        ("2", "resume", "dee"),
     ]
     assert (history[5]["comment"], history[7]["by"]) == ("too dark", "cy")
     first = {name: history[0][name] for name in ("comment", "confidence", "duration", "external_id", "origin")}
@@ -82,10 +92,13 @@ def test_what_is_exported_is_imported_unchanged(client, server, kind, tmp_path, 
         client.create_pool(again, task=task, annotations_per_sample=2, policy="majority")
         client.add_samples(again, range(3), embeddings=np.eye(3, 4), payloads=["Ann met Bob in Rome."] * 3)
         done = client.import_annotations(again, path)
-        assert (done.stored, done.unchanged, done.left_out) == (8, 0, 0)
+        assert (done.stored, done.unchanged, done.left_out) == (11, 0, 2)
         assert client.import_annotations(again, path) == done
-        assert by_sample(exported(client, again, True)) == by_sample(history)
-        assert exported(client, again, False) == labels
+        assert by_sample(exported(client, again, True)) == by_sample(history[:-2])
+        # Decisions of reviewers are of now.
+        assert [{**each, "time": 0} for each in exported(client, again, False)] == [
+            {**each, "time": 0} for each in labels
+        ]
     out, once = tmp_path / "labels.jsonl", f"{pool}-once"
     command = ["--server", server.target]
     assert main([*command, "export", pool, "--out", str(out)]) == 0

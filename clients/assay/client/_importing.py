@@ -26,11 +26,11 @@ from assay.v1 import annotations_pb2, methods
 # Events that the server makes itself, by the policy of the pool.
 _DERIVED: Final = "resolve"
 # What takes an event back that is then as if it had never been; neither is said again.
-_UNDOES: Final = {"resume": "skip", "retract": "verdict"}
+_UNDOES: Final = {"resume": "skip"}
 # Kinds with a value, and those that give one reason for all.
-_VALUED: Final = frozenset({"annotate", "correct"})
+_VALUED: Final = frozenset({"annotate", "correct", "verdict"})
 _REASONED: Final = frozenset({"skip", "withdraw"})
-_KINDS: Final = _VALUED | _REASONED | {_DERIVED, *_UNDOES, *_UNDOES.values()}
+_KINDS: Final = _VALUED | _REASONED | {"retract", _DERIVED, *_UNDOES}
 
 _Message = annotations_pb2.AnnotationInput
 
@@ -60,9 +60,10 @@ def import_annotations(
     Fields of a record are the sample's id ("sample_id" or "id"); the value, under "label" in the natural type of the
     pool's task, or as an export has it ("class_name", "class_names", "numbers", "boxes", "spans", "json"); and, as
     there are, "worker", "time", "duration" in seconds, "confidence", "comment", "external_id", "origin", and "kind"
-    with "annotate", "correct", "withdraw" (with "by", if somebody else did it) or "skip". Of a history what the server
-    derived ("resolve") is left out: labels follow from what was said by the policy of the pool that it goes into; and
-    so are skips and verdicts that were undone. Numbers of events and leases are the server's own, and other ones there.
+    with "annotate", "correct", "withdraw" (with "by", if somebody else did it), "skip", "verdict" or "retract"; of
+    these only the first two have a time of their own, the others are of now. Of a history what the server derived
+    ("resolve") is left out: labels follow from what was said by the policy of the pool that it goes into; and so are
+    skips that were undone. Numbers of events and leases are the server's own, and other ones there.
 
     Events of one sample keep their order. They are sent in requests of at most 65,536, each stored whole or not at
     all; if one fails, the same import goes on where it ended when it is called again.
@@ -136,6 +137,8 @@ class _Requests:
             "correct": self._annotate,
             "skip": self._skip,
             "withdraw": self._withdraw,
+            "verdict": self._review,
+            "retract": self._review,
         }
 
     def of(self, events: "_Events") -> Iterator[Unary[_Stored]]:
@@ -176,6 +179,16 @@ class _Requests:
             methods.SKIP_SAMPLES, request, lambda reply: _Stored(reply.skipped, reply.unchanged, reply.lease_remaining)
         )
 
+    def _review(self, said: _Said, messages: list[_Message]) -> Unary[_Stored]:
+        retracts = said.kind == "retract"
+        request = annotations_pb2.ReviewSamplesRequest(parent=self._parent, worker=said.worker)
+        for each in messages:
+            if retracts:
+                request.reviews.add(sample_id=each.sample_id, retract=True, comment=each.comment)
+            else:
+                request.reviews.add(sample_id=each.sample_id, value=each.value, comment=each.comment)
+        return unary(methods.REVIEW_SAMPLES, request, lambda reply: _Stored(reply.decided, reply.unchanged, 0))
+
     def _withdraw(self, said: _Said, messages: list[_Message]) -> Unary[_Stored]:
         request = annotations_pb2.WithdrawAnnotationsRequest(
             parent=self._parent,
@@ -203,12 +216,6 @@ class _Events:
         self._said = self._common(worker, origin, correct)
         self._rows = self._kept()
         self.left_out = len(self.ids) - len(self._rows)
-        unsaid = next((row for row in self._rows if self._said[row].kind not in _VALUED | _REASONED), None)
-        if unsaid is not None:
-            raise ValueError(
-                f"record {unsaid} (id {self.ids[unsaid]!r}) is of the kind {self._said[unsaid].kind!r}, which is not "
-                "imported: leave it out"
-            )
         self._arm, self._read = _value_reader(table)
         self._check_once()
 
