@@ -331,3 +331,18 @@ def test_measures_that_there_are_none_of_are_not_shown(assay: Assay, tmp_path: P
     told = assay("train", "lonely")
     held = [line.split() for line in told.splitlines() if line.startswith("held")]
     assert held == [["held-out", "samples", "0"], ["held", "out", "by", "-"]]
+
+
+def test_predictions_come_from_files(pool: str, assay: Assay, assay_json: AssayJson, tmp_path: Path) -> None:
+    records = [{"id": f"d{row}", "bee": row / 100, "ant": 1 - row / 100} for row in range(SAMPLES)]
+    (tmp_path / "said.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert assay_json("predictions", "push", pool, "mine", "--from", tmp_path / "said.jsonl")["updated"] == SAMPLES
+    np.savez(tmp_path / "said.npz", ids=np.array(["d1", "d2"]), probabilities=np.array([[0.5, 0.5], [1, 0]]))
+    assert "2 samples" in assay("predictions", "push", pool, "other", "--from", tmp_path / "said.npz")
+    listed = assay_json("predictions", "list", pool)["sources"]
+    assert [(each["id"], each["samples"]) for each in listed] == [("mine", SAMPLES), ("other", 2)]
+    assert "mine" in assay("predictions", "list", pool, "--metrics")
+    (best,) = assay_json("mine", pool, 1, "--plan", "margin", "--source", "mine")["picks"]
+    assert best["sample"]["id"] == f"d{SAMPLES - 1}"
+    assay("predictions", "delete", pool, "other", "--yes")
+    assert [each["id"] for each in assay_json("predictions", "list", pool)["sources"]] == ["mine"]

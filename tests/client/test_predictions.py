@@ -1,13 +1,16 @@
 """What of predictions is sent, from whatever holds them, and what is not sent at all."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from assay.client import Box, PredictedObjects
+from assay.client import Box, Boxes, Class, MultiLabel, PredictedObjects, Regression, Spans, Target
 from assay.client._arrays import from_matrix
 from assay.client._predictions import update_predictions
+from assay.client.cli.predictions import _parts
 
 PROBS = np.array([[0.75, 0.25], [0, 1]])
 
@@ -71,3 +74,27 @@ def test_objects_are_all_boxes_or_all_spans():
         PredictedObjects.of([[Box("ant", 0, 0, 1, 1)]], classes=["ant"])
     with pytest.raises(ValueError, match="not among classes"):
         PredictedObjects.of([[((0, 1), {"cow": 1.0})]], classes=["ant"])
+
+
+def parts(path, content, task):
+    path.write_text("".join(json.dumps(record) + "\n" for record in content))
+    return list(_parts(path, None, task))
+
+
+def test_files_are_read_by_the_pool_s_task(tmp_path):
+    path, classes = tmp_path / "said.jsonl", [Class(0, "ant"), Class(1, "bee")]
+    (part,) = parts(path, [{"id": "a", "rent_spread": 2, "rent": 1}], Regression([Target("rent"), Target("age")]))
+    assert (part["ids"], part["columns"]) == (["a"], ["rent"])
+    assert (part["numbers"].tolist(), part["spread"].tolist()) == ([[1]], [[2]])
+    box = {"class_name": "bee", "x": 0, "y": 0, "w": 1, "h": 1, "score": 0.5}
+    (part,) = parts(path, [{"id": "a", "boxes": [box]}, {"id": "b", "boxes": []}], Boxes(classes))
+    assert (part["objects"].offsets, part["objects"].probabilities.tolist()) == ([0, 1, 1], [[0, 0.5]])
+    span = {"class_name": "ant", "start": 2, "end": 3, "score": 0.25}
+    (part,) = parts(path, [{"id": "a", "spans": [span]}], Spans(classes))
+    assert (part["objects"].spans.tolist(), part["objects"].probabilities.tolist()) == ([[2, 3]], [[0.25, 0]])
+    for content, problem in (
+        ({"id": "a", "cat": 1}, "no record has a field of ant, bee"),
+        ({"id": "a", "ant": "much"}, "no number"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            parts(path, [content], MultiLabel(classes))

@@ -22,6 +22,7 @@ from tests.docs.pages import PAGES, ROOT, agree, anchors, blocks, commands, link
 from tests.models.onnx_factory import token_embedder
 
 GUIDE, README, OPERATIONS = ROOT / "docs/guide.md", ROOT / "README.md", ROOT / "docs/operations.md"
+PREDICTIONS = ROOT / "docs/predictions.md"
 ADDRESS = "127.0.0.1:50051"  # where the pages' server listens
 CLASSES = ("sport", "politics", "science")
 
@@ -45,14 +46,15 @@ def client(server: ServerProcess, tmp_path, monkeypatch: pytest.MonkeyPatch) -> 
         yield client
 
 
-def test_the_guide_runs_and_prints_what_it_shows(client, server):
+@pytest.mark.parametrize(("page", "least"), [(GUIDE, 20), (PREDICTIONS, 5)])
+def test_a_page_runs_and_prints_what_it_shows(client, server, page, least):
     names: dict[str, object] = {}
     printed = ""
     shown = 0
-    for block in blocks(GUIDE):
+    for block in blocks(page):
         if block.language == "python":
             assert not printed, f"what line {block.line} and before prints is not shown: {printed}"
-            printed = run_python(block, GUIDE, names, {ADDRESS: server.target})
+            printed = run_python(block, page, names, {ADDRESS: server.target})
         elif block.language == "text":
             assert agree(block.text, printed), (
                 f"line {block.line} shows\n{block.text}\nand the snippet prints\n{printed}"
@@ -63,7 +65,7 @@ def test_the_guide_runs_and_prints_what_it_shows(client, server):
                 told = run_command(command)
                 assert agree(output, told), f"{command} shows\n{output}\nand prints\n{told}"
                 shown += 1
-    assert shown > 20
+    assert shown > least
     names["client"].close()
 
 

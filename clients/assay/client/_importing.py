@@ -396,7 +396,8 @@ def _parsed(cell: Any, where: str) -> Any:
         raise ValueError(f"{where} is {shown(cell)}, which is no JSON: {error}") from None
 
 
-def _entries(cell: Any, where: str) -> list[Any]:
+def entries(cell: Any, where: str) -> list[Any]:
+    """The entries of a list in a cell, also as JSON. Raises ValueError or TypeError for what is none."""
     parsed = _parsed(cell, where)
     if isinstance(parsed, str | bytes | Mapping) or not hasattr(parsed, "__iter__"):
         raise TypeError(f"{where} is {shown(cell)}, {kind_of(cell)}; a list is needed")
@@ -404,7 +405,7 @@ def _entries(cell: Any, where: str) -> list[Any]:
 
 
 def _names(cell: Any, where: str) -> Any:
-    return _entries(cell, where)
+    return entries(cell, where)
 
 
 def _numbers(cell: Any, where: str) -> Any:
@@ -414,11 +415,13 @@ def _numbers(cell: Any, where: str) -> Any:
     return parsed
 
 
-def _boxes(cell: Any, where: str) -> Any:
-    return [_box(_object(each, where), where) for each in _entries(cell, where)]
+def boxes_of(cell: Any, where: str) -> list[Box]:
+    """The boxes in a cell. Raises ValueError or TypeError for what are none."""
+    return [_box(object_of(each, where), where) for each in entries(cell, where)]
 
 
-def _object(each: Any, where: str) -> Mapping[str, Any]:
+def object_of(each: Any, where: str) -> Mapping[str, Any]:
+    """An object in a cell. Raises TypeError for what is none."""
     if not isinstance(each, Mapping):
         raise TypeError(f"{where} holds {shown(each)}, {kind_of(each)}; an object is needed")
     return each
@@ -427,11 +430,11 @@ def _object(each: Any, where: str) -> Mapping[str, Any]:
 def _box(each: Mapping[str, Any], where: str) -> Box:
     attributes = _parsed(each.get("attributes"), where) or {}
     return Box(
-        _of(each, where, "class_name"),
-        _of(each, where, "x"),
-        _of(each, where, "y"),
-        _of(each, where, "w", "width"),
-        _of(each, where, "h", "height"),
+        one_of(each, where, "class_name"),
+        one_of(each, where, "x"),
+        one_of(each, where, "y"),
+        one_of(each, where, "w", "width"),
+        one_of(each, where, "h", "height"),
         _given(each.get("score")),
         # A table gives every box the attributes that any has.
         {name: fact for name, fact in attributes.items() if fact is not None},
@@ -443,7 +446,8 @@ def _given(number: Any) -> Any:
     return None if isinstance(number, float) and number != number else number
 
 
-def _of(each: Mapping[str, Any], where: str, *names: str) -> Any:
+def one_of(each: Mapping[str, Any], where: str, *names: str) -> Any:
+    """The first of these fields that an object has. Raises ValueError where it has none."""
     for name in names:
         if name in each:
             return each[name]
@@ -452,8 +456,8 @@ def _of(each: Mapping[str, Any], where: str, *names: str) -> Any:
 
 def _spans(cell: Any, where: str) -> Any:
     return [
-        Span(*(_of(_object(each, where), where, name) for name in ("class_name", "start", "end")))
-        for each in _entries(cell, where)
+        Span(*(one_of(object_of(each, where), where, name) for name in ("class_name", "start", "end")))
+        for each in entries(cell, where)
     ]
 
 
@@ -471,7 +475,7 @@ _READERS: Final[Mapping[str, Reader]] = {
     "class_name": _as_it_is,
     "class_names": _names,
     "numbers": _numbers,
-    "boxes": _boxes,
+    "boxes": boxes_of,
     "spans": _spans,
     "json": _json,
 }

@@ -10,7 +10,7 @@ import typer
 
 from assay.client import DEFAULT_TARGET, AssayError
 from assay.client._files import Missing
-from assay.client.cli import add, audits, labeling, leases, mining, models, pools, samples, status
+from assay.client.cli import add, audits, labeling, leases, mining, models, pools, predictions, samples, status
 from assay.client.cli.arguments import Connection
 from assay.client.cli.failures import INTERRUPTED, report
 from assay.client.cli.plugins import add_plugins
@@ -58,6 +58,7 @@ app.command("search")(samples.search)
 app.add_typer(models.app, name="model")
 app.command("train")(models.train)
 app.command("predict")(models.predict)
+app.add_typer(predictions.app, name="predictions")
 app.command("strategies")(mining.strategies)
 app.command("score")(mining.score)
 app.command("mine")(mining.mine)
