@@ -101,6 +101,12 @@ def test_a_pool_from_file_to_export(pool: str, assay: Assay, assay_json: AssayJs
     assert assay("export", pool) == out.read_text()
     reports = assay_json("annotators", pool)["annotators"]
     assert sum(report["annotations"] for report in reports) == LABELED + 1
+    audited = assay_json("audit", pool, "--kind", "neighbors", "--kind", "annotators", "--top", 1)
+    assert [each["kind"] for each in audited["audit"]["kinds"]] == ["neighbors", "annotators"]
+    found = assay_json("suspects", pool, "--min-score", 0.1)["suspects"]
+    assert len(found) == sum(each["found"] for each in audited["audit"]["kinds"])
+    assert audited["suspects"] == found[:1]
+    assert "suggested" in assay("audit", pool)
 
 
 def test_a_pool_s_classes_are_edited_by_name(pool: str, assay: Assay, assay_json: AssayJson) -> None:

@@ -293,6 +293,9 @@ def test_options_add_to_a_plan(tmp_path: Path) -> None:
     assert Additions().to("badge") == "badge"
     assert Additions().to(None) is None
     assert Additions(apart=0.5).to(None) == Plan(near_duplicate_radius=0.5)
+    assert Additions(draw_from="suspects").to(None) == Plan(draw_from="suspects")
+    with pytest.raises(ValueError, match="choose from unlabeled, suspects, disputed, all"):
+        Additions(draw_from="pool").to("margin")
     assert Additions(explore=0).to(None) is None
     whole = Plan(select=selector("random"), query=("q",), exploration=0.5)
     assert Additions(explore=0).to(json.dumps(whole.to_dict())) == replace(whole, exploration=0.0)

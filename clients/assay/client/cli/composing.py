@@ -3,14 +3,14 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, cast, get_args
 
 import typer
 
 from assay.client import Plan, Quota, Quotas
 from assay.client.cli.arguments import read_plan
 from assay.client.filters import parse_value
-from assay.client.plans import PlanLike
+from assay.client.plans import DrawFrom, PlanLike
 
 ExploreOption: TypeAlias = Annotated[float | None, typer.Option(help="Share of the picks drawn at random, 0 to 1.")]
 ApartOption: TypeAlias = Annotated[
@@ -21,6 +21,9 @@ LikeOption: TypeAlias = Annotated[
 ]
 SourceOption: TypeAlias = Annotated[
     str, typer.Option(help="Source of predictions to go by: your own, or head, backbone or pushed.")
+]
+DrawOption: TypeAlias = Annotated[
+    str, typer.Option(help="From which samples: unlabeled, suspects, disputed or all of these.")
 ]
 QuotaOption: TypeAlias = Annotated[
     list[str] | None,
@@ -43,6 +46,7 @@ class Additions:
     quota: Sequence[str] | None = None
     by: str = ""
     source: str = ""
+    draw_from: str = ""
 
     def to(self, text: str | None) -> PlanLike | None:
         """The plan of a `--plan` option with these parts replaced; where there is none, they are beside the
@@ -63,6 +67,7 @@ class Additions:
             query=tuple(self.like or ()) or whole.query,
             quotas=self._quotas() or whole.quotas,
             prediction_source=self.source or whole.prediction_source,
+            draw_from=_drawn(self.draw_from) or whole.draw_from,
         )
         return None if added == Plan() else added
 
@@ -70,6 +75,15 @@ class Additions:
         if self.by and not self.quota:
             raise ValueError("--by names the groups of --quota: give some")
         return Quotas([_quota(text, bool(self.by)) for text in self.quota], self.by) if self.quota else None
+
+
+def _drawn(word: str) -> DrawFrom | None:
+    """From where to draw. Raises ValueError for another word."""
+    if not word:
+        return None
+    if word not in get_args(DrawFrom):
+        raise ValueError(f"{word!r} are no samples to draw from: choose from {', '.join(get_args(DrawFrom))}")
+    return cast(DrawFrom, word)
 
 
 def _quota(text: str, typed: bool) -> Quota:

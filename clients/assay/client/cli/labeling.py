@@ -21,7 +21,15 @@ from assay.client.cli.arguments import (
     connect,
     read_where,
 )
-from assay.client.cli.composing import Additions, ApartOption, ByOption, ExploreOption, LikeOption, QuotaOption
+from assay.client.cli.composing import (
+    Additions,
+    ApartOption,
+    ByOption,
+    DrawOption,
+    ExploreOption,
+    LikeOption,
+    QuotaOption,
+)
 from assay.client.cli.output import fields, picked, show, table
 
 app = typer.Typer(help="List labels.", no_args_is_help=True)
@@ -42,6 +50,7 @@ def next_batch(
     apart: ApartOption = None,
     explore: ExploreOption = None,
     like: LikeOption = None,
+    draw_from: DrawOption = "",
     ttl: TtlOption = 900,
     seed: SeedOption = 0,
     predictions: PredictionsOption = 1,
@@ -49,7 +58,7 @@ def next_batch(
     as_json: JsonOption = False,
 ) -> None:
     """Lease the next samples to label."""
-    chosen = Additions(explore, apart, like, quota, by).to(plan)
+    chosen = Additions(explore, apart, like, quota, by, draw_from=draw_from).to(plan)
     with connect(context) as client:
         batch = client.next_batch(
             pool,

@@ -24,6 +24,7 @@ from assay.client.cli.composing import (
     Additions,
     ApartOption,
     ByOption,
+    DrawOption,
     ExploreOption,
     LikeOption,
     QuotaOption,
@@ -82,6 +83,7 @@ def mine(
     explore: ExploreOption = None,
     like: LikeOption = None,
     source: SourceOption = "",
+    draw_from: DrawOption = "",
     seed: SeedOption = 0,
     predictions: PredictionsOption = 1,
     payload: Annotated[bool, typer.Option("--payload/--no-payload", help="Whether picks carry payloads.")] = True,
@@ -89,7 +91,7 @@ def mine(
     as_json: JsonOption = False,
 ) -> None:
     """Pick samples by a plan, without leasing them."""
-    chosen = Additions(explore, apart, like, quota, by, source).to(plan)
+    chosen = Additions(explore, apart, like, quota, by, source, draw_from).to(plan)
     with connect(context) as client:
         result = client.mine(
             pool,
