@@ -95,6 +95,16 @@ def test_a_skip_under_a_lease_is_of_that_lease(core: Assay) -> None:
     assert skip(core, mine, batch).unchanged == 2, "said again under a lease that is done"
 
 
+def test_who_only_leaves_may_be_offered_the_samples_again(core: Assay) -> None:
+    fill(core, 3)
+    batch = taken_by(core, "ann")
+    lease = batch.lease.record
+    skip(core, ["s1"], batch)
+    core.labeling.release(POOL, lease.lease_id, lease.fencing_token, [], "", False, NO_KEY, offer_again=True)
+    assert counts(core) == {"UNLABELED": 3}
+    assert set(taken_by(core, "ann").lease.sample_ids) == {"s0", "s2"}
+
+
 # --- withdrawals -----------------------------------------------------------------------------------------------------
 
 

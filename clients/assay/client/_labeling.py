@@ -119,11 +119,13 @@ def release_lease(
     reason: str = "",
     exclude: bool = False,
     *,
+    offer_again: bool = False,
     request_id: str | None = None,
 ) -> Unary[results.Lease]:
     """Give samples of a lease back: these, or, where None is given, all that it still holds.
 
-    Others are offered them; this worker is not, unless it asks with `next_batch(..., include_released=True)`. `exclude`
+    Others are offered them; this worker is not, unless it asks with `next_batch(..., include_released=True)`, or only
+    leaves and has nothing against them: `offer_again`. `exclude`
     sets them aside for everybody, until `set_sample_state(..., "include")`.
 
     Raises:
@@ -139,6 +141,7 @@ def release_lease(
         sample_ids=given,
         reason=reason,
         exclude=exclude,
+        offer_again=offer_again,
         request_id=fresh_request_id(request_id),
     )
     return unary(methods.RELEASE_LEASE, request, _replies.lease)

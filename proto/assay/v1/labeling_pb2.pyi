@@ -392,6 +392,7 @@ class ReleaseLeaseRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     EXCLUDE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OFFER_AGAIN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name "pools/{pool}/leases/{lease}"."""
     fencing_token: _builtins.int
@@ -402,10 +403,12 @@ class ReleaseLeaseRequest(_message.Message):
     """Set the samples aside: they are not offered to anybody until SetSampleState includes them."""
     request_id: _builtins.str
     """Idempotency key."""
+    offer_again: _builtins.bool
+    """The worker only leaves, and has nothing against the samples: they may be offered to it again."""
     @_builtins.property
     def sample_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Samples to give back; empty means all that it still holds. They are offered to others, and to this worker only where
-        it asks for them (NextBatchRequest.include_released).
+        it asks for them (NextBatchRequest.include_released), unless offer_again is set.
         """
 
     def __init__(
@@ -417,10 +420,11 @@ class ReleaseLeaseRequest(_message.Message):
         reason: _builtins.str = ...,
         exclude: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        offer_again: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude", b"exclude", "fencing_token", b"fencing_token", "name", b"name", "reason", b"reason", "request_id", b"request_id", "sample_ids", b"sample_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude", b"exclude", "fencing_token", b"fencing_token", "name", b"name", "offer_again", b"offer_again", "reason", b"reason", "request_id", b"request_id", "sample_ids", b"sample_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,7 +32,7 @@ from assay.client.cli.composing import (
 )
 from assay.client.cli.output import fields, picked, show, table
 
-app = typer.Typer(help="List labels.", no_args_is_help=True)
+app = typer.Typer(help="Label in the terminal; list labels.", no_args_is_help=True)
 
 WorkerOption = Annotated[str, typer.Option(envvar="ASSAY_WORKER", help="Who labels.")]
 TtlOption = Annotated[float, typer.Option(min=1, help="Seconds that the lease lasts.")]

@@ -10,7 +10,21 @@ import typer
 
 from assay.client import DEFAULT_TARGET, AssayError
 from assay.client._files import Missing
-from assay.client.cli import add, audits, labeling, leases, mining, models, pools, predictions, samples, status
+from assay.client.cli import (
+    add,
+    annotations,
+    audits,
+    labeler,
+    labeling,
+    leases,
+    mining,
+    models,
+    pools,
+    predictions,
+    reviews,
+    samples,
+    status,
+)
 from assay.client.cli.arguments import Connection
 from assay.client.cli.failures import INTERRUPTED, report
 from assay.client.cli.plugins import add_plugins
@@ -65,9 +79,12 @@ app.command("mine")(mining.mine)
 app.command("next")(labeling.next_batch)
 app.command("annotate")(labeling.annotate)
 app.add_typer(labeling.app, name="label")
+labeling.app.command("next")(labeler.label_next)
 app.add_typer(leases.app, name="lease")
 app.command("audit")(audits.audit)
 app.command("suspects")(audits.suspects)
+app.add_typer(annotations.app, name="annotation")
+app.add_typer(reviews.app, name="review")
 app.command("annotators")(audits.annotators)
 app.command("export")(labeling.export)
 app.command("status")(status.status)

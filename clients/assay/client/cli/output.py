@@ -153,7 +153,8 @@ def _parts(pick: Pick) -> list[str]:
     return [*parts, "at random"] if pick.exploring else parts
 
 
-def _predicted(pick: Pick) -> list[str]:
+def predicted(pick: Pick) -> list[str]:
+    """What the model says of a pick, the likeliest first."""
     if pick.numbers:
         return [f"{each.target} {spread(each.value, each.deviation)}" for each in pick.numbers]
     return [f"{guess.class_name} {guess.probability:.0%}" for guess in pick.predictions]
@@ -174,7 +175,7 @@ def picks_table(picks: Sequence[Pick]) -> Table:
                 pick.id,
                 pick.score,
                 _parts(pick),
-                _predicted(pick),
+                predicted(pick),
                 preview(pick.sample),
             )
             for pick in picks

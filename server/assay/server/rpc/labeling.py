@@ -109,6 +109,7 @@ class LabelingServicer(BaseServicer):
             to_release_reason(request),
             request.exclude,
             reply.key,
+            offer_again=request.offer_again,
         )
         return reply.message
 

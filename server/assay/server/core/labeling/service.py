@@ -228,10 +228,12 @@ class LabelingService:
         reason: str,
         exclude: bool,
         key: RequestKey,
+        *,
+        offer_again: bool = False,
     ) -> LeaseView:
         """Gives samples of a lease back (all, if none is named), or sets them aside. What a worker gave back is not
-        offered to it again, unless it asks for that. Raises as renew, and AssayError(SAMPLE_NOT_FOUND | LEASE_FOREIGN)
-        for samples that it does not hold."""
+        offered to it again, unless it asks for that, or says here that it may be. Raises as renew, and
+        AssayError(SAMPLE_NOT_FOUND | LEASE_FOREIGN) for samples that it does not hold."""
         pool = self._pools.begin(pool_id, key)
         checks.text(reason, "reason", MAX_REASON_BYTES)
         if sample_ids:
@@ -242,10 +244,11 @@ class LabelingService:
             uid = change.before.pool.uid
             rows = change.before.require(sample_ids) if sample_ids else rows_array(lease.rows)
             check_in_lease(change.before, lease, rows)
-            change.hold(rows, -1, settle=exclude)
+            skipped = not (exclude or offer_again)
+            change.hold(rows, -1, settle=not skipped)
             if exclude:
                 change.exclude(rows)
-            else:
+            elif skipped:
                 skip = annotating.skip(lease.worker, self._clock.now(), np.sort(rows), lease_id, reason)
                 annotating.append(change, history.reader(self._catalog, pool), skip)
             result = view(change.before, shrink(change, lease, rows), self._clock)
