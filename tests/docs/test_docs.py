@@ -22,7 +22,7 @@ from tests.docs.pages import PAGES, ROOT, agree, anchors, blocks, commands, link
 from tests.models.onnx_factory import token_embedder
 
 GUIDE, README, OPERATIONS = ROOT / "docs/guide.md", ROOT / "README.md", ROOT / "docs/operations.md"
-PREDICTIONS, REVIEW = ROOT / "docs/predictions.md", ROOT / "docs/review.md"
+PREDICTIONS, REVIEW, TASKS = ROOT / "docs/predictions.md", ROOT / "docs/review.md", ROOT / "docs/tasks.md"
 ADDRESS = "127.0.0.1:50051"  # where the pages' server listens
 CLASSES = ("sport", "politics", "science")
 
@@ -46,7 +46,7 @@ def client(server: ServerProcess, tmp_path, monkeypatch: pytest.MonkeyPatch) -> 
         yield client
 
 
-@pytest.mark.parametrize(("page", "least"), [(GUIDE, 20), (PREDICTIONS, 5), (REVIEW, 5)])
+@pytest.mark.parametrize(("page", "least"), [(GUIDE, 20), (PREDICTIONS, 5), (REVIEW, 5), (TASKS, 6)])
 def test_a_page_runs_and_prints_what_it_shows(client, server, page, least):
     names: dict[str, object] = {}
     printed = ""
