@@ -26,6 +26,7 @@ from assay.server.core.records.models import NEWEST
 from assay.server.core.records.pools import Metric
 from assay.server.core.records.requests import RequestKey
 from assay.server.core.records.samples import OnConflict, SampleColumns
+from assay.server.core.records.tasks import TaskKind
 from tests.commit_proxy import CommitProxy
 from tests.core.kit import (
     CLASSES,
@@ -56,6 +57,7 @@ from tests.core.kit import (
     vectors,
     with_inputs,
 )
+from tests.core.predictions import made, push
 from tests.models.onnx_factory import linear_embedder
 from tests.postgres import PostgresServer
 
@@ -234,6 +236,23 @@ def _updated(house: House, core: Assay, _: Any) -> None:
     assert core.samples.get(POOL, "s7").record.attributes == {"n": 70}
 
 
+def _predict(house: House, core: Assay, _: Any, request: RequestKey) -> Any:
+    return push(core, ["s7", "s2"], made(TaskKind.CLASSIFICATION, 2), request=request)
+
+
+def _predicting(house: House, core: Assay) -> None:
+    _filled(house, core)
+    push(core, ["s7"], made(TaskKind.CLASSIFICATION, 1))
+
+
+def _predicted(house: House, core: Assay, _: Any) -> None:
+    assert [(view.name, view.samples) for view in core.sources.list(POOL)] == [("mine", 2)]
+
+
+def _unpredicted(house: House, core: Assay, _: Any) -> None:
+    assert core.sources.list(POOL) == []
+
+
 CASES = {
     "AddSamples": Case(
         _filled,
@@ -261,6 +280,10 @@ CASES = {
         _released,
     ),
     "UpdateSamples": Case(_filled, _update, _updated),
+    "UpdatePredictions": Case(_filled, _predict, _predicted),
+    "DeletePredictionSource": Case(
+        _predicting, lambda house, core, _, request: core.sources.delete(POOL, "mine", request), _unpredicted
+    ),
     "DeleteSamples": Case(
         _filled, lambda house, core, _, request: core.samples.delete(POOL, ["s7"], False, request), _deleted
     ),

@@ -14,6 +14,7 @@ from assay.server.adapters.arrow import ArrowSegmentStore
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.ports.segments import SampleSegment
 from assay.server.core.records.filters import Compare
+from assay.server.core.records.predictions import ObjectColumns, PredictionColumns
 from assay.server.core.records.samples import SampleColumns, SegmentFile
 from tests.segments.builders import POOL, attribute, embeddings, rows
 
@@ -35,10 +36,24 @@ def write_vectors(store: ArrowSegmentStore) -> SegmentFile:
     return store.write_vectors(POOL, "pushed", rows(0, 3), embeddings(3, 2), embeddings(3, 4))
 
 
+def write_predictions(store: ArrowSegmentStore) -> SegmentFile:
+    objects = ObjectColumns(np.array([0, 2, 2, 3]), np.full((3, 2), 0.5, np.float32), np.ones((3, 4), np.float32))
+    return store.write_predictions(POOL, "mine", rows(0, 3), PredictionColumns(objects=objects))
+
+
+def write_numbers(store: ArrowSegmentStore) -> SegmentFile:
+    return store.write_predictions(POOL, "mine", rows(0, 3), PredictionColumns(embeddings(3, 2), embeddings(3, 2)))
+
+
+WRITERS = [write_samples, write_vectors, write_predictions, write_numbers]
+
+
 def open_file(store: ArrowSegmentStore, file: SegmentFile, verify: bool) -> None:
     """Opens and reads all of it."""
     if file.kind == "vectors":
         np.isfinite(store.open_vectors(file, verify=verify).embeddings_ND)
+    elif file.kind == "predictions":
+        store.open_predictions(file, verify=verify).columns.taken(np.arange(file.count))
     else:
         read_all(store.open_samples(file, verify=verify))
 
@@ -66,7 +81,7 @@ def is_damaged(file: SegmentFile, act: Callable[[], object]) -> bool:
     return True
 
 
-@pytest.mark.parametrize("write", [write_samples, write_vectors])
+@pytest.mark.parametrize("write", WRITERS)
 def test_any_flipped_byte_is_detected(
     store: ArrowSegmentStore, data_dir: Path, write: Callable[[ArrowSegmentStore], SegmentFile]
 ) -> None:
@@ -79,7 +94,7 @@ def test_any_flipped_byte_is_detected(
     store.verify(file)
 
 
-@pytest.mark.parametrize("write", [write_samples, write_vectors])
+@pytest.mark.parametrize("write", WRITERS)
 @given(data=st.data())
 def test_an_unverified_file_is_damaged_or_readable(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, write: Callable[[ArrowSegmentStore], SegmentFile]
@@ -96,7 +111,7 @@ def test_an_unverified_file_is_damaged_or_readable(
 
 
 @pytest.mark.parametrize("verify", [True, False])
-@pytest.mark.parametrize("write", [write_samples, write_vectors])
+@pytest.mark.parametrize("write", WRITERS)
 def test_a_truncated_file_is_damaged(
     store: ArrowSegmentStore, data_dir: Path, write: Callable[[ArrowSegmentStore], SegmentFile], verify: bool
 ) -> None:

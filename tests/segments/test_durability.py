@@ -17,6 +17,7 @@ from assay.server.adapters.arrow import ArrowSegmentStore
 from assay.server.adapters.arrow.errors import storage_error
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.ports.segments import Owner, Swept
+from assay.server.core.records.predictions import PredictionColumns
 from assay.server.core.records.samples import SampleColumns, SegmentFile
 from tests.segments.builders import POOL, embeddings, files_below, keep_all, rows, samples, start_python, vectors
 
@@ -65,6 +66,9 @@ def test_a_full_disk_leaves_nothing_behind(store: ArrowSegmentStore, data_dir: P
     attempts = {
         "samples": lambda: store.write_samples(POOL, rows(0, 1), SampleColumns(["a"], payloads=[b"x" * 200_000])),
         "vectors": lambda: store.write_vectors(POOL, "pushed", rows(0, 500), embeddings(500, 128), None),
+        "predictions": lambda: store.write_predictions(
+            POOL, "mine", rows(0, 500), PredictionColumns(embeddings(500, 128))
+        ),
         "model": lambda: store.write_model(POOL, "m", iter([b"x" * 60_000] * 4)),
         "merged vectors": lambda: store.merge_vectors(POOL, [before], keep_all),
         "merged samples": lambda: store.merge_samples(POOL, sources, keep_all),

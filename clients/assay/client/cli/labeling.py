@@ -29,6 +29,7 @@ from assay.client.cli.composing import (
     ExploreOption,
     LikeOption,
     QuotaOption,
+    SourceOption,
 )
 from assay.client.cli.output import fields, picked, show, table
 
@@ -50,6 +51,7 @@ def next_batch(
     apart: ApartOption = None,
     explore: ExploreOption = None,
     like: LikeOption = None,
+    source: SourceOption = "",
     draw_from: DrawOption = "",
     ttl: TtlOption = 900,
     seed: SeedOption = 0,
@@ -58,7 +60,7 @@ def next_batch(
     as_json: JsonOption = False,
 ) -> None:
     """Lease the next samples to label."""
-    chosen = Additions(explore, apart, like, quota, by, draw_from=draw_from).to(plan)
+    chosen = Additions(explore, apart, like, quota, by, source, draw_from).to(plan)
     with connect(context) as client:
         batch = client.next_batch(
             pool,

@@ -12,6 +12,8 @@ from assay.server.core.records.predictions import ObjectColumns, PredictionColum
 from assay.server.core.records.samples import SegmentFile
 
 KIND = "predictions"
+# Probabilities, and boxes or spans.
+_KINDS = (("float32", "float32", 4), ("float32", "int64", 2))
 ROW, VALUE, SPREAD, PROBABILITY, PLACE = "row", "value", "spread", "object_probability", "object_place"
 
 
@@ -78,6 +80,9 @@ def _columns(batch: pa.RecordBatch) -> PredictionColumns:
     objects = ObjectColumns(offsets_O, matrix(probs.values), matrix(places.values))
     if len(objects.probs_PC) != len(objects.places_PX) or offsets_O[-1] != len(objects.probs_PC):
         raise ValueError("its objects are cut short")
+    kinds = (objects.probs_PC.dtype.name, objects.places_PX.dtype.name, objects.places_PX.shape[1])
+    if kinds not in _KINDS:
+        raise ValueError(f"its objects are of {kinds}")
     return PredictionColumns(objects=objects)
 
 

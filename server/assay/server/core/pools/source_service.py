@@ -12,7 +12,7 @@ from assay.server.core.pools.messages import PredictionUpdate, SourceView, Updat
 from assay.server.core.pools.pool import Change, Pool
 from assay.server.core.pools.row_sets import RowSet
 from assay.server.core.pools.snapshot import Snapshot
-from assay.server.core.pools.sources import Source
+from assay.server.core.pools.sources import Source, SourceFile
 from assay.server.core.ports.segments import SegmentStore
 from assay.server.core.records.arrays import RowArray
 from assay.server.core.records.pools import LIVE_STATES
@@ -124,9 +124,14 @@ def _view(snapshot: Snapshot, source: Source) -> SourceView:
     return SourceView(
         name=source.name,
         form=shape.form,
-        samples=int(np.isin(snapshot.states.at(source.rows()), LIVE_STATES).sum()),
+        samples=sum(_served(snapshot, each) for each in source.files if each.opened is not None),
         lost=sum(len(each.rows) for each in source.files if each.opened is None),
         has_spread=source.has_spread,
         size=source.size,
         epoch=source.epoch,
     )
+
+
+def _served(snapshot: Snapshot, each: SourceFile) -> int:
+    """How many samples that the pool serves a file speaks for."""
+    return int(np.isin(snapshot.states.at(each.rows.array), LIVE_STATES).sum())

@@ -102,11 +102,6 @@ class Source:
         """The source with a file that turned out damaged: what it said is not known, and nothing older comes true."""
         return Source(self.name, tuple(replace(e, opened=None) if e.file.file == file else e for e in self.files))
 
-    def rows(self) -> RowArray:
-        """Rows that it predicts, ascending, deleted ones too."""
-        known = [each.rows.array for each in self.files if each.opened is not None]
-        return np.sort(np.concatenate(known)) if known else np.empty(0, np.int64)
-
     def locate(self, rows: RowArray) -> Iterator[tuple[PredictionFile, Positions, Positions]]:
         """(file, positions in rows, places in the file) of each file that speaks for some of the rows."""
         owners_N, places_N = np.full(len(rows), NOT_THERE, np.int64), np.zeros(len(rows), np.int64)
