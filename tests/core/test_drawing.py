@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from assay.server.core.assay import Assay
-from assay.server.core.errors import Reason
+from assay.server.core.errors import AssayError, Reason
 from assay.server.core.labeling.auditing import AuditSpec
 from assay.server.core.labeling.messages import BatchResult
 from assay.server.core.mining.messages import MineSpec
@@ -31,6 +31,7 @@ from tests.core.kit import (
     refused,
     train,
 )
+from tests.core.test_annotation_log import columns_of
 
 PAIRS = 10
 
@@ -218,3 +219,52 @@ def test_an_overlap_that_makes_no_sense_is_refused(core: Assay, share: float, wa
     fill(core, 3)
     plan = Plan(preset="random", overlap_share=share, overlap_annotations=wanted)
     refused(Reason.INVALID_PLAN, lambda: next_batch(core, 1, plan=plan))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_course_of_second_looks_is_sound_and_outlives_a_restart(house: House, seed: int) -> None:
+    core = doubted(house, annotations_per_sample=1 + seed % 2, policy=Policy.MAJORITY if seed % 2 else Policy.LATEST)
+    rng = np.random.default_rng(seed)
+    live: list[BatchResult] = []
+    for step in range(60):
+        worker = ("ann", "bob", "cy")[rng.integers(3)]
+        match rng.integers(6):
+            case 0 | 1 | 2:
+                plan = random(list(DrawFrom)[rng.integers(4)], overlap_share=0.3, overlap_annotations=2)
+                try:
+                    live.append(next_batch(core, int(rng.integers(1, 5)), worker, plan=plan, ttl=100.0))
+                except AssayError as error:
+                    assert error.reason is Reason.POOL_EXHAUSTED  # noqa: PT017 - what else it may be is the point
+            case 3 if live:
+                taken = live.pop(int(rng.integers(len(live))))
+                lease = taken.lease.record
+                some = list(taken.lease.sample_ids)[: int(rng.integers(1, 5))]
+                if rng.random() < 0.3:
+                    core.labeling.release(POOL, lease.lease_id, lease.fencing_token, some, "", False, NO_KEY)
+                else:
+                    annotate(core, {sample_id: CLASSES[rng.integers(3)] for sample_id in some}, taken)
+            case 4:
+                house.clock.advance(60.0)
+                core.tick()
+                live = [each for each in live if each.lease.record.lease_id in pool_of(core).snapshot.leases]
+            case 5 if step % 3 == 0:
+                done(core, core.audits.audit(POOL, AuditSpec((SuspectKind.DUPLICATES,)), lambda _: b"", NO_KEY))
+        snapshot = pool_of(core).snapshot
+        held = [(row, lease.worker) for lease in snapshot.leases.values() for row in lease.rows]
+        assert len(set(held)) == len(held), "nobody holds a sample twice"
+        for row, holder in held:
+            assert not snapshot.workers.of(holder).answered.holds(np.array([row]))[0], "nor one that they answered"
+        rows, counts = np.unique([row for row, _ in held] or [0], return_counts=True)
+        if held:
+            assert (snapshot.held.at(rows) == counts).all()
+            labeled = snapshot.states.at(rows) == State.LABELED
+            assert (counts[labeled] == 1).all(), "one second look at a time"
+    before = columns_of(pool_of(core).snapshot), suspicious(core)
+    core = house.open()
+    assert (columns_of(pool_of(core).snapshot), suspicious(core)) == before
+
+
+def suspicious(core: Assay) -> list[int]:
+    found = pool_of(core).snapshot.suspects
+    assert found is not None
+    return found.rows.tolist()

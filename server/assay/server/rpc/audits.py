@@ -9,6 +9,7 @@ from assay.server.rpc.calls import BaseServicer
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.audits import annotator_message, resolve_message
 from assay.server.rpc.convert.operations import operation_message, packed
+from assay.server.rpc.convert.scalars import finite
 from assay.server.rpc.convert.suspects import audit_message, suspect_message, to_audit_spec, to_kind
 from assay.v1 import audits_pb2
 
@@ -29,7 +30,8 @@ class AuditsServicer(BaseServicer):
         pool_id = names.parse_pool(request.parent)
         page = paging.page(request, START)
         after, audit = int(page.after[0]), page.after[1]
-        found = self.core.audits.suspects(pool_id, to_kind(request.kind), request.min_score, after, page.fetch)
+        minimum = finite(request.min_score, "min_score")
+        found = self.core.audits.suspects(pool_id, to_kind(request.kind), minimum, after, page.fetch)
         if audit not in ("", str(found.audit_epoch)):
             raise AssayError(
                 Reason.INVALID_PAGE_TOKEN, "The pool was audited again since the page before. Begin without a token."

@@ -137,11 +137,12 @@ class AuditService:
     def _audit(self, pool: Pool, spec: AuditSpec, task: Task) -> AuditResult:
         audited = _Audit(pool.snapshot, spec, task, self._catalog, self._heads, self._limits)
         kinds = spec.kinds or KINDS[pool.snapshot.pool.task.kind]
+        stages = len(kinds) + 2
         results: list[KindResult] = []
         found: list[tuple[SuspectKind, Found]] = []
         for number, kind in enumerate(kinds):
             checkpoint()
-            task.report(kind.name.lower(), number, len(kinds) + 1)
+            task.report(kind.name.lower(), number, stages)
             try:
                 samples, of_kind = audited.of(kind)
             except _LeftOut as reason:
@@ -150,14 +151,15 @@ class AuditService:
             found.append((kind, of_kind))
             results.append(KindResult(kind, samples, of_kind.count, len(of_kind.rows_M)))
         checkpoint()
-        task.report("store", len(kinds), len(kinds) + 1)
+        task.report("rate", len(kinds), stages)
         rating = audited.rating(np.unique(np.concatenate([_NO_ROWS, *(each.rows_M for _, each in found)])))
+        task.report("store", len(kinds) + 1, stages)
         with pool.change(NO_KEY) as change:
             record = self._record(audited.snapshot, change.before, found, rating)
             change.replace(suspects=Suspects(record))
             change.tx.put_suspects(change.before.pool.uid, record)
             epoch = change.epoch
-        return AuditResult(tuple(results), len(np.unique(record.rows_M)), epoch)
+        return AuditResult(tuple(results), len(record.rows_S), epoch)
 
     def _record(
         self, audited: Snapshot, now: Snapshot, found: Sequence[tuple[SuspectKind, Found]], rating: Rating

@@ -34,7 +34,7 @@ def still_drawable(snapshot: Snapshot, source: DrawFrom, rows: RowArray) -> Mask
     """Which of some rows may be drawn."""
     found: MaskArray = np.isin(snapshot.states.at(rows), _STATES[source])
     if source in _WITH_SUSPECTS and snapshot.suspects is not None:
-        found |= np.isin(rows, snapshot.suspects.rows) & _free(snapshot, rows)
+        found |= snapshot.suspects.holds(rows) & _free(snapshot, rows)
     return found
 
 
@@ -47,13 +47,13 @@ def known_rows(snapshot: Snapshot, source: DrawFrom, open_N: MaskArray) -> RowAr
 
 
 def overlapping(snapshot: Snapshot, plan: Plan, rows: RowArray) -> RowArray:
-    """The rows of which the plan wants more answers than of others: of those that wait for their answers, a share by
-    their hashes, so that it is the same share whatever the batches."""
+    """The rows of which the plan wants more answers than are wanted so far: of those that wait for their answers, a
+    share by their hashes, so that it is the same share whatever the batches."""
     if not plan.overlap_share:
         return rows[:0]
     drawn = hash_keys(rows, _OVERLAP_SEED) < plan.overlap_share * 2.0**64
     waiting: MaskArray = np.isin(snapshot.states.at(rows), OPEN_STATES)
-    return rows[drawn & waiting]
+    return rows[drawn & waiting & (snapshot.wanted(rows) < plan.overlap_annotations)]
 
 
 def _free(snapshot: Snapshot, rows: RowArray) -> MaskArray:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class Rating:
 UNRATED = Rating(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class SuspectRecord:
     """The outcome of one audit as the catalog keeps it, suspect by suspect; a row is there once for each kind that it
     was found by.
@@ -68,3 +69,15 @@ class SuspectRecord:
 
     def __len__(self) -> int:
         return len(self.rows_M)
+
+    @cached_property
+    def rows_S(self) -> RowArray:
+        """The rows, ascending, each once."""
+        return np.unique(self.rows_M)
+
+    @cached_property
+    def highest_S(self) -> FloatArray:
+        """The highest score of each of `rows_S`."""
+        highest_S = np.zeros(len(self.rows_S), np.float32)
+        np.maximum.at(highest_S, np.searchsorted(self.rows_S, self.rows_M), self.scores_M)
+        return highest_S

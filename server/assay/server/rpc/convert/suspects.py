@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from assay.server.core.labeling.auditing import AuditResult, AuditSpec, SuspectView
 from assay.server.core.records.suspects import SuspectKind
-from assay.server.rpc.convert.scalars import choice
+from assay.server.rpc.convert.scalars import choice, finite
 from assay.server.rpc.convert.types import to_filter
 from assay.v1 import audits_pb2
 
@@ -30,7 +30,7 @@ def to_audit_spec(request: audits_pb2.AuditPoolRequest) -> AuditSpec:
         kinds=tuple(choice(_GIVEN, value, "kinds") for value in request.kinds),
         filter=to_filter(request.filter),
         neighbors=request.neighbors if request.HasField("neighbors") else AuditSpec().neighbors,
-        radius=request.duplicate_radius,
+        radius=finite(request.duplicate_radius, "duplicate_radius"),
     )
 
 
