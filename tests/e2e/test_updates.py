@@ -1,10 +1,14 @@
 """A pool is edited over the wire, and a killed server has it as it was said to be."""
 
+import threading
+from contextlib import suppress
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from assay.client import (
+    AssayError,
     Box,
     Boxes,
     Classification,
@@ -13,6 +17,7 @@ from assay.client import (
     ObjectUncertainty,
     Plan,
     PredictedObjects,
+    RetryPolicy,
     attr,
     edit_classes,
 )
@@ -77,7 +82,7 @@ def test_updated_samples_outlive_a_kill(server):
         assert client.update_predictions("herd", "mine", ["d", "b"], probabilities=said).updated == 2
         client.update_predictions("herd", "old", ["a"], probabilities=[[1, 0]])
         client.delete_prediction_source("herd", "old")
-    server.kill()
+    version = _pushed_until_killed(server)
     server.start()
     with server.client() as client:
         found = {sample.id: sample for sample in client.list_samples("herd", include_payload=True)}
@@ -91,6 +96,7 @@ def test_updated_samples_outlive_a_kill(server):
             ("mine", 2, 0)
         ]
         assert {pick.id for pick in client.mine("herd", 2, plan="random").picks} == {"b", "d"}, "c is set apart"
+        _check_pushed(server, client, version)
 
 
 def test_a_detector_of_ones_own_says_what_to_label_and_what_it_is_worth(server):
@@ -111,3 +117,40 @@ def test_a_detector_of_ones_own_says_what_to_label_and_what_it_is_worth(server):
         assert (source.metrics.split, source.metrics.samples) == ("test", 2)
         assert 0 < source.metrics.value("map_50") < 1
         assert client.next_batch("images", "bob", 1, plan=unsure).picks[0].id == "i4"
+
+
+def _pushed_until_killed(server):
+    """Pushes one version of predictions after the other; the last that was acknowledged before the server was
+    killed."""
+    version, pushed, ids = 0, threading.Event(), [f"s{number}" for number in range(50)]
+    with server.client() as client:
+        client.create_pool("pushed", task=Classification(["ant", "bee"]))
+        client.add_samples("pushed", ids, embeddings=np.ones((50, 4), np.float32))
+
+    def push():
+        nonlocal version
+        with server.client(retry=RetryPolicy(outage=0)) as client, suppress(AssayError):
+            while True:
+                share = (version + 1) / 1000
+                probabilities = np.tile([share, 1 - share], (len(ids), 1))
+                client.update_predictions("pushed", "mine", ids, probabilities=probabilities)
+                version += 1
+                if version % 10 == 0:
+                    pushed.set()
+
+    pusher = threading.Thread(target=push)
+    pusher.start()
+    assert pushed.wait(30)
+    server.kill()
+    pusher.join(30)
+    return version
+
+
+def _check_pushed(server, client, version):
+    """What was acknowledged is there, and perhaps the next push, of all samples or of none; no file is left over."""
+    picks = client.mine("pushed", 50, Plan.preset("margin", prediction_source="mine"), predictions=2).picks
+    said = {round(1000 * {p.class_name: p.probability for p in pick.predictions}["ant"]) for pick in picks}
+    assert len(said) == 1
+    assert said <= {version, version + 1}
+    sources = [source for pool in client.list_pools() for source in client.list_prediction_sources(pool.id)]
+    assert len(list((server.data_dir / "pools").glob("*/predictions/*"))) == len(sources)
