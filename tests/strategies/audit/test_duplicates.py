@@ -102,3 +102,13 @@ def test_bad_embeddings_are_refused():
         near_duplicates([[np.nan]], 1.0)
     with pytest.raises(StrategyError, match="samples x dimensions"):
         near_duplicates([1.0], 1.0)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 4))
+def test_equal_samples_are_grouped_as_those_within_next_to_nothing(seed: int, size: int, dim: int) -> None:
+    points = np.random.default_rng(seed).integers(-1, 2, (size, dim)).astype(np.float32)
+    points[points == 0] *= -1  # zeros with a sign
+    points[::2] += 0
+    groups_N = near_duplicates(points, 0)
+    np.testing.assert_array_equal(groups_N, near_duplicates(points, 1e-6))
+    assert groups_N.dtype == np.int64

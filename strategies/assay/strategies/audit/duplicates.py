@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from assay.strategies.audit.inputs import Metric, checked_count, checked_points, distances
 from assay.strategies.errors import InvalidParams, StrategyError
 from assay.strategies.interrupt import checkpoint
+from assay.strategies.kernels.copies import equal_groups
 from assay.strategies.kernels.tensors import borrow
 
 # Samples on each side of a tile: at most this many squared pairs are held at once.
@@ -45,9 +46,12 @@ def near_duplicates(embeddings_ND: ArrayLike, radius: float, *, metric: Metric =
     radius: a Euclidean distance, or 1 - cosine similarity. Exact: a matrix product, in tiles, finds who is
     near, and float64 decides.
     Operations O(N^2 D / 2) in matrix products, memory O(N) and a tile beside the embeddings (cosine: and a copy of
-    them), however many pairs there are. Raises StrategyError INVALID_ARRAY, NOT_FINITE or INVALID_PARAMETER.
+    them), however many pairs there are; of equal samples (l2, radius 0) O(N D + N log N). Raises StrategyError
+    INVALID_ARRAY, NOT_FINITE or INVALID_PARAMETER.
     """
     points = checked_points(embeddings_ND, metric)
+    if radius == 0 and metric == "l2" and (same_N := equal_groups(points)) is not None:
+        return same_N
     groups_N = np.arange(len(points))
     for first_M, second_M, _ in _pairs(points, _euclidean(radius, metric)):
         _unite(groups_N, first_M, second_M)

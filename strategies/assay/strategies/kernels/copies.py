@@ -29,6 +29,19 @@ def without_copies(rows_ND: NDArray[np.float32], most: int) -> NDArray[np.int64]
     return np.sort(order_N[~surplus_N])
 
 
+def equal_groups(rows_ND: NDArray[np.float32]) -> NDArray[np.int64] | None:
+    """For each row the lowest index of a row that is equal to it, int64 of shape (N,); None should different rows share
+    a hash. Zeros are equal whatever their sign. O(N D + N log N)."""
+    order_N = np.argsort(hashes := _hashes(rows_ND), kind="stable")
+    starts_N = _group_starts(hashes[order_N])
+    alike_N = starts_N != np.arange(len(order_N))
+    if not _equal(rows_ND, order_N[alike_N], order_N[starts_N[alike_N]]):
+        return None
+    groups_N = np.empty(len(order_N), np.int64)
+    groups_N[order_N] = order_N[starts_N]
+    return groups_N
+
+
 def _hashes(rows_ND: NDArray[np.float32]) -> NDArray[np.uint64]:
     rows_ND = np.ascontiguousarray(rows_ND)
     dim = rows_ND.shape[1]
@@ -37,7 +50,8 @@ def _hashes(rows_ND: NDArray[np.float32]) -> NDArray[np.uint64]:
     step = max(1, _BLOCK_VALUES // max(dim, 1))
     for start in range(0, len(rows_ND), step):
         checkpoint()
-        words_BD = rows_ND[start : start + step].view(np.uint32).astype(np.uint64)
+        # Adding 0 leaves no zero with a sign.
+        words_BD = (rows_ND[start : start + step] + np.float32(0)).view(np.uint32).astype(np.uint64)
         # Signs are the top bits, and would be lost in a product with an odd number.
         words_BD ^= words_BD << np.uint64(27)
         hashes_N[start : start + step] = words_BD @ weights
