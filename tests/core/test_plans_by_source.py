@@ -222,3 +222,23 @@ def test_objects_of_a_merged_class_are_those_of_the_class_in_its_place(house: Ho
     classes = (ClassEdit(0, "ant", merged_into=1), ClassEdit(1, "bee"), ClassEdit(2, "cow"))
     core.updates.update(POOL, PoolUpdate(kind=TaskKind.SPANS, classes=classes), NO_KEY)
     assert scored(core, plan)[0] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_version_of_the_head_is_a_source_while_another_is_active(core: Assay) -> None:
+    embeddings = fill(core, COUNT)
+    label_by_sign(core, embeddings, 10)
+    first = train(core, members=3)
+    picks = {name: rows_of(mine(core, 4, name)) for name in ("margin", "bald", "badge")}
+    probs = mine(core, 1, "margin", predictions=3).picks[0].predictions
+    second = train(core, balanced=True, l2=10.0)
+    assert rows_of(mine(core, 4, "margin")) != picks["margin"]
+    for name, rows in picks.items():
+        found = mine(core, 4, name, prediction_source=f"models/{first}")
+        assert rows_of(found) == rows
+        assert (found.provenance.head, found.provenance.source) == (first, "head")
+    assert mine(core, 1, "margin", predictions=3, prediction_source=f"models/{first}").picks[0].predictions == probs
+    refused(Reason.MODEL_NOT_STOCHASTIC, lambda: mine(core, 4, "bald", prediction_source=f"models/{second}"))
+    refused(Reason.MODEL_NOT_FOUND, lambda: mine(core, 4, "margin", prediction_source="models/none"))
+    batch = next_batch(core, 2, plan=Plan(prediction_source=f"models/{first}"))
+    assert (batch.plan.preset, batch.provenance.head) == ("margin", first)
+    assert mine(core, 4, "margin").provenance.head == second

@@ -139,8 +139,9 @@ class Plan:
             somebody else to look at; those whose answers do not decide; or all of these, by the same scores.
         overlap_share: share of the picks, 0 to 1, of which more annotations are wanted than of others, once
             `next_batch` leases them; `overlap_annotations` says how many.
-        prediction_source: whose predictions it goes by: a source of your own (`update_predictions`), or "head",
-            "backbone" or "pushed"; "" is the best of those three that there is.
+        prediction_source: whose predictions it goes by: a source of your own (`update_predictions`); "models/ID", a
+            head that need not be active; or "head", "backbone" or "pushed". "" is the best of those three that there
+            is.
         objects: how uncertain predicted objects are, as one score more.
     """
 

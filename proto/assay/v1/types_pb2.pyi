@@ -1431,8 +1431,9 @@ class Plan(_message.Message):
     overlap_annotations: _builtins.int
     """How many annotations are wanted of those, 2 to 100; 0 means 2. Of a sample more are never wanted less again."""
     prediction_source: _builtins.str
-    """Whose predictions it goes by: the id of a source of the user's own (UpdatePredictions), or "head", "backbone" or
-    "pushed". Empty: the best of those three that there is; sources of the user's own are taken only where they are named.
+    """Whose predictions it goes by: the id of a source of the user's own (UpdatePredictions); "models/{model}", a head of
+    the pool that need not be active; or "head" (the active one), "backbone" or "pushed". Empty: the best of those three
+    that there is; others are taken only where they are named.
     A source that does not predict all candidates is refused (NEED_MISSING) where predictions are needed.
     """
     @_builtins.property

@@ -15,6 +15,7 @@ from assay.server.core.mining.frontiers import Frontiers
 from assay.server.core.mining.plan.presets import Registry
 from assay.server.core.mining.service import MiningService
 from assay.server.core.models.activation import Activation
+from assay.server.core.models.chosen import ChosenHeads
 from assay.server.core.models.measuring import SourceMeasures
 from assay.server.core.models.predictions import PredictionCache
 from assay.server.core.models.service import ModelService
@@ -102,8 +103,9 @@ class Assay:
             confidences(ports.catalog),
         )
         self.changes = ChangeService(directory, ports.catalog, bells)
-        self.mining = MiningService(directory, ports.catalog, ports.clock, limits, registry)
-        self.labeling = LabelingService(directory, ports.catalog, ports.clock, limits, registry)
+        heads = ChosenHeads(ports.catalog, activation)
+        self.mining = MiningService(directory, ports.catalog, ports.clock, limits, registry, heads)
+        self.labeling = LabelingService(directory, ports.catalog, ports.clock, limits, registry, heads)
         self.judging = JudgingService(directory, ports.catalog, ports.clock, self.operations)
         self.audits = AuditService(directory, ports.catalog, ports.clock, ports.heads, self.operations, limits)
         self.annotations = AnnotationService(directory, ports.catalog, ports.clock)

@@ -28,6 +28,7 @@ from assay.server.core.mining.plan.objects import spelled_out
 from assay.server.core.mining.plan.presets import Registry
 from assay.server.core.mining.plan.terms import DrawFrom
 from assay.server.core.mining.selection.run import Picks, Selection
+from assay.server.core.models.chosen import ChosenHeads
 from assay.server.core.models.predictions import PredictionCache
 from assay.server.core.pools.directory import PoolDirectory
 from assay.server.core.pools.pool import Change, Pool, rows_array
@@ -48,13 +49,20 @@ class LabelingService:
     """Hands out samples under leases."""
 
     def __init__(
-        self, pools: PoolDirectory, catalog: Catalog, clock: Clock, limits: Limits, registry: Registry
+        self,
+        pools: PoolDirectory,
+        catalog: Catalog,
+        clock: Clock,
+        limits: Limits,
+        registry: Registry,
+        heads: ChosenHeads,
     ) -> None:
         self._pools = pools
         self._catalog = catalog
         self._clock = clock
         self._limits = limits
         self._registry = registry
+        self._heads = heads
 
     def next_batch(self, pool_id: str, spec: BatchSpec, key: RequestKey) -> BatchResult:
         """Picks samples and leases them, all or none: all attempts, one after the other.
@@ -90,8 +98,8 @@ class LabelingService:
     def _lease_batch(self, pool: Pool, spec: BatchSpec, key: RequestKey, attempt: Attempt) -> BatchResult | None:
         watch = Stopwatch()
         with watch.stage("snapshot"):
-            snapshot = pool.snapshot
             source = spec.plan.prediction_source if spec.plan else ""
+            snapshot = self._heads.seen_by(pool.snapshot, source)
             default = defaults.to_label(snapshot, pool.derived.get(PredictionCache).of(snapshot, name=source))
             task = snapshot.pool.task
             default = defaults.of_source(spec.plan, default, task.kind)
@@ -116,7 +124,7 @@ class LabelingService:
         self, pool: Pool, spec: BatchSpec, bound: BoundPlan, key: RequestKey, watch: Stopwatch
     ) -> BatchResult | None:
         """One selection and reservation; None where somebody else was faster."""
-        snapshot = pool.snapshot
+        snapshot = self._heads.seen_by(pool.snapshot, bound.plan.prediction_source)
         plan_checks.fits(bound.plan, snapshot)
         predictions, frontiers = pool.derived.get(PredictionCache), pool.derived.get(Frontiers)
         withheld = _withheld(snapshot, spec, bound)

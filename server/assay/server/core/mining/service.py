@@ -27,6 +27,7 @@ from assay.server.core.mining.plan.objects import spelled_out
 from assay.server.core.mining.plan.presets import Registry
 from assay.server.core.mining.plan.terms import Plan, Shortlist
 from assay.server.core.mining.selection.run import Selection
+from assay.server.core.models.chosen import ChosenHeads
 from assay.server.core.models.predictions import PredictionCache
 from assay.server.core.pools.directory import PoolDirectory
 from assay.server.core.pools.snapshot import Snapshot
@@ -49,13 +50,20 @@ class MiningService:
     """Answers which samples are worth labeling next."""
 
     def __init__(
-        self, pools: PoolDirectory, catalog: Catalog, clock: Clock, limits: Limits, registry: Registry
+        self,
+        pools: PoolDirectory,
+        catalog: Catalog,
+        clock: Clock,
+        limits: Limits,
+        registry: Registry,
+        heads: ChosenHeads,
     ) -> None:
         self._pools = pools
         self._catalog = catalog
         self._clock = clock
         self._limits = limits
         self._registry = registry
+        self._heads = heads
 
     def strategies(self) -> list[StrategyView]:
         """All strategies that load, by name."""
@@ -96,7 +104,7 @@ class MiningService:
         """Scores of all matching samples by row. Raises AssayError(INVALID_PLAN | NEED_MISSING | ...),
         StrategyError."""
         pool = self._pools.get(pool_id)
-        snapshot = pool.snapshot
+        snapshot = self._heads.seen_by(pool.snapshot, _source(spec.plan))
         checks.chunk_size(spec.chunk)
         bound = self._bound(snapshot, _to_score(spec.plan, snapshot), spec.filter)
         if not bound.scores:
@@ -119,7 +127,7 @@ class MiningService:
         checks.size(spec.size, self._limits.max_picks)
         watch = Stopwatch()
         with watch.stage("snapshot"):
-            snapshot = pool.snapshot
+            snapshot = self._heads.seen_by(pool.snapshot, _source(spec.plan))
             default = defaults.of_source(spec.plan, defaults.to_mine(snapshot), snapshot.pool.task.kind)
             bound = self._bound(snapshot, defaults.completed(spec.plan, default), spec.filter)
             plan_checks.fits(bound.plan, snapshot)
@@ -153,6 +161,10 @@ class MiningService:
             _cost(selection, count, size),
             selection.watch.timings,
         )
+
+
+def _source(plan: Plan | None) -> str:
+    return plan.prediction_source if plan else ""
 
 
 def _to_score(given: Plan | None, snapshot: Snapshot) -> Plan:

@@ -9,7 +9,7 @@ import numpy as np
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.limits import Limits
 from assay.server.core.models.merged import fold
-from assay.server.core.models.predictions import NamedSource, PredictionCache, Predictions, probabilities
+from assay.server.core.models.predictions import NamedSource, PredictionCache, Predictions, of_head, probabilities
 from assay.server.core.pools.snapshot import ActiveHead, Snapshot
 from assay.server.core.pools.sources import Source
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
@@ -104,7 +104,7 @@ class Supply:
 
     @property
     def _active_head(self) -> ActiveHead | None:
-        return self.snapshot.head if self.source in ("", "head") else None
+        return self.snapshot.head if of_head(self.source) else None
 
     def require_source(self, asker: str) -> Predictions:
         """Predictions of the best source. Raises AssayError(NEED_MISSING) where nothing predicts."""

@@ -37,6 +37,8 @@ BLOCK_ROWS = 1 << 16
 BLOCK_VALUES = 1 << 22
 KEPT_SCORES = 16
 KEPT_SOURCES = 2
+# A head that a plan names as its source: "models/ID".
+VERSIONS = "models/"
 
 Report = Callable[[int, int], None]
 
@@ -228,11 +230,11 @@ def source_of(snapshot: Snapshot, heads: Heads, head: ActiveHead | None = None, 
 
     Args:
         head: a head to take instead.
-        name: the only source to take: "head", "backbone", "pushed", or one of the user's own. None where it is not
-            there, or predicts objects, which make no matrix.
+        name: the only source to take: "head" (or "models/ID", of a snapshot that was made for it), "backbone",
+            "pushed", or one of the user's own. None where it is not there, or predicts objects, which make no matrix.
     """
     chosen = head or snapshot.head
-    if chosen is not None and name in ("", "head"):
+    if chosen is not None and of_head(name):
         return HeadSource(chosen.record.model_id, chosen.weights, heads)
     kind = snapshot.pool.task.kind
     if name in snapshot.sources and kind in _NAMED_NEEDS:
@@ -244,6 +246,11 @@ def source_of(snapshot: Snapshot, heads: Heads, head: ActiveHead | None = None, 
     if name in ("", "pushed") and any(segment.predictions_NC is not None for segment in snapshot.samples):
         return PushedSource()
     return None
+
+
+def of_head(name: str) -> bool:
+    """Whether a source of this name is the head of the snapshot."""
+    return name in ("", "head") or name.startswith(VERSIONS)
 
 
 def _has_logits(segment: VectorSegment) -> bool:

@@ -13,6 +13,7 @@ from assay.server.core.mining.plan.checks import invalid
 from assay.server.core.mining.plan.presets import TOP, Registry
 from assay.server.core.mining.plan.terms import Combination, Plan, ScoreTerm, SelectTerm
 from assay.server.core.mining.supply import OF_PREDICTIONS
+from assay.server.core.pools.source_checks import OWN
 from assay.server.core.records.filters import AllOf, Filter
 from assay.server.core.records.tasks import TaskKind
 from assay.strategies import Need, Scorer, Selector, Strategy, kind, params
@@ -58,7 +59,9 @@ class BoundPlan:
         """Whether it only ranks what is kept of the model's predictions: milliseconds, whatever the pool."""
         shortlist = self.plan.shortlist
         reads_vectors = self.plan.near_duplicate_radius > 0 or (shortlist is not None and shortlist.neighbors > 0)
-        return self.needs | self.optional <= OF_PREDICTIONS and not reads_vectors
+        # What others predict is kept too, but nobody has computed it before it is asked for.
+        kept = self.plan.prediction_source in ("", *OWN)
+        return self.needs | self.optional <= OF_PREDICTIONS and kept and not reads_vectors
 
 
 def bind(

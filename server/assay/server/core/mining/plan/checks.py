@@ -6,6 +6,7 @@ from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.limits import MAX_ANNOTATIONS
 from assay.server.core.mining.plan.terms import Plan, Quotas, QuotaTerm, ScoreTerm, Shortlist, Stochastic
+from assay.server.core.models.predictions import of_head
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.pools.source_checks import OWN
 from assay.server.core.pools.source_service import not_found
@@ -115,7 +116,8 @@ def fits(plan: Plan, snapshot: Snapshot) -> None:
     Raises AssayError(UNKNOWN_ATTRIBUTE | ATTRIBUTE_TYPE_MISMATCH | INVALID_FILTER | UNKNOWN_CLASS | CLASS_RETIRED |
     INVALID_PLAN | SAMPLE_NOT_FOUND | SOURCE_NOT_FOUND)."""
     checks.filter_fits(plan.filter, snapshot.attributes)
-    if plan.prediction_source and plan.prediction_source not in (*snapshot.sources, *OWN):
+    known = plan.prediction_source in (*snapshot.sources, *OWN) or of_head(plan.prediction_source)
+    if not known:
         raise not_found(plan.prediction_source, snapshot)
     if plan.query:
         snapshot.require(plan.query)

@@ -150,8 +150,8 @@ class Plan:
         query: ids of samples that targeted strategies look for more of.
         draw_from: from which samples it draws.
         overlap_share: share of the picks of which `overlap_annotations` answers are wanted, once they are leased.
-        prediction_source: whose predictions it goes by: a source of the user's own by name, or "head", "backbone" or
-            "pushed"; "" is the best that there is.
+        prediction_source: whose predictions it goes by: a source of the user's own by name, "models/ID" for a head that
+            need not be active, or "head", "backbone" or "pushed"; "" is the best that there is.
         objects: how uncertain predicted objects are, as one score more; `objects.spelled_out` says which.
     """
 
