@@ -105,6 +105,17 @@ def test_who_only_leaves_may_be_offered_the_samples_again(core: Assay) -> None:
     assert set(taken_by(core, "ann").lease.sample_ids) == {"s0", "s2"}
 
 
+def test_what_was_said_is_corrected_while_another_holds_the_sample(house: House) -> None:
+    core = overlapping(house, 2)
+    annotate(core, {"s0": "ant"}, worker="ann")
+    taken_by(core, "bob")
+    assert state(core, "s0") == "LEASED"
+    refused(Reason.SAMPLE_LEASED, lambda: annotate(core, {"s0": "ant"}, worker="cy"))
+    assert annotate(core, {"s0": "bee"}, worker="ann", correct=True).stored == 1
+    assert withdraw(core, ["s0"], "ann").withdrawn == 1
+    same_after_reopening(house, core)
+
+
 # --- withdrawals -----------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from assay.client import Batch, Lease
 from tests.crash.content import part_of
 from tests.crash.faults import require
+from tests.crash.opinions import Opinions
 
 if TYPE_CHECKING:
     from tests.crash.requests import Request
@@ -84,6 +85,7 @@ class Ledger:
         given_back: samples that each worker released: not to be offered to it again.
         raw_samples, raw_backbone: samples of the second pool, and the name of its active backbone.
         offset: how far the server's wall clock is set; times of leases are noted in real time.
+        opinions: the pool of which each sample wants two.
         half_done: requests that were refused for want of room, after a first part of them was stored perhaps.
         disk_full: whether requests may be refused for want of room.
     """
@@ -103,6 +105,7 @@ class Ledger:
     given_back: dict[str, set[str]] = field(default_factory=dict)
     offset: timedelta = timedelta(0)
     half_done: list["Request"] = field(default_factory=list)
+    opinions: Opinions = field(default_factory=Opinions)
     disk_full: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _number: int = 0

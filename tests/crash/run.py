@@ -16,7 +16,7 @@ from time import monotonic
 
 from assay.client import Batch, Classification, Client, RetryPolicy
 from assay.client.testing import ServerFailed, ServerProcess
-from tests.crash import checks, disk
+from tests.crash import checks, disk, opinions
 from tests.crash.content import CLASSES, DIMENSION, STOCK
 from tests.crash.database import Database
 from tests.crash.faults import require
@@ -35,7 +35,7 @@ from tests.crash.workers import IN_STOCK, ask, crew, fresh
 # when a change may be durable and its answer not yet sent; the others strike a little after such work was in flight.
 TARGETS = (
     *("any", "ingest", "commit", "merging", "labeling", "training", "commit", "head swap", "churn", "upload"),
-    *("backbone swap", "embedding"),
+    *("backbone swap", "embedding", "opinions"),
 )
 # What else befalls the server before it is killed, in turn; those that cannot be had here are left out.
 FAULTS = ("", "lost commit", "sleeper", "clock", "", "full disk", "database", "lost commit", "clock", "sleeper")
@@ -79,7 +79,8 @@ class Tally:
             f"acknowledged requests: {_counts(Counter(type(request).__name__ for request, _ in ledger.answered))}",
             f"acknowledged and there: {len(ledger.samples)} samples, {len(ledger.labels)} labels, "
             f"{len(ledger.leases)} leases in all, {len(ledger.models)} models, {len(ledger.excluded)} set aside, "
-            f"{len(ledger.raw_samples)} raw samples",
+            f"{len(ledger.raw_samples)} raw samples, "
+            f"{len(ledger.opinions.said)} opinions that stand after {len(ledger.opinions.log)} events",
             f"contents compared: {self.contents}; answers repeated: {self.repeated}; "
             f"samples leased again after expiry: {self.expired}",
             f"restart: median {median(self.restarts):.1f} s, longest {max(self.restarts):.1f} s",
@@ -153,6 +154,7 @@ class CrashRun:
             )
             for request in first:
                 ask(client, self.ledger, "first", request)
+            opinions.begin(client, self.ledger)
 
     def kill(self, target: str, fault: str = "") -> None:
         """Lets all workers work, through a fault and until the target is in flight, and kills the server."""
@@ -284,16 +286,19 @@ class CrashRun:
             seen = self._look(client)
             facts = checks.settle(self.ledger, seen)
             verify(self.ledger, seen)
+            self.ledger.opinions.note(seen.opinions)
             self._check(client, seen)
             self._send_again(client, facts)
             if fault == "clock":
                 self._set_clock()
-            verify(self.ledger, self._look(client))
+            seen = self._look(client)
+            verify(self.ledger, seen)
+            self.ledger.opinions.note(seen.opinions)
         disk.require_tidy(self.server.data_dir, self._catalog)
         disk.require_whole_backbones(self.server.data_dir, backbone())
 
     def _look(self, client: Client) -> Seen:
-        return look(client, POOL, RAW, self.ledger.offset)
+        return look(client, POOL, RAW, self.ledger.offset, self.ledger.opinions.last_event)
 
     def _set_clock(self) -> None:
         """A jump of one or two days, either way."""
@@ -329,6 +334,7 @@ class CrashRun:
         """Compares all contents, and stops the last server in order."""
         with self.client() as client:
             self.compare_contents(client, list(self.ledger.samples))
+            opinions.whole_log_is_there(client, self.ledger)
         status = self.server.stop()
         require(status == 0, f"the last server ended with status {status}")
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from assay.client import Client, Label, Lease, Model, Pool, Sample
 from tests.crash.content import VERSION
 from tests.crash.faults import require
+from tests.crash.opinions import SeenOpinions, look_at_opinions
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ class Seen:
     pool: Pool
     raw_samples: set[str]
     raw_pool: Pool
+    opinions: SeenOpinions
     ended: datetime
 
     def version(self, sample: str) -> object:
@@ -36,9 +38,10 @@ class Seen:
         return self.samples[sample].attributes[VERSION] if sample in self.samples else None
 
 
-def look(client: Client, pool: str, raw: str, offset: timedelta = timedelta(0)) -> Seen:
-    """Reads all of a pool, and of that of raw samples; the ends of leases are told in real time, the server's clock
-    being set by an offset. Raises BrokenPromise for what is listed twice."""
+def look(client: Client, pool: str, raw: str, offset: timedelta = timedelta(0), after_event: int = -1) -> Seen:
+    """Reads all of a pool, of that of raw samples, and of that of opinions, whose log is read after an event; the ends
+    of leases are told in real time, the server's clock being set by an offset. Raises BrokenPromise for what is listed
+    twice."""
     began = datetime.now(UTC)
     return Seen(
         began=began,
@@ -49,6 +52,7 @@ def look(client: Client, pool: str, raw: str, offset: timedelta = timedelta(0)) 
         pool=client.get_pool(pool),
         raw_samples=set(_by(client.list_samples(raw), lambda sample: sample.id)),
         raw_pool=client.get_pool(raw),
+        opinions=look_at_opinions(client, after_event, offset),
         ended=datetime.now(UTC),
     )
 

@@ -8,6 +8,12 @@ from itertools import pairwise
 from tests.crash.content import Content
 from tests.crash.faults import require, require_same
 from tests.crash.ledger import Held, Ledger
+from tests.crash.opinions import (
+    classes_are_there,
+    no_sample_has_more_than_wanted,
+    opinions_decide,
+    opinions_stand,
+)
 from tests.crash.seen import Seen
 
 
@@ -130,6 +136,10 @@ PROMISES: tuple[Promise, ...] = (
     models_are_there,
     pool_is_whole,
     raw_pool_is_whole,
+    classes_are_there,
+    no_sample_has_more_than_wanted,
+    opinions_decide,
+    opinions_stand,
 )
 
 

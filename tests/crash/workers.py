@@ -12,6 +12,7 @@ from tests.crash.content import CHURN, CLASSES, PART, STOCK, Content, sample_id
 from tests.crash.lease_requests import Correct, Next, Release, Renew, Submit
 from tests.crash.ledger import Held, Ledger
 from tests.crash.model_requests import CUT_OFF, Activate, DeleteModel, LongRequest, Train, Upload
+from tests.crash.opinion_requests import next_edit, next_opinion
 from tests.crash.raw import ActivateBackbone, AddRaw, other_backbone
 from tests.crash.requests import UNSURE, Add, Delete, Replace, Request, now
 
@@ -219,6 +220,24 @@ class Embedder(Worker):
             self.ask(ActivateBackbone(model=other_backbone(self.ledger.raw_backbone)))
 
 
+class Annotator(Worker):
+    """Says what it thinks of samples that want two opinions, corrects it, takes it back, and skips."""
+
+    def step(self) -> None:
+        with self.ledger.lock:
+            request = next_opinion(self.ledger.opinions, self.name, self.rng)
+        self.ask(request)
+
+
+class Editor(Worker):
+    """Adds, renames and merges the classes that annotators choose from."""
+
+    def step(self) -> None:
+        self._dying.wait(self.rng.uniform(0.0, 0.3))
+        if not self._dying.is_set():
+            self.ask(next_edit(self.ledger.opinions.task, self.rng, self.ledger.fresh_number()))
+
+
 def fresh(ledger: Ledger, part: str, size: int) -> list[Content]:
     """Samples that were never sent."""
     return [Content(sample_id(part, ledger.fresh_number()), 1) for _ in range(size)]
@@ -226,7 +245,7 @@ def fresh(ledger: Ledger, part: str, size: int) -> list[Content]:
 
 def crew(client: Client, ledger: Ledger, rng: Random, dying: threading.Event) -> list[Worker]:
     """All that work on a pool at once."""
-    kinds = [Ingester] * 2 + [Churner] + [Labeler] * 4 + [Trainer, Uploader, Embedder]
+    kinds = [Ingester] * 2 + [Churner] + [Labeler] * 4 + [Trainer, Uploader, Embedder] + [Annotator] * 3 + [Editor]
     return [
         kind(f"{kind.__name__.lower()} {number}", client, ledger, Random(rng.random()), dying)
         for number, kind in enumerate(kinds)

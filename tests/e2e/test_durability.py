@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import pytest
 
+from assay.client import Class
 from tests.crash.faults import BrokenPromise
 from tests.crash.ledger import Held, Ledger
 from tests.crash.requests import POOL, RAW
@@ -37,7 +38,7 @@ def survivor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survivor]:
             run.kill(target)
             run.restart()
         with run.client() as client:
-            seen = look(client, POOL, RAW)
+            seen = look(client, POOL, RAW, after_event=run.ledger.opinions.last_event)
         run.end()
         yield Survivor(run, seen)
     finally:
@@ -54,6 +55,8 @@ def test_nothing_acknowledged_is_lost(survivor: Survivor) -> None:
     assert ledger.labels
     assert ledger.leases
     assert ledger.models
+    assert ledger.opinions.said
+    assert len(ledger.opinions.log) > len(ledger.opinions.said)
 
 
 def lost_sample(ledger: Ledger) -> Ledger:
@@ -130,6 +133,33 @@ def other_active_head(ledger: Ledger) -> Ledger:
     return replace(ledger, active=next(name for name in ledger.models if name != ledger.active))
 
 
+def lost_opinion(ledger: Ledger) -> Ledger:
+    said = {**ledger.opinions.said, ("o0", "nobody"): 0}
+    return replace(ledger, opinions=replace(ledger.opinions, said=said))
+
+
+def made_up_opinion(ledger: Ledger) -> Ledger:
+    said = dict(list(ledger.opinions.said.items())[1:])
+    return replace(ledger, opinions=replace(ledger.opinions, said=said))
+
+
+def other_opinion(ledger: Ledger) -> Ledger:
+    pair, class_id = next(iter(ledger.opinions.said.items()))
+    said = {**ledger.opinions.said, pair: class_id + 1}
+    return replace(ledger, opinions=replace(ledger.opinions, said=said))
+
+
+def opinion_given_twice(ledger: Ledger) -> Ledger:
+    pair, class_id = next(iter(ledger.opinions.said.items()))
+    said = {**ledger.opinions.said, (pair[0], "twin"): class_id, (pair[0], "triplet"): class_id}
+    return replace(ledger, opinions=replace(ledger.opinions, said=said))
+
+
+def lost_edit(ledger: Ledger) -> Ledger:
+    task = replace(ledger.opinions.task, classes=[*ledger.opinions.task.classes, Class(99, "lost")])
+    return replace(ledger, opinions=replace(ledger.opinions, task=task))
+
+
 FORGERIES: tuple[Callable[[Ledger], Ledger], ...] = (
     lost_sample,
     deleted_sample,
@@ -146,6 +176,11 @@ FORGERIES: tuple[Callable[[Ledger], Ledger], ...] = (
     not_set_aside,
     lost_model,
     other_active_head,
+    lost_opinion,
+    made_up_opinion,
+    other_opinion,
+    opinion_given_twice,
+    lost_edit,
 )
 
 

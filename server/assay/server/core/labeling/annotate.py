@@ -85,7 +85,7 @@ class Annotation:
         same = own & alike(said.values, self._values)
         self._check_first(own & ~same & ~sent_before, said.values)
         unchanged = same | sent_before
-        lease = self._lease_of(rows[~unchanged], all_unchanged=bool(unchanged.all()))
+        lease = self._lease_of(rows[~unchanged], own[~unchanged])
         fresh = np.flatnonzero(~unchanged)
         fresh = fresh[np.argsort(rows[fresh], kind="stable")]
         if lease is not None:
@@ -191,21 +191,22 @@ class Annotation:
         sent[there] = True
         return sent
 
-    def _lease_of(self, rows: RowArray, *, all_unchanged: bool) -> LeaseRecord | None:
-        """The lease that annotations come under, None for those from elsewhere and for those that change nothing, so
-        that a repeated one under a lease that is done by now succeeds."""
+    def _lease_of(self, rows: RowArray, own: MaskArray) -> LeaseRecord | None:
+        """The lease that annotations come under, None for those from elsewhere and where nothing is changed, so that a
+        repeated one under a lease that is done by now succeeds."""
         before, spec = self._change.before, self._spec
         if spec.on_behalf_of:
             return None
         if not spec.lease:
-            leased = before.states.at(rows) == State.LEASED
+            # Who corrects what it said takes nobody's place.
+            leased = (before.states.at(rows) == State.LEASED) & ~own
             if (before.held.at(rows) != 0).any():
                 # In its own hands, whatever the state.
                 leased |= np.isin(rows, in_own_hands(before, spec.worker))
             if leased.any():
                 raise sample_leased(before.ids(rows[leased][:1])[0], int(leased.sum()))
             return None
-        if all_unchanged:
+        if not len(rows):
             return None
         return held_by(self._change, self._clock.steady(), spec.lease, spec.fencing_token, spec.worker)
 
