@@ -1,5 +1,6 @@
 """What people do beside annotating, through the client: skip, withdraw, set aside and reopen."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -10,11 +11,13 @@ from assay.client import (
     RETRACT,
     AlreadyExists,
     Annotation,
+    AssayError,
     Classification,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
     Review,
+    edit_classes,
 )
 
 
@@ -126,3 +129,46 @@ def test_a_reviewer_decides_and_takes_back(client, pool):
     assert (caught.value.metadata["row"], caught.value.metadata["id"]) == ("1", "0")
     history = [each.verb for each in client.list_annotations(pool, sample_id="0")]
     assert history == ["annotate", "annotate", "verdict", "retract", "verdict", "retract"]
+
+
+def test_each_bad_input_is_told_and_changes_nothing(client, pool):
+    """What no list of values tells: states, people and ids. (Values of every task: test_tasks.)"""
+    fill(client, pool, annotations_per_sample=2, policy="majority")
+    client.update_pool(pool, task=edit_classes(client.get_pool(pool).task, add=["cow"], retire=["bee"]))
+    client.annotate(pool, [Annotation("0", "ant", external_id="mine")], "ann")
+    client.annotate(pool, {"0": "cow"}, "bob")
+    client.set_sample_state(pool, ["5"], "exclude", "ann")
+    held = client.next_batch(pool, "dee", 1)
+    task = client.get_pool(pool).task
+    before = client.get_pool(pool), list(client.list_annotations(pool)), list(client.list_leases(pool))
+    elsewhere = replace(before[1][0], name="pools/other/annotations/0")
+    annotate, withdraw, review = client.annotate, client.withdraw_annotations, client.review_samples
+    probs = np.full((1, 2), 0.5, np.float32)
+    for reason, call in {
+        "WRONG_TASK": lambda: annotate(pool, {"1": ["ant"]}, "ann"),
+        "UNKNOWN_CLASS": lambda: annotate(pool, {"1": "ant", "2": "dog"}, "ann"),
+        "CLASS_RETIRED": lambda: annotate(pool, {"1": "ant", "2": "bee"}, "ann"),
+        "SAMPLE_NOT_FOUND": lambda: annotate(pool, {"1": "ant", "none": "ant"}, "ann"),
+        "SAMPLE_EXCLUDED": lambda: annotate(pool, {"1": "ant", "5": "ant"}, "ann"),
+        "ANNOTATION_EXISTS": lambda: annotate(pool, {"1": "ant", "0": "cow"}, "ann"),
+        "EXTERNAL_ID_EXISTS": lambda: annotate(pool, [Annotation("1", "cow", external_id="mine")], "ann"),
+        "ANNOTATION_NOT_FOUND": lambda: withdraw(pool, ["0"], "cy"),
+        "SAMPLE_LEASED": lambda: client.set_sample_state(pool, held.ids, "exclude", "ann"),
+        "LEASE_FOREIGN": lambda: client.skip_samples(pool, held.ids, "ann", lease=held.lease),
+        "ANNOTATIONS_EXIST": lambda: client.update_pool(pool, annotations_per_sample=1, policy="latest"),
+        "POLICY_INFEASIBLE": lambda: client.create_pool(f"{pool}-x", task=Classification(["a"]), policy="majority"),
+        "NOTHING_TO_UNDO": lambda: client.undo_last_action(pool, "dee"),
+        "INVALID_ID": lambda: client.skip_samples(pool, ["1"], "a\nb"),
+        "DUPLICATE_ID": lambda: withdraw(pool, ["0", "0"], "ann"),
+        "TOO_LARGE": lambda: client.skip_samples(pool, ["1"], "ann", "x" * 2000),
+        "INVALID_VALUE": lambda: annotate(pool, [Annotation("1", "ant", confidence=1.5)], "ann"),
+        "DIMENSION_MISMATCH": lambda: client.update_predictions(pool, "mine", ["1"], probabilities=probs),
+        "INVALID_NAME": lambda: review(pool, {"0": elsewhere}, "ann"),
+    }.items():
+        with pytest.raises(AssayError) as caught:
+            call()
+        assert caught.value.reason == reason, (reason, caught.value)
+        assert caught.value.message.endswith("."), "one sentence on what is wrong and one on the way out"
+    with pytest.raises(ValueError, match="itself"):
+        edit_classes(task, merge={"ant": "ant"})
+    assert (client.get_pool(pool), list(client.list_annotations(pool)), list(client.list_leases(pool))) == before
