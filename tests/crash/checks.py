@@ -171,9 +171,10 @@ def foreign_token_is_refused(client: Client, ledger: Ledger, seen: Seen) -> None
 def expired_lease_is_refused(client: Client, ledger: Ledger, seen: Seen) -> None:
     """A lease that expired before the restart takes no labels."""
     for held in ledger.leases.values():
-        if held.expires < seen.began and held.ids - ledger.labels.keys():
-            unlabeled = min(held.ids - ledger.labels.keys())
-            _require_refused(client, unlabeled, held.lease, errors.LeaseExpired)
+        # What was set aside since is refused for that.
+        unlabeled = held.ids - ledger.labels.keys() - ledger.excluded
+        if held.expires < seen.began and unlabeled:
+            _require_refused(client, min(unlabeled), held.lease, errors.LeaseExpired)
             return
 
 
