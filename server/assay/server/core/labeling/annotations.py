@@ -7,14 +7,13 @@ from assay.server.core import checks
 from assay.server.core.errors import AssayError, Reason
 from assay.server.core.labeling import annotate, events, history, lists, review, withdraw
 from assay.server.core.labeling.exporting import (
-    PAGE,
     Row,
     Table,
     coco_images,
     history_columns,
     history_pages,
     label_columns,
-    label_row,
+    label_pages,
 )
 from assay.server.core.labeling.leases import expire_due
 from assay.server.core.labeling.messages import (
@@ -40,6 +39,7 @@ from assay.server.core.labeling.undo import Undo
 from assay.server.core.limits import MAX_IDS, MAX_REASON_BYTES
 from assay.server.core.pools.directory import PoolDirectory
 from assay.server.core.pools.pool import Diverged, Pool
+from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.catalog import Catalog
 from assay.server.core.ports.machine import Clock
 from assay.server.core.records.pools import State
@@ -198,7 +198,7 @@ class AnnotationService:
         task = snapshot.task
         if history:
             return Table(task.record, history_columns(task), history_pages(self._catalog, snapshot))
-        return Table(task.record, label_columns(task), self._label_pages(pool_id))
+        return Table(task.record, label_columns(task), self._label_pages(pool, snapshot))
 
     def export_coco(self, pool_id: str) -> Iterator[str]:
         """The labels of a pool as it is now, as a COCO document in pieces.
@@ -216,11 +216,13 @@ class AnnotationService:
             )
         return coco_chunks(snapshot.pool.task, lambda: coco_images(snapshot))
 
-    def _label_pages(self, pool_id: str) -> Iterator[list[Row]]:
-        views = self.labels(pool_id, "", "", -1, PAGE)
-        while views:
-            yield [label_row(view) for view in views]
-            views = self.labels(pool_id, "", "", views[-1].row, PAGE)
+    def _label_pages(self, pool: Pool, snapshot: Snapshot) -> Iterator[list[Row]]:
+        try:
+            yield from label_pages(snapshot, history.reader(self._catalog, pool))
+        except Diverged:
+            raise AssayError(
+                Reason.CONFLICT, f"Pool {snapshot.pool.pool_id!r} was changed meanwhile. Try again."
+            ) from None
 
     def events(self, pool_id: str, query: EventQuery, after: int, limit: int) -> EventPage:
         """Events of the log by number, those after one; see events.page. Raises AssayError(SAMPLE_NOT_FOUND)."""

@@ -1,6 +1,6 @@
 """Labels, and all that was said, as tables for files: columns with a meaning, page by page, whatever the format."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from assay.server.core.errors import AssayError, Reason
+from assay.server.core.labeling import history, lists
 from assay.server.core.labeling.messages import LabelView
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.ports.catalog import Catalog
-from assay.server.core.records.annotations import NO_CLASS, NO_EVENT, Blobs, EventBlock, EventKind, Values
+from assay.server.core.records.annotations import NO_CLASS, NO_EVENT, Blobs, EventBlock, EventKind, NumberArray, Values
 from assay.server.core.records.pools import State
 from assay.server.core.records.samples import SampleRecord
 from assay.server.core.records.tasks import TaskKind, TaskRecord
@@ -25,8 +26,12 @@ PAGE = 2000
 # Events that are in memory at once, where blocks are small, and blocks that are read at once.
 _EVENTS_AT_ONCE = 1 << 16
 _BLOCKS_AT_ONCE = 256
+# Blocks of so many events are kept once they are read, and so many events of them.
+_KEPT_FROM = 256
+_KEPT_EVENTS = 1 << 20
 
-_GONE = (State.DELETED, State.ABSENT)
+_GONE = (State.DELETED, State.ABSENT, State.DAMAGED)
+_KINDS = {kind.value: kind.name.lower() for kind in EventKind}
 _MICROS = 1_000_000
 _MS = 1000.0
 
@@ -90,6 +95,41 @@ def label_columns(task: Task) -> tuple[Column, ...]:
         Column("decided_by", Form.TEXT),
         Column("uri", Form.TEXT),
     )
+
+
+def label_pages(snapshot: Snapshot, read: history.Read) -> Iterator[list[Row]]:
+    """All labels of a snapshot by row. Raises Diverged: the log is not as the snapshot has it; Interrupted: the work is
+    to stop."""
+    recent, row = Recent(read), -1
+    while len(rows := snapshot.answered_after(row, PAGE, lists.LABELED)):
+        checkpoint()
+        yield [label_row(view) for view in lists.label_views(snapshot, recent, rows)]
+        row = int(rows[-1])
+
+
+class Recent:
+    """Reads blocks of a log and keeps some: one with many events is asked for again and again, a page at a time."""
+
+    def __init__(self, read: history.Read) -> None:
+        self._read = read
+        self._kept: list[EventBlock] = []
+
+    def __call__(self, numbers: NumberArray) -> list[EventBlock]:
+        known_N = np.zeros(len(numbers), np.bool_)
+        found = []
+        for block in self._kept:
+            here_N = (numbers >= block.first_number) & (numbers < block.first_number + len(block))
+            if here_N.any():
+                found.append(block)
+                known_N |= here_N
+        fresh = self._read(numbers[~known_N]) if not known_N.all() else []
+        self._keep(block for block in fresh if len(block) >= _KEPT_FROM)
+        return sorted([*found, *fresh], key=lambda block: block.first_number)
+
+    def _keep(self, blocks: Iterable[EventBlock]) -> None:
+        self._kept += blocks
+        while sum(map(len, self._kept)) > _KEPT_EVENTS and len(self._kept) > 1:
+            self._kept.pop(0)
 
 
 def label_row(view: LabelView) -> Row:
@@ -173,20 +213,19 @@ def _blocks(catalog: Catalog, snapshot: Snapshot) -> Iterator[EventBlock]:
 def _rows(snapshot: Snapshot, parts: Sequence[tuple[EventBlock, Places]]) -> list[Row]:
     rows_N = np.concatenate([block.rows_N[places] for block, places in parts])
     distinct_N, which_N = np.unique(rows_N, return_inverse=True)
-    described = snapshot.describe(distinct_N, payload=False, attributes=False)
-    ids = {sample.row: sample.record.id for sample in described}
-    sample_ids = iter([ids.get(row) for row in distinct_N[which_N].tolist()])
+    ids = snapshot.ids(distinct_N)
+    sample_ids = iter([ids[place] for place in which_N.tolist()])
     return [row for block, places in parts for row in _of_block(snapshot.task, block, places, sample_ids)]
 
 
-def _of_block(task: Task, block: EventBlock, places: Places, sample_ids: Iterator[str | None]) -> Iterator[Row]:
-    """The rows of some events of a block; takes as many ids, None for a sample that cannot be named."""
+def _of_block(task: Task, block: EventBlock, places: Places, sample_ids: Iterator[str]) -> Iterator[Row]:
+    """The rows of some events of a block; takes as many ids."""
     stored = round(block.create_time * _MICROS)
     said = _said(block, places)
     cells = zip(
         block.numbers_N[places].tolist(),
         block.kinds_N[places].tolist(),
-        [None] * len(places) if said is None else cells_of(task, said),
+        [None] * len(places) if said is None else lists.cells_of(task, said),
         block.said_times_N[places].tolist(),
         _each(block.durations_N, places, -1),
         _shares(block, places),
@@ -196,13 +235,10 @@ def _of_block(task: Task, block: EventBlock, places: Places, sample_ids: Iterato
         strict=True,
     )
     for number, kind, cell, time, duration, confidence, comment, external_id, supersedes in cells:
-        sample_id = next(sample_ids)
-        if sample_id is None:
-            continue
         yield (
             number,
-            sample_id,
-            EventKind(kind).name.lower(),
+            next(sample_ids),
+            _KINDS[kind],
             block.worker,
             block.by,
             cell,
@@ -224,17 +260,6 @@ def _said(block: EventBlock, places: Places) -> Values | None:
     if column is None:
         return None
     return Blobs.of(column.at(places)) if isinstance(column, Blobs) else column[places]
-
-
-def cells_of(task: Task, values: Values) -> list[Any]:
-    """Values as cells of an export, None for none."""
-    said: list[Any]
-    if isinstance(values, Blobs):
-        said = [None if each is None else task.decode(each) for each in values.at(np.arange(len(values)))]
-    else:
-        said = [None if each == NO_CLASS else each for each in values.tolist()]
-    (column,) = task.export(said).values()
-    return column
 
 
 def coco_images(snapshot: Snapshot) -> Iterator[list[CocoImage]]:

@@ -7,13 +7,13 @@ import numpy as np
 from assay.server.core.labeling import history
 from assay.server.core.labeling import standing as standings
 from assay.server.core.labeling.deriving import derive
-from assay.server.core.labeling.exporting import cells_of
 from assay.server.core.labeling.messages import LabelView
 from assay.server.core.pools.snapshot import Snapshot
 from assay.server.core.pools.values import shown
-from assay.server.core.records.annotations import NO_CLASS, Blobs, EventBlock, EventKind
+from assay.server.core.records.annotations import NO_CLASS, Blobs, EventBlock, EventKind, Values
 from assay.server.core.records.arrays import FloatArray, MaskArray, RowArray
 from assay.server.core.records.pools import State
+from assay.server.core.tasks.base import Task
 
 VERDICT = "verdict"
 
@@ -52,6 +52,18 @@ def label_views(snapshot: Snapshot, read: history.Read, rows: RowArray) -> list[
         for place, (row, giver) in enumerate(zip(rows.tolist(), givers, strict=True))
         if (sample := described.get(row)) is not None
     ]
+
+
+def cells_of(task: Task, values: Values) -> list[object]:
+    """Values as cells of an export, None for none."""
+    said: list[object]
+    column: list[object]
+    if isinstance(values, Blobs):
+        said = [None if each is None else task.decode(each) for each in values.at(np.arange(len(values)))]
+    else:
+        said = [None if each == NO_CLASS else each for each in values.tolist()]
+    (column,) = task.export(said).values()
+    return column
 
 
 def _said_at(block: EventBlock, row: int) -> int:
