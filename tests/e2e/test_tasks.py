@@ -88,3 +88,17 @@ def test_the_work_of_a_person_is_not_refused_because_of_a_lock(client, pool):
         client.annotate(pool, {held.ids[0]: "ant"}, "ann")
     assert client.annotate(pool, {held.ids[0]: "ant"}, "ann", on_behalf_of=True).stored == 1
     assert client.get_sample(pool, held.ids[0]).label == "ant"
+
+
+@pytest.mark.parametrize("given", [1, np.int64(1), "1"])
+def test_the_id_of_a_class_is_not_its_name(client, given):
+    pool = f"numbered-{type(given).__name__.replace('_', '')}"
+    fill(client, pool, Classification(["ant", "bee"]))
+    with pytest.raises(AssayError, match="Classes are said by their names; the one with the id 1 is 'bee'"):
+        client.annotate(pool, {0: given}, "ann")
+    with pytest.raises(TypeError, match=r"is 1\.5, a float; text is needed"):
+        client.annotate(pool, {"0": 1.5}, "ann")
+    numbered = f"{pool}-names"
+    fill(client, numbered, Classification([0, 1]))
+    assert client.annotate(numbered, {0: given}, "ann").stored == 1
+    assert client.get_sample(numbered, "0").label == "1"

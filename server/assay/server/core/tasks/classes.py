@@ -36,6 +36,13 @@ class Classes:
             raise self.refusal(name)
         return found
 
+    def _of_id(self, name: str) -> str:
+        """What to say to who gave the id of a class for its name."""
+        if not (name.isascii() and name.isdecimal() and len(name) < 10 and int(name) < len(self.names)):
+            return ""
+        meant = self.names[int(name)]
+        return f" Classes are said by their names; the one with the id {int(name)} is {meant!r}."
+
     @property
     def merges(self) -> npt.NDArray[np.int32] | None:
         """int32 [C]: the class that each class is counted as; None where none was merged."""
@@ -52,9 +59,10 @@ class Classes:
             listed = [self.names[i] for i in self._record.order[:_LISTED]]
             more = ", ..." if len(self._record.order) > _LISTED else ""
             known = ", ".join(listed) + more or "none"
+            hint = near_class(name, self.names) or self._of_id(name)
             return Refused(
                 Reason.UNKNOWN_CLASS,
-                f"{name[:100]!r} is no class of the pool; its classes are: {known}.{near_class(name, self.names)}",
+                f"{name[:100]!r} is no class of the pool; its classes are: {known}.{hint}",
                 class_name=name,
             )
         root = self.root(class_id)
