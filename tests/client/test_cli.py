@@ -128,7 +128,7 @@ def test_tables_show_what_json_says(pool: str, assay: Assay, assay_json: AssayJs
     table = assay("status")
     assert "SERVING" in table
     (line,) = (line for line in table.splitlines() if line.startswith(pool))
-    assert line.split()[1:5] == ["open", str(SAMPLES - LABELED), "0", str(LABELED)]
+    assert line.split()[1:7] == ["classification", "open", str(SAMPLES - LABELED), "0", "0", str(LABELED)]
 
 
 def test_text_is_not_taken_for_markup(pool: str, assay: Assay) -> None:
@@ -352,3 +352,45 @@ def test_predictions_come_from_files(pool: str, assay: Assay, assay_json: AssayJ
     assert best["sample"]["id"] == f"d{SAMPLES - 1}"
     assay("predictions", "delete", pool, "other", "--yes")
     assert [each["id"] for each in assay_json("predictions", "list", pool)["sources"]] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said", "told"),
+    [
+        ("multilabel", ("-c", "ant", "-c", "bee"), ("d1=ant,bee", "d2="), "ant, bee"),
+        ("regression", ("--number", "legs=0..8", "--number", "size"), ("d1=legs=6,size=2", "d2=legs=0,size=1"), "=2"),
+        ("boxes", ("-c", "ant"), ('d1=[{"class_name":"ant","x":0,"y":0,"w":0.5,"h":0.5}]', "d2=[]"), "ant 0.5x0.5 at"),
+        ("spans", ("-c", "ant", "--disjoint"), ('d1=[{"class_name":"ant","start":0,"end":4}]', "d2=[]"), "ant 0-4"),
+        ("freeform", (), ('d1={"note":"six legs"}', "d2=0"), '{"note": "six legs"}'),
+    ],
+)  # fmt: skip
+def test_a_pool_of_any_task_from_a_shell(
+    name: str,
+    options: tuple[str, ...],
+    said: tuple[str, str],
+    told: str,
+    assay: Assay,
+    assay_json: AssayJson,
+    files: Path,
+) -> None:
+    """Made, filled, annotated, decided and shown with nothing but the command."""
+    pool = f"shell-{name}"
+    overlap = ("--annotations-per-sample", 2, "--policy", "majority", "--metadata", "owner=ann")
+    made = assay_json("pool", "create", pool, "--task", name, *options, *overlap)
+    assert made["task"]["kind"] == name
+    assert (made["annotations_per_sample"], made["policy"], made["metadata"]) == (2, "majority", {"owner": "ann"})
+    assert re.search(rf"^task +{name}", assay("pool", "get", pool), re.MULTILINE)
+    records = [json.loads(line) for line in (files / "samples.jsonl").read_text().splitlines()]
+    (files / "plain.jsonl").write_text(
+        "".join(json.dumps({"id": each["id"], "text": each["text"]}) + "\n" for each in records)
+    )
+    assay("add", pool, "--from", files / "plain.jsonl", "--embeddings", files / "embeddings.npy")
+    for worker in ("ann", "bob"):
+        assert assay_json("annotate", pool, *said, "--worker", worker)["stored"] == 2
+    assert assay_json("pool", "get", pool)["counts"]["labeled"] == 2
+    assert told in assay("label", "list", pool)
+    assert assay_json("review", "set", pool, said[1].replace("d2", "d3", 1), "--worker", "rita")["decided"] == 1
+    with pytest.raises(AssertionError, match="weighted"):
+        assay("label", "resolve", pool)
+    assay("pool", "update", pool, "--policy", "weighted")
+    assert assay_json("label", "resolve", pool)["samples"] == 2

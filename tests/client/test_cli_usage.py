@@ -11,17 +11,36 @@ import numpy as np
 import pytest
 import typer
 
-from assay.client import Filter, Plan, Quota, Quotas, SampleBatch, attr, errors, selector
+from assay.client import (
+    Box,
+    Boxes,
+    Classification,
+    Filter,
+    Freeform,
+    Json,
+    MultiLabel,
+    Plan,
+    Quota,
+    Quotas,
+    Regression,
+    SampleBatch,
+    Span,
+    Spans,
+    attr,
+    errors,
+    selector,
+)
 from assay.client._files import Missing, Table
 from assay.client.cli import main
 from assay.client.cli.add import FieldNames, arrays_batch, read_batch, table_batch
 from assay.client.cli.arguments import read_plan, read_where
 from assay.client.cli.composing import Additions
 from assay.client.cli.failures import exit_status
-from assay.client.cli.labeling import read_pairs
 from assay.client.cli.output import plain, preview
 from assay.client.cli.plugins import add_plugins, as_app, load
+from assay.client.cli.tasks import read_pairs, read_target, read_task, read_values, target_text
 from assay.client.results import Sample
+from assay.client.tasks import Task
 from tests.client.scripted import Refusal, scripted
 
 NAMES = FieldNames("id", "text", "payload", "label", "uri", "embedding", ("n",))
@@ -227,9 +246,67 @@ def test_pickled_arrays_are_not_loaded(tmp_path: Path) -> None:
 
 
 def test_labels_may_have_ids_with_equals_signs() -> None:
-    assert read_pairs(["a=b=ant", "c=bee"]) == {"a=b": "ant", "c": "bee"}
-    with pytest.raises(ValueError, match="labeled twice"):
-        read_pairs(["a=ant", "a=bee"])
+    assert read_pairs(["a=b=ant", "c=bee"], "ID=CLASS") == {"a=b": "ant", "c": "bee"}
+    with pytest.raises(ValueError, match="named twice"):
+        read_pairs(["a=ant", "a=bee"], "ID=CLASS")
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "value"),
+    [
+        (MultiLabel(["sad", "funny"]), "a=sad, funny", ["sad", "funny"]),
+        (MultiLabel(["a,b"]), 'a=["a,b"]', ["a,b"]),
+        (MultiLabel(["sad"]), "a=", []),
+        (Regression(["rent"]), "a=-5", {"rent": -5.0}),
+        (Regression(["rent", "size"]), "a=rent=5,size=0", {"rent": 5.0, "size": 0.0}),
+        (Regression(["a=b,c"]), 'a={"a=b,c": 1}', {"a=b,c": 1}),
+        (Boxes(["car"]), 'a=[{"class_name": "car", "x": 0, "y": 0, "w": 1, "h": 1}]', [Box("car", 0, 0, 1, 1)]),
+        (Spans(["name"]), 'a=[{"class_name": "name", "start": 0, "end": 2}]', [Span("name", 0, 2)]),
+        (Freeform(), 'a={"b": "c=d"}', Json({"b": "c=d"})),
+        (Freeform(), "a=0", Json(0)),
+    ],
+)
+def test_values_of_each_task_are_written_on_the_command_line(task: Task, text: str, value: object) -> None:
+    assert read_values(task, [text]) == {"a": value}
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        (Classification(["a"]), "a="),
+        (Regression(["rent", "size"]), "a=5"),
+        (Regression(["rent"]), "a=rent=much"),
+        (Boxes(["car"]), "a=car"),
+        (Freeform(), "a={"),
+        (Freeform(), "a="),
+        (MultiLabel(["sad"]), "sad"),
+    ],
+)
+def test_what_is_no_value_of_the_task_is_named(task: Task, text: str) -> None:
+    with pytest.raises(ValueError, match=r"'a|a=|'sad'"):
+        read_values(task, [text])
+
+
+def test_numbers_are_asked_for_within_bounds() -> None:
+    for text in ("rent", "rent=0..", "t=-5..40", "share=..1"):
+        assert target_text(read_target(text)) == text
+    for text in ("rent=5", "rent=a..b", "rent="):
+        with pytest.raises(ValueError, match=r"MIN\.\.MAX"):
+            read_target(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        (("votes", [], [], False), "multilabel"),
+        (("regression", ["a"], ["rent"], False), "no classes"),
+        (("boxes", ["car"], ["rent"], False), "--number"),
+        (("boxes", ["car"], [], True), "--disjoint"),
+    ],
+)
+def test_options_of_another_task_are_refused(given: tuple[str, list[str], list[str], bool], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        read_task(*given)
 
 
 def sample(payload: bytes) -> Sample:

@@ -18,6 +18,8 @@ from assay.server.app.config import Config
 from assay.server.rpc.execution import open_executors
 from assay.server.rpc.gate import Gate
 from assay.server.rpc.metrics import Metrics
+from assay.v1.method import Role
+from assay.v1.methods import METHODS
 from tests.docs.pages import PAGES, ROOT, agree, anchors, blocks, commands, links, run_command, run_python, table
 from tests.models.onnx_factory import token_embedder
 
@@ -75,12 +77,14 @@ def test_the_readme_s_stories_run(client, server, tmp_path):
     topics_N = rng.integers(0, 3, 1200)
     ids = [f"d{number}" for number in range(1200)]
     answers = {sample_id: CLASSES[topic] for sample_id, topic in zip(ids, topics_N, strict=True)}
+    # Bob takes every fifth sample for something else.
+    said = {"ann": answers.__getitem__, "bob": lambda each: CLASSES[0] if int(each[1:]) % 5 == 0 else answers[each]}
     names: dict[str, object] = {
         "ids": ids,
         "vectors": (rng.normal(size=(1200, 16)) + 2 * np.eye(16)[topics_N]).astype(np.float32),
         "texts": [f"text {sample_id}" for sample_id in ids],
         "languages": ["en" if number % 4 else "de" for number in range(1200)],
-        "ask": lambda pick: answers[pick.sample.id],
+        "ask": lambda pick, worker="ann": said[worker](pick.id),
         "annotate": lambda picked: {sample_id: answers[sample_id] for sample_id in picked},
         "tokens": rng.integers(0, 50, (1200, 7)),
         "mask": np.ones((1200, 7), np.int64),
@@ -92,6 +96,11 @@ def test_the_readme_s_stories_run(client, server, tmp_path):
     assert client.get_pool("news").counts.labeled == 10
     assert client.get_pool("docs").active_backbone
     assert client.get_pool("docs").active_head
+    wrong = {each for each in ids[:40] if said["bob"](each) != answers[each]}
+    (left,) = (label.sample_id for label in client.list_labels("desk", states=["disputed"]))
+    assert left in wrong
+    settled = {label.sample_id: label.value for label in client.list_labels("desk", states=["labeled"])}
+    assert settled == {each: answers[each] for each in ids[:40] if each != left}
 
 
 def test_the_readme_s_commands_run(client, tmp_path):
@@ -122,6 +131,21 @@ def test_the_table_of_settings_is_that_of_the_server():
     }
     documented = {flag.strip("`") for _, flag, _ in rows.values() if flag}
     assert flags == documented | {"--adopt", "--config", "--port-file"}
+
+
+def test_the_table_of_roles_is_that_of_the_protos():
+    rows = {role.strip("`"): set(re.findall(r"`([A-Z]\w+)`", calls)) for role, calls in table(OPERATIONS, "role")}
+    told = {
+        role: {
+            method.name
+            for method in METHODS.values()
+            if method.role is getattr(Role, role.upper()) and method.service.startswith("assay.")
+        }
+        for role in ("label", "mine", "admin")
+    }
+    # Some calls need more for some of what they do.
+    told["admin"] |= {"WithdrawAnnotations", "SetSampleState", "ReviewSamples"}
+    assert {role: rows[role] for role in told} == told
 
 
 def test_the_settings_shown_as_toml_are_settings():

@@ -5,9 +5,36 @@ from google.api import annotations_pb2, client_pb2, field_behavior_pb2, resource
 from google.longrunning import operations_pb2
 from google.protobuf.descriptor import FieldDescriptor
 
-from assay.v1 import labeling_pb2, mining_pb2, models_pb2, options_pb2, pools_pb2, server_pb2, types_pb2
+from assay.v1 import (
+    annotations_pb2 as assay_annotations_pb2,
+)
+from assay.v1 import (
+    audits_pb2,
+    changes_pb2,
+    labeling_pb2,
+    mining_pb2,
+    models_pb2,
+    options_pb2,
+    pools_pb2,
+    predictions_pb2,
+    server_pb2,
+    tasks_pb2,
+    types_pb2,
+)
 
-FILES = (labeling_pb2, mining_pb2, models_pb2, pools_pb2, server_pb2, types_pb2)
+FILES = (
+    assay_annotations_pb2,
+    audits_pb2,
+    changes_pb2,
+    labeling_pb2,
+    mining_pb2,
+    models_pb2,
+    pools_pb2,
+    predictions_pb2,
+    server_pb2,
+    tasks_pb2,
+    types_pb2,
+)
 METHODS = {
     method.name: method
     for file in FILES
@@ -60,7 +87,8 @@ def test_each_field_of_a_request_says_whether_it_must_be_given(name):
 
 
 def test_resources_have_names_and_what_names_them_says_so():
-    assert set(RESOURCES) == {"assay/Pool", "assay/Sample", "assay/Model", "assay/Lease"}
+    kinds = ("Annotation", "Lease", "Model", "Pool", "PredictionSource", "Sample")
+    assert set(RESOURCES) == {f"assay/{kind}" for kind in kinds}
     for message in RESOURCES.values():
         assert behaviors(MESSAGES[message].fields_by_name["name"]) == {field_behavior_pb2.IDENTIFIER}
     for name, message in MESSAGES.items():

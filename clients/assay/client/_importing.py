@@ -454,7 +454,8 @@ def one_of(each: Mapping[str, Any], where: str, *names: str) -> Any:
     raise ValueError(f"{where} holds {shown(dict(each))}, which has no {names[-1]!r}")
 
 
-def _spans(cell: Any, where: str) -> Any:
+def spans_of(cell: Any, where: str) -> list[Span]:
+    """The spans in a cell. Raises ValueError or TypeError for what are none."""
     return [
         Span(*(one_of(object_of(each, where), where, name) for name in ("class_name", "start", "end")))
         for each in entries(cell, where)
@@ -476,7 +477,7 @@ _READERS: Final[Mapping[str, Reader]] = {
     "class_names": _names,
     "numbers": _numbers,
     "boxes": boxes_of,
-    "spans": _spans,
+    "spans": spans_of,
     "json": _json,
 }
 

@@ -441,7 +441,7 @@ def label(message: annotations_pb2.Label) -> results.Label:
         annotations=message.annotations,
         agreement=message.agreement if message.HasField("agreement") else None,
         confidence=message.confidence if message.HasField("confidence") else None,
-        decided_by=message.decided_by,
+        decided_by=enum_word(annotations_pb2.LabelBasis, message.decided_by) if message.decided_by else "",
         worker=message.worker,
         update_time=when(message, "update_time"),
         lease=message.lease or None,

@@ -174,7 +174,7 @@ def edit_classes(
             itself, an order that does not name each class in use once.
     """
     if not hasattr(task, "classes"):
-        raise ValueError(f"{kind_of(task)} has no classes")
+        raise ValueError(f"a pool's task of {type(task).__name__} has no classes")
     classes: dict[str, Class | str] = {each.name: each for each in task.classes}
     added = list(add)
     # A server numbers new classes as they come.

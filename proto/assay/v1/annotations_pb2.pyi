@@ -134,6 +134,46 @@ ANNOTATION_VERB_RESUME: AnnotationVerb.ValueType  # 8
 """A skip is taken back."""
 Global___AnnotationVerb: _TypeAlias = AnnotationVerb  # noqa: Y015
 
+class _LabelBasis:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LabelBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LabelBasis.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LABEL_BASIS_UNSPECIFIED: _LabelBasis.ValueType  # 0
+    """Nothing is decided."""
+    LABEL_BASIS_LATEST: _LabelBasis.ValueType  # 1
+    """The pool's policy LABEL_POLICY_LATEST."""
+    LABEL_BASIS_MAJORITY: _LabelBasis.ValueType  # 2
+    """LABEL_POLICY_MAJORITY."""
+    LABEL_BASIS_UNANIMOUS: _LabelBasis.ValueType  # 3
+    """LABEL_POLICY_UNANIMOUS."""
+    LABEL_BASIS_WEIGHTED: _LabelBasis.ValueType  # 4
+    """LABEL_POLICY_WEIGHTED."""
+    LABEL_BASIS_REVIEWED: _LabelBasis.ValueType  # 5
+    """LABEL_POLICY_REVIEWED."""
+    LABEL_BASIS_VERDICT: _LabelBasis.ValueType  # 6
+    """A reviewer's verdict, whatever the policy."""
+
+class LabelBasis(_LabelBasis, metaclass=_LabelBasisEnumTypeWrapper):
+    """What a label follows from."""
+
+LABEL_BASIS_UNSPECIFIED: LabelBasis.ValueType  # 0
+"""Nothing is decided."""
+LABEL_BASIS_LATEST: LabelBasis.ValueType  # 1
+"""The pool's policy LABEL_POLICY_LATEST."""
+LABEL_BASIS_MAJORITY: LabelBasis.ValueType  # 2
+"""LABEL_POLICY_MAJORITY."""
+LABEL_BASIS_UNANIMOUS: LabelBasis.ValueType  # 3
+"""LABEL_POLICY_UNANIMOUS."""
+LABEL_BASIS_WEIGHTED: LabelBasis.ValueType  # 4
+"""LABEL_POLICY_WEIGHTED."""
+LABEL_BASIS_REVIEWED: LabelBasis.ValueType  # 5
+"""LABEL_POLICY_REVIEWED."""
+LABEL_BASIS_VERDICT: LabelBasis.ValueType  # 6
+"""A reviewer's verdict, whatever the policy."""
+Global___LabelBasis: _TypeAlias = LabelBasis  # noqa: Y015
+
 @_typing.final
 class AnnotationInput(_message.Message):
     """What is said of one sample."""
@@ -960,8 +1000,8 @@ class Label(_message.Message):
     """Mean agreement of the annotations with each other, 0 to 1; unset without any."""
     confidence: _builtins.float
     """Share of the weight that stands behind the label, 0 to 1; unset without an annotation."""
-    decided_by: _builtins.str
-    """What decided: the pool's policy, such as "majority", or "verdict"."""
+    decided_by: Global___LabelBasis.ValueType
+    """What decided; unset where nothing is decided."""
     worker: _builtins.str
     """Who said the last that counted."""
     lease: _builtins.str
@@ -983,7 +1023,7 @@ class Label(_message.Message):
         annotations: _builtins.int = ...,
         agreement: _builtins.float | None = ...,
         confidence: _builtins.float | None = ...,
-        decided_by: _builtins.str = ...,
+        decided_by: Global___LabelBasis.ValueType = ...,
         worker: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         lease: _builtins.str = ...,

@@ -7,7 +7,7 @@ import typer
 
 from assay.client.cli.arguments import JsonOption, PoolArgument, connect
 from assay.client.cli.labeling import WorkerOption
-from assay.client.cli.output import show, table
+from assay.client.cli.output import show, table, value_cell
 
 app = typer.Typer(help="List what was said, event by event; take it back.", no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def list_(
                     str(each.event),
                     each.sample_id,
                     each.verb,
-                    each.value,
+                    value_cell(each.value),
                     each.worker,
                     each.by,
                     each.time,

@@ -37,7 +37,10 @@ FormatOption: TypeAlias = Annotated[
     ),
 ]
 StateOption: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--state", help="Only samples in this state: unlabeled, leased, labeled, excluded.")
+    list[str] | None,
+    typer.Option(
+        "--state", help="Only samples in this state: unlabeled, answered, leased, labeled, disputed, excluded."
+    ),
 ]
 
 

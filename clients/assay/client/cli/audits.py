@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 
 from assay.client import AuditResult, Suspect
 from assay.client.cli.arguments import JsonOption, PoolArgument, WhereOption, connect, read_where
-from assay.client.cli.output import show, table
+from assay.client.cli.output import show, table, value_cell
 from assay.client.cli.progress import operating
 
 _KINDS = "model, neighbors, annotators or duplicates"
@@ -65,7 +65,7 @@ def _findings(result: AuditResult) -> RenderableType:
 def _suspects(found: Sequence[Suspect]) -> RenderableType:
     return table(
         ("id", "kind", "score", "label", "suggested"),
-        ((each.sample_id, each.kind, each.score, each.label or None, each.suggested or None) for each in found),
+        ((each.sample_id, each.kind, each.score, value_cell(each.label), value_cell(each.suggested)) for each in found),
     )
 
 

@@ -18,7 +18,8 @@ _HINTS = {
     "LEASE_NOT_FOUND": "`assay lease list POOL` shows the live leases.",
     "LEASE_EXPIRED": "Take a new batch with `assay next`; samples can also be annotated without a lease.",
     "UNKNOWN_STRATEGY": "`assay strategies` shows the strategies and presets.",
-    "NEED_MISSING": "Train a head first (`assay train POOL`), or use a plan that needs no model, such as random.",
+    "NEED_MISSING": "`assay strategies --task TASK` shows what serves the pool's task and what it needs; "
+    "`assay train POOL` trains a head.",
     "TOO_FEW_CLASSES": "Label samples of at least two classes first.",
     "TOO_FEW_LABELS": "Label at least two samples first.",
     "NO_BACKBONE": "Upload one with `assay model upload`, or add embeddings.",

@@ -31,10 +31,16 @@ from assay.client.cli.composing import (
     QuotaOption,
     SourceOption,
 )
-from assay.client.cli.output import fields, picked, show, table
+from assay.client.cli.output import fields, picked, plain, show, table, value_cell
+from assay.client.cli.progress import operating
+from assay.client.cli.tasks import check_pairs, read_values
 
 app = typer.Typer(help="Label in the terminal; list labels.", no_args_is_help=True)
 
+VALUES_HELP = (
+    "What is said: ID=CLASS; of several classes ID=A,B (ID= for none); of numbers ID=NAME=5,OTHER=2; of boxes, spans "
+    "and free-form answers ID=JSON, as a file has it."
+)
 WorkerOption = Annotated[str, typer.Option(envvar="ASSAY_WORKER", help="Who labels.")]
 TtlOption = Annotated[float, typer.Option(min=1, help="Seconds that the lease lasts.")]
 
@@ -83,7 +89,7 @@ def annotate(
         str | None,
         typer.Option(envvar="ASSAY_WORKER", help="Who says it; in a file, of records that name no worker."),
     ] = None,
-    labels: Annotated[list[str] | None, typer.Argument(metavar="ID=CLASS...", help="What is said.")] = None,
+    labels: Annotated[list[str] | None, typer.Argument(metavar="ID=VALUE...", help=VALUES_HELP)] = None,
     source: Annotated[
         Path | None,
         typer.Option(
@@ -103,7 +109,7 @@ def annotate(
     as it was said."""
     under = Lease(lease, token) if lease else None
     if source is None:
-        told = _annotate(context, pool, read_pairs(labels or ()), worker, under, correct)
+        told = _annotate(context, pool, labels or (), worker, under, correct)
     else:
         told = _import(context, pool, source, format, labels or (), worker, under, correct)
     show(told, as_json, lambda: fields((_CALLED.get(name, name), count) for name, count in told.items()))
@@ -113,11 +119,13 @@ _CALLED = {"lease_remaining": "left in the lease", "left_out": "left out"}
 
 
 def _annotate(
-    context: typer.Context, pool: str, given: dict[str, str], worker: str | None, lease: Lease | None, correct: bool
+    context: typer.Context, pool: str, pairs: Sequence[str], worker: str | None, lease: Lease | None, correct: bool
 ) -> dict[str, int]:
     if worker is None:
         raise ValueError("say who labels, with --worker or ASSAY_WORKER")
+    check_pairs(pairs)
     with connect(context) as client:
+        given = read_values(client.get_pool(pool).task, pairs)
         result = client.annotate(pool, given, worker, lease=lease, correct=correct)
     names = ("stored", "unchanged", "labeled", "disputed", "lease_remaining")
     return {name: getattr(result, name) for name in names}
@@ -134,9 +142,9 @@ def _import(
     correct: bool,
 ) -> dict[str, int]:
     """Store what a file says, and labels beside it."""
-    beside = read_pairs(pairs) if pairs else {}
-    sources: list[Any] = [source, {"id": list(beside), "label": list(beside.values())}]
     with connect(context) as client:
+        beside = read_values(client.get_pool(pool).task, pairs) if pairs else {}
+        sources: list[Any] = [source, {"id": list(beside), "label": list(beside.values())}]
         done = [
             client.import_annotations(
                 pool,
@@ -169,9 +177,20 @@ def list_(
         as_json,
         lambda: table(
             ("id", "label", "worker", "time", "lease"),
-            ((label.sample_id, label.value, label.worker, label.update_time, label.lease) for label in labels),
+            (
+                (label.sample_id, value_cell(label.value), label.worker, label.update_time, label.lease)
+                for label in labels
+            ),
         ),
     )
+
+
+@app.command()
+def resolve(context: typer.Context, pool: PoolArgument, as_json: JsonOption = False) -> None:
+    """Derive the labels of a pool with the policy weighted anew, everybody counted by estimated skill."""
+    with connect(context) as client, operating("resolving") as progress:
+        result = client.resolve_labels(pool).result(progress=progress)
+    show(result, as_json, lambda: fields(plain(result).items()))
 
 
 def export(
@@ -218,28 +237,6 @@ _EXPORTED = {
     ".pq": "parquet",
     ".json": "coco",
 }
-
-
-def read_pairs(pairs: Sequence[str]) -> dict[str, str]:
-    """Labels from the command line. An id may hold "=", a class may not (a file takes any).
-
-    Raises:
-        ValueError: no label, two for one sample, or what is none.
-    """
-    given = [_pair(text) for text in pairs]
-    labels = dict(given)
-    if not labels:
-        raise ValueError("give labels as ID=CLASS, or a file with --from")
-    if len(labels) < len(given):
-        raise ValueError("a sample is labeled twice")
-    return labels
-
-
-def _pair(text: str) -> tuple[str, str]:
-    sample_id, equals, class_name = text.rpartition("=")
-    if not (sample_id and equals and class_name):
-        raise ValueError(f"{text!r} is no label: write ID=CLASS")
-    return sample_id, class_name
 
 
 def _batch(batch: Batch) -> RenderableType:

@@ -198,7 +198,7 @@ def model_details(model: Model) -> RenderableType:
             ("labels", head.labels),
             ("task", head.task),
             ("classes seen", head.classes_seen),
-            ("classes not seen", list(head.unseen_classes) or None),
+            ("ids of classes not seen", list(map(str, head.unseen_classes)) or None),
             ("members", head.members),
             ("l2", head.l2),
             ("temperature", head.temperature),

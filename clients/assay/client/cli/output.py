@@ -13,6 +13,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from assay.client import Box, Boxes, Classification, Freeform, MultiLabel, Regression, Span, Spans
+from assay.client.cli.tasks import task_name
 from assay.client.filters import Filter
 from assay.client.plans import Plan
 from assay.client.results import Pick, QuotaReport, Sample
@@ -47,6 +49,8 @@ def plain(value: Any) -> Any:
             return _plain_sample(value)
         case Filter():
             return repr(value)
+        case Classification() | MultiLabel() | Regression() | Boxes() | Spans() | Freeform():
+            return {"kind": task_name(value), **_plain_fields(value)}
         case datetime():
             return value.isoformat()
         case timedelta():
@@ -61,9 +65,11 @@ def plain(value: Any) -> Any:
             return value
         case Sequence():
             return [plain(item) for item in value]
-    if dataclasses.is_dataclass(value):
-        return {entry.name: plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
-    return value
+    return _plain_fields(value) if dataclasses.is_dataclass(value) else value
+
+
+def _plain_fields(value: Any) -> dict[str, Any]:
+    return {entry.name: plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
 
 
 def _plain_sample(sample: Sample) -> dict[str, Any]:
@@ -96,9 +102,21 @@ def fields(pairs: Iterable[tuple[str, Any]]) -> Table:
     return table(("", ""), pairs)
 
 
+def value_cell(value: Any) -> str:
+    """What is said of a sample as a cell of a table: an empty set is an answer, and no value is none."""
+    if isinstance(value, Mapping) and not all(isinstance(each, float) for each in value.values()):
+        return json.dumps(value, ensure_ascii=False)  # a free-form answer
+    return "(none)" if value == () else cell(value)
+
+
 def cell(value: Any) -> str:
     """A value as a cell of a table."""
     match value:
+        case Box():
+            place = f"{value.class_name} {value.width:.4g}x{value.height:.4g} at {value.x:.4g},{value.y:.4g}"
+            return place if value.score is None else f"{place} ({value.score:.0%})"
+        case Span():
+            return f"{value.class_name} {value.start}-{value.end}"
         case None:
             return "-"
         case bool():

@@ -2,16 +2,25 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 from rich.console import RenderableType
 
-from assay.client import Change, Classification, Pool, PoolChanges, edit_classes
+from assay.client import Change, Pool, PoolChanges, Regression, Spans, edit_classes
 from assay.client.cli.arguments import JsonOption, PoolArgument, connect
 from assay.client.cli.output import fields, plain, print_line, show, table
+from assay.client.cli.tasks import read_task, target_text, task_name
 
 app = typer.Typer(help="Create, look at, change and delete pools.", no_args_is_help=True)
+
+OverlapOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--annotations-per-sample", min=1, help="Annotations wanted of each sample, by different annotators."),
+]
+PolicyOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="How labels follow: latest, majority, unanimous, weighted or reviewed.")
+]
 
 
 @app.command()
@@ -22,6 +31,21 @@ def create(
         list[str] | None, typer.Option("--class", "-c", help="Class name; give one per class.")
     ] = None,
     classes: Annotated[Path | None, typer.Option(help="File with one class name per line.")] = None,
+    task: Annotated[
+        str, typer.Option(help="What people say: classification, multilabel, regression, boxes, spans or freeform.")
+    ] = "classification",
+    number: Annotated[
+        list[str] | None,
+        typer.Option("--number", help="Of a regression: NAME or NAME=MIN..MAX; give one per number."),
+    ] = None,
+    disjoint: Annotated[
+        bool, typer.Option("--disjoint", help="Of spans: no two of a sample share a character.")
+    ] = False,
+    annotations_per_sample: OverlapOption = None,
+    policy: PolicyOption = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option("--metadata", help="NAME=TEXT, to keep with the pool; give one per name.")
+    ] = None,
     metric: Annotated[str, typer.Option(help="cosine, l2 or inner_product.")] = "cosine",
     dimension: Annotated[int, typer.Option(min=0, help="Length of pushed embeddings; 0: as they come.")] = 0,
     discard_inputs: Annotated[
@@ -31,13 +55,17 @@ def create(
 ) -> None:
     """Create an empty pool."""
     names = [*(class_name or ()), *(_lines(classes) if classes else ())]
+    asked = read_task(task, names, number or (), disjoint)
     with connect(context) as client:
         made = client.create_pool(
             pool,
-            task=Classification(names),
+            task=asked,
             metric=metric,  # type: ignore[arg-type]
             dimension=dimension,
             discard_inputs=discard_inputs,
+            annotations_per_sample=annotations_per_sample or 1,
+            policy=policy or "latest",  # type: ignore[arg-type]
+            metadata=_pairs(metadata, "--metadata"),
         )
     show(made, as_json, lambda: pool_details(made))
 
@@ -58,12 +86,8 @@ def update(
     order: Annotated[
         list[str] | None, typer.Option("--order", help="Classes in use, as people are to see them; give one per class.")
     ] = None,
-    annotations_per_sample: Annotated[
-        int | None, typer.Option(min=1, help="Annotations wanted of each sample, by different annotators.")
-    ] = None,
-    policy: Annotated[
-        str | None, typer.Option(help="How labels follow: latest, majority, unanimous, weighted or reviewed.")
-    ] = None,
+    annotations_per_sample: OverlapOption = None,
+    policy: PolicyOption = None,
     metadata: Annotated[
         list[str] | None, typer.Option("--metadata", help="NAME=TEXT, in place of all there is; give one per name.")
     ] = None,
@@ -188,14 +212,20 @@ def confirm(question: str) -> None:
 def pools_table(pools: list[Pool]) -> RenderableType:
     """One line for each pool."""
     return table(
-        ("pool", "state", "unlabeled", "leased", "labeled", "excluded", "dimension", "head", "index"),
+        (
+            *("pool", "task", "state", "unlabeled", "answered", "leased", "labeled", "disputed", "excluded"),
+            *("dimension", "head", "index"),
+        ),
         (
             (
                 pool.id,
+                task_name(pool.task),
                 pool.state,
                 pool.counts.unlabeled,
+                pool.counts.answered,
                 pool.counts.leased,
                 pool.counts.labeled,
+                pool.counts.disputed,
                 pool.counts.excluded,
                 pool.dimension,
                 (pool.active_head or "-").rpartition("/")[2],
@@ -215,7 +245,8 @@ def pool_details(pool: Pool) -> RenderableType:
             ("state", pool.state),
             ("metric", pool.metric),
             ("dimension", pool.dimension),
-            ("classes", pool.class_names),
+            ("task", task_name(pool.task)),
+            *_task_details(pool),
             ("annotations per sample", pool.annotations_per_sample),
             ("policy", pool.policy),
             ("metadata", pool.metadata),
@@ -241,6 +272,26 @@ def pool_details(pool: Pool) -> RenderableType:
     )
 
 
+def _task_details(pool: Pool) -> list[tuple[str, object]]:
+    """What else there is to a pool's task: classes in the order in which people see them, or numbers."""
+    if isinstance(pool.task, Regression):
+        return [("numbers", [target_text(each) for each in pool.task.targets])]  # type: ignore[arg-type]
+    classes = getattr(pool.task, "classes", None)
+    if classes is None:
+        return []
+    told: list[tuple[str, object]] = [("classes", [each.name for each in classes if not each.retired])]
+    retired = [
+        f"{each.name} (counts as {pool.class_names[each.merged_into]})" if each.merged_into is not None else each.name
+        for each in classes
+        if each.retired
+    ]
+    if retired:
+        told.append(("retired classes", retired))
+    if isinstance(pool.task, Spans):
+        told.append(("disjoint", pool.task.disjoint))
+    return told
+
+
 def _index(pool: Pool) -> str:
     if pool.index.kind == "exact":
         return "exact"
@@ -248,4 +299,4 @@ def _index(pool: Pool) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -8,9 +8,10 @@ import typer
 
 from assay.client import REJECT, RETRACT, AnnotationEvent, Client, Review
 from assay.client.cli.arguments import JsonOption, PoolArgument, connect
-from assay.client.cli.labeling import WorkerOption, read_pairs
-from assay.client.cli.output import show, table
+from assay.client.cli.labeling import VALUES_HELP, WorkerOption
+from assay.client.cli.output import show, table, value_cell
 from assay.client.cli.pools import confirm
+from assay.client.cli.tasks import check_pairs, read_pairs, read_values
 
 app = typer.Typer(help="List samples that need a decision, and decide.", no_args_is_help=True)
 
@@ -29,7 +30,7 @@ def list_(
     with connect(context) as client:
         labels = list(islice(client.list_labels(pool, states=["disputed"]), limit or None))
         said = {label.sample_id: _standing(client, pool, label.sample_id) for label in labels}
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "sample_id": label.sample_id,
             "agreement": label.agreement,
@@ -42,7 +43,7 @@ def list_(
         as_json,
         lambda: table(
             ("id", "agreement", "annotations"),
-            ((each["sample_id"], each["agreement"], each["annotations"]) for each in found),
+            ((each["sample_id"], each["agreement"], _said(each["annotations"])) for each in found),
         ),
     )
 
@@ -51,13 +52,16 @@ def list_(
 def set_(
     context: typer.Context,
     pool: PoolArgument,
-    labels: Annotated[list[str], typer.Argument(metavar="ID=CLASS...", help="What the labels are.")],
+    labels: Annotated[list[str], typer.Argument(metavar="ID=VALUE...", help=VALUES_HELP)],
     worker: WorkerOption,
     comment: CommentOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Decide labels by values of the reviewer's own."""
-    _decide(context, pool, read_pairs(labels), worker, comment, as_json)
+    check_pairs(labels)
+    with connect(context) as client:
+        decided = read_values(client.get_pool(pool).task, labels)
+    _decide(context, pool, decided, worker, comment, as_json)
 
 
 @app.command()
@@ -72,7 +76,8 @@ def accept(
     """Decide labels by what an annotator says."""
     with connect(context) as client:
         accepted = {
-            sample_id: _said_by(client, pool, sample_id, name) for sample_id, name in read_pairs(annotators).items()
+            sample_id: _said_by(client, pool, sample_id, name)
+            for sample_id, name in read_pairs(annotators, "ID=ANNOTATOR").items()
         }
     _decide(context, pool, accepted, worker, comment, as_json)
 
@@ -113,6 +118,10 @@ def _decide(
     with connect(context) as client:
         result = client.review_samples(pool, reviews, worker)
     show(result, as_json, lambda: f"decided {result.decided:,} samples, {result.unchanged:,} were so already")
+
+
+def _said(annotations: Mapping[str, Any]) -> list[str]:
+    return [f"{worker}={value_cell(value)}" for worker, value in annotations.items()]
 
 
 def _standing(client: Client, pool: str, sample_id: str) -> list[AnnotationEvent]:

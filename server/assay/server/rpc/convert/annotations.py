@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from assay.server.core.checks import CONTROL
 from assay.server.core.errors import AssayError, Reason, SampleError
+from assay.server.core.labeling.lists import VERDICT
 from assay.server.core.labeling.messages import (
     AnnotateResult,
     AnnotateSpec,
@@ -34,7 +35,7 @@ from assay.server.core.labeling.messages import (
     WithdrawSpec,
 )
 from assay.server.core.limits import MAX_DURATION, MAX_ID_BYTES, MAX_IDS, MAX_TEXT_BYTES
-from assay.server.core.records.annotations import NO_EVENT, EventKind, Origin
+from assay.server.core.records.annotations import NO_EVENT, EventKind, Origin, Policy
 from assay.server.rpc.convert import names, paging
 from assay.server.rpc.convert.scalars import bounded, bounded_seconds, choice, timestamp_message
 from assay.server.rpc.convert.types import state_message
@@ -334,6 +335,12 @@ def annotation_message(pool_id: str, view: EventView) -> annotations_pb2.Annotat
     return message
 
 
+# By the policy's word; a verdict decides whatever the policy.
+_BASES = {
+    word: annotations_pb2.LabelBasis.Value(f"LABEL_BASIS_{word.upper()}") for word in (*map(str, Policy), VERDICT)
+}
+
+
 def label_message(pool_id: str, view: LabelView) -> annotations_pb2.Label:
     """A label for the wire."""
     return annotations_pb2.Label(
@@ -343,7 +350,7 @@ def label_message(pool_id: str, view: LabelView) -> annotations_pb2.Label:
         annotations=view.annotations,
         agreement=None if math.isnan(view.agreement) else view.agreement,
         confidence=None if math.isnan(view.confidence) else view.confidence,
-        decided_by=view.decided_by if view.value is not None else "",
+        decided_by=_BASES[view.decided_by] if view.value is not None else annotations_pb2.LABEL_BASIS_UNSPECIFIED,
         worker=view.worker,
         update_time=timestamp_message(view.create_time),
         lease=names.lease_name(pool_id, view.lease),
