@@ -22,9 +22,11 @@ Part = tuple[EventBlock, Places]
 
 # Samples that nobody can ask for.
 GONE = (State.DELETED, State.ABSENT, State.DAMAGED)
-# Blocks that are read at once, and for one page: where they hold too few events, the page is short and goes on there.
-BLOCKS_AT_ONCE = 16
-BLOCKS_A_PAGE = 256
+# Blocks that are read at once, twice as many each time: one may hold all events of a page, or a single one. A page is
+# cut short, and goes on there, once it took so many blocks or events to find what is asked.
+BLOCKS_AT_ONCE = 64
+BLOCKS_A_PAGE = 4096
+EVENTS_A_PAGE = 1 << 20
 
 
 def page(
@@ -43,41 +45,49 @@ def page(
     if query.sample_id:
         return EventPage(_views(snapshot, read, _of_sample(snapshot, read, query, after)[:limit]))
     if query.external_id:
-        return EventPage(_views(snapshot, read, list(_of_external_id(snapshot, catalog, read, query, after))))
+        return EventPage(_views(snapshot, read, _some(list(_of_external_id(snapshot, catalog, read, query, after)))))
     parts: list[Part] = []
-    count, blocks_read, number = 0, 0, after + 1
-    end = snapshot.pool.next_event
+    count, blocks_read, events_read, at_once = 0, 0, 0, 1
+    number, end = after + 1, snapshot.pool.next_event
     while count < limit and number < end:
-        if blocks_read >= BLOCKS_A_PAGE:
-            return EventPage(_views(snapshot, read, parts), number - 1)
+        if blocks_read >= BLOCKS_A_PAGE or events_read >= EVENTS_A_PAGE:
+            return EventPage(_views(snapshot, read, _some(parts)), number - 1)
         with catalog.reading() as tx:
             blocks = tx.event_blocks(
                 snapshot.pool.uid,
                 from_number=number,
-                limit=BLOCKS_AT_ONCE,
+                limit=at_once,
                 worker=query.worker,
                 start_time=query.start_time,
                 end_time=query.end_time,
             )
         if not blocks:
             break
-        for block in blocks:
-            places = np.flatnonzero(_known(snapshot, block) & (block.numbers_N >= number))[: limit - count]
-            parts.append((block, places))
-            count += len(places)
-            number = block.first_number + len(block)
+        for block, places in _known(snapshot, blocks, number):
+            parts.append((block, places[: limit - count]))
+            count += len(parts[-1][1])
+        number = blocks[-1].first_number + len(blocks[-1])
         blocks_read += len(blocks)
-    return EventPage(_views(snapshot, read, [part for part in parts if len(part[1])]))
+        events_read += sum(map(len, blocks))
+        at_once = min(2 * at_once, BLOCKS_AT_ONCE)
+    return EventPage(_views(snapshot, read, _some(parts)))
 
 
-def _known(snapshot: Snapshot, block: EventBlock) -> npt.NDArray[np.bool_]:
-    """Which events of a block are in the snapshot, of samples that are still there and can be read."""
-    known_N: npt.NDArray[np.bool_] = (block.numbers_N < snapshot.pool.next_event) & (block.rows_N < snapshot.row_count)
-    there_N = np.isin(
-        snapshot.states.at(block.rows_N[known_N]), (State.DELETED, State.ABSENT, State.DAMAGED), invert=True
-    )
-    known_N[known_N] = there_N
-    return known_N
+def _some(parts: list[Part]) -> list[Part]:
+    return [part for part in parts if len(part[1])]
+
+
+def _known(snapshot: Snapshot, blocks: Sequence[EventBlock], number: int) -> Iterator[Part]:
+    """The events of blocks from a number on that are in the snapshot, of samples that are still there and can be
+    read."""
+    numbers_N = np.concatenate([block.numbers_N for block in blocks])
+    rows_N = np.concatenate([block.rows_N for block in blocks])
+    known_N = (numbers_N >= number) & (numbers_N < snapshot.pool.next_event) & (rows_N < snapshot.row_count)
+    known_N[known_N] = np.isin(snapshot.states.at(rows_N[known_N]), GONE, invert=True)
+    start = 0
+    for block in blocks:
+        yield block, np.flatnonzero(known_N[start : start + len(block)])
+        start += len(block)
 
 
 def _matches(query: EventQuery, block: EventBlock) -> bool:
@@ -110,10 +120,9 @@ def _of_external_id(
     number = known.get(query.external_id, NO_EVENT)
     if number <= after:
         return
-    for block in read(np.array([number])):
-        place = np.array([number - block.first_number])
-        if _matches(query, block) and _known(snapshot, block)[place[0]]:
-            yield block, place
+    for block, places in _known(snapshot, read(np.array([number])), number):
+        if _matches(query, block):
+            yield block, places[block.numbers_N[places] == number]
 
 
 def _views(snapshot: Snapshot, read: history.Read, parts: Sequence[Part]) -> tuple[EventView, ...]:
