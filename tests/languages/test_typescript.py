@@ -16,7 +16,7 @@ from tools.generate_protos import GENERATOR_ENV, GOOGLE_PROTOS, PROTO_ROOT, ensu
 pytestmark = pytest.mark.languages
 SOURCE = Path(__file__).parent / "typescript"
 PROTOS = (
-    *(f"assay/v1/{name}.proto" for name in ("pools", "labeling", "annotations", "models", "mining", "server")),
+    *sorted(f"assay/v1/{path.name}" for path in (PROTO_ROOT / "assay/v1").glob("*.proto")),
     "google/longrunning/operations.proto",
 )
 OPTIONS = "outputServices=grpc-js,esModuleInterop=true,forceLong=bigint,oneof=unions-value"
@@ -61,6 +61,9 @@ def test_a_typescript_client_works_a_round(story, tmp_path):
             assert told["version"] == client.server_info().version
     assert (told["classes"], pool.class_names) == (["right", "left"], ("right", "left"))
     assert (told["added"], told["stored"], told["labels"]) == (60, 20, 20)
+    assert (told["decided"], told["undone"]) == (1, True)
+    assert told["history"] == [f"ANNOTATION_VERB_{verb}" for verb in ("ANNOTATE", "VERDICT", "RETRACT")]
+    assert told["watched"] == ["lease"]
     assert all(name.startswith("pools/typed/samples/s/") for name in told["names"])
     assert told["operation"].startswith("pools/typed/operations/")
     assert (told["pool"], told["head"]) == ("pools/typed", pool.active_head)

@@ -3,7 +3,19 @@ import { promisify } from "node:util";
 
 import { credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 
-import { AnnotateRequest, type AnnotateResponse, AnnotationsClient } from "./generated/assay/v1/annotations";
+import {
+  AnnotateRequest,
+  type AnnotateResponse,
+  AnnotationsClient,
+  AnnotationVerb,
+  ListAnnotationsRequest,
+  type ListAnnotationsResponse,
+  ReviewSamplesRequest,
+  type ReviewSamplesResponse,
+  UndoLastActionRequest,
+  type UndoLastActionResponse,
+} from "./generated/assay/v1/annotations";
+import { ChangesClient, WatchPoolRequest, type WatchPoolResponse } from "./generated/assay/v1/changes";
 import { LabelingClient, NextBatchRequest, type NextBatchResponse } from "./generated/assay/v1/labeling";
 import { Model, ModelsClient, TrainHeadMetadata, TrainHeadRequest } from "./generated/assay/v1/models";
 import {
@@ -39,6 +51,22 @@ function embeddings(): Buffer {
     data.writeFloatLE(row / 100, row * 8 + 4);
   }
   return data;
+}
+
+// What changed first in the pool after an epoch.
+async function firstChange(epoch: bigint): Promise<WatchPoolResponse> {
+  const feed = new ChangesClient(target, plain).watchPool(
+    WatchPoolRequest.fromPartial({ pool: parent, start: { $case: "sinceEpoch", value: epoch } }),
+  );
+  for await (const message of feed) {
+    if ((message as WatchPoolResponse).changes.length === 0) {
+      continue; // a heartbeat
+    }
+    feed.on("error", () => undefined); // it says that it was cancelled
+    feed.cancel();
+    return message as WatchPoolResponse;
+  }
+  throw new Error("the feed ended");
 }
 
 async function main(): Promise<void> {
@@ -82,6 +110,24 @@ async function main(): Promise<void> {
     lease: batch.lease!.name,
     fencingToken: batch.lease!.fencingToken,
   }));
+  const first = said[0].sampleId;
+  const decided: ReviewSamplesResponse = await call(
+    annotations.reviewSamples.bind(annotations),
+    ReviewSamplesRequest.fromPartial({
+      parent,
+      worker: "rita",
+      reviews: [{ sampleId: first, decision: { $case: "value", value: { kind: { $case: "className", value: "left" } } } }],
+    }),
+  );
+  const undone: UndoLastActionResponse = await call(
+    annotations.undoLastAction.bind(annotations),
+    UndoLastActionRequest.fromPartial({ parent, worker: "rita" }),
+  );
+  const history: ListAnnotationsResponse = await call(
+    annotations.listAnnotations.bind(annotations),
+    ListAnnotationsRequest.fromPartial({ parent, sampleId: first }),
+  );
+  const watched: WatchPoolResponse = await firstChange(added.epoch);
   const started: Operation = await call(models.trainHead.bind(models), TrainHeadRequest.fromPartial({ parent, activate: true }));
   const ended: Operation = await call(operations.waitOperation.bind(operations), WaitOperationRequest.fromPartial({
     name: started.name,
@@ -100,6 +146,10 @@ async function main(): Promise<void> {
       added: Number(added.added),
       names: batch.picks.map((pick) => pick.sample!.name),
       stored: Number(stored.stored),
+      decided: Number(decided.decided),
+      undone: undone.sampleIds[0] === first,
+      history: history.annotations.map((each) => AnnotationVerb[each.verb]),
+      watched: watched.changes.map((each) => each.kind?.$case),
       operation: started.name,
       pool: metadata.pool,
       head: head?.name,
