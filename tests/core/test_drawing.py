@@ -12,6 +12,7 @@ from assay.server.core.labeling.auditing import AuditSpec
 from assay.server.core.labeling.messages import BatchResult
 from assay.server.core.mining.messages import MineSpec
 from assay.server.core.mining.plan.terms import DrawFrom, Plan, ScoreTerm
+from assay.server.core.pools.messages import PoolUpdate
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.annotations import Policy
 from assay.server.core.records.pools import State
@@ -22,6 +23,7 @@ from tests.core.kit import (
     House,
     add,
     annotate,
+    counts,
     done,
     fill,
     make_pool,
@@ -32,6 +34,7 @@ from tests.core.kit import (
     train,
 )
 from tests.core.test_annotation_log import columns_of
+from tests.core.test_overlap import same_after_reopening
 
 PAIRS = 10
 
@@ -212,6 +215,20 @@ def test_a_share_of_the_picks_is_wanted_from_several(house: House) -> None:
     third = next_batch(core, 400, "cy", plan=everything)
     assert set(third.lease.record.rows) == wanted
     refused(Reason.POOL_EXHAUSTED, lambda: next_batch(core, 1, "dan", plan=everything))
+
+
+def test_answers_that_an_overlap_asked_for_are_none_too_many(house: House) -> None:
+    core = house.open()
+    make_pool(core, annotations_per_sample=2)
+    fill(core, 3)
+    batch = next_batch(core, 2, "ann", plan=Plan(preset="random", overlap_share=1.0, overlap_annotations=3))
+    first, second = ids(batch)
+    annotate(core, {first: "ant", second: "ant"}, batch)
+    annotate(core, {first: "ant"}, worker="bob")
+    core.updates.update(POOL, PoolUpdate(annotations_per_sample=1), NO_KEY)
+    assert counts(core) == {"ANSWERED": 2, "UNLABELED": 1}, "three of them are wanted still"
+    core.samples.delete(POOL, [first], False, NO_KEY)
+    same_after_reopening(house, core)
 
 
 @pytest.mark.parametrize(("share", "wanted"), [(-0.1, 2), (1.1, 2), (float("nan"), 2), (0.5, 1), (0.5, 1000), (0.0, 2)])

@@ -248,8 +248,9 @@ def test_what_stands_is_what_nobody_took_back(said: list[tuple[int, int, int, in
         columns.append((chain, number, kind, of, worker, value))
     chains, numbers, kinds, supersedes, workers, values = np.array(columns, np.int64).reshape(-1, 6).T
     order = np.lexsort((numbers, chains))
+    undoing = np.zeros(len(columns), np.bool_)
     events = Told(
-        chains, numbers, kinds.astype(np.uint8), supersedes, workers, ("a", "b", "c"), values.astype(np.int32)
+        chains, numbers, kinds.astype(np.uint8), supersedes, workers, ("a", "b", "c"), values.astype(np.int32), undoing
     ).take(order)
     assert sorted(standing(events).numbers_A.tolist()) == sorted(now.values())
 

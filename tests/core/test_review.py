@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from assay.server.core.assay import Assay
 from assay.server.core.errors import AssayError, Reason, RequestReplayed
 from assay.server.core.labeling.messages import Deed, ReviewAction
+from assay.server.core.pools.messages import PoolUpdate
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.annotations import EventKind, Policy
 from assay.server.core.records.tasks import TaskKind, TaskRecord
@@ -202,6 +203,34 @@ def test_after_an_undo_all_is_as_before(shared, steps, last, policy) -> None:  #
     assert (seen(core), known(core)) == before
     refused(Reason.ALREADY_UNDONE, lambda: undo(core, last[1]))
     refused(Reason.ALREADY_UNDONE, lambda: undo(core, last[1], next_event))
+
+
+def test_what_comes_back_is_as_old_as_it_was(house: House) -> None:
+    core = overlapping(house, 2, Policy.LATEST)
+    annotate(core, dict.fromkeys(names(0, 4), "ant"), worker="ann")
+    annotate(core, dict.fromkeys(names(0, 4), "bee"), worker="bob")
+    review(core, {"s2": "ant", "s3": "ant"}, "rita")
+    review(core, {"s2": "bee", "s3": "bee"}, "otto")
+    before = seen(core)
+    assert [value for _, value, _ in before] == ["bee"] * 4, "the newest counts"
+    for act_again in (
+        lambda: annotate(core, {"s0": "cow"}, worker="ann", correct=True),
+        lambda: withdraw(core, ["s1"], "ann"),
+        lambda: set_state(core, "reopen", ["s1"], "ann"),
+    ):
+        # Twice, for what was brought back once can be taken back again.
+        for _ in range(2):
+            act_again()
+            undo(core, "ann")
+            assert seen(core) == before
+    for decision in ("cow", RETRACT):
+        review(core, dict.fromkeys(["s2", "s3"], decision), "rita")
+        undo(core, "rita")
+        assert seen(core) == before
+    core.updates.update(POOL, PoolUpdate(annotations_per_sample=3), NO_KEY)
+    core.updates.update(POOL, PoolUpdate(annotations_per_sample=2), NO_KEY)
+    assert seen(core) == before, "derived anew as well"
+    same_after_reopening(house, core)
 
 
 def test_several_actions_are_undone_one_by_one_by_naming_them(house: House, core: Assay) -> None:

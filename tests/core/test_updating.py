@@ -38,6 +38,7 @@ from tests.core.kit import (
     pool_of,
     refused,
     train,
+    withdraw,
 )
 from tests.core.test_annotation_log import columns_of
 
@@ -153,6 +154,9 @@ def test_more_answers_wanted_open_what_was_labeled_and_fewer_settle_it(house: Ho
     assert len(batch.picks) == 6
     annotate(core, {"s0": "ant", "s1": "cow"}, batch)
     refused(Reason.ANNOTATIONS_EXIST, lambda: update(core, annotations_per_sample=1))
+    annotate(core, {"s0": "ant"}, worker="a third")
+    update(core, annotations_per_sample=2, metadata={"as": "it was"})
+    withdraw(core, ["s0"], "a third")
     update(core, policy=Policy.MAJORITY)
     assert (labels(core)[:2], counts(core)["DISPUTED"]) == (["ant", ""], 1)
     core = same_after_reopening(house, core)

@@ -122,8 +122,9 @@ def _derive(change: Change, read: Read, statement: Statement, answered_N: ByteAr
     if np.isin(kinds_N, history.SILENT).all():
         return Derived(after.label_values(rows_N))
     wanted_N = after.wanted(rows_N)
-    answers_only = bool(np.isin(kinds_N, (EventKind.ANNOTATE, EventKind.CORRECT)).all())
-    if after.pool.policy is Policy.LATEST and answers_only and not after.workers.judged.holds(rows_N).any():
+    # What an undo brings back is as old as it was, and need not be the newest.
+    news_only = statement.undoes == NO_EVENT and np.isin(kinds_N, (EventKind.ANNOTATE, EventKind.CORRECT)).all()
+    if after.pool.policy is Policy.LATEST and news_only and not after.workers.judged.holds(rows_N).any():
         # The label is what is said now: nothing of what was said before needs to be read.
         assert statement.values is not None
         return Derived(unsettled(resolved(after.task, statement.values), answered_N < wanted_N))
@@ -147,4 +148,5 @@ def _as_told(change: Change, statement: Statement, *, classes: bool) -> standing
         np.zeros(count, np.int64),
         (statement.worker,),
         no_values if statement.values is None else statement.values,
+        np.full(count, statement.undoes != NO_EVENT),
     )

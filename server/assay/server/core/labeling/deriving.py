@@ -28,7 +28,7 @@ def derive(task: Task, policy: Policy, events: Told, wanted_N: npt.NDArray[np.ui
     Args:
         task: the pool's.
         policy: the pool's.
-        events: what stands, by sample.
+        events: what stands, by sample, the oldest first.
         wanted_N: answers that are wanted of each sample.
     """
     verdicts = (events.kinds_A == EventKind.VERDICT).any()
@@ -47,15 +47,15 @@ def derive(task: Task, policy: Policy, events: Told, wanted_N: npt.NDArray[np.ui
 
 
 def _each(task: Task, events: Told, samples: int) -> list[list[Standing]]:
-    """What stands of each sample, as values."""
+    """What stands of each sample, the oldest first, as values."""
     if isinstance(events.values, Blobs):
         values = [task.decode(value) for value in events.values.at(np.arange(len(events))) if value is not None]
     else:
         values = events.values.tolist()
     found: list[list[Standing]] = [[] for _ in range(samples)]
-    columns = (events.chains_A, events.workers_A, events.numbers_A, events.kinds_A == EventKind.VERDICT)
-    for chain, worker, number, verdict, value in zip(*(column.tolist() for column in columns), values, strict=True):
-        found[chain].append(Standing(events.names[worker], value, number, verdict))
+    columns = (events.chains_A, events.workers_A, events.kinds_A == EventKind.VERDICT)
+    for chain, worker, verdict, value in zip(*(column.tolist() for column in columns), values, strict=True):
+        found[chain].append(Standing(events.names[worker], value, len(found[chain]), verdict))
     return found
 
 

@@ -38,7 +38,7 @@ class Standing:
     Attributes:
         worker: who.
         value: what was said.
-        number: of its event; they grow with time.
+        number: how new it is: those of later ones are higher.
         verdict: whether a reviewer settled the sample by it.
     """
 

@@ -16,6 +16,7 @@ from assay.server.core.records.annotations import (
     NumberArray,
     Values,
 )
+from assay.server.core.records.arrays import MaskArray
 
 SAYING = (EventKind.ANNOTATE, EventKind.CORRECT, EventKind.VERDICT)
 
@@ -32,6 +33,7 @@ class Told:
         workers_A: int64 places in `names`.
         names: workers.
         values: class ids, or bytes.
+        undoing_A: whether each says the contrary of an earlier one, to undo it.
     """
 
     chains_A: Places
@@ -41,6 +43,7 @@ class Told:
     workers_A: npt.NDArray[np.int64]
     names: tuple[str, ...]
     values: Values
+    undoing_A: MaskArray
 
     def __len__(self) -> int:
         return len(self.chains_A)
@@ -55,6 +58,7 @@ class Told:
             self.workers_A[places],
             self.names,
             take(self.values, places),
+            self.undoing_A[places],
         )
 
     def since(self, chain: int) -> "Told":
@@ -86,7 +90,8 @@ def of_block(block: EventBlock, positions: Places, chains: Places, *, classes: b
         values = take(block.values, positions)
     workers = np.zeros(count, np.int64)
     numbers, kinds = block.numbers_N[positions], block.kinds_N[positions]
-    return Told(chains, numbers, kinds, supersedes, workers, (block.worker,), values)
+    undoing = np.full(count, block.undoes != NO_EVENT)
+    return Told(chains, numbers, kinds, supersedes, workers, (block.worker,), values, undoing)
 
 
 def together(parts: list[Told], *, classes: bool) -> Told:
@@ -94,7 +99,7 @@ def together(parts: list[Told], *, classes: bool) -> Told:
     if not parts:
         none = np.empty(0, np.int64)
         values: Values = np.empty(0, np.int32) if classes else Blobs.of([])
-        return Told(none, none, none.astype(np.uint8), none, none, (), values)
+        return Told(none, none, none.astype(np.uint8), none, none, (), values, none.astype(np.bool_))
     names: dict[str, int] = {}
     workers = [
         np.array([names.setdefault(name, len(names)) for name in part.names], np.int64)[part.workers_A]
@@ -110,19 +115,42 @@ def together(parts: list[Told], *, classes: bool) -> Told:
         np.concatenate(workers),
         tuple(names),
         joined([part.values for part in parts]),
+        np.concatenate([part.undoing_A for part in parts]),
     ).take(order)
 
 
 def standing(events: Told) -> Told:
     """What stands of events that are ordered by sample and number: of each worker the newest answer, and beside it the
-    newest verdict, unless a later event took its place or withdrew it."""
+    newest verdict, unless a later event took its place or withdrew it. By sample, the oldest first."""
     gone = np.isin(events.numbers_A, events.supersedes_A[events.supersedes_A != NO_EVENT])
     says = np.flatnonzero(np.isin(events.kinds_A, SAYING) & ~gone)
     verdicts = events.kinds_A[says] == EventKind.VERDICT
     # Of each sample, worker and kind the last one: the order within stays.
     keys = (events.chains_A[says] * len(events.names) + events.workers_A[says]) * 2 + verdicts
     _, last = np.unique(keys[::-1], return_index=True)
-    return events.take(np.sort(says[len(says) - 1 - last]))
+    return events.take(_by_age(events, np.sort(says[len(says) - 1 - last])))
+
+
+def _by_age(events: Told, places: Places) -> Places:
+    """Places of answers, the oldest of each sample first: one that an undo brought back is as old as it was, or it
+    would count as newer than what others said before it was undone."""
+    back = np.flatnonzero(events.undoing_A[places])
+    if not len(back):
+        return places
+    order = np.argsort(events.numbers_A)
+
+    def superseded(by: Places) -> Places:
+        return order[np.searchsorted(events.numbers_A, events.supersedes_A[by], sorter=order)]
+
+    ages = events.numbers_A[places].copy()
+    at = places[back]
+    while len(at):
+        # What took its place was undone.
+        at = superseded(superseded(at))
+        ages[back] = events.numbers_A[at]
+        again = events.undoing_A[at]
+        back, at = back[again], at[again]
+    return places[np.lexsort((ages, events.chains_A[places]))]
 
 
 def take(values: Values, places: Places) -> Values:

@@ -73,7 +73,8 @@ class PoolUpdates:
         if update.annotations_per_sample is not None:
             wanted = update.annotations_per_sample
             pool_checks.annotations_per_sample(wanted)
-            _check_answers(snapshot, wanted)
+            if wanted != pool.annotations_per_sample:
+                _check_answers(snapshot, wanted)
         policy = pool.policy if update.policy is None else update.policy
         if (policy, wanted) != (pool.policy, pool.annotations_per_sample):
             pool_checks.policy(policy, wanted)

@@ -163,9 +163,12 @@ class Change:
         self._parts.append(part)
 
     def delete(self, rows: RowArray) -> None:
-        """Takes rows away, with their labels."""
+        """Takes rows away, with their labels and with what more is wanted of them."""
         self.mark(rows, State.DELETED)
         self.replace(labels=self._after.labels.with_values(rows, NO_CLASS))
+        raised = rows[self._after.raised.at(rows) != 0]
+        if len(raised):
+            self.replace(raised=self._after.raised.with_values(raised, 0))
 
     def exclude(self, rows: RowArray) -> None:
         """Sets rows aside that are served."""

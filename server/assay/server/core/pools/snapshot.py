@@ -168,8 +168,10 @@ class Snapshot:
         return np.flatnonzero((self.held.array != 0) | (self.answered.array != 0))
 
     def answered_more_than(self, count: int) -> RowArray:
-        """Rows of samples that are there, damaged ones too, with more answers than so many, ascending."""
-        rows = np.flatnonzero(self.answered.array.astype(np.uint8, copy=False) > count)
+        """Rows of samples that are there, damaged ones too, with more answers than so many, and than a plan wanted of
+        them; ascending."""
+        answered_N = self.answered.array.astype(np.uint8, copy=False)
+        rows = np.flatnonzero((answered_N > count) & (answered_N > self.raised.array.astype(np.uint8, copy=False)))
         return rows[~np.isin(self.states.at(rows), (State.DELETED, State.ABSENT))]
 
     @cached_property
