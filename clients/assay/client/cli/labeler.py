@@ -24,7 +24,8 @@ from assay.client import (
     PoolExhausted,
     RequestError,
 )
-from assay.client.cli.arguments import PlanOption, PoolArgument, SeedOption, WhereOption, connect, read_plan, read_where
+from assay.client.cli.arguments import PlanOption, PoolArgument, SeedOption, WhereOption, connect, read_where
+from assay.client.cli.composing import Additions, DrawOption
 from assay.client.cli.keys import ENTER, Keys, keys
 from assay.client.cli.labeling import TtlOption, WorkerOption
 from assay.client.cli.output import decoded, predicted
@@ -44,6 +45,7 @@ def label_next(
     size: Annotated[int, typer.Option(min=1, max=1000, help="Samples that are leased at a time.")] = 10,
     plan: PlanOption = None,
     where: WhereOption = None,
+    draw_from: DrawOption = "",
     ttl: TtlOption = 900,
     seed: SeedOption = 0,
 ) -> None:
@@ -55,7 +57,8 @@ def label_next(
     """
     with connect(context) as client:
         choices = Choices.of(client, pool)
-        asked = Asked(worker, size, read_plan(plan), read_where(where), ttl, seed)
+        chosen = Additions(draw_from=draw_from).to(plan)
+        asked = Asked(worker, size, chosen, read_where(where), ttl, seed)
         with keys(single=choices.single) as given:
             Session(client, pool, asked, choices, given).run()
 
