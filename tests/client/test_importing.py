@@ -55,6 +55,15 @@ def test_events_of_one_sample_keep_their_order_and_others_go_together() -> None:
     assert ids == [each.request_id for each in requests(records)]
 
 
+def test_who_imports_hears_how_far_it_is() -> None:
+    records = [{"id": each, "label": "x", "worker": worker, "kind": "annotate"} for each in "abc" for worker in "vw"]
+    derived = {"id": "a", "label": None, "worker": "", "kind": "resolve"}
+    heard: list[tuple[int, int]] = []
+    # One request a worker, of which the script stores one event each.
+    requests([*records, derived], progress=lambda done, total: heard.append((done, total)))
+    assert heard == [(1, 6), (2, 6)]
+
+
 SAID = datetime(2026, 1, 31, 12, 0, 0, 250, tzinfo=UTC)
 COLUMNS = {
     "id": [0, 1],

@@ -13,7 +13,7 @@ from typing import Any, Final
 from assay.client import results
 from assay.client._annotations import Origin
 from assay.client._files import FileFormat, Table, located, read_table
-from assay.client._ingest import MAX_ROWS, MESSAGE_BYTES
+from assay.client._ingest import MAX_ROWS, MESSAGE_BYTES, AddProgress
 from assay.client._labeling import check_lease
 from assay.client._names import enum_value, pool_name
 from assay.client._values import Place, column, kind_of, optional_texts, shown, text, texts
@@ -54,6 +54,7 @@ def import_annotations(
     correct: bool = False,
     lease: Lease | None = None,
     on_behalf_of: bool = False,
+    progress: AddProgress | None = None,
 ) -> Series[results.ImportResult]:
     """Store what a file or a table says of samples: one that `export_labels` wrote, or one of your own.
 
@@ -78,6 +79,7 @@ def import_annotations(
         correct: put this in the place of what the same workers said before.
         lease: the lease that holds the samples.
         on_behalf_of: see `annotate`.
+        progress: called with the events that were stored or known and all that are to be, after each request.
 
     Raises:
         AlreadyExists, InvalidArgument, LeaseForeign, ...: see `annotate`; `stored` says how many were stored before.
@@ -92,18 +94,21 @@ def import_annotations(
         events = _Events(table, None if worker is None else text(worker, "worker"), origin, correct)
 
     requests = _Requests(pool_name(pool), lease, on_behalf_of)
-    return Series(lambda: _steps(requests.of(events), where, events.left_out))
+    return Series(lambda: _steps(requests.of(events), where, events, progress))
 
 
 def _steps(
-    calls: Iterator[Unary[_Stored]], where: Callable[[], AbstractContextManager[None]], left_out: int
+    calls: Iterator[Unary[_Stored]],
+    where: Callable[[], AbstractContextManager[None]],
+    events: "_Events",
+    progress: AddProgress | None,
 ) -> Generator[Unary[Any], Any, results.ImportResult]:
     stored = unchanged = remaining = 0
     while True:
         with where():
             call = next(calls, None)
         if call is None:
-            return results.ImportResult(stored, unchanged, left_out, remaining)
+            return results.ImportResult(stored, unchanged, events.left_out, remaining)
         try:
             done: _Stored = yield call
         except AssayError as error:
@@ -111,6 +116,8 @@ def _steps(
             raise
         stored, unchanged = stored + done.stored, unchanged + done.unchanged
         remaining = done.lease_remaining
+        if progress is not None:
+            progress(stored + unchanged, len(events.ids) - events.left_out)
 
 
 @dataclass(frozen=True, slots=True)

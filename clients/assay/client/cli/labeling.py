@@ -32,7 +32,7 @@ from assay.client.cli.composing import (
     SourceOption,
 )
 from assay.client.cli.output import fields, picked, plain, show, table, value_cell
-from assay.client.cli.progress import operating
+from assay.client.cli.progress import counting, operating
 from assay.client.cli.tasks import check_pairs, read_values
 
 app = typer.Typer(help="Label in the terminal; list labels.", no_args_is_help=True)
@@ -95,8 +95,8 @@ def annotate(
         typer.Option(
             "--from",
             "-f",
-            help="File with the fields id and label, or an export of labels or of a history: JSON Lines, JSON, CSV, "
-            "Parquet or Arrow; - for standard input.",
+            help="File with the fields id and label (or class_names, numbers, boxes, spans, json), or an export of "
+            "labels or of a history: JSON Lines, JSON, CSV, Parquet or Arrow; - for standard input.",
         ),
     ] = None,
     format: FormatOption = None,
@@ -142,7 +142,7 @@ def _import(
     correct: bool,
 ) -> dict[str, int]:
     """Store what a file says, and labels beside it."""
-    with connect(context) as client:
+    with connect(context) as client, counting("annotating") as progress:
         beside = read_values(client.get_pool(pool).task, pairs) if pairs else {}
         sources: list[Any] = [source, {"id": list(beside), "label": list(beside.values())}]
         done = [
@@ -153,6 +153,7 @@ def _import(
                 format=format,  # type: ignore[arg-type]
                 correct=correct,
                 lease=lease,
+                progress=progress,
             )
             for each in (sources if beside else sources[:1])
         ]
