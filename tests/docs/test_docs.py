@@ -18,6 +18,7 @@ from assay.server.app.config import Config
 from assay.server.rpc.execution import open_executors
 from assay.server.rpc.gate import Gate
 from assay.server.rpc.metrics import Metrics
+from assay.strategies import registry
 from assay.v1.method import Role
 from assay.v1.methods import METHODS
 from tests.docs.pages import PAGES, ROOT, agree, anchors, blocks, commands, links, run_command, run_python, table
@@ -131,6 +132,10 @@ def test_the_table_of_settings_is_that_of_the_server():
     }
     documented = {flag.strip("`") for _, flag, _ in rows.values() if flag}
     assert flags == documented | {"--adopt", "--config", "--port-file"}
+
+
+def test_the_strategies_are_as_many_as_the_readme_says():
+    assert f"{len(list(registry.names()))} of them" in README.read_text(encoding="utf-8")
 
 
 def test_the_table_of_roles_is_that_of_the_protos():
