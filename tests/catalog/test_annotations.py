@@ -207,6 +207,11 @@ def test_external_ids_are_found_and_unique(catalog: SqlCatalog, pool: PoolRecord
     with pytest.raises(AssayError) as refused, catalog.transaction() as tx:
         tx.append_events(pool.uid, catalog.pack(replace(named, first_number=3)))
     assert refused.value.reason is Reason.CONFLICT
+    with catalog.transaction() as tx:
+        tx.free_external_ids(pool.uid, ["ä", "a", "b"])
+        tx.append_events(pool.uid, catalog.pack(replace(named, first_number=3)))
+        assert tx.external_events(pool.uid, ["ä", "a"]) == {"a": 3, "ä": 5}
+        assert tx.external_events(other.uid, ["ä", "a"]) == {"a": 0, "ä": 2}, "those of another pool stay"
 
 
 def test_the_last_blocks_are_those_of_who_acted(catalog: SqlCatalog, pool: PoolRecord) -> None:

@@ -32,6 +32,7 @@ from assay.client._payloads import is_json
 from assay.client._pools import create_pool, delete_samples, get_sample, search
 from assay.client._values import Place, column, json_value, optional_texts, texts, whole
 from assay.client.results import Lease
+from assay.client.values import Json, annotation_messages
 
 VECTORS_ND = np.arange(6.0).reshape(3, 2)
 SOME_UUID = UUID("05b16a01-46c6-56dd-bd6e-c6dfb4a1427a")
@@ -592,3 +593,12 @@ def test_text_json_is_json_too() -> None:
 def test_an_argument_of_the_wrong_kind_is_named(call: Callable[[], Any], error: str) -> None:
     with pytest.raises((TypeError, ValueError), match=error):
         call()
+
+
+def test_json_that_cannot_be_sent_is_named() -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    for value, problem in ((deep, "nested too deeply"), ({"\ud800": 1}, "UTF-8"), (["\udfff"], "UTF-8")):
+        with pytest.raises(ValueError, match=rf"id 'a'.*{problem}"):
+            annotation_messages({"a": Json(value)})

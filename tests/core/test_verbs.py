@@ -13,6 +13,7 @@ from assay.server.core.labeling.messages import Details, EventQuery, EventView
 from assay.server.core.pools.pool import NO_KEY
 from assay.server.core.records.annotations import EventBlock, EventKind
 from assay.server.core.records.pools import State
+from assay.server.core.records.samples import OnConflict
 from assay.server.core.records.tasks import TaskKind, TaskRecord
 from assay.server.core.tasks.given import ClassNames, Given, JsonText
 from tests.core.kit import (
@@ -308,3 +309,20 @@ def test_values_of_other_tasks_are_told_as_they_were_given(house: House, kind: T
     said, skipped, taken = events_of(core)
     assert (said.value, skipped.value, taken.value) == (value, None, None)
     assert not said.standing
+
+
+def test_external_ids_of_samples_that_are_gone_are_free(house: House, core: Assay) -> None:
+    fill(core, 3)
+    labels, details = {"s0": "ant", "s1": "bee", "s2": "cow"}, Details(external_ids=["x0", "x1", "x2"])
+    annotate(core, labels, details=details)
+    core.samples.delete(POOL, ["s0"], False, NO_KEY)
+    add(core, ["s0", "s1"], on_conflict=OnConflict.REPLACE)
+    again = annotate(core, labels, details=details)
+    assert (again.stored, again.unchanged) == (2, 1)
+    core = house.open()
+    assert annotate(core, labels, details=details).unchanged == 3
+    assert numbers_of(events_of(core, external_id="x0")) == [3]
+    refused(
+        Reason.EXTERNAL_ID_EXISTS,
+        lambda: annotate(core, {"s2": "ant"}, worker="bob", details=Details(external_ids=["x0"])),
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from assay.client import _replies, results
 from assay.client._labeling import check_lease
@@ -16,6 +16,8 @@ from assay.client.values import Annotation, annotation_messages, time_message
 from assay.v1 import annotations_pb2, methods
 
 Origin: TypeAlias = Literal["worker", "import", "model"]
+# Events are numbered in 64 bits.
+MOST_EVENTS: Final = (1 << 63) - 2
 StateAction: TypeAlias = Literal["exclude", "include", "reopen"]
 
 
@@ -231,7 +233,7 @@ def undo_last_action(
     request = annotations_pb2.UndoLastActionRequest(
         parent=pool_name(pool),
         worker=text(worker, "worker"),
-        event=None if event is None else whole(event, "event"),
+        event=None if event is None else whole(event, "event", 0, MOST_EVENTS),
         request_id=fresh_request_id(request_id),
     )
     return unary(methods.UNDO_LAST_ACTION, request, _replies.undone)
@@ -268,7 +270,7 @@ def list_annotations(
         external_id=given_text(external_id, "external_id"),
         start_time=None if start_time is None else time_message(start_time, "start_time"),
         end_time=None if end_time is None else time_message(end_time, "end_time"),
-        after_event=None if after_event is None else whole(after_event, "after_event"),
+        after_event=None if after_event is None else whole(after_event, "after_event", -1, MOST_EVENTS),
         page_size=1000,
     )
     return pages(methods.LIST_ANNOTATIONS, request, lambda reply: map(_replies.annotation, reply.annotations))

@@ -71,7 +71,8 @@ class Annotation:
 
     Attributes:
         value: in the natural type of the pool's task; see `assay.client.values`.
-        external_id: your own id of it, unique in the pool; sent again with the same value, it changes nothing.
+        external_id: your own id of it, unique in the pool; sent again with the same value, it changes nothing. Those of
+            samples that were deleted or replaced are free again.
         comment: what the worker has to say beside the value.
         confidence: how sure the worker is, 0 to 1.
         duration: how long it took, in seconds or as a timedelta.
@@ -234,7 +235,15 @@ def _float(value: Any, what: str) -> float:
 
 
 def _json(value: Any, where: str) -> str:
-    return json.dumps(json_value(value, where), ensure_ascii=False, allow_nan=False)
+    try:
+        written = json.dumps(json_value(value, where), ensure_ascii=False, allow_nan=False)
+        written.encode()
+    except RecursionError:
+        raise ValueError(f"{where} is nested too deeply: make what is deep within it text") from None
+    except UnicodeEncodeError as error:
+        letter = shown(error.object[error.start])
+        raise ValueError(f"{where} holds {letter}, which cannot be written as UTF-8") from error
+    return written
 
 
 def value_from_proto(message: types_pb2.Value) -> Value:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from sqlalchemy import BigInteger, ColumnElement, Double, Executable, Integer, Text, bindparam, insert, select
+from sqlalchemy import BigInteger, ColumnElement, Double, Executable, Integer, Text, bindparam, delete, insert, select
 
 from assay.server.adapters.sql import blocks
 from assay.server.adapters.sql.blocks import Stored
@@ -112,6 +112,11 @@ class AnnotationPart(Session):
         given = {"pool_uid": pool_uid, "actor": actor, "limit": limit}
         return [blocks.unpack(stored) for stored in self._stored(_LAST_OF_ACTOR, given)]
 
+    def free_external_ids(self, pool_uid: int, ids: Sequence[str]) -> None:
+        """Lets external ids stand for other events."""
+        given = self._dialect.pairs([0] * len(ids), list(ids))
+        self._run(_free_external_ids(self._dialect), {"pool_uid": pool_uid, **given})
+
     def external_events(self, pool_uid: int, ids: Sequence[str]) -> dict[str, int]:
         """The event of each external id that the pool has."""
         given = self._dialect.pairs(range(len(ids)), ids)
@@ -150,6 +155,12 @@ def _add_external_ids(dialect: Dialect) -> Executable:
     given = dialect.given_pairs
     source = select(_POOL, given.c.text, given.c.number)
     return insert(external_ids).from_select(["pool_uid", "external_id", "number"], source)
+
+
+@cache
+def _free_external_ids(dialect: Dialect) -> Executable:
+    given = select(dialect.given_pairs.c.text)
+    return delete(external_ids).where(external_ids.c.pool_uid == _POOL, external_ids.c.external_id.in_(given))
 
 
 @cache

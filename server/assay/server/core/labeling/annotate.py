@@ -67,6 +67,7 @@ class Annotation:
         self._known = known
         self._rows = change.before.require(ids)
         self._dropped: list[tuple[str, RowArray]] = []
+        self._freed: list[str] = []
 
     def apply(self) -> AnnotateResult:
         """Checks what is said and puts it into the snapshot to come.
@@ -98,8 +99,11 @@ class Annotation:
 
     def store(self) -> None:
         """Writes to the catalog what was applied."""
+        uid = self._change.before.pool.uid
         for lease_id, rows in self._dropped:
-            self._change.tx.drop_lease_rows(self._change.before.pool.uid, lease_id, rows, "")
+            self._change.tx.drop_lease_rows(uid, lease_id, rows, "")
+        if self._freed:
+            self._change.tx.free_external_ids(uid, self._freed)
 
     def _result(self, stored: int) -> AnnotateResult:
         change = self._change
@@ -161,7 +165,8 @@ class Annotation:
         )
 
     def _sent_before(self, rows: RowArray) -> MaskArray:
-        """Which annotations are there already under the caller's own ids.
+        """Which annotations are there already under the caller's own ids. Ids of those whose samples were deleted or
+        replaced since are free.
 
         Raises:
             AssayError: EXTERNAL_ID_EXISTS for an id that stands for something else.
@@ -174,6 +179,11 @@ class Annotation:
         numbers = np.array([events.get(each, NO_EVENT) for each in ids], np.int64)
         there = np.flatnonzero(numbers != NO_EVENT)
         found = history.events_at(self._read, numbers[there], like=self._values)
+        gone = np.isin(self._change.before.states.at(found.rows_N), (State.DELETED, State.ABSENT))
+        if gone.any():
+            self._freed = [ids[place] for place in there[gone].tolist()]
+            there = there[~gone]
+            found = history.events_at(self._read, numbers[there], like=self._values)
         given = Blobs.of(self._values.at(there)) if isinstance(self._values, Blobs) else self._values[there]
         right = (found.rows_N == rows[there]) & alike(found.values, given)
         right &= np.array([worker == self._spec.worker for worker in found.workers], np.bool_)

@@ -124,6 +124,9 @@ class CatalogTx(Protocol):
         """The last blocks of an actor, who is their worker or acted in its place, the newest first. Raises
         AssayError(STORAGE_FAILED) for a damaged block."""
 
+    def free_external_ids(self, pool_uid: int, ids: Sequence[str]) -> None:
+        """Lets external ids stand for other events: those that they stood for are of samples that are gone."""
+
     def external_events(self, pool_uid: int, ids: Sequence[str]) -> dict[str, int]:
         """The event of each external id that the pool has."""
 
