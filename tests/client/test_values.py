@@ -160,6 +160,15 @@ def test_anything_else_is_refused_by_place_id_and_type(value: Any, kind: str) ->
         get_sample("p", value)
 
 
+def test_empty_text_is_told_of_none_only_where_none_may_be() -> None:
+    with pytest.raises(ValueError, match="empty text: None says"):
+        message(labels=["a", ""])
+    with pytest.raises(ValueError, match=r"empty text$"):
+        message(ids=["a", ""])
+    with pytest.raises(ValueError, match=r"empty text$"):
+        annotate("p", {"i": "a"}, "")
+
+
 @pytest.mark.parametrize(("value", "kind"), [(["a"], "a list"), (("a",), "a tuple"), ({"a": 1}, "a dict")])
 def test_a_sample_is_named_by_one_text(value: Any, kind: str) -> None:
     with pytest.raises((TypeError, ValueError), match=r"ids\[1\].*" + kind):

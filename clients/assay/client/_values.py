@@ -188,9 +188,10 @@ def texts(values: Any, place: Place, *, ordered: bool = True) -> list[str]:
         TypeError: no column, or a value of another type (a float, a truth value, a list, ...).
         ValueError: a value that is missing, empty, or cannot be written as UTF-8.
     """
-    found = optional_texts(values, place, ordered=ordered)
-    if None in found:
-        raise ValueError(f"{place.at(found.index(None))} is missing")
+    found = optional_texts(values, place, empty=True, ordered=ordered)
+    for wrong, told in ((None, "is missing"), ("", "is empty text")):
+        if wrong in found:
+            raise ValueError(f"{place.at(found.index(wrong))} {told}")
     return found  # type: ignore[return-value]
 
 
@@ -216,7 +217,8 @@ def given_text(value: Any, what: str) -> str:
     Raises:
         TypeError, ValueError: as `texts` does; "" too, for it is not None.
     """
-    return "" if value is None else text(value, what)
+    found = optional_texts([value], Place(what, alone=True))[0]
+    return "" if found is None else found
 
 
 def _text(value: Any, place: Place, row: int) -> str | None:

@@ -141,9 +141,11 @@ def value_column(values: Any, place: Place) -> list[str | types_pb2.Value | None
     """
     held = column(values, place.what)
     found: list[str | types_pb2.Value | None] = [
-        each if each is None or (isinstance(each, str) and each) else _value(each, place, row)
-        for row, each in enumerate(held)
+        each if each is None or isinstance(each, str) else _value(each, place, row) for row, each in enumerate(held)
     ]
+    empty = next((row for row, each in enumerate(found) if isinstance(each, str) and not each), None)
+    if empty is not None:
+        raise ValueError(f"{place.at(empty)} is empty text: None says that there is none")
     check_unicode([each if isinstance(each, str) else None for each in found], place)
     return found
 
