@@ -1,6 +1,7 @@
 """Tables as requests: what is read of them, in which order it is said, and what is refused."""
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -181,3 +182,22 @@ def test_what_was_taken_back_is_said_and_taken_back_and_what_was_undone_is_not_s
     assert isinstance(fourth, annotations_pb2.SkipSamplesRequest)
     assert (fourth.worker, fourth.reason) == ("cy", "blurred")
     assert [first.worker, third.worker] == ["ann", "bob"]
+
+
+@pytest.mark.parametrize("number", [int, float, str])
+def test_what_an_undo_brought_back_is_as_old_as_it_was(number: Callable[[int], object]) -> None:
+    def told(*cells: int | None) -> list[object]:
+        return [None if cell is None else number(cell) for cell in cells]
+
+    records = {
+        "id": ["a"] * 6,
+        "kind": ["annotate", "annotate", "correct", "correct", "withdraw", "annotate"],
+        "worker": ["ann", "bob", "ann", "ann", "ann", "ann"],
+        "label": ["x", "y", "z", "x", None, "x"],
+        "event": told(3, 4, 5, 6, 8, 9),
+        "supersedes": told(None, None, 3, 5, 6, 8),
+        "undoes": told(None, None, None, 5, None, 8),
+    }
+    assert [request.worker for request in requests(records)] == ["ann", "bob"]
+    shorter = {name: cells[3:] for name, cells in records.items()}
+    assert len(requests(shorter)) == 1, "what was undone is not there"

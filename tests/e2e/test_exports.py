@@ -11,7 +11,7 @@ from assay.client.cli import main
 from tests.e2e.test_tasks import TASKS, fill, given
 
 # What a server numbers and dates itself.
-_OWN = ("event", "create_time", "lease", "supersedes")
+_OWN = ("event", "create_time", "lease", "supersedes", "undoes")
 
 
 def said(client, pool, task, kind, values):
@@ -31,6 +31,8 @@ def said(client, pool, task, kind, values):
     client.annotate(pool, [Annotation("0", other, confidence=0.0)], "bob", origin="model")
     client.annotate(pool, {"0": one}, "bob", correct=True)
     client.annotate(pool, {"1": other}, "bob")
+    client.annotate(pool, {"1": one}, "bob", correct=True)
+    client.undo_last_action(pool, "bob")
     client.skip_samples(pool, ["2"], "bob", "too dark")
     client.annotate(pool, {"2": one}, "ann")
     client.withdraw_annotations(pool, ["2"], "cy", "not hers", annotator="ann")
@@ -66,6 +68,8 @@ def test_what_is_exported_is_imported_unchanged(client, server, kind, tmp_path, 
         ("0", "annotate", "bob"),
         ("0", "correct", "bob"),
         ("1", "annotate", "bob"),
+        ("1", "correct", "bob"),
+        ("1", "correct", "bob"),
         ("2", "skip", "bob"),
         ("2", "annotate", "ann"),
         ("2", "withdraw", "ann"),
@@ -75,7 +79,7 @@ def test_what_is_exported_is_imported_unchanged(client, server, kind, tmp_path, 
         ("2", "skip", "dee"),
         ("2", "resume", "dee"),
     ]
-    assert (history[5]["comment"], history[7]["by"]) == ("too dark", "cy")
+    assert (history[7]["comment"], history[9]["by"]) == ("too dark", "cy")
     first = {name: history[0][name] for name in ("comment", "confidence", "duration", "external_id", "origin")}
     assert first == {
         "comment": 'so, "so"\nand so',
@@ -92,9 +96,9 @@ def test_what_is_exported_is_imported_unchanged(client, server, kind, tmp_path, 
         client.create_pool(again, task=task, annotations_per_sample=2, policy="majority")
         client.add_samples(again, range(3), embeddings=np.eye(3, 4), payloads=["Ann met Bob in Rome."] * 3)
         done = client.import_annotations(again, path)
-        assert (done.stored, done.unchanged, done.left_out) == (11, 0, 2)
+        assert (done.stored, done.unchanged, done.left_out) == (11, 0, 4)
         assert client.import_annotations(again, path) == done
-        assert by_sample(exported(client, again, True)) == by_sample(history[:-2])
+        assert by_sample(exported(client, again, True)) == by_sample(history[:5] + history[7:-2])
         # Decisions of reviewers are of now.
         assert [{**each, "time": 0} for each in exported(client, again, False)] == [
             {**each, "time": 0} for each in labels

@@ -64,7 +64,8 @@ def import_annotations(
     with "annotate", "correct", "withdraw" (with "by", if somebody else did it), "skip", "verdict" or "retract"; of
     these only the first two have a time of their own, the others are of now. Of a history what the server derived
     ("resolve") is left out: labels follow from what was said by the policy of the pool that it goes into; and so are
-    skips that were undone. Numbers of events and leases are the server's own, and other ones there.
+    skips, corrections, withdrawals and verdicts that were undone, with what brought back what stood before. Numbers of
+    events and leases are the server's own, and other ones there.
 
     Events of one sample keep their order. They are sent in requests of at most 65,536, each stored whole or not at
     all; if one fails, the same import goes on where it ended when it is called again.
@@ -268,7 +269,7 @@ class _Events:
         """Records that are said again: neither what follows from others, nor what was taken back as if it had never
         been."""
         standing: dict[tuple[str, str, str], int] = {}
-        gone = set()
+        gone = self._brought_back()
         for row, said in enumerate(self._said):
             if said.kind in _UNDOES:
                 gone.add(row)
@@ -278,6 +279,22 @@ class _Events:
             else:
                 standing[self.ids[row], said.worker, said.kind] = row
         return [row for row in range(len(self.ids)) if row not in gone]
+
+    def _brought_back(self) -> set[int]:
+        """Records by which an undo says again what was said before, and those that it undid: what is left is as old as
+        it was, where what is said again would be newer than what others said meanwhile."""
+        if "undoes" not in self._table.columns:
+            return set()
+        events, superseded, undone = (
+            [_number(cell, name, self.ids[row]) for row, cell in enumerate(self._details(name, range(len(self.ids))))]
+            for name in ("event", "supersedes", "undoes")
+        )
+        rows = {event: row for row, event in enumerate(events) if event is not None}
+        found = set()
+        for row, (said, before, action) in enumerate(zip(self._said, superseded, undone, strict=True)):
+            if action is not None and said.kind in _VALUED and before in rows:
+                found |= {row, rows[before]}
+        return found
 
     def _check_once(self) -> None:
         if "kind" in self._table.columns:

@@ -163,9 +163,10 @@ def export_labels(
     class_index beside it; class_names, numbers, boxes, spans, json); worker and time of the last that was said and
     counted; annotations, agreement, confidence, decided_by (see `Label`); uri. Those of a history: event, sample_id,
     kind, worker, the value, time and create_time (when it was said, and stored), duration in seconds, confidence,
-    comment, external_id, origin, lease, supersedes; one row for each event, in order. CSV is UTF-8 with a head; what is
-    neither text nor number there is JSON. COCO is for labels of boxes: an image's file_name is the id of the sample,
-    whose attributes `width` and `height` say its size in pixels.
+    comment, external_id, origin, lease, supersedes, undoes (the first event of the action that it undoes); one row for
+    each event, in order. CSV is UTF-8 with a head; what is neither text nor number there is JSON. COCO is for
+    labels of boxes: an image's file_name is the id of the sample, whose attributes `width` and `height` say its
+    size in pixels.
     """
     if format not in _FORMATS:
         raise ValueError(f"{format!r} is none of {', '.join(_FORMATS)}")

@@ -472,7 +472,8 @@ class ExportLabelsResponse(_message.Message):
     "resolve": derived anew by the server; "resume" and "retract": a skip, a verdict is undone), worker, by (who did it in
     the worker's place), the value, time (when it was said), create_time (when it was
     stored), duration in seconds, confidence (of the worker), comment, external_id, origin, lease (its id), supersedes
-    (number of the event that it takes the place of, or takes back). Events of samples that were deleted are left out.
+    (number of the event that it takes the place of, or takes back), undoes (number of the first event of the action that it
+    undoes). Events of samples that were deleted are left out.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -173,6 +173,7 @@ def history_columns(task: Task) -> tuple[Column, ...]:
         Column("origin", Form.TEXT),
         Column("lease", Form.TEXT),
         Column("supersedes", Form.WHOLE, optional=True),
+        Column("undoes", Form.WHOLE, optional=True),
     )
 
 
@@ -251,6 +252,7 @@ def _of_block(task: Task, block: EventBlock, places: Places, sample_ids: Iterato
             block.origin.value,
             block.lease_id,
             supersedes,
+            None if block.undoes == NO_EVENT else block.undoes,
         )
 
 
