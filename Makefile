@@ -6,7 +6,7 @@ STAMP := $(VENV)/.complete
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types contracts proto proto-check bench overload bench-stopping bench-heads bench-strategies bench-commits bench-learning strategy-pages serve crash fuzz soak languages clean
+.PHONY: help setup demo test test-slow lint types contracts proto proto-check bench overload bench-stopping bench-heads bench-strategies bench-commits bench-annotations bench-learning strategy-pages serve crash fuzz soak languages clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 18
@@ -56,6 +56,9 @@ bench-stopping: setup  ## Measure how long work goes on after its caller left (m
 
 bench-commits: setup  ## Count commits a second, of one worker and of 64 (half a minute)
 	$(BIN)/python benchmarks/commits.py
+
+bench-annotations: setup  ## Time what labels cost; AGAINST=a checkout to compare with, POSTGRES=URL
+	$(BIN)/python benchmarks/annotations.py $(if $(AGAINST),--against $(AGAINST)) $(if $(POSTGRES),--postgres $(POSTGRES))
 
 bench-heads: setup  ## Time the training of heads; AGAINST=a checkout to compare with
 	$(BIN)/python benchmarks/heads.py --gaps $(if $(AGAINST),--against $(AGAINST))
