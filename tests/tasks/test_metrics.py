@@ -86,6 +86,12 @@ def test_numbers_are_measured_as_scikit_learn_does():
     assert metrics.scores["r2"].value == pytest.approx(r2.mean())
 
 
+def test_draws_of_one_number_over_and_over_do_not_widen_r2():
+    task = task_of(TaskRecord(TaskKind.REGRESSION, targets=(TargetRecord("x"),)))
+    metrics = task.metrics([(130.4,), (94.7,), (-70.4,)], np.array([[129.13], [94.08], [-70.36]]))
+    assert metrics.scores["r2"].low > -1000
+
+
 def test_equal_numbers_have_no_r2():
     task = task_of(TaskRecord(TaskKind.REGRESSION, targets=(TargetRecord("x"),)))
     metrics = task.metrics([(0.1,)] * 3, np.array([[0.1], [0.2], [0.3]]))

@@ -25,6 +25,8 @@ from assay.server.core.tasks.resampling import Floats, ratio, score, summed
 from assay.server.core.tasks.voting import checked_weights, pairwise, side, weighted_median
 
 _SCORES = ("mae", "rmse", "r2")
+# Variances below this share of the mean square are none: numbers that are all the same leave that much by rounding.
+_ROUNDING = 1e-12
 
 
 class Regression(CommonTask):
@@ -93,10 +95,12 @@ class Regression(CommonTask):
         means = summed(stats.reshape(len(values), -1), seed).reshape(-1, 4, said_NT.shape[1])
         absolute_RT, squared_RT, mean_RT, square_RT = (means[:, i] for i in range(4))
         variance_RT = np.where(np.ptp(said_NT, axis=0) > 0, square_RT - mean_RT**2, 0.0)
+        # What is left of a draw of one value over and over is rounding.
+        variance_RT[variance_RT <= _ROUNDING * square_RT] = 0.0
         measures = {
             "mae": absolute_RT,
             "rmse": np.sqrt(squared_RT),
-            "r2": 1 - ratio(squared_RT, np.maximum(variance_RT, 0.0)),
+            "r2": 1 - ratio(squared_RT, variance_RT),
         }
         per_target = tuple(
             ClassScores(target.name, len(values), {name: score(each[:, t]) for name, each in measures.items()})
