@@ -9,8 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.strategies import Candidates, StrategyError, get, select
-from assay.strategies.kernels.hashing import hash_keys, hash_order
+from assay.strategies.kernels.hashing import hash_keys, hash_order, lowest
 from assay.strategies.top import top
+
+
+def test_the_lowest_are_found_among_hashes_of_any_kind() -> None:
+    uniform = hash_keys(np.arange(50_000), 3)
+    for hashes in (
+        uniform,
+        uniform | np.uint64(2**63),
+        uniform >> np.uint64(1),
+        np.full(5000, 7, np.uint64),
+        np.arange(400, dtype=np.uint64),
+    ):
+        for k in (0, 1, 100, 399, len(hashes) - 1, len(hashes), len(hashes) + 1):
+            found = lowest(hashes, k)
+            assert len(set(found.tolist())) == len(found) == min(k, len(hashes))
+            np.testing.assert_array_equal(hashes[found], np.sort(hashes)[:k])
+
+
+def test_blocks_do_not_change_a_hash() -> None:
+    keys = np.arange(40_000)
+    np.testing.assert_array_equal(hash_keys(keys, 5)[::997], [hash_keys(keys[i : i + 1], 5)[0] for i in keys[::997]])
 
 
 def test_hash_is_splitmix64() -> None:
