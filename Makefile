@@ -25,7 +25,7 @@ demo: setup  ## Mine and label real text against a live server (writes demo-out/
 test: setup  ## Run the tests, on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: setup  ## Run the tests that take minutes (a published table, the demo)
+test-slow: setup  ## Run the tests that take minutes (a published table, the demo, further disks, lives and processors)
 	$(BIN)/python -m pytest -m slow -s
 
 lint: setup  ## Check style with ruff, and the protos with buf

@@ -19,7 +19,7 @@ from tests.e2e.wire import Stubs, matrix, refusal
 @pytest.mark.parametrize(
     ("path_part", "told", "killed"),
     [
-        ("catalog.db-wal", (grpc.StatusCode.UNAVAILABLE, "OUTCOME_UNKNOWN"), False),
+        pytest.param("catalog.db-wal", (grpc.StatusCode.UNAVAILABLE, "OUTCOME_UNKNOWN"), False, marks=pytest.mark.slow),
         ("catalog.db-wal", (grpc.StatusCode.UNAVAILABLE, "OUTCOME_UNKNOWN"), True),
         ("/vectors/", (grpc.StatusCode.INTERNAL, "STORAGE_FAILED"), False),
     ],

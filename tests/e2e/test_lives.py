@@ -78,6 +78,7 @@ def adopt(server: ServerProcess) -> None:
     assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_catalog_and_directory_that_are_no_pair_are_refused_until_they_are_adopted(tmp_path):
     url = f"sqlite:///{tmp_path / 'catalog.db'}"
     with start_server(tmp_path / "first", catalog_url=url, log_level="info") as first:

@@ -127,7 +127,10 @@ def here() -> dict[str, npt.NDArray[Any]]:
     return everything()
 
 
-@pytest.mark.parametrize(("processor", "small"), [("old", 10**9), ("avx2", 0)], ids=["one_thread", "two_threads"])
+@pytest.mark.parametrize(
+    ("processor", "small"),
+    [pytest.param("old", 10**9, marks=pytest.mark.slow, id="one_thread"), pytest.param("avx2", 0, id="two_threads")],
+)
 def test_heads_are_those_of_another_processor(
     processor: str, small: int, here: dict[str, npt.NDArray[Any]], tmp_path: Path
 ) -> None:
