@@ -181,18 +181,9 @@ class Opener:
             None if audited is None else audited.next_event,
         )
         leases = {lease.lease_id: lease for lease in tx.live_leases(pool.uid)}
-        broken = {damage.file for damage in damaged}
-        lost = [file for file in files if file.kind == "samples" and file.file in broken]
-        states_N = _present(pool.next_row, samples, vectors, lost)
-        for file in files:
-            if file.kind == "overlay" and file.file in broken:
-                # What is in their file is not what the samples are.
-                changed = pending_rows(file, samples)
-                states_N[changed[states_N[changed] == State.UNLABELED]] = State.DAMAGED
         raised_rows, wanted = tx.raised_rows(pool.uid)
         raised = RowColumn.filled(pool.next_row, np.uint8(0)).with_values(raised_rows, wanted)
         held_N = _held(leases.values(), pool.next_row)
-        served_N = states_N == State.UNLABELED
         settled_N = states_after(
             excluded_N=_mask(tx.excluded_rows(pool.uid), pool.next_row),
             wanted_N=np.maximum(raised.array, np.uint8(pool.annotations_per_sample)).astype(np.uint8, copy=False),
@@ -200,8 +191,9 @@ class Opener:
             leases_N=held_N,
             resolved_N=events.labels_N >= 0,
         )
+        present_N = _served(pool.next_row, samples, vectors, files, {damage.file for damage in damaged})
         # What was said of a row in a damaged file stays in the catalog, for when the file is restored.
-        states_N = np.where(served_N, settled_N, states_N)
+        states_N = np.where(present_N == State.UNLABELED, settled_N, present_N)
         states_N[_mask(tx.deleted_rows(pool.uid), pool.next_row)] = State.DELETED
         gone_N = (states_N == State.DELETED) | (states_N == State.ABSENT)
         serving = [tx.model(pool.uid, model_id) for model_id in (pool.backbone, pool.head)]
@@ -330,6 +322,23 @@ def empty_snapshot(pool: PoolRecord) -> Snapshot:
         last_events=RowColumn.filled(0, np.int64(NO_EVENT)),
         leases={},
     )
+
+
+def _served(
+    row_count: int,
+    samples: Sequence[SampleSegment],
+    vectors: Sequence[VectorSegment],
+    files: Sequence[SegmentFile],
+    broken: Collection[str],
+) -> StateArray:
+    """As _present, less rows whose latest update is in a broken file: what they are is not known."""
+    lost = [file for file in files if file.kind == "samples" and file.file in broken]
+    states_N = _present(row_count, samples, vectors, lost)
+    for file in files:
+        if file.kind == "overlay" and file.file in broken:
+            changed = pending_rows(file, samples)
+            states_N[changed[states_N[changed] == State.UNLABELED]] = State.DAMAGED
+    return states_N
 
 
 def _present(
